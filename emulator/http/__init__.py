@@ -1,0 +1,1 @@
+"""The head that services come in by: the hub's REST API on aiohttp."""

@@ -1,0 +1,1 @@
+"""What an IoT hub is: identities, access, twins, direct methods. It knows no protocol head."""

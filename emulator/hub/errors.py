@@ -1,0 +1,257 @@
+"""Every error of the hub, once: its numeric code, its name and its usual text.
+
+A code is the HTTP status times 1,000 plus an index, and the name is the class's own (IoT Hub docs:
+error codes). The hub raises them; each head renders them. The three JSON bodies that the service
+makes of an error stand here too, because MQTT's twin answers share one of them with REST.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from emulator.hub.jsontext import JsonObject, dumps
+from emulator.hub.times import iso
+
+
+class HubError(Exception):
+    """What the hub answers instead of a result.
+
+    Args:
+        text: the message; the class's own when left out.
+        info: more about it, where the service sends that (`{"timeout": "00:00:30"}`).
+    """
+
+    code: ClassVar[int]
+    text: str = ""
+
+    def __init__(self, text: str | None = None, *, info: Mapping[str, Any] | None = None) -> None:
+        self.text = self.text if text is None else text
+        self.info = info
+        super().__init__(f"{self.name}: {self.text}" if self.text else self.name)
+
+    @property
+    def name(self) -> str:
+        """The symbolic name: the `iothub-errorcode` header and `ErrorCode:` in a body."""
+        return type(self).__name__
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.code // 1000
+
+
+class GenericBadRequest(HubError):
+    """The request is wrong in a way that has no code of its own."""
+
+    code = 400000
+    text = "BadRequest"
+
+
+class InvalidProtocolVersion(HubError):
+    """The api-version is missing or malformed."""
+
+    code = 400001
+    text = "BadRequest"
+
+
+class ArgumentInvalid(HubError):
+    """A value is out of its range, or the wrong type."""
+
+    code = 400004
+    text = "BadRequest"
+
+
+class ArgumentNull(HubError):
+    """A value that is required is not there."""
+
+    code = 400005
+    text = "BadRequest"
+
+
+class IotHubFormatError(HubError):
+    """The body is not what the operation takes."""
+
+    code = 400006
+    text = "BadRequest"
+
+
+class DeserializationError(HubError):
+    """The body is not JSON, or not a JSON object."""
+
+    code = 400012
+    text = "BadRequest"
+
+
+class ConnectionForcefullyClosedOnNewConnection(HubError):
+    """The same identity connected again; the newer connection wins."""
+
+    code = 400027
+    text = "The connection was closed because the same identity connected again."
+
+
+class IotHubUnauthorizedAccess(HubError):
+    """No credentials, wrong ones, or ones without the right that the operation needs."""
+
+    code = 401002
+    text = "Unauthorized"
+
+
+class IotHubUnauthorized(HubError):
+    """A device's credentials ran out while it was connected."""
+
+    code = 401003
+    text = "Authentication failed for this device, renew token or certificate and reconnect"
+
+
+class DeviceDisabled(HubError):
+    """The identity was disabled while it was connected."""
+
+    code = 403012
+    text = "The device is disabled."
+
+
+class DeviceMaximumInflightMethodExceeded(HubError):
+    """Too many direct methods are open on one device."""
+
+    code = 403800
+    text = "Too many direct method calls are in flight on this device."
+
+
+class GenericNotFound(HubError):
+    """No such route."""
+
+    code = 404000
+    text = "Not found"
+
+
+class DeviceNotFound(HubError):
+    """No identity of that name is registered."""
+
+    code = 404001
+
+
+class ModuleNotFound(HubError):
+    """No such module on the device."""
+
+    code = 404010
+
+
+class DeviceNotOnline(HubError):
+    """The device is not connected, or not subscribed to direct methods."""
+
+    code = 404103
+    text = (
+        "The operation failed because the requested device isn't online. "
+        "To learn more, see https://aka.ms/iothub404103"
+    )
+
+
+class DeviceConnectionClosedRemotely(HubError):
+    """The device's connection went away while something waited for the device."""
+
+    code = 404104
+    text = "The device connection was closed remotely."
+
+
+class GenericMethodNotAllowed(HubError):
+    """The route exists, but not with this verb."""
+
+    code = 405000
+    text = "MethodNotAllowed"
+
+
+class DeviceAlreadyExists(HubError):
+    """Create, for an identity that is there already."""
+
+    code = 409001
+
+
+class PreconditionFailed(HubError):
+    """An etag is stale, or missing where one is required."""
+
+    code = 412001
+    text = "PreconditionFailed, ETag may be invalid."
+
+
+class MessageTooLarge(HubError):
+    """A body or payload is over its limit."""
+
+    code = 413001
+    text = "The message is too large."
+
+
+class TooManyDevices(HubError):
+    """The hub's device limit is reached."""
+
+    code = 413002
+    text = "The hub holds as many devices as it may."
+
+
+class GenericUnsupportedMediaType(HubError):
+    """The body is not JSON by its content type."""
+
+    code = 415000
+    text = "Unsupported media type"
+
+
+class ServerError(HubError):
+    """The emulator itself failed: a defect to report."""
+
+    code = 500001
+    text = "An internal error occurred."
+
+
+class ServiceUnavailable(HubError):
+    """The hub is stopping."""
+
+    code = 503001
+    text = "ServiceUnavailable"
+
+
+class GatewayTimeout(HubError):
+    """The device got the direct method, and didn't answer in time."""
+
+    code = 504101
+    text = "Timed out waiting for the response from device."
+
+
+def flat_body(error: HubError, now: datetime) -> JsonObject:
+    """The flat form: module identities and MQTT twin answers (seen on a real hub).
+
+    Returns:
+        `{"errorCode", "trackingId", "message", "timestampUtc", "info"}`
+    """
+    stamp = iso(now)
+    return {
+        "errorCode": error.code,
+        "trackingId": f"{secrets.token_hex(16).upper()}-G2:-TimeStamp:{stamp}",
+        "message": error.text or error.name,
+        "timestampUtc": stamp,
+        "info": error.info,
+    }
+
+
+def message_body(error: HubError, now: datetime) -> JsonObject:
+    """The usual REST form (seen on a real hub).
+
+    Returns:
+        `{"Message": "ErrorCode:<name>;<text>", "ExceptionMessage": "Tracking ID:…"}`; Node's SDK
+        needs both parts of `Message` to be non-empty.
+    """
+    tracking = f"{secrets.token_hex(16)}-G:0-TimeStamp:{now:%m/%d/%Y %H:%M:%S}"
+    return {
+        "Message": f"ErrorCode:{error.name};{error.text or error.name}",
+        "ExceptionMessage": f"Tracking ID:{tracking}",
+    }
+
+
+def nested_body(error: HubError, now: datetime) -> JsonObject:
+    """The form of direct methods: the flat form, as text within the usual one (seen on a real hub).
+
+    Returns:
+        `{"Message": "<flat form as JSON text>", "ExceptionMessage": ""}`
+    """
+    return {"Message": dumps(flat_body(error, now)).decode(), "ExceptionMessage": ""}

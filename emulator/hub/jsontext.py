@@ -1,0 +1,76 @@
+"""JSON as the hub keeps it: a number comes back as it was written (`1.0` stays `1.0`, `1e5` stays
+`1e5`; seen on a real hub), NaN and Infinity are no JSON, and text that nests beyond reason is an
+error like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import orjson
+
+# What a JSON text holds; `Any` because JSON values nest in each other.
+JsonObject = dict[str, Any]
+
+
+class WrittenNumber(float):
+    """A number whose text Python would not write back the same: `1.50`, `1e5`, `-0`, 30 digits."""
+
+    text: str
+
+    def __new__(cls, text: str) -> WrittenNumber:
+        """Keep `text`, and be its value as a float."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    return number if repr(number) == text else WrittenNumber(text)
+
+
+def _int(text: str) -> int | WrittenNumber:
+    # 18 digits fit the 64 bits that orjson writes; Python's int() limits itself to 4,300 digits.
+    if len(text) > 18 or text == "-0":
+        return WrittenNumber(text)
+    return int(text)
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON value")
+
+
+_decoder = json.JSONDecoder(parse_float=_float, parse_int=_int, parse_constant=_refuse_constant)
+
+
+def loads(text: bytes | str) -> Any:
+    """Parse UTF-8 JSON text.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or could not be written again: it nests deeper than
+            250 levels, or holds half of a surrogate pair.
+    """
+    if not isinstance(text, str):
+        text = text.decode("utf-8-sig")
+    try:
+        value = _decoder.decode(text)
+        if "\\u" in text or text.count("[") + text.count("{") > 250:
+            dumps(value)
+    except RecursionError:
+        raise ValueError("the JSON nests too deep") from None
+    except orjson.JSONEncodeError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _as_written(value: object) -> orjson.Fragment:
+    if isinstance(value, WrittenNumber):
+        return orjson.Fragment(value.text)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def dumps(value: object) -> bytes:
+    """Write a value as compact UTF-8 JSON, numbers as `loads` found them."""
+    return orjson.dumps(value, default=_as_written)

@@ -1,0 +1,30 @@
+"""How the hub writes a moment and a span."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+# .NET's DateTime.MinValue: what the hub writes for a time that never was (seen on a real hub).
+NEVER = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def utc_now() -> datetime:
+    """The present moment, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def iso(moment: datetime) -> str:
+    """`2026-01-31T14:46:08.1234567Z`: UTC, trailing zeros of the fraction trimmed."""
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S") if moment.year > 999 else "0001-01-01T00:00:00"
+    fraction = f"{moment.microsecond:06}".rstrip("0")
+    return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+
+
+def ticks(moment: datetime) -> int:
+    """.NET's count of 100 ns since the year 1, 18 digits now: generation ids are made of it."""
+    return (moment - NEVER) // timedelta(microseconds=1) * 10
+
+
+def span(seconds: float) -> str:
+    """`00:00:30`, as .NET writes a TimeSpan."""
+    return str(timedelta(seconds=int(seconds))).rjust(8, "0")

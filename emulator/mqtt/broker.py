@@ -1,0 +1,411 @@
+"""amqtt's broker, made to behave as an IoT hub's MQTT front end.
+
+All that leans on private parts of amqtt stands here, which is why requirements.txt pins its
+version. What is used of amqtt: the broker as the frame that connections come in by, the packets'
+codec, and the protocol handler's answers. What is replaced, and why:
+
+- how a connection begins: amqtt takes over a live session before it authenticates the newcomer;
+- the read loop: amqtt reads packet by packet, a task for each, in no order and without bound; and
+  it ignores a keep-alive that ran out;
+- delivery: amqtt broadcasts by topic, and a hub's devices all subscribe to the same topics;
+- sessions: amqtt's carries a state machine of 24 KB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+from amqtt.adapters import BufferReader, ReaderAdapter, WriterAdapter
+from amqtt.broker import Broker
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.errors import AMQTTError, MQTTError, NoDataError
+from amqtt.mqtt.connack import (
+    CONNECTION_ACCEPTED,
+    NOT_AUTHORIZED,
+    SERVER_UNAVAILABLE,
+    UNACCEPTABLE_PROTOCOL_VERSION,
+    ConnackPacket,
+)
+from amqtt.mqtt.connect import ConnectPacket
+from amqtt.mqtt.packet import (
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PUBACK,
+    PUBLISH,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    MQTTFixedHeader,
+)
+from amqtt.mqtt.pingreq import PingReqPacket
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.mqtt.subscribe import SubscribePacket
+from amqtt.mqtt.unsubscribe import UnsubscribePacket
+from amqtt.session import Session
+
+from emulator.hub import limits
+from emulator.hub.errors import HubError, IotHubUnauthorizedAccess
+from emulator.hub.hub import Admission, IotHub
+from emulator.mqtt import packets, topics
+from emulator.mqtt.device_link import MqttLink
+from emulator.mqtt.packets import PacketBuffer, ProtocolError, Publish
+from emulator.mqtt.sessions import Sessions, Subscriptions
+from emulator.mqtt.streams import TcpStream
+
+log = logging.getLogger(__name__)
+
+_LISTENER = "default"
+_MQTT_3_1_1 = 4
+
+# First bytes: a packet's type, with the only flags that it may carry (MQTT 3.1.1, section 2.2.2).
+_CONNECT = CONNECT << 4
+_SUBSCRIBE = SUBSCRIBE << 4 | 2
+_UNSUBSCRIBE = UNSUBSCRIBE << 4 | 2
+_PINGREQ = PINGREQ << 4
+_DISCONNECT = DISCONNECT << 4
+_PUBACK = PUBACK << 4
+
+# Connections that the system holds while the loop is busy: a thousand devices may come at once.
+_BACKLOG = 1024
+
+# How long a stopping broker waits for its connections to end; see streams.py for a stalled one.
+_SHUTDOWN_SECONDS = 1.5
+
+
+class _Session(Session):
+    """amqtt's session without its state machine: a hub keeps the states itself."""
+
+    def _init_states(self) -> None:
+        pass
+
+
+class HubBroker(Broker):
+    """The broker that devices connect to.
+
+    Args:
+        hub: what the devices talk to.
+        sessions: the subscriptions that outlive a connection.
+    """
+
+    def __init__(self, hub: IotHub, sessions: Sessions) -> None:
+        listener = ListenerConfig(type=ListenerType.EXTERNAL)
+        super().__init__(BrokerConfig(listeners={_LISTENER: listener}, plugins={}))
+        self._hub = hub
+        self._device_sessions = sessions
+        self._connections: dict[asyncio.Task[Any] | None, TcpStream] = {}
+        self._listening: list[asyncio.Server] = []
+
+    async def listen(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext) -> None:
+        """Accept MQTT over TLS on sockets that are bound already."""
+        for listener in sockets:
+            server = await asyncio.start_server(
+                self._accept, sock=listener, ssl=tls, backlog=_BACKLOG
+            )
+            self._listening.append(server)
+
+    async def shutdown(self) -> None:
+        """Stop accepting, close every connection, and stop."""
+        for server in self._listening:
+            server.close()
+        self._hub.drop_all()
+        for stream in self._connections.values():
+            stream.drop()
+        if tasks := [task for task in self._connections if task is not None]:
+            await asyncio.wait(tasks, timeout=_SHUTDOWN_SECONDS)
+        await super().shutdown()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        stream = TcpStream(reader, writer)
+        await self.external_connected(stream, stream, _LISTENER)
+
+    async def _client_connected(
+        self, listener_name: str, reader: ReaderAdapter, writer: WriterAdapter
+    ) -> None:
+        """Serve one connection from its first byte to its last: amqtt's entry for all of them."""
+        stream, peer = cast("TcpStream", writer), writer.get_peer_info()
+        self._connections[asyncio.current_task()] = stream
+        try:
+            await self._serve(stream)
+        except (ProtocolError, asyncio.TimeoutError) as error:
+            log.info("Closed the connection of %s: %s", peer, error or "no CONNECT in time")
+        except (ConnectionError, ssl.SSLError) as error:
+            log.info("Lost the connection of %s: %s", peer, error)
+        except Exception:
+            log.exception("The connection of %s failed", peer)
+        finally:
+            del self._connections[asyncio.current_task()]
+            stream.drop()
+
+    async def _serve(self, stream: TcpStream) -> None:
+        buffer = PacketBuffer(limits.MQTT_PACKET_BYTES)
+        # What came together with the CONNECT waits for it to be answered.
+        waiting = await asyncio.wait_for(
+            _first_packets(stream, buffer), limits.MQTT_CONNECT_TIMEOUT
+        )
+        if not waiting:
+            return
+        first_byte, body = waiting.pop(0)
+        if first_byte != _CONNECT:
+            raise ProtocolError("the first packet is not a CONNECT")
+        connect = await _decode(ConnectPacket, first_byte, body)
+        _check_flags(connect)
+        admission = await self._admit(connect, stream)
+        if admission is not None:
+            connection = DeviceConnection(self, connect, admission, stream)
+            await connection.run(buffer, waiting)
+
+    async def _admit(self, connect: ConnectPacket, stream: TcpStream) -> Admission | None:
+        """Authenticate a CONNECT before anything else; a refusal touches no other connection."""
+        if connect.proto_level != _MQTT_3_1_1:
+            await _refuse(stream, UNACCEPTABLE_PROTOCOL_VERSION)
+            return None
+        user = topics.parse_user_name(connect.username or "", connect.client_id or "")
+        try:
+            if user is None:
+                raise IotHubUnauthorizedAccess("the user name does not agree with the client id")
+            return self._hub.admit(user.key, connect.password, host=user.host)
+        except IotHubUnauthorizedAccess as error:
+            log.info("Refused %r at %s: %s", connect.client_id, stream.get_peer_info(), error)
+            await _refuse(stream, NOT_AUTHORIZED)
+        except Exception:
+            log.exception("Authenticating %r failed", connect.client_id)
+            await _refuse(stream, SERVER_UNAVAILABLE)
+        return None
+
+
+class DeviceConnection(BrokerProtocolHandler):
+    """The connection of one device that was let in.
+
+    Args:
+        connect: the packet that it came with.
+        admission: who it is, and until when.
+    """
+
+    def __init__(
+        self, broker: HubBroker, connect: ConnectPacket, admission: Admission, stream: TcpStream
+    ) -> None:
+        super().__init__(broker.plugins_manager)
+        self._client_id = str(admission.key)
+        amqtt_session = _Session()
+        amqtt_session.client_id = self._client_id
+        self.attach(amqtt_session, stream, stream)
+        self._hub = broker._hub
+        self._sessions = broker._device_sessions
+        self._admission = admission
+        self._stream = stream
+        self._open = True
+        self._link = MqttLink(self._hub, admission.key, self._publish, self._drop)
+        self._persistent = not connect.clean_session_flag
+        self._subscriptions: Subscriptions = {}
+        self._silence = _allowed_silence(connect.keep_alive)
+        self._last_heard = 0.0
+
+    async def run(self, buffer: PacketBuffer, waiting: list[tuple[int, bytes]]) -> None:
+        """Answer the CONNECT, and take packets until the connection ends.
+
+        Args:
+            buffer: what has been read and is no whole packet yet.
+            waiting: the packets that came together with the CONNECT.
+
+        Raises:
+            ProtocolError: the device broke a rule.
+        """
+        loop = asyncio.get_running_loop()
+        session_present = self._resume()
+        await self._send_packet(ConnackPacket.build(session_present, CONNECTION_ACCEPTED))
+        self._hub.connect(self._link, self._admission)
+        self._last_heard = loop.time()
+        self._watch(self._silence)
+        try:
+            if self._subscriptions:
+                self._hub.listens(self._link)
+            await self._handle(waiting)
+            while self._open and (data := await self._stream.read()):
+                self._last_heard = loop.time()
+                await self._handle(buffer.feed(data))
+        finally:
+            self._open = False
+            self._timer.cancel()
+            self._hub.disconnect(self._link)
+
+    def _resume(self) -> bool:
+        """Take up the session of an earlier connection, or drop it; says whether there was one."""
+        if not self._persistent:
+            self._sessions.forget(self._client_id)
+            return False
+        subscriptions = self._sessions.find(self._client_id)
+        if subscriptions is None:
+            return False
+        self._subscribe(subscriptions)
+        return True
+
+    async def _handle(self, received: Iterable[tuple[int, bytes]]) -> None:
+        """Take packets in their order, then wait while the device doesn't read our answers."""
+        self._stream.cork()
+        try:
+            for first_byte, body in received:
+                if first_byte >> 4 == PUBLISH:
+                    self._receive(packets.parse_publish(first_byte, body))
+                else:
+                    await self._control(first_byte, body)
+                if not self._open:
+                    return
+        finally:
+            await self._stream.drain()
+
+    def _receive(self, packet: Publish) -> None:
+        answer = self._link.receive(packet)
+        if packet.qos:
+            self._stream.write(packets.puback(packet.packet_id))
+        if answer is not None:
+            self._publish(*answer)
+
+    async def _control(self, first_byte: int, body: bytes) -> None:
+        if first_byte == _SUBSCRIBE:
+            await self.handle_subscribe(await _decode(SubscribePacket, first_byte, body))
+        elif first_byte == _UNSUBSCRIBE:
+            await self.handle_unsubscribe(await _decode(UnsubscribePacket, first_byte, body))
+        elif first_byte == _PINGREQ and not body:
+            await self.handle_pingreq(PingReqPacket())
+        elif first_byte == _DISCONNECT and not body:
+            self._open = False
+        elif first_byte == _PUBACK and len(body) == 2:
+            pass  # for a packet of an earlier connection: this one sends nothing with QoS 1
+        else:
+            raise ProtocolError(f"a packet that begins with {first_byte:#04x}")
+
+    async def handle_subscribe(self, subscribe: SubscribePacket) -> None:
+        """Take up subscriptions; a filter that a hub doesn't know ends the connection.
+
+        Raises:
+            ProtocolError: such a filter, or more of them than a hub allows.
+        """
+        requested = subscribe.payload.topics
+        if not requested or any(qos > 2 for _, qos in requested):
+            raise ProtocolError("a malformed SUBSCRIBE")
+        granted = {name: min(qos, 1) for name, qos in requested}
+        self._subscribe(self._subscriptions | granted)
+        self._keep_session()
+        await self.mqtt_acknowledge_subscription(
+            subscribe.variable_header.packet_id, [granted[name] for name, _ in requested]
+        )
+        self._hub.listens(self._link)
+
+    async def handle_unsubscribe(self, unsubscribe: UnsubscribePacket) -> None:
+        """End subscriptions.
+
+        Raises:
+            ProtocolError: it names none.
+        """
+        ended = unsubscribe.payload.topics
+        if not ended:
+            raise ProtocolError("a malformed UNSUBSCRIBE")
+        self._subscribe(
+            {name: qos for name, qos in self._subscriptions.items() if name not in ended}
+        )
+        self._keep_session()
+        await self.mqtt_acknowledge_unsubscription(unsubscribe.variable_header.packet_id)
+
+    def _subscribe(self, subscriptions: Subscriptions) -> None:
+        if len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
+            raise ProtocolError(f"more than {limits.MQTT_SUBSCRIPTIONS} subscriptions")
+        self._link.subscriptions = {
+            topics.parse_filter(name, self._admission.key) for name in subscriptions
+        }
+        self._subscriptions = subscriptions
+
+    def _keep_session(self) -> None:
+        if self._persistent:
+            self._sessions.keep(self._client_id, self._subscriptions)
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        """Send to this device, with QoS 0; one that doesn't read loses its connection."""
+        if self._stream.unsent > limits.MQTT_WRITE_BUFFER_BYTES:
+            log.info("Closed the connection of %s: it doesn't read", self._client_id)
+            self._close()
+        else:
+            self._stream.write(packets.publish(topic, payload))
+
+    def _watch(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._check_keep_alive)
+
+    def _check_keep_alive(self) -> None:
+        silent = asyncio.get_running_loop().time() - self._last_heard
+        if silent < self._silence:
+            self._watch(self._silence - silent)
+        else:
+            log.info("Closed the connection of %s: keep-alive lapsed", self._client_id)
+            self._close()
+
+    def _drop(self, reason: HubError) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._open = False
+        self._stream.drop()
+
+
+async def _first_packets(stream: TcpStream, buffer: PacketBuffer) -> list[tuple[int, bytes]]:
+    """Read until there is a whole packet; empty if the client leaves before that."""
+    while data := await stream.read():
+        if received := list(buffer.feed(data)):
+            return received
+    return []
+
+
+async def _refuse(stream: TcpStream, return_code: int) -> None:
+    await ConnackPacket.build(0, return_code).to_stream(stream)
+
+
+_Packet = TypeVar("_Packet", ConnectPacket, SubscribePacket, UnsubscribePacket)
+
+
+async def _decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
+    """Decode a packet with amqtt's codec, and refuse what the codec lets pass.
+
+    The codec takes truncated packets, bytes too many, and text that is not UTF-8. None of them
+    comes out again as it went in, so that is what is checked.
+
+    Raises:
+        ProtocolError: the packet is malformed.
+    """
+    header = MQTTFixedHeader(first_byte >> 4, first_byte & 0x0F, len(body))
+    whole = header.to_bytes() + body
+    try:
+        packet = await kind.from_stream(BufferReader(body), header)
+        well_formed = packet.to_bytes() == whole
+    except (AMQTTError, MQTTError, NoDataError, ValueError) as error:
+        raise ProtocolError(f"a malformed {kind.__name__}: {error}") from None
+    if not well_formed or getattr(packet.variable_header, "packet_id", 1) == 0:
+        raise ProtocolError(f"a malformed {kind.__name__}")
+    return packet
+
+
+def _check_flags(connect: ConnectPacket) -> None:
+    """Check the flags of a CONNECT (MQTT 3.1.1, section 3.1.2).
+
+    Raises:
+        ProtocolError: one contradicts another.
+    """
+    flags = connect.variable_header
+    will_without_flag = not flags.will_flag and (flags.will_qos or flags.will_retain_flag)
+    if (
+        connect.proto_name != "MQTT"
+        or flags.reserved_flag
+        or flags.will_qos > 2
+        or will_without_flag
+        or (flags.password_flag and not flags.username_flag)
+    ):
+        raise ProtocolError("a CONNECT whose flags contradict each other")
+
+
+def _allowed_silence(keep_alive: int) -> float:
+    """Tell how many seconds a device may be silent; 0 asks for the longest (EdgeHub)."""
+    if keep_alive == 0:
+        return limits.MQTT_KEEP_ALIVE_MAX
+    return min(1.5 * keep_alive, limits.MQTT_KEEP_ALIVE_MAX)

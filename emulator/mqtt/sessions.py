@@ -1,0 +1,60 @@
+"""What outlives a connection that asked for it with clean session 0: its subscriptions.
+
+azure-iot-device subscribes once, and never again after a reconnect. So a hub that forgets, be it
+by its own restart, leaves such a device connected and deaf. A real hub does not forget; this keeps
+the subscriptions in a small file, if it is given one.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+# Topic filters, each with the QoS that was granted.
+Subscriptions = dict[str, int]
+
+
+class Sessions:
+    """The persistent sessions, by client id.
+
+    Args:
+        file: where they are kept over a restart; None keeps them in memory.
+
+    Raises:
+        sqlite3.Error: the file can't be opened, or is something else.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._database = sqlite3.connect(file or ":memory:", isolation_level=None)
+        # A session is small and soon made again: not worth a wait for the disk at each change.
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS sessions (client_id TEXT PRIMARY KEY, subscriptions TEXT)"
+        )
+        self._sessions: dict[str, Subscriptions] = {
+            client_id: json.loads(subscriptions)
+            for client_id, subscriptions in self._database.execute("SELECT * FROM sessions")
+        }
+
+    def find(self, client_id: str) -> Subscriptions | None:
+        """Give a copy of a session's subscriptions; None if there is no session."""
+        session = self._sessions.get(client_id)
+        return None if session is None else dict(session)
+
+    def keep(self, client_id: str, subscriptions: Subscriptions) -> None:
+        """Write a session down."""
+        self._sessions[client_id] = dict(subscriptions)
+        self._database.execute(
+            "INSERT OR REPLACE INTO sessions VALUES (?, ?)",
+            (client_id, json.dumps(subscriptions)),
+        )
+
+    def forget(self, client_id: str) -> None:
+        """Delete a session, if there is one."""
+        if self._sessions.pop(client_id, None) is not None:
+            self._database.execute("DELETE FROM sessions WHERE client_id = ?", (client_id,))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()

@@ -1,0 +1,190 @@
+"""The hub's MQTT names: user names, the topics a device publishes to, the filters it may use, and
+the topics the hub sends on. Pure functions; the rules are those of IoT Hub docs: MQTT support.
+
+Topics compare by case. Nothing here decodes a request id: it is echoed as it came.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from emulator.hub.identities import IdentityKey
+from emulator.mqtt.packets import ProtocolError
+
+# Percent-encoding in a method name: the SDK for Python decodes it, others don't, so
+# only what would break a topic is encoded. Which of them a real hub encodes is not known.
+_METHOD_NAME_UNSAFE = re.compile(r"[\x00-\x1f\x7f%/+#?]")
+_INT32 = range(-(2**31), 2**31)
+
+
+class UserName(NamedTuple):
+    """What a CONNECT's user name says: `{host}/{client id}/?api-version=…&model-id=…`."""
+
+    host: str
+    key: IdentityKey
+    parameters: dict[str, str]
+
+
+class Telemetry(NamedTuple):
+    """A device-to-cloud message; `properties` is its property bag, still encoded."""
+
+    properties: str
+
+
+class TwinGet(NamedTuple):
+    """A device reads its twin."""
+
+    request_id: str
+
+
+class TwinPatch(NamedTuple):
+    """A device patches its reported properties; without a request id it gets no answer."""
+
+    request_id: str | None
+    expected_version: str | None
+
+
+class MethodResponse(NamedTuple):
+    """A device answers a direct method."""
+
+    status: int
+    request_id: str
+
+
+class Channel(enum.Enum):
+    """What a device may subscribe to."""
+
+    CLOUD_TO_DEVICE = "devicebound"
+    INPUTS = "inputs"
+    TWIN_RESPONSES = "twin/res"
+    DESIRED = "twin/PATCH/properties/desired"
+    METHODS = "methods/POST"
+
+
+class Filter(NamedTuple):
+    """A topic filter that the hub knows; `method` is the one that it is narrowed to."""
+
+    channel: Channel
+    method: str | None = None
+
+
+def parse_user_name(user_name: str, client_id: str) -> UserName | None:
+    """Read a user name that must agree with the client id; None if it does not.
+
+    The tail may be missing, and may lack its `?`, as old clients send it (EdgeHub).
+    """
+    host, _, rest = user_name.partition("/")
+    if not host or not client_id:
+        return None
+    if rest == client_id:
+        tail = ""
+    elif rest.startswith(f"{client_id}/"):
+        tail = rest[len(client_id) + 1 :].removeprefix("?")
+    else:
+        return None
+    device_id, slash, module_id = client_id.partition("/")
+    if "/" in module_id or (slash and not module_id):
+        return None
+    parameters: dict[str, str] = {}
+    for pair in filter(None, tail.split("&")):
+        name, _, value = pair.partition("=")
+        parameters.setdefault(unquote(name), unquote(value))  # the first one wins (EdgeHub)
+    return UserName(host, IdentityKey(device_id, module_id or None), parameters)
+
+
+def events_topic(key: IdentityKey) -> str:
+    """Name the telemetry topic of a device or module, without its final slash and bag."""
+    module = f"/modules/{key.module_id}" if key.module_id else ""
+    return f"devices/{key.device_id}{module}/messages/events"
+
+
+def parse_topic(topic: str, key: IdentityKey) -> Telemetry | TwinGet | TwinPatch | MethodResponse:
+    """Read a topic that a device published to.
+
+    Raises:
+        ProtocolError: the hub knows no such topic, or it is another device's.
+    """
+    if topic.startswith("$iothub/"):
+        return _parse_request(topic)
+    events = events_topic(key)
+    if topic == events:
+        return Telemetry("")
+    if topic.startswith(f"{events}/"):
+        bag = topic[len(events) + 1 :].removesuffix("/")
+        if "/" not in bag:
+            return Telemetry(bag)
+    raise ProtocolError(f"PUBLISH to {topic!r}")
+
+
+def _parse_request(topic: str) -> TwinGet | TwinPatch | MethodResponse:
+    path, question_mark, query = topic.partition("?")
+    parameters = dict(pair.partition("=")[::2] for pair in query.split("&")) if query else {}
+    request_id = parameters.get("$rid")
+    if path == "$iothub/twin/PATCH/properties/reported/":
+        return TwinPatch(request_id, parameters.get("$version"))
+    if question_mark and request_id is not None:
+        if path == "$iothub/twin/GET/":
+            return TwinGet(request_id)
+        if response := re.fullmatch(r"\$iothub/methods/res/(-?\d{1,10})/", path, re.ASCII):
+            status = int(response[1])
+            if status in _INT32:
+                return MethodResponse(status, request_id)
+    raise ProtocolError(f"PUBLISH to {topic!r}")
+
+
+def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
+    """Read a filter that a device subscribes to.
+
+    Raises:
+        ProtocolError: the hub knows no such filter, or it is another device's.
+    """
+    known = _filters(key).get(topic_filter)
+    if known is not None:
+        return Filter(known)
+    # A subscription may be narrowed to one method (IoT Hub docs: direct methods).
+    one_method = re.fullmatch(r"\$iothub/methods/POST/([^/+#]+)/#", topic_filter)
+    if one_method:
+        return Filter(Channel.METHODS, one_method[1])
+    raise ProtocolError(f"SUBSCRIBE to {topic_filter!r}")
+
+
+def _filters(key: IdentityKey) -> dict[str, Channel]:
+    filters = {
+        "$iothub/twin/res/#": Channel.TWIN_RESPONSES,
+        "$iothub/twin/PATCH/properties/desired/#": Channel.DESIRED,
+        "$iothub/methods/POST/#": Channel.METHODS,
+    }
+    device = f"devices/{key.device_id}"
+    if key.module_id is None:
+        filters[f"{device}/messages/devicebound/#"] = Channel.CLOUD_TO_DEVICE
+    else:
+        module = f"{device}/modules/{key.module_id}"
+        # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing on them.
+        filters[f"{module}/messages/devicebound/#"] = Channel.CLOUD_TO_DEVICE
+        filters[f"{module}/inputs/#"] = Channel.INPUTS
+        filters[f"{module}/#"] = Channel.INPUTS
+    return filters
+
+
+def twin_response(status: int, request_id: str, version: int | None = None) -> str:
+    """Name the topic that answers a twin request."""
+    tail = "" if version is None else f"&$version={version}"
+    return f"$iothub/twin/res/{status}/?$rid={request_id}{tail}"
+
+
+def desired_patch(version: int) -> str:
+    """Name the topic that carries a change of the desired properties."""
+    return f"$iothub/twin/PATCH/properties/desired/?$version={version}"
+
+
+def method_name(name: str) -> str:
+    """Write a method's name as one segment of a topic."""
+    return _METHOD_NAME_UNSAFE.sub(lambda match: quote(match[0], safe=""), name)
+
+
+def method_request(name: str, request_id: str) -> str:
+    """Name the topic that carries a direct method to the device."""
+    return f"$iothub/methods/POST/{method_name(name)}/?$rid={request_id}"

@@ -1,0 +1,91 @@
+"""What tests of several kinds need to reach a running emulator as a stranger would."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import socket
+import time
+from typing import NamedTuple
+from urllib.parse import quote
+
+import requests
+
+from emulator import Emulator
+
+API_VERSION = "2021-04-12"
+
+
+class Device(NamedTuple):
+    """A registered device, as its own program knows it."""
+
+    id: str
+    key: str
+    connection_string: str
+
+
+def sas_token(resource: str, key: str, *, policy: str | None = None, lifetime: float = 3600) -> str:
+    """Sign a SAS token as the documentation shows, independently of the emulator and the SDKs."""
+    audience = quote(resource, safe="")
+    expiry = str(int(time.time() + lifetime))
+    signature = hmac.new(
+        base64.b64decode(key), f"{audience}\n{expiry}".encode(), hashlib.sha256
+    ).digest()
+    token = f"sr={audience}&sig={quote(base64.b64encode(signature), safe='')}&se={expiry}"
+    return f"SharedAccessSignature {token}" + (f"&skn={policy}" if policy else "")
+
+
+def free_loopback_address() -> str:
+    """Find a loopback address with a free port 8883, which is the only one that device SDKs dial.
+
+    macOS has but 127.0.0.1; Linux and Windows have all of 127.0.0.0/8.
+    """
+    for number in range(1, 60):
+        address = f"127.0.0.{number}"
+        try:
+            with socket.create_server((address, 8883)):
+                return address
+        except OSError:
+            continue
+    raise RuntimeError("No loopback address has a free port 8883.")
+
+
+class Service:
+    """A service without an SDK: plain HTTPS with a policy's token."""
+
+    def __init__(self, emulator: Emulator, policy: str = "iothubowner") -> None:
+        fields = dict(
+            part.split("=", 1) for part in emulator.policy_connection_string(policy).split(";")
+        )
+        self.url = f"https://{fields['HostName']}"
+        self._session = requests.Session()
+        self._session.verify = str(emulator.ca_bundle)
+        self._session.headers["Authorization"] = sas_token(
+            fields["HostName"], fields["SharedAccessKey"], policy=policy
+        )
+
+    def request(
+        self,
+        verb: str,
+        path: str,
+        *,
+        json: object = None,
+        data: bytes | str | None = None,
+        headers: dict[str, str | None] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> requests.Response:
+        """Send one request; `params` replaces the api-version, a header of None is left out."""
+        return self._session.request(
+            verb,
+            self.url + path,
+            json=json,
+            data=data,
+            headers=headers,
+            params={"api-version": API_VERSION} if params is None else params,
+            timeout=70,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
