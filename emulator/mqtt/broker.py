@@ -170,7 +170,8 @@ class HubBroker(Broker):
                 raise IotHubUnauthorizedAccess("the user name does not agree with the client id")
             return self._hub.admit(user.key, connect.password, host=user.host)
         except IotHubUnauthorizedAccess as error:
-            log.info("Refused %r at %s: %s", connect.client_id, stream.get_peer_info(), error)
+            reason = error.__cause__ or error
+            log.info("Refused %r at %s: %s", connect.client_id, stream.get_peer_info(), reason)
             await _refuse(stream, NOT_AUTHORIZED)
         except Exception:
             log.exception("Authenticating %r failed", connect.client_id)
