@@ -115,6 +115,14 @@ def _parser() -> argparse.ArgumentParser:
         "--keys", type=Path, metavar="FILE", help="JSON file of base64 keys, by policy or device id"
     )
     parser.add_argument(
+        "--client-ca",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="PEM file of a CA whose certificates devices connect with; may be repeated",
+    )
+    parser.add_argument(
         "--data-dir",
         type=Path,
         default=default_folder(),
@@ -151,6 +159,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         https_port=options.https_port,
         devices=tuple(options.device or (DEVICE_ID,)),
         keys=_read_keys(options.keys) if options.keys else {},
+        authorities=tuple(options.client_ca),
         cert_dir=options.cert_dir or options.data_dir,
         data_dir=options.data_dir,
     )

@@ -17,7 +17,8 @@ from aiohttp import web
 
 from emulator import certificates, sockets
 from emulator.certificates import CertificateError
-from emulator.http import devices, methods, twins
+from emulator.handshakes import Handshakes
+from emulator.http import admin, devices, messages, methods, modules, twins
 from emulator.http.app import make_app
 from emulator.hub.access import DEFAULT_RIGHTS, Policy, SymmetricKeys
 from emulator.hub.errors import HubError
@@ -26,12 +27,23 @@ from emulator.hub.hub import IotHub
 from emulator.hub.store import MemoryStore
 from emulator.mqtt.broker import HubBroker
 from emulator.mqtt.sessions import Sessions
+from emulator.mqtt.streams import web_socket_handler
 from emulator.settings import Settings
 from emulator.sockets import ListenError
 
 _T = TypeVar("_T")
 
-ROUTES = (*devices.ROUTES, *twins.ROUTES, *methods.ROUTES)
+# Where MQTT is spoken over a WebSocket, on the services' port (IoT Hub docs: MQTT support).
+_WEB_SOCKET = "/$iothub/websocket"
+
+ROUTES = (
+    *devices.ROUTES,
+    *modules.ROUTES,
+    *twins.ROUTES,
+    *methods.ROUTES,
+    *messages.ROUTES,
+    *admin.ROUTES,
+)
 
 # The policy that a service connection string is made for: it may do everything.
 _OWNER = "iothubowner"
@@ -130,7 +142,7 @@ class Emulator:
         Raises:
             DeviceNotFound
         """
-        device = self._on_loop(lambda: self.hub.get_device(device_id))
+        device = self._on_loop(lambda: self.hub.registry.get_device(device_id))
         key = device["authentication"]["symmetricKey"]["primaryKey"]
         return f"HostName={self.host_name};DeviceId={device_id};SharedAccessKey={key}"
 
@@ -143,7 +155,7 @@ class Emulator:
         primary, secondary = self.settings.key_pair(device_id)
         keys = {"primaryKey": primary, "secondaryKey": secondary}
         body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": keys}}
-        self._on_loop(lambda: self.hub.put_device(device_id, body, IfMatch(None)))
+        self._on_loop(lambda: self.hub.registry.put_device(device_id, body, IfMatch(None)))
         return self.device_connection_string(device_id)
 
     # --- in the caller's event loop
@@ -177,7 +189,6 @@ class Emulator:
         self._loop = asyncio.get_running_loop()
         names = certificates.local_names(settings.host)
         self._certificates = certificates.prepare(settings.cert_dir, names)
-        tls = self._certificates.server_context()
         mqtt_sockets = _listen(stack, settings.host, settings.mqtt_port, "--mqtt-port")
         https_sockets = _listen(stack, settings.host, settings.https_port, "--https-port")
         self._mqtt_port: int = mqtt_sockets[0].getsockname()[1]
@@ -191,21 +202,26 @@ class Emulator:
         for device_id in dict.fromkeys(settings.devices):
             self.register_device(device_id)
 
+        handshakes = Handshakes(
+            self._certificates,
+            authorities=settings.authorities,
+            thumbprints=self.hub.registry.thumbprints,
+        )
         sessions = _open_sessions(settings)
         stack.callback(sessions.close)
-        broker = HubBroker(self.hub, sessions)
+        broker = HubBroker(self.hub, sessions, handshakes.client_certificate)
         await broker.start()
         stack.push_async_callback(broker.shutdown)
-        runner = web.AppRunner(
-            make_app(self.hub, ROUTES), access_log=None, shutdown_timeout=_DRAIN_SECONDS
-        )
+        app = make_app(self.hub, ROUTES, handshakes.client_certificate)
+        app.router.add_get(_WEB_SOCKET, web_socket_handler(broker.serve))
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         # Links first: their open calls are answered, and only then are the callers cut off.
         stack.callback(self.hub.drop_all)
-        await broker.listen(mqtt_sockets, tls)
+        await broker.listen(mqtt_sockets, handshakes.context)
         for https_socket in https_sockets:
-            await web.SockSite(runner, https_socket, ssl_context=tls).start()
+            await web.SockSite(runner, https_socket, ssl_context=handshakes.context).start()
 
     # --- in a thread of its own
 

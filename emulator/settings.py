@@ -36,6 +36,8 @@ class Settings:
         https_port: where services connect; 0 picks a free port.
         devices: the ids of the devices that are registered at the start.
         keys: base64 keys, by policy name or device id, instead of the usual ones.
+        authorities: PEM files of the CAs that are registered: devices whose certificates they
+            signed may connect.
         cert_dir: the folder of the certificates.
         data_dir: the folder where MQTT sessions outlive a restart; None keeps them in memory.
     """
@@ -45,6 +47,7 @@ class Settings:
     https_port: int = HTTPS_PORT
     devices: tuple[str, ...] = (DEVICE_ID,)
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    authorities: tuple[Path, ...] = ()
     cert_dir: Path = field(default_factory=default_folder)
     data_dir: Path | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from emulator.hub import limits
-from emulator.hub.access import Right
+from emulator.hub.access import ClientCertificate, Right
 from emulator.hub.errors import (
     DeserializationError,
     GenericBadRequest,
@@ -29,7 +30,9 @@ from emulator.hub.errors import (
     ServerError,
     message_body,
 )
+from emulator.hub.etags import IfMatch
 from emulator.hub.hub import IotHub
+from emulator.hub.identities import IdentityKey
 from emulator.hub.jsontext import JsonObject, dumps, loads
 from emulator.hub.times import utc_now
 
@@ -41,8 +44,9 @@ _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 # What a real hub sends with every answer.
 _HEADERS = {"Server": "Microsoft-HTTPAPI/2.0", "Vary": "Origin"}
 
-Handler = Callable[[IotHub, web.Request], Awaitable[web.Response]]
+Handler = Callable[[IotHub, web.Request], Awaitable[web.StreamResponse]]
 ErrorForm = Callable[[HubError, datetime], JsonObject]
+CertificateReader = Callable[[ssl.SSLObject | None], ClientCertificate | None]
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,33 @@ class Route:
 
     Args:
         path: such as `/devices/{device_id}`; its fixed parts match in any case.
-        right: what the caller's policy must have.
+        right: what the caller's policy must have; None where a device calls for itself, whose
+            admission the handler finds in `request["device"]`.
         error_form: how this family of operations writes its errors.
+        versioned: whether a request must name an api-version.
     """
 
     verb: str
     path: str
-    right: Right
+    right: Right | None
     handler: Handler
     error_form: ErrorForm = message_body
+    versioned: bool = True
 
 
-def make_app(hub: IotHub, routes: Iterable[Route]) -> web.Application:
-    """Build the application that serves these routes."""
+def make_app(
+    hub: IotHub, routes: Iterable[Route], client_certificate: CertificateReader
+) -> web.Application:
+    """Build the application that serves these routes.
+
+    Args:
+        client_certificate: tells which certificate the client of a TLS connection has shown.
+    """
     app = web.Application(middlewares=[_outside_routes], client_max_size=limits.HTTP_BODY_BYTES)
     for route in routes:
-        app.router.add_route(route.verb, _pattern(route.path), _endpoint(hub, route))
+        app.router.add_route(
+            route.verb, _pattern(route.path), _endpoint(hub, route, client_certificate)
+        )
     return app
 
 
@@ -83,6 +98,17 @@ async def read_json(request: web.Request) -> Any:
         raise MessageTooLarge from None
     except ValueError as error:
         raise DeserializationError(f"The body is not JSON: {error}") from None
+
+
+def identity_key(request: web.Request) -> IdentityKey:
+    """Name the device or module that a request's path names."""
+    ids = request.match_info
+    return IdentityKey(ids["device_id"], ids.get("module_id"))
+
+
+def if_match(request: web.Request) -> IfMatch:
+    """Read a request's precondition."""
+    return IfMatch.parse(request.headers.get("If-Match"))
 
 
 def json_response(
@@ -109,11 +135,14 @@ def no_content() -> web.Response:
     )
 
 
-def _endpoint(hub: IotHub, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def endpoint(request: web.Request) -> web.Response:
+def _endpoint(
+    hub: IotHub, route: Route, client_certificate: CertificateReader
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def endpoint(request: web.Request) -> web.StreamResponse:
         try:
-            hub.authorize(request.headers.get("Authorization"), route.right, host=request.host)
-            if not _API_VERSION.fullmatch(request.query.get("api-version", "")):
+            _authenticate(hub, route, request, client_certificate)
+            version = request.query.get("api-version", "")
+            if route.versioned and not _API_VERSION.fullmatch(version):
                 raise InvalidProtocolVersion
             return await route.handler(hub, request)
         except HubError as error:
@@ -123,6 +152,21 @@ def _endpoint(hub: IotHub, route: Route) -> Callable[[web.Request], Awaitable[we
             return _error_response(ServerError(), route.error_form)
 
     return endpoint
+
+
+def _authenticate(
+    hub: IotHub, route: Route, request: web.Request, client_certificate: CertificateReader
+) -> None:
+    token = request.headers.get("Authorization")
+    if route.right is None:
+        request["device"] = hub.admit(
+            identity_key(request),
+            token,
+            host=request.host,
+            certificate=client_certificate(request.get_extra_info("ssl_object")),
+        )
+    else:
+        hub.authorize(token, route.right, host=request.host)
 
 
 def _error_response(error: HubError, form: ErrorForm) -> web.Response:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, json_response, no_content, read_json
+from emulator.http.app import Route, if_match, json_response, no_content, read_json
 from emulator.hub.access import Right
 from emulator.hub.errors import ArgumentInvalid
-from emulator.hub.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.jsontext import JsonObject
 
 
 async def get_device(hub: IotHub, request: web.Request) -> web.Response:
     """`GET /devices/{id}`: 200 with the identity."""
-    return _device_response(hub.get_device(request.match_info["device_id"]))
+    return _device_response(hub.registry.get_device(request.match_info["device_id"]))
 
 
 async def put_device(hub: IotHub, request: web.Request) -> web.Response:
     """`PUT /devices/{id}`: create it, or with `If-Match` update it; 200 either way."""
     body = await read_json(request)
-    if_match = IfMatch.parse(request.headers.get("If-Match"))
-    return _device_response(hub.put_device(request.match_info["device_id"], body, if_match))
+    device_id = request.match_info["device_id"]
+    return _device_response(hub.registry.put_device(device_id, body, if_match(request)))
 
 
 async def delete_device(hub: IotHub, request: web.Request) -> web.Response:
     """`DELETE /devices/{id}`: 204; needs `If-Match`."""
-    if_match = IfMatch.parse(request.headers.get("If-Match"))
-    hub.delete_device(request.match_info["device_id"], if_match)
+    hub.registry.delete_device(request.match_info["device_id"], if_match(request))
     return no_content()
 
 
@@ -35,11 +33,11 @@ async def list_devices(hub: IotHub, request: web.Request) -> web.Response:
     """`GET /devices?top=n`: 200 with an array of identities."""
     top = request.query.get("top")
     if top is None:
-        return json_response(hub.list_devices())
+        return json_response(hub.registry.list_devices())
     digits = top.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         raise ArgumentInvalid(f"top is not a number: {top}")
-    return json_response(hub.list_devices(int(top[:10])))
+    return json_response(hub.registry.list_devices(int(top[:10])))
 
 
 def _device_response(device: JsonObject) -> web.Response:

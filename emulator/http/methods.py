@@ -1,29 +1,22 @@
-"""Direct methods: `/twins/{id}/methods` (IoT Hub docs: direct methods)."""
+"""Direct methods: `/twins/{id}/methods`, and a module's (IoT Hub docs: direct methods)."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, json_response, read_json
+from emulator.http.app import Route, identity_key, json_response, read_json
 from emulator.hub.access import Right
 from emulator.hub.errors import nested_body
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
 
 
 async def invoke_method(hub: IotHub, request: web.Request) -> web.Response:
-    """`POST /twins/{id}/methods`: 200 with `{"status", "payload"}`, as the device chose them."""
-    key = IdentityKey(request.match_info["device_id"])
-    result = await hub.invoke_method(key, await read_json(request))
+    """`POST`: 200 with `{"status", "payload"}`, as the device chose them."""
+    result = await hub.invoke_method(identity_key(request), await read_json(request))
     return json_response({"status": result.status, "payload": result.payload})
 
 
-ROUTES = (
-    Route(
-        "POST",
-        "/twins/{device_id}/methods",
-        Right.SERVICE_CONNECT,
-        invoke_method,
-        error_form=nested_body,
-    ),
+ROUTES = tuple(
+    Route("POST", path, Right.SERVICE_CONNECT, invoke_method, error_form=nested_body)
+    for path in ("/twins/{device_id}/methods", "/twins/{device_id}/modules/{module_id}/methods")
 )

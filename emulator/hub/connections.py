@@ -7,9 +7,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from emulator.hub.cloud_to_device import Command
 from emulator.hub.errors import HubError
 from emulator.hub.identities import IdentityKey
 from emulator.hub.times import NEVER
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What the hub found when a device or module proved who it is.
+
+    Args:
+        expires: when the proof runs out, in seconds since the epoch; infinity for a certificate.
+        generation_id: of its identity.
+        auth_method: JSON text of how it was proved, as the hub stamps it on messages.
+        model_id: the model that it says it implements, "" if none.
+    """
+
+    key: IdentityKey
+    expires: float
+    generation_id: str
+    auth_method: str
+    model_id: str = ""
 
 
 class DeviceLink(Protocol):
@@ -24,6 +43,13 @@ class DeviceLink(Protocol):
 
     def accepts_method(self, name: str) -> bool:
         """Say whether the device listens for the direct method `name`."""
+
+    @property
+    def accepts_commands(self) -> bool:
+        """Whether the device listens for cloud-to-device messages."""
+
+    def deliver(self, command: Command) -> None:
+        """Hand a cloud-to-device message to the device; the hub is told when it is taken."""
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
         """Hand a direct method to the device; `payload` is JSON text."""

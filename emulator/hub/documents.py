@@ -12,11 +12,13 @@ from emulator.hub.times import NEVER, iso
 from emulator.hub.twins import Twin
 
 
-def device(identity: Identity, presence: Presence, *, just_created: bool = False) -> JsonObject:
+def device(
+    identity: Identity, presence: Presence, pending: int, *, just_created: bool = False
+) -> JsonObject:
     """Write a device identity, its keys included (IoT Hub docs: identity registry).
 
     The answer to a create differs a little: a time that never was has no Z, and the parent scopes
-    are there though empty (seen on a real hub).
+    are there though empty (seen on a real hub). `pending` counts its cloud-to-device messages.
     """
     document: JsonObject = {
         "deviceId": identity.key.device_id,
@@ -28,7 +30,7 @@ def device(identity: Identity, presence: Presence, *, just_created: bool = False
         "connectionStateUpdatedTime": iso(presence.state_updated),
         "statusUpdatedTime": iso(identity.status_updated),
         "lastActivityTime": iso(presence.last_activity),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": pending,
         "authentication": _authentication(identity.authentication),
         "capabilities": {"iotEdge": identity.iot_edge},
     }
@@ -42,14 +44,29 @@ def device(identity: Identity, presence: Presence, *, just_created: bool = False
     return document
 
 
-def twin(identity: Identity, twin: Twin, presence: Presence) -> JsonObject:
-    """Write a device twin as a service sees it (IoT Hub docs: device twins)."""
-    document: JsonObject = {
+def module(identity: Identity, presence: Presence) -> JsonObject:
+    """Write a module identity: it has no status of its own (IoT Hub docs: module twins)."""
+    return {
+        "moduleId": identity.key.module_id,
+        "managedBy": identity.managed_by,
         "deviceId": identity.key.device_id,
-        "etag": twin.etag,
-        "deviceEtag": identity.etag,
-        "status": identity.status,
+        "generationId": identity.generation_id,
+        "etag": identity.etag,
+        "connectionState": _connection_state(presence),
+        "connectionStateUpdatedTime": iso(presence.state_updated),
+        "lastActivityTime": iso(presence.last_activity),
+        "cloudToDeviceMessageCount": 0,
+        "authentication": _authentication(identity.authentication),
     }
+
+
+def twin(identity: Identity, twin: Twin, presence: Presence, pending: int) -> JsonObject:
+    """Write the twin of a device or module as a service sees it (IoT Hub docs: device twins)."""
+    key = identity.key
+    document: JsonObject = {"deviceId": key.device_id}
+    if key.module_id is not None:
+        document["moduleId"] = key.module_id
+    document |= {"etag": twin.etag, "deviceEtag": identity.etag, "status": identity.status}
     if identity.status_reason is not None:
         document["statusReason"] = identity.status_reason
     thumbprints = identity.authentication.thumbprints
@@ -57,13 +74,13 @@ def twin(identity: Identity, twin: Twin, presence: Presence) -> JsonObject:
         "statusUpdateTime": iso(identity.status_updated),
         "connectionState": _connection_state(presence),
         "lastActivityTime": iso(presence.last_activity),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": pending,
         "authenticationType": identity.authentication.type,
         "x509Thumbprint": {
             "primaryThumbprint": thumbprints.primary if thumbprints else None,
             "secondaryThumbprint": thumbprints.secondary if thumbprints else None,
         },
-        "modelId": "",
+        "modelId": identity.model_id,
         "version": twin.version,
     }
     if twin.tags:
@@ -72,7 +89,8 @@ def twin(identity: Identity, twin: Twin, presence: Presence) -> JsonObject:
         "desired": twin.desired.service_view(),
         "reported": twin.reported.service_view(),
     }
-    document["capabilities"] = {"iotEdge": identity.iot_edge}
+    if key.module_id is None:
+        document["capabilities"] = {"iotEdge": identity.iot_edge}
     return document
 
 

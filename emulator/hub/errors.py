@@ -106,6 +106,20 @@ class IotHubUnauthorized(HubError):
     text = "Authentication failed for this device, renew token or certificate and reconnect"
 
 
+class DeviceMaximumQueueDepthExceeded(HubError):
+    """The device's queue holds as many cloud-to-device messages as it may."""
+
+    code = 403004
+    text = "Device Queue depth cannot exceed 50 messages"
+
+
+class InvalidMessageExpiryTime(HubError):
+    """A message would expire in the past, or later than the hub allows."""
+
+    code = 403009
+    text = "The message's expiry time is not valid."
+
+
 class DeviceDisabled(HubError):
     """The identity was disabled while it was connected."""
 
@@ -169,11 +183,24 @@ class DeviceAlreadyExists(HubError):
     code = 409001
 
 
+class ModuleAlreadyExistsOnDevice(HubError):
+    """Create, for a module that is there already."""
+
+    code = 409301
+
+
 class PreconditionFailed(HubError):
     """An etag is stale, or missing where one is required."""
 
     code = 412001
     text = "PreconditionFailed, ETag may be invalid."
+
+
+class DeviceMessageLockLost(HubError):
+    """The lock on a message has lapsed or was given back, or the message is gone."""
+
+    code = 412002
+    text = "The lock token is not valid: the lock was lost."
 
 
 class MessageTooLarge(HubError):
@@ -188,6 +215,13 @@ class TooManyDevices(HubError):
 
     code = 413002
     text = "The hub holds as many devices as it may."
+
+
+class TooManyModulesOnDevice(HubError):
+    """The device has as many modules as it may."""
+
+    code = 413003
+    text = "The device has as many modules as it may."
 
 
 class GenericUnsupportedMediaType(HubError):

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
-from emulator.hub import documents, identities, limits, twins
-from emulator.hub.access import Policy, Right, SasToken, SymmetricKeys, check_token
-from emulator.hub.connections import Connections, DeviceLink
+from emulator.hub.access import (
+    ClientCertificate,
+    Policy,
+    Right,
+    SasToken,
+    SymmetricKeys,
+    check_certificate,
+    check_token,
+)
+from emulator.hub.commands import Commands
+from emulator.hub.connections import Admission, Connections, DeviceLink
 from emulator.hub.errors import (
     ConnectionForcefullyClosedOnNewConnection,
-    DeviceAlreadyExists,
-    DeviceDisabled,
     DeviceNotFound,
     DeviceNotOnline,
     GatewayTimeout,
@@ -26,27 +32,18 @@ from emulator.hub.errors import (
     IotHubUnauthorized,
     IotHubUnauthorizedAccess,
     ModuleNotFound,
-    PreconditionFailed,
     ServiceUnavailable,
-    TooManyDevices,
 )
-from emulator.hub.etags import IfMatch
+from emulator.hub.events import EventLog
 from emulator.hub.identities import Identity, IdentityKey
-from emulator.hub.jsontext import JsonObject, dumps
+from emulator.hub.jsontext import dumps
+from emulator.hub.messages import Message
 from emulator.hub.methods import MethodCalls, MethodRequest, MethodResult
+from emulator.hub.registry import Registry
 from emulator.hub.store import Store
 from emulator.hub.times import span, utc_now
-from emulator.hub.twins import Twin
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Admission:
-    """A device or module that proved who it is, until `expires` (seconds since the epoch)."""
-
-    key: IdentityKey
-    expires: float
 
 
 class IotHub:
@@ -74,7 +71,9 @@ class IotHub:
         self._connections = Connections()
         self._expiries: dict[DeviceLink, asyncio.TimerHandle] = {}
         self._calls = MethodCalls()
-        self._device_count = sum(1 for _ in store.devices())
+        self.registry = Registry(store, self._connections, clock, self._drop)
+        self.commands = Commands(store, self._connections, clock)
+        self.events = EventLog()
 
     # --- access
 
@@ -100,35 +99,78 @@ class IotHub:
             now=self._clock().timestamp(),
         )
 
-    def admit(self, key: IdentityKey, token: str | None, *, host: str) -> Admission:
-        """Let a device or module in by its own key, or by a policy with DeviceConnect.
+    def admit(
+        self,
+        key: IdentityKey,
+        token: str | None,
+        *,
+        host: str,
+        certificate: ClientCertificate | None = None,
+        model_id: str = "",
+    ) -> Admission:
+        """Let a device or module in: by its own key, a policy with DeviceConnect, or a certificate.
+
+        Args:
+            token: the password or the `Authorization` header, None if there was none.
+            host: the host that the client addressed.
+            certificate: what it has shown in its TLS handshake, None if nothing.
+            model_id: the model that it says it implements.
 
         Raises:
-            IotHubUnauthorizedAccess: it is unknown or disabled, or the token is not good for it;
-                the answer does not tell which.
+            IotHubUnauthorizedAccess: it is unknown or disabled, or what it has given is not good
+                for it, or not of its kind; the answer does not tell which.
         """
         identity = self._store.identity(key)
         device = self._store.identity(IdentityKey(key.device_id))
-        if token is None or identity is None or device is None:
+        if identity is None or device is None:
             raise IotHubUnauthorizedAccess
         if not (identity.enabled and device.enabled):
             raise IotHubUnauthorizedAccess
+        if identity.authentication.keys is None:
+            expires, auth_method = self._admit_certificate(identity, token, certificate)
+        else:
+            expires, auth_method = self._admit_token(
+                identity, identity.authentication.keys, token, certificate, host
+            )
+        return Admission(key, expires, identity.generation_id, auth_method, model_id)
+
+    def _admit_token(
+        self,
+        identity: Identity,
+        own_keys: SymmetricKeys,
+        token: str | None,
+        certificate: ClientCertificate | None,
+        host: str,
+    ) -> tuple[float, str]:
+        """Check an identity that has keys; gives when the token expires, and how it was proved."""
+        if token is None:
+            raise IotHubUnauthorizedAccess from ValueError("no SAS token")
+        if certificate is not None:
+            raise IotHubUnauthorizedAccess from ValueError(
+                "a certificate, but the identity has keys"
+            )
         sas = SasToken.parse(token)
         check_token(
             sas,
-            self._device_keys(sas, identity),
-            resource=key.resource,
+            self._policy_keys(sas, Right.DEVICE_CONNECT) if sas.policy else own_keys,
+            resource=identity.key.resource,
             hosts=self._hosts | {host},
             now=self._clock().timestamp(),
         )
-        return Admission(key, float(sas.expiry))
+        scope = "hub" if sas.policy else _scope(identity)
+        return sas.expiry, _auth_method(scope, "sas", "iothub")
 
-    def _device_keys(self, token: SasToken, identity: Identity) -> SymmetricKeys:
-        # A policy's key stands in for a device's own, but not for an X.509 identity's certificate.
-        own = identity.authentication.keys
-        if own is None:
-            raise IotHubUnauthorizedAccess
-        return own if token.policy is None else self._policy_keys(token, Right.DEVICE_CONNECT)
+    def _admit_certificate(
+        self, identity: Identity, token: str | None, certificate: ClientCertificate | None
+    ) -> tuple[float, str]:
+        """Check an identity that has a certificate; the rest is as `_admit_token` has it."""
+        # Some clients send an empty password where they have none. A policy's key stands in for a
+        # device's own, but not for its certificate.
+        if token:
+            raise IotHubUnauthorizedAccess from ValueError("a token, but the identity has no keys")
+        thumbprints = identity.authentication.thumbprints
+        check_certificate(certificate, thumbprints, name=str(identity.key))
+        return math.inf, _auth_method(_scope(identity), "x509Certificate", "external")
 
     def _policy_keys(self, token: SasToken, right: Right) -> SymmetricKeys:
         policy = self._policies.get(token.policy or "")
@@ -136,149 +178,18 @@ class IotHub:
             raise IotHubUnauthorizedAccess
         return policy.keys
 
-    # --- identities
+    # --- device-to-cloud messages
 
-    def get_device(self, device_id: str) -> JsonObject:
-        """Read a device identity.
-
-        Raises:
-            DeviceNotFound
-        """
-        key = IdentityKey(device_id)
-        return documents.device(self._identity(key), self._connections.presence(key))
-
-    def put_device(self, device_id: str, body: object, if_match: IfMatch) -> JsonObject:
-        """Create a device, or with `If-Match` update it.
-
-        Raises:
-            DeviceAlreadyExists, DeviceNotFound, PreconditionFailed, ArgumentInvalid
-        """
-        key = IdentityKey(device_id)
-        if not if_match.absent:
-            return self._update_device(key, body, if_match)
-        if self._store.identity(key) is not None:
-            raise DeviceAlreadyExists(f"A device with ID '{device_id}' is already registered.")
-        if self._device_count >= limits.DEVICES_PER_HUB:
-            raise TooManyDevices
-        now = self._clock()
-        identity = identities.create(key, body, now)
-        self._store.commit(put=(identity, twins.create(key, now)))
-        self._device_count += 1
-        return documents.device(identity, self._connections.presence(key), just_created=True)
-
-    def _update_device(self, key: IdentityKey, body: object, if_match: IfMatch) -> JsonObject:
-        identity = self._identity(key)
-        if not if_match.allows(identity.etag):
-            raise PreconditionFailed
-        identity = identities.update(identity, body, self._clock())
-        self._store.commit(put=(identity,))
-        if not identity.enabled:
-            self._drop_device(key.device_id, DeviceDisabled())
-        return documents.device(identity, self._connections.presence(key))
-
-    def delete_device(self, device_id: str, if_match: IfMatch) -> None:
-        """Delete a device with its modules and their twins; a live connection is dropped.
-
-        Raises:
-            DeviceNotFound
-            PreconditionFailed: the etag is stale, or there is none.
-        """
-        identity = self._identity(IdentityKey(device_id))
-        if if_match.absent:
-            raise PreconditionFailed("PreconditionFailed, Etag missing.")
-        if not if_match.allows(identity.etag):
-            raise PreconditionFailed
-        family = self._store.keys_of(device_id)
-        self._store.commit(delete=family)
-        self._device_count -= 1
-        self._drop_device(device_id, DeviceNotFound(device_id), family)
-        for key in family:
-            self._connections.forget(key)
-
-    def list_devices(self, top: int = limits.LIST_DEVICES) -> list[JsonObject]:
-        """List device identities, oldest first: `top` of them, 1 to 1,000.
-
-        Anything outside that range counts as 1,000 (seen on a real hub).
-        """
-        count = top if 1 <= top <= limits.LIST_DEVICES else limits.LIST_DEVICES
-        return [
-            documents.device(identity, self._connections.presence(identity.key))
-            for identity, _ in zip(self._store.devices(), range(count), strict=False)
-        ]
-
-    def _identity(self, key: IdentityKey) -> Identity:
-        identity = self._store.identity(key)
-        if identity is None:
-            raise DeviceNotFound(key.device_id)
-        return identity
-
-    # --- twins
-
-    def get_twin(self, key: IdentityKey) -> JsonObject:
-        """Read a twin as a service sees it.
-
-        Raises:
-            DeviceNotFound: also for a module that is missing (seen on a real hub).
-        """
-        return documents.twin(self._identity(key), self._twin(key), self._connections.presence(key))
-
-    def patch_twin(self, key: IdentityKey, body: object, if_match: IfMatch) -> JsonObject:
-        """Merge tags and desired properties into a twin, and tell the device.
-
-        Raises:
-            DeviceNotFound, PreconditionFailed, ArgumentInvalid
-        """
-        return self._change_twin(key, if_match, twins.patch, body)
-
-    def replace_twin(self, key: IdentityKey, body: object, if_match: IfMatch) -> JsonObject:
-        """Replace a twin's tags and desired properties, and tell the device.
-
-        Raises:
-            DeviceNotFound, PreconditionFailed, ArgumentInvalid
-        """
-        return self._change_twin(key, if_match, twins.replace, body)
-
-    def _change_twin(
-        self,
-        key: IdentityKey,
-        if_match: IfMatch,
-        change_twin: Callable[[Twin, object, datetime], twins.Change],
-        body: object,
-    ) -> JsonObject:
-        twin = self._twin(key)
-        if not if_match.allows(twin.etag):
-            raise PreconditionFailed(f"ETag mismatch for device ID '{key.device_id}'")
-        change = change_twin(twin, body, self._clock())
-        self._store.commit(put=(change.twin,))
-        link = self._connections.link(key)
-        if link is not None and change.desired is not None:
-            link.notify_desired(dumps(change.desired), change.twin.desired.version)
-        return self.get_twin(key)
-
-    def read_twin(self, key: IdentityKey) -> JsonObject:
-        """Read a twin as its device sees it.
-
-        Raises:
-            DeviceNotFound
-        """
-        return self._twin(key).device_view()
-
-    def report(self, key: IdentityKey, body: object, expected_version: int | None) -> int:
-        """Merge a device's patch into its reported properties; gives their new version.
-
-        Raises:
-            DeviceNotFound, ArgumentInvalid
-            PreconditionFailed: the reported properties are not at `expected_version`.
-        """
-        twin = twins.report(self._twin(key), body, self._clock(), expected_version)
-        self._store.commit(put=(twin,))
-        return twin.reported.version
-
-    def _twin(self, key: IdentityKey) -> Twin:
-        twin = self._store.twin(key)
-        if twin is None:
-            raise DeviceNotFound(key.device_id)
-        return twin
+    def ingest(self, sender: Admission, message: Message) -> None:
+        """Stamp a message and put it into the event log (IoT Hub docs: device-to-cloud)."""
+        self.events.append(
+            message,
+            now=self._clock(),
+            key=sender.key,
+            generation_id=sender.generation_id,
+            auth_method=sender.auth_method,
+            model_id=sender.model_id,
+        )
 
     # --- direct methods
 
@@ -337,12 +248,13 @@ class IotHub:
 
         The link is closed in its turn when the credentials run out.
         """
+        self.registry.note_model(admission.key, admission.model_id)
         replaced = self._connections.add(link, self._clock())
         if replaced is not None:
             self._let_go(replaced, ConnectionForcefullyClosedOnNewConnection())
         seconds = admission.expires - self._clock().timestamp()
         self._expiries[link] = asyncio.get_running_loop().call_later(
-            seconds, self._drop, link, IotHubUnauthorized()
+            seconds, self._drop, link.key, IotHubUnauthorized()
         )
         log.info("%s connected", link.key)
 
@@ -353,8 +265,9 @@ class IotHub:
             log.info("%s disconnected", link.key)
 
     def listens(self, link: DeviceLink) -> None:
-        """Note that a device has begun to listen for direct methods."""
+        """Note that a device has begun to listen for direct methods, or for messages."""
         self._connections.listens(link.key)
+        self.commands.push(link)
 
     def heard_of(self, link: DeviceLink) -> None:
         """Note that a device sent something: its last activity is now."""
@@ -363,19 +276,14 @@ class IotHub:
     def drop_all(self) -> None:
         """Close every link: the hub is stopping."""
         for link in self._connections.links():
-            self._drop(link, ServiceUnavailable())
+            self._drop(link.key, ServiceUnavailable())
 
-    def _drop_device(
-        self, device_id: str, reason: HubError, family: Iterable[IdentityKey] | None = None
-    ) -> None:
-        """Close the links of a device and of its modules."""
-        for key in self._store.keys_of(device_id) if family is None else family:
-            if link := self._connections.link(key):
-                self._drop(link, reason)
-
-    def _drop(self, link: DeviceLink, reason: HubError) -> None:
-        self._connections.remove(link, self._clock())
-        self._let_go(link, reason)
+    def _drop(self, key: IdentityKey, reason: HubError) -> None:
+        """Close the link of an identity, if it has one."""
+        link = self._connections.link(key)
+        if link is not None:
+            self._connections.remove(link, self._clock())
+            self._let_go(link, reason)
 
     def _let_go(self, link: DeviceLink, reason: HubError) -> None:
         self._end(link, reason)
@@ -388,4 +296,18 @@ class IotHub:
         # A caller is told of a takeover (IoT Hub docs: error 400027) and of a hub that stops; any
         # other way in which a device is gone is "not online" to it, whatever ended the connection.
         told = (ConnectionForcefullyClosedOnNewConnection, ServiceUnavailable)
+        if link.key.module_id is None:
+            self.commands.release(link.key.device_id)
         self._calls.abandon(link.key, reason if isinstance(reason, told) else DeviceNotOnline())
+
+
+def _scope(identity: Identity) -> str:
+    return "device" if identity.key.module_id is None else "module"
+
+
+def _auth_method(scope: str, kind: str, issuer: str) -> str:
+    """Write how a sender was authenticated (IoT Hub docs: messages; x509Certificate, external and
+    the last member as seen on real hubs).
+    """
+    method = {"scope": scope, "type": kind, "issuer": issuer, "acceptingIpFilterRule": None}
+    return dumps(method).decode()

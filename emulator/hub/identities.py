@@ -95,6 +95,8 @@ class Identity:
     status_reason: str | None = None
     status_updated: datetime = NEVER
     iot_edge: bool = False
+    managed_by: str | None = None
+    model_id: str = ""
 
     @property
     def etag(self) -> str:
@@ -108,19 +110,23 @@ class Identity:
 
 
 def create(key: IdentityKey, body: object, now: datetime) -> Identity:
-    """Make a new identity from a request body such as `{"deviceId": "x"}`.
+    """Make a new identity from a request body: `{"deviceId": "x"}`, with `moduleId` for a module.
 
     Raises:
         ArgumentInvalid: the id, or a member of the body, is not valid.
     """
     check_id(key.device_id)
+    if key.module_id is not None:
+        check_id(key.module_id)
+        if key.module_id.startswith("$"):
+            raise ArgumentInvalid(f"Module ids that begin with $ are the hub's: {key.module_id}")
     members = _members(key, body)
     return Identity(
         key=key,
         generation_id=str(ticks(now)),
         # A number of nine digits or so, at a random start (seen on a real hub).
         revision=100_000_000 + secrets.randbelow(900_000_000),
-        status_updated=now if members["status"] == "disabled" else NEVER,
+        status_updated=now if members.get("status") == "disabled" else NEVER,
         **members,
     )
 
@@ -132,7 +138,7 @@ def update(identity: Identity, body: object, now: datetime) -> Identity:
         ArgumentInvalid: a member of the body is not valid.
     """
     members = _members(identity.key, body)
-    changed = members["status"] != identity.status
+    changed = members.get("status", identity.status) != identity.status
     return replace(
         identity,
         revision=identity.revision + 1,
@@ -158,25 +164,38 @@ def _members(key: IdentityKey, body: object) -> dict[str, Any]:
     """Read what a client may set; what only the hub sets is ignored (seen on a real hub)."""
     if not isinstance(body, dict):
         raise DeserializationError
-    if body.get("deviceId") != key.device_id:
-        raise ArgumentInvalid("The device id in the body is not the one in the URL")
+    if body.get("deviceId") != key.device_id or body.get("moduleId") != key.module_id:
+        raise ArgumentInvalid("The id in the body is not the one in the URL")
+    authentication = _object(body.get("authentication"), "authentication")
+    if key.module_id is not None:
+        if authentication.get("type") == "none":  # a module's silently becomes sas
+            authentication = {**authentication, "type": "sas"}
+        return {
+            "authentication": Authentication.parse(authentication),
+            "managed_by": _string(body, "managedBy"),
+        }
     status = body.get("status") or "enabled"
     if not isinstance(status, str) or status.lower() not in ("enabled", "disabled"):
         raise ArgumentInvalid(f"Unknown status: {status}")
-    reason = body.get("statusReason")
-    if reason is not None and not isinstance(reason, str):
-        raise ArgumentInvalid("statusReason is not a string")
+    reason = _string(body, "statusReason")
     if reason is not None and len(reason) > limits.STATUS_REASON_LENGTH:
         raise ArgumentInvalid(f"statusReason is over {limits.STATUS_REASON_LENGTH} characters")
     edge = _object(body.get("capabilities"), "capabilities").get("iotEdge") or False
     if not isinstance(edge, bool):
         raise ArgumentInvalid("capabilities.iotEdge is not a boolean")
     return {
-        "authentication": Authentication.parse(body.get("authentication")),
+        "authentication": Authentication.parse(authentication),
         "status": status.lower(),
         "status_reason": reason,
         "iot_edge": edge,
     }
+
+
+def _string(body: JsonObject, name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ArgumentInvalid(f"{name} is not a string")
+    return value
 
 
 def _object(value: object, name: str) -> JsonObject:

@@ -6,6 +6,7 @@ from __future__ import annotations
 ID_LENGTH = 128
 STATUS_REASON_LENGTH = 128
 DEVICES_PER_HUB = 1_000_000
+MODULES_PER_DEVICE = 20
 LIST_DEVICES = 1_000
 KEY_BYTES = range(16, 65)  # decoded; seen on a real hub
 
@@ -28,8 +29,28 @@ METHOD_CONNECT_TIMEOUT = range(301)
 # The number is undocumented: high enough for any test, and still a bound.
 METHODS_IN_FLIGHT_PER_DEVICE = 1_000
 
-# Messages (IoT Hub docs: quotas and throttling).
+# Messages (IoT Hub docs: quotas and throttling, create and read messages).
 D2C_MESSAGE_BYTES = 256 * 1024
+C2D_MESSAGE_BYTES = 64 * 1024
+MESSAGE_ID_LENGTH = 128  # also of a correlation id
+
+# Cloud-to-device messages and their feedback (IoT Hub docs: cloud-to-device messages). Where a hub
+# can be configured, this is its default. Times are in seconds.
+C2D_QUEUE_DEPTH = 50
+C2D_TIME_TO_LIVE = 60 * 60
+C2D_TIME_TO_LIVE_MAX = 2 * 24 * 60 * 60
+C2D_LOCK = 60
+C2D_DELIVERIES = 10
+FEEDBACK_BATCH_RECORDS = 64
+FEEDBACK_BATCH_WAIT = 15
+FEEDBACK_TIME_TO_LIVE = 60 * 60
+FEEDBACK_LOCK = 60
+FEEDBACK_DELIVERIES = 10
+
+# The event log. A real hub keeps a day of events or more; ours keeps what fits, and a megabyte or
+# two of them is what a test looks at.
+EVENT_LOG_EVENTS = 10_000
+EVENT_LOG_BYTES = 64 * 1024 * 1024
 
 # MQTT (IoT Hub docs: MQTT support, direct methods).
 MQTT_SUBSCRIPTIONS = 5

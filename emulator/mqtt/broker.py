@@ -14,10 +14,11 @@ codec, and the protocol handler's answers. What is replaced, and why:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 from amqtt.adapters import BufferReader, ReaderAdapter, WriterAdapter
@@ -49,13 +50,18 @@ from amqtt.mqtt.unsubscribe import UnsubscribePacket
 from amqtt.session import Session
 
 from emulator.hub import limits
-from emulator.hub.errors import HubError, IotHubUnauthorizedAccess
-from emulator.hub.hub import Admission, IotHub
+from emulator.hub.access import ClientCertificate
+from emulator.hub.cloud_to_device import Command
+from emulator.hub.connections import Admission
+from emulator.hub.errors import DeviceMessageLockLost, HubError, IotHubUnauthorizedAccess
+from emulator.hub.hub import IotHub
+from emulator.hub.messages import Message
 from emulator.mqtt import packets, topics
-from emulator.mqtt.device_link import MqttLink
+from emulator.mqtt.device_link import MqttLink, will_message
 from emulator.mqtt.packets import PacketBuffer, ProtocolError, Publish
 from emulator.mqtt.sessions import Sessions, Subscriptions
-from emulator.mqtt.streams import TcpStream
+from emulator.mqtt.streams import Stream, TcpStream
+from emulator.mqtt.topics import Channel
 
 log = logging.getLogger(__name__)
 
@@ -90,14 +96,21 @@ class HubBroker(Broker):
     Args:
         hub: what the devices talk to.
         sessions: the subscriptions that outlive a connection.
+        client_certificate: tells which certificate the client of a TLS connection has shown.
     """
 
-    def __init__(self, hub: IotHub, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        hub: IotHub,
+        sessions: Sessions,
+        client_certificate: Callable[[ssl.SSLObject | None], ClientCertificate | None],
+    ) -> None:
         listener = ListenerConfig(type=ListenerType.EXTERNAL)
         super().__init__(BrokerConfig(listeners={_LISTENER: listener}, plugins={}))
         self._hub = hub
         self._device_sessions = sessions
-        self._connections: dict[asyncio.Task[Any] | None, TcpStream] = {}
+        self._client_certificate = client_certificate
+        self._connections: dict[asyncio.Task[Any] | None, Stream] = {}
         self._listening: list[asyncio.Server] = []
 
     async def listen(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext) -> None:
@@ -120,14 +133,17 @@ class HubBroker(Broker):
         await super().shutdown()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stream = TcpStream(reader, writer)
+        await self.serve(TcpStream(reader, writer))
+
+    async def serve(self, stream: Stream) -> None:
+        """Speak MQTT on a connection until it ends."""
         await self.external_connected(stream, stream, _LISTENER)
 
     async def _client_connected(
         self, listener_name: str, reader: ReaderAdapter, writer: WriterAdapter
     ) -> None:
         """Serve one connection from its first byte to its last: amqtt's entry for all of them."""
-        stream, peer = cast("TcpStream", writer), writer.get_peer_info()
+        stream, peer = cast("Stream", writer), writer.get_peer_info()
         self._connections[asyncio.current_task()] = stream
         try:
             await self._serve(stream)
@@ -141,7 +157,7 @@ class HubBroker(Broker):
             del self._connections[asyncio.current_task()]
             stream.drop()
 
-    async def _serve(self, stream: TcpStream) -> None:
+    async def _serve(self, stream: Stream) -> None:
         buffer = PacketBuffer(limits.MQTT_PACKET_BYTES)
         # What came together with the CONNECT waits for it to be answered.
         waiting = await asyncio.wait_for(
@@ -155,11 +171,19 @@ class HubBroker(Broker):
         connect = await _decode(ConnectPacket, first_byte, body)
         _check_flags(connect)
         admission = await self._admit(connect, stream)
-        if admission is not None:
-            connection = DeviceConnection(self, connect, admission, stream)
-            await connection.run(buffer, waiting)
+        if admission is None:
+            return
+        try:
+            will = _will(connect, admission)
+        except ProtocolError as error:
+            # A real hub's answer is not known; this one ends the client's attempts.
+            log.info("Refused %s: %s", admission.key, error)
+            await _refuse(stream, NOT_AUTHORIZED)
+            return
+        connection = DeviceConnection(self, connect, admission, will, stream)
+        await connection.run(buffer, waiting)
 
-    async def _admit(self, connect: ConnectPacket, stream: TcpStream) -> Admission | None:
+    async def _admit(self, connect: ConnectPacket, stream: Stream) -> Admission | None:
         """Authenticate a CONNECT before anything else; a refusal touches no other connection."""
         if connect.proto_level != _MQTT_3_1_1:
             await _refuse(stream, UNACCEPTABLE_PROTOCOL_VERSION)
@@ -168,7 +192,13 @@ class HubBroker(Broker):
         try:
             if user is None:
                 raise IotHubUnauthorizedAccess("the user name does not agree with the client id")
-            return self._hub.admit(user.key, connect.password, host=user.host)
+            return self._hub.admit(
+                user.key,
+                connect.password,
+                host=user.host,
+                certificate=self._client_certificate(stream.get_ssl_info()),
+                model_id=user.parameters.get("model-id", ""),
+            )
         except IotHubUnauthorizedAccess as error:
             reason = error.__cause__ or error
             log.info("Refused %r at %s: %s", connect.client_id, stream.get_peer_info(), reason)
@@ -185,10 +215,16 @@ class DeviceConnection(BrokerProtocolHandler):
     Args:
         connect: the packet that it came with.
         admission: who it is, and until when.
+        will: what it leaves if it is cut off.
     """
 
     def __init__(
-        self, broker: HubBroker, connect: ConnectPacket, admission: Admission, stream: TcpStream
+        self,
+        broker: HubBroker,
+        connect: ConnectPacket,
+        admission: Admission,
+        will: Message | None,
+        stream: Stream,
     ) -> None:
         super().__init__(broker.plugins_manager)
         self._client_id = str(admission.key)
@@ -200,9 +236,13 @@ class DeviceConnection(BrokerProtocolHandler):
         self._admission = admission
         self._stream = stream
         self._open = True
-        self._link = MqttLink(self._hub, admission.key, self._publish, self._drop)
+        self._link = MqttLink(
+            self._hub, admission, self._publish, self._publish_command, self._drop
+        )
+        self._will = will
         self._persistent = not connect.clean_session_flag
         self._subscriptions: Subscriptions = {}
+        self._unacknowledged: dict[int, str] = {}  # packet ids, and the locks of their messages
         self._silence = _allowed_silence(connect.keep_alive)
         self._last_heard = 0.0
 
@@ -233,6 +273,8 @@ class DeviceConnection(BrokerProtocolHandler):
             self._open = False
             self._timer.cancel()
             self._hub.disconnect(self._link)
+            if self._will is not None:
+                self._hub.ingest(self._admission, self._will)
 
     def _resume(self) -> bool:
         """Take up the session of an earlier connection, or drop it; says whether there was one."""
@@ -274,9 +316,10 @@ class DeviceConnection(BrokerProtocolHandler):
         elif first_byte == _PINGREQ and not body:
             await self.handle_pingreq(PingReqPacket())
         elif first_byte == _DISCONNECT and not body:
+            self._will = None  # a device that says goodbye leaves none
             self._open = False
         elif first_byte == _PUBACK and len(body) == 2:
-            pass  # for a packet of an earlier connection: this one sends nothing with QoS 1
+            self._acknowledged(int.from_bytes(body, "big"))
         else:
             raise ProtocolError(f"a packet that begins with {first_byte:#04x}")
 
@@ -332,6 +375,41 @@ class DeviceConnection(BrokerProtocolHandler):
         else:
             self._stream.write(packets.publish(topic, payload))
 
+    def _publish_command(self, topic: str, payload: bytes, command: Command) -> None:
+        """Send a cloud-to-device message, with QoS 1 where that was granted.
+
+        With QoS 0 it is taken as soon as it is sent.
+        """
+        token = command.lock.token if command.lock else ""
+        qos = self._command_qos()
+        packet_id = self.session.next_packet_id if qos else 0
+        if qos:
+            self._unacknowledged[packet_id] = token
+            # amqtt's session passes over the ids that are in flight.
+            self.session.inflight_out[packet_id] = command
+        self._stream.write(
+            packets.publish(
+                topic, payload, packet_id=packet_id, duplicate=command.handed_out and bool(qos)
+            )
+        )
+        if not qos:
+            self._hub.commands.complete(self._admission.key.device_id, token)
+
+    def _command_qos(self) -> int:
+        return max(
+            qos
+            for name, qos in self._subscriptions.items()
+            if topics.parse_filter(name, self._admission.key).channel is Channel.CLOUD_TO_DEVICE
+        )
+
+    def _acknowledged(self, packet_id: int) -> None:
+        """Take a PUBACK; one for nothing, or for a message that has ended, is ignored."""
+        token = self._unacknowledged.pop(packet_id, None)
+        self.session.inflight_out.pop(packet_id, None)
+        if token is not None:
+            with contextlib.suppress(DeviceMessageLockLost):  # purged, or expired, meanwhile
+                self._hub.commands.complete(self._admission.key.device_id, token)
+
     def _watch(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._check_keep_alive)
 
@@ -351,7 +429,7 @@ class DeviceConnection(BrokerProtocolHandler):
         self._stream.drop()
 
 
-async def _first_packets(stream: TcpStream, buffer: PacketBuffer) -> list[tuple[int, bytes]]:
+async def _first_packets(stream: Stream, buffer: PacketBuffer) -> list[tuple[int, bytes]]:
     """Read until there is a whole packet; empty if the client leaves before that."""
     while data := await stream.read():
         if received := list(buffer.feed(data)):
@@ -359,7 +437,7 @@ async def _first_packets(stream: TcpStream, buffer: PacketBuffer) -> list[tuple[
     return []
 
 
-async def _refuse(stream: TcpStream, return_code: int) -> None:
+async def _refuse(stream: Stream, return_code: int) -> None:
     await ConnackPacket.build(0, return_code).to_stream(stream)
 
 
@@ -385,6 +463,14 @@ async def _decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
     if not well_formed or getattr(packet.variable_header, "packet_id", 1) == 0:
         raise ProtocolError(f"a malformed {kind.__name__}")
     return packet
+
+
+def _will(connect: ConnectPacket, admission: Admission) -> Message | None:
+    if not connect.will_flag:
+        return None
+    payload, retain = bytes(connect.will_message), connect.will_retain_flag
+    packet = Publish(connect.will_topic, payload, connect.will_qos, 0, False, retain)
+    return will_message(packet, admission.key)
 
 
 def _check_flags(connect: ConnectPacket) -> None:

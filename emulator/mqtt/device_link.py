@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from emulator.hub import limits
+from emulator.hub.cloud_to_device import Command
+from emulator.hub.connections import Admission
 from emulator.hub.errors import (
     ArgumentInvalid,
     DeserializationError,
@@ -16,9 +19,10 @@ from emulator.hub.errors import (
 from emulator.hub.hub import IotHub
 from emulator.hub.identities import IdentityKey
 from emulator.hub.jsontext import dumps, loads
+from emulator.hub.messages import Message
 from emulator.hub.times import utc_now
-from emulator.mqtt import topics
-from emulator.mqtt.packets import Publish
+from emulator.mqtt import property_bag, topics
+from emulator.mqtt.packets import ProtocolError, Publish
 from emulator.mqtt.topics import Channel, Filter
 
 log = logging.getLogger(__name__)
@@ -32,14 +36,21 @@ class MqttLink:
 
     Args:
         send: publishes a payload to a topic on this device's connection, and on no other.
+        send_command: likewise, for a cloud-to-device message, which is to be acknowledged.
         drop: ends this device's connection.
     """
 
     hub: IotHub
-    key: IdentityKey
+    admission: Admission
     send: Callable[[str, bytes], None]
+    send_command: Callable[[str, bytes, Command], None]
     drop: Callable[[HubError], None]
     subscriptions: set[Filter] = field(default_factory=set)
+
+    @property
+    def key(self) -> IdentityKey:
+        """See `DeviceLink.key`."""
+        return self.admission.key
 
     # --- from the hub
 
@@ -49,6 +60,19 @@ class MqttLink:
             Filter(Channel.METHODS) in self.subscriptions
             or Filter(Channel.METHODS, topics.method_name(name)) in self.subscriptions
         )
+
+    @property
+    def accepts_commands(self) -> bool:
+        """See `DeviceLink.accepts_commands`."""
+        return Filter(Channel.CLOUD_TO_DEVICE) in self.subscriptions
+
+    def deliver(self, command: Command) -> None:
+        """See `DeviceLink.deliver`."""
+        message = command.message
+        topic = topics.cloud_to_device(
+            self.key.device_id, property_bag.write(message.system, message.properties)
+        )
+        self.send_command(topic, message.body, command)
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
         """See `DeviceLink.invoke_method`."""
@@ -80,12 +104,12 @@ class MqttLink:
                 return self._answer(request_id, self._read_twin)
             case topics.TwinPatch(request_id, version):
                 return self._answer(request_id, lambda: self._report(packet.payload, version))
-            case topics.Telemetry():
-                pass  # taken and acknowledged; there is no event log to keep it in
+            case topics.Telemetry(bag):
+                self.hub.ingest(self.admission, _telemetry(packet, bag))
         return None
 
     def _read_twin(self) -> tuple[int, int | None, bytes]:
-        return 200, None, dumps(self.hub.read_twin(self.key))
+        return 200, None, dumps(self.hub.registry.read_twin(self.key))
 
     def _report(self, payload: bytes, version: str | None) -> tuple[int, int | None, bytes]:
         try:
@@ -95,7 +119,7 @@ class MqttLink:
         if version is not None and not (version.isascii() and version.isdigit()):
             raise ArgumentInvalid(f"$version is not a number: {version}")
         expected = None if version is None else int(version[:19])
-        return 204, self.hub.report(self.key, patch, expected), b""
+        return 204, self.hub.registry.report(self.key, patch, expected), b""
 
     def _answer(
         self, request_id: str | None, handle: Callable[[], tuple[int, int | None, bytes]]
@@ -111,6 +135,36 @@ class MqttLink:
         if request_id is None or Filter(Channel.TWIN_RESPONSES) not in self.subscriptions:
             return None
         return topics.twin_response(status, request_id, version), body
+
+
+def will_message(packet: Publish, key: IdentityKey) -> Message:
+    """Make the message that is left by a device that is cut off (IoT Hub docs: MQTT support).
+
+    Raises:
+        ProtocolError: it doesn't go to the device's own telemetry topic, or is over the limit.
+    """
+    request = topics.parse_topic(packet.topic, key)
+    if not isinstance(request, topics.Telemetry):
+        raise ProtocolError(f"a will for {packet.topic!r}")
+    will = _telemetry(packet, request.properties)
+    return replace(will, properties={**will.properties, "iothub-MessageType": "Will"})
+
+
+def _telemetry(packet: Publish, bag: str) -> Message:
+    """Make a message of a PUBLISH; its flags become properties (IoT Hub docs: MQTT; EdgeHub).
+
+    Raises:
+        ProtocolError: it is over the limit.
+    """
+    system, properties = property_bag.parse(bag)
+    if packet.retain:
+        properties["mqtt-retain"] = "true"
+    if packet.duplicate:
+        properties["mqtt-dup"] = "true"
+    message = Message(packet.payload, system, properties)
+    if message.size > limits.D2C_MESSAGE_BYTES:
+        raise ProtocolError(f"a message of {message.size} bytes")
+    return message
 
 
 def _failure(error: HubError) -> tuple[int, int | None, bytes]:

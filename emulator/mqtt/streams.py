@@ -1,11 +1,19 @@
-"""A connection's bytes, as amqtt and the hub's own read loop both take them."""
+"""A connection's bytes, as amqtt and the hub's own read loop both take them: straight over TLS, or
+in the binary frames of a WebSocket.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
 
+from aiohttp import WSMsgType, web
 from amqtt.adapters import ReaderAdapter, WriterAdapter
+
+from emulator.hub import limits
 
 _READ_BYTES = 64 * 1024
 
@@ -13,46 +21,71 @@ _READ_BYTES = 64 * 1024
 _CLOSE_SECONDS = 1.0
 
 
-class TcpStream(ReaderAdapter, WriterAdapter):
-    """One TLS connection, both ways.
+class Stream(ReaderAdapter, WriterAdapter):
+    """One connection, both ways.
 
     What is written while the stream is corked goes out together, in order, at the next `drain`.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self) -> None:
         self._corked: list[bytes] | None = None
-
-    async def read(self, n: int = -1) -> bytes:
-        """Read what there is, at most `n` bytes; empty at the end."""
-        return await self._reader.read(_READ_BYTES if n < 0 else n)
-
-    def feed_eof(self) -> None:
-        """End the reading side."""
-        self._reader.feed_eof()
 
     def cork(self) -> None:
         """Hold back what is written, until `drain`."""
         self._corked = []
 
     def write(self, data: bytes) -> None:
-        """Send bytes, without waiting."""
+        """Send bytes, without waiting; on a connection that has ended, to nowhere."""
         if self._corked is not None:
             self._corked.append(data)
-        elif not self._writer.is_closing():
-            self._writer.write(data)
+        else:
+            self._send(data)
 
     async def drain(self) -> None:
         """Send what was held back, and wait while the peer doesn't read."""
         held, self._corked = self._corked, None
-        if held and not self._writer.is_closing():
-            self._writer.write(b"".join(held))
-        await self._writer.drain()
+        if held:
+            self._send(b"".join(held))
+        await self._sent()
+
+    async def close(self) -> None:
+        """See `drop`: amqtt's name for it."""
+        self.drop()
+
+    def feed_eof(self) -> None:
+        """Do nothing: amqtt's interface has it, and nothing calls it."""
+
+    @property
+    @abstractmethod
+    def unsent(self) -> int:
+        """How many bytes wait for the peer to read."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """End the connection: what was written still goes out, but a peer that stalls is cut."""
+
+    @abstractmethod
+    def _send(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    async def _sent(self) -> None: ...
+
+
+class TcpStream(Stream):
+    """A connection over TLS."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__()
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, n: int = -1) -> bytes:
+        """Read what there is, at most `n` bytes; empty at the end."""
+        return await self._reader.read(_READ_BYTES if n < 0 else n)
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait for the peer to read."""
+        """See `Stream.unsent`."""
         return self._writer.transport.get_write_buffer_size()
 
     def get_peer_info(self) -> tuple[str, int] | None:
@@ -66,11 +99,88 @@ class TcpStream(ReaderAdapter, WriterAdapter):
         return info
 
     def drop(self) -> None:
-        """End the connection: what was written still goes out, but a peer that stalls is cut."""
+        """See `Stream.drop`."""
         if not self._writer.is_closing():
             self._writer.close()
             asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._writer.transport.abort)
 
-    async def close(self) -> None:
-        """See `drop`: amqtt's name for it."""
-        self.drop()
+    def _send(self, data: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+    async def _sent(self) -> None:
+        await self._writer.drain()
+
+
+class WebSocketStream(Stream):
+    """A connection over a WebSocket (MQTT 3.1.1, section 6)."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        super().__init__()
+        self._socket = socket
+        self._outgoing = bytearray()
+        self._sender: asyncio.Task[None] | None = None
+        self._closer: asyncio.Task[bool] | None = None
+
+    async def read(self, n: int = -1) -> bytes:
+        """Read the next frame; empty at the end, and for one that is not binary, which ends it."""
+        frame = await self._socket.receive()
+        return bytes(frame.data) if frame.type is WSMsgType.BINARY else b""
+
+    @property
+    def unsent(self) -> int:
+        """See `Stream.unsent`."""
+        return len(self._outgoing)
+
+    def get_peer_info(self) -> tuple[str, int] | None:
+        """Tell the peer's address and port."""
+        peer = self._socket.get_extra_info("peername")
+        return (peer[0], peer[1]) if peer else None
+
+    def get_ssl_info(self) -> ssl.SSLObject | None:
+        """Give the TLS object."""
+        info: ssl.SSLObject | None = self._socket.get_extra_info("ssl_object")
+        return info
+
+    def drop(self) -> None:
+        """See `Stream.drop`; the socket's own time-out cuts a peer that stalls."""
+        if self._closer is None:
+            self._closer = asyncio.ensure_future(self._socket.close())
+
+    def _send(self, data: bytes) -> None:
+        self._outgoing += data
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.ensure_future(self._send_frames())
+
+    async def _send_frames(self) -> None:
+        with contextlib.suppress(ConnectionError):  # it has ended: `read` says so as well
+            while self._outgoing:
+                frame = bytes(self._outgoing)
+                await self._socket.send_bytes(frame)
+                del self._outgoing[: len(frame)]
+
+    async def _sent(self) -> None:
+        if self._sender is not None:
+            await self._sender
+
+
+def web_socket_handler(
+    serve: Callable[[Stream], Awaitable[None]],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Make the HTTP handler that upgrades a request, and serves MQTT on it until it ends."""
+
+    async def upgrade(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(
+            protocols=("mqtt",),
+            max_msg_size=limits.MQTT_PACKET_BYTES,
+            timeout=_CLOSE_SECONDS,
+            compress=False,
+        )
+        if socket.can_prepare(request).protocol != "mqtt":
+            raise web.HTTPBadRequest(reason="A WebSocket with the subprotocol mqtt is wanted")
+        await socket.prepare(request)
+        stream = WebSocketStream(socket)
+        await serve(stream)
+        return socket
+
+    return upgrade

@@ -180,6 +180,11 @@ def desired_patch(version: int) -> str:
     return f"$iothub/twin/PATCH/properties/desired/?$version={version}"
 
 
+def cloud_to_device(device_id: str, bag: str) -> str:
+    """Name the topic that carries a message to its device."""
+    return f"devices/{device_id}/messages/devicebound/{bag}"
+
+
 def method_name(name: str) -> str:
     """Write a method's name as one segment of a topic."""
     return _METHOD_NAME_UNSAFE.sub(lambda match: quote(match[0], safe=""), name)

@@ -1,0 +1,124 @@
+"""What the emulator offers beyond a hub's REST API, under `/_emulator/`: the events that devices
+sent, which a real hub gives out over AMQP, and the sending of cloud-to-device messages, likewise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import web
+
+from emulator.http.app import Route, json_response, read_json
+from emulator.hub.access import Right
+from emulator.hub.errors import ArgumentInvalid, DeserializationError
+from emulator.hub.events import Event
+from emulator.hub.hub import IotHub
+from emulator.hub.jsontext import JsonObject, dumps
+from emulator.hub.messages import Message
+
+# How often a quiet stream says that it is alive, so that neither end takes it for dead.
+_STREAM_ALIVE_SECONDS = 15
+
+# Members of a message to send, and the system properties that they are.
+_SYSTEM = {
+    "messageId": "message-id",
+    "correlationId": "correlation-id",
+    "userId": "user-id",
+    "contentType": "content-type",
+    "contentEncoding": "content-encoding",
+    "expiryTimeUtc": "absolute-expiry-time",
+}
+
+
+async def read_events(hub: IotHub, request: web.Request) -> web.StreamResponse:
+    """`GET /_emulator/events?from=n&device=id`: the events from sequence number n on.
+
+    200 with a JSON array; or, asked for `text/event-stream`, with server-sent events, live, whose
+    ids are the sequence numbers (`Last-Event-ID` goes on after one).
+    """
+    start, device_id = _start(request), request.query.get("device")
+    if "text/event-stream" in request.headers.get("Accept", ""):
+        return await _stream_events(hub, request, start, device_id)
+    return json_response([event.document() for event in hub.events.read(start, device_id)])
+
+
+async def _stream_events(
+    hub: IotHub, request: web.Request, start: int, device_id: str | None
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+    )
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):  # the reader has left
+        while True:
+            try:
+                events = hub.events.follow(start, device_id)
+                while event := await asyncio.wait_for(anext(events), _STREAM_ALIVE_SECONDS):
+                    start = event.sequence_number + 1
+                    await response.write(_server_sent(event))
+            except asyncio.TimeoutError:
+                await response.write(b": alive\n\n")
+    return response
+
+
+async def send_command(hub: IotHub, request: web.Request) -> web.Response:
+    """`POST /_emulator/devices/{id}/messages`: queue a cloud-to-device message; 204.
+
+    The body is `{"body", "properties", "ack", "messageId", "correlationId", "userId",
+    "contentType", "contentEncoding", "expiryTimeUtc"}`; a `body` that is not a string is sent as
+    JSON. All but `body` may be left out.
+    """
+    device_id = request.match_info["device_id"]
+    hub.commands.send(device_id, _message(device_id, await read_json(request)))
+    return web.Response(status=204)
+
+
+def _start(request: web.Request) -> int:
+    last = request.headers.get("Last-Event-ID")
+    text = request.query.get("from", "0") if last is None else last
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentInvalid(f"Not a sequence number: {text}")
+    return int(text[:18]) + (last is not None)
+
+
+def _server_sent(event: Event) -> bytes:
+    return b"id: %d\ndata: %s\n\n" % (event.sequence_number, dumps(event.document()))
+
+
+def _message(device_id: str, body: object) -> Message:
+    if not isinstance(body, dict):
+        raise DeserializationError
+    members: JsonObject = body
+    system = {"to": f"/devices/{device_id}/messages/deviceBound"}
+    system |= {
+        name: _text(members, member) for member, name in _SYSTEM.items() if member in members
+    }
+    properties = members.get("properties", {})
+    if not isinstance(properties, dict):
+        raise ArgumentInvalid("properties is not an object")
+    application: dict[str, str | None] = {name: _text(properties, name) for name in properties}
+    if "ack" in members:
+        application["iothub-ack"] = _text(members, "ack")
+    content = members.get("body", "")
+    payload = content.encode() if isinstance(content, str) else dumps(content)
+    return Message(payload, system, application)
+
+
+def _text(members: JsonObject, name: str) -> str:
+    value = members[name]
+    if not isinstance(value, str):
+        raise ArgumentInvalid(f"{name} is not a string")
+    return value
+
+
+ROUTES = (
+    Route("GET", "/_emulator/events", Right.SERVICE_CONNECT, read_events, versioned=False),
+    Route(
+        "POST",
+        "/_emulator/devices/{device_id}/messages",
+        Right.SERVICE_CONNECT,
+        send_command,
+        versioned=False,
+    ),
+)

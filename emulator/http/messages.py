@@ -1,0 +1,143 @@
+"""Messages over HTTPS: what a device sends and receives for itself, and what a service may do about
+cloud-to-device messages. There is no route to send those: a service does it over AMQP.
+
+The headers are those of the C# SDK (IoT Hub docs: send and receive over HTTPS).
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from emulator.http.app import Route, json_response, no_content
+from emulator.hub import limits
+from emulator.hub.access import Right
+from emulator.hub.cloud_to_device import Command
+from emulator.hub.connections import Admission
+from emulator.hub.errors import MessageTooLarge
+from emulator.hub.hub import IotHub
+from emulator.hub.jsontext import dumps
+from emulator.hub.messages import Message
+from emulator.hub.times import iso
+
+_APPLICATION = "iothub-app-"
+# Headers, and the system properties that they carry.
+_SYSTEM = {
+    "iothub-messageid": "message-id",
+    "iothub-correlationid": "correlation-id",
+    "iothub-userid": "user-id",
+    "iothub-to": "to",
+    "iothub-contenttype": "content-type",
+    "iothub-contentencoding": "content-encoding",
+}
+
+
+async def send_event(hub: IotHub, request: web.Request) -> web.Response:
+    """`POST /devices/{id}/messages/events`: a device-to-cloud message; 204."""
+    headers = request.headers
+    system = {name: headers[header] for header, name in _SYSTEM.items() if header in headers}
+    properties: dict[str, str | None] = {
+        name[len(_APPLICATION) :]: value
+        for name, value in headers.items()
+        if name.lower().startswith(_APPLICATION)
+    }
+    message = Message(await request.read(), system, properties)
+    if message.size > limits.D2C_MESSAGE_BYTES:
+        raise MessageTooLarge(
+            f"The message is {message.size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."
+        )
+    hub.ingest(_device(request), message)
+    return no_content()
+
+
+async def receive_command(hub: IotHub, request: web.Request) -> web.Response:
+    """`GET /devices/{id}/messages/deviceBound`: 200 with a locked message, 204 if none waits."""
+    command = hub.commands.receive(_device(request).key.device_id)
+    if command is None:
+        return no_content()
+    return web.Response(body=command.message.body, headers=_headers(command))
+
+
+async def end_command(hub: IotHub, request: web.Request) -> web.Response:
+    """`DELETE …/deviceBound/{lock}`: complete it, or with the query `reject` reject it; 204."""
+    end = hub.commands.reject if "reject" in request.query else hub.commands.complete
+    end(_device(request).key.device_id, request.match_info["lock"])
+    return no_content()
+
+
+async def abandon_command(hub: IotHub, request: web.Request) -> web.Response:
+    """`POST …/deviceBound/{lock}/abandon`: give it back; 204."""
+    hub.commands.abandon(_device(request).key.device_id, request.match_info["lock"])
+    return no_content()
+
+
+async def purge_commands(hub: IotHub, request: web.Request) -> web.Response:
+    """`DELETE /devices/{id}/commands`: 200 with how many messages were ended."""
+    device_id = request.match_info["device_id"]
+    purged = hub.commands.purge(device_id)
+    return json_response({"totalMessagesPurged": purged, "deviceId": device_id, "moduleId": None})
+
+
+async def receive_feedback(hub: IotHub, request: web.Request) -> web.Response:
+    """`GET /messages/serviceBound/feedback`: 200 with a locked batch, 204 if there is none."""
+    batch = hub.commands.receive_feedback()
+    if batch is None or batch.lock is None:
+        return no_content()
+    headers = {
+        "Content-Type": "application/vnd.microsoft.iothub.feedback.json",
+        "ETag": f'"{batch.lock.token}"',
+        "iothub-messagelocktoken": batch.lock.token,
+        "iothub-enqueuedtime": iso(batch.enqueued),
+    }
+    return web.Response(body=dumps(batch.records), headers=headers)
+
+
+async def complete_feedback(hub: IotHub, request: web.Request) -> web.Response:
+    """`DELETE /messages/serviceBound/feedback/{lock}`: 204."""
+    hub.commands.complete_feedback(request.match_info["lock"])
+    return no_content()
+
+
+async def abandon_feedback(hub: IotHub, request: web.Request) -> web.Response:
+    """`POST /messages/serviceBound/feedback/{lock}/abandon`: 204."""
+    hub.commands.abandon_feedback(request.match_info["lock"])
+    return no_content()
+
+
+def _device(request: web.Request) -> Admission:
+    admission: Admission = request["device"]
+    return admission
+
+
+def _headers(command: Command) -> dict[str, str]:
+    token = command.lock.token if command.lock else ""
+    headers = {
+        "ETag": f'"{token}"',
+        "iothub-messagelocktoken": token,
+        "iothub-sequencenumber": str(command.sequence_number),
+        "iothub-enqueuedtime": iso(command.enqueued),
+        "iothub-expiry": iso(command.expires),
+        "iothub-deliverycount": str(command.delivery_count),
+        "iothub-ack": command.ack.value,
+    }
+    system = command.message.system
+    names = {**_SYSTEM, "Content-Type": "content-type", "Content-Encoding": "content-encoding"}
+    headers |= {header: system[name] for header, name in names.items() if name in system}
+    for name, value in command.message.properties.items():
+        if name != "iothub-ack":
+            headers[_APPLICATION + name] = value or ""
+    return headers
+
+
+_DEVICE_BOUND = "/devices/{device_id}/messages/deviceBound"
+_FEEDBACK = "/messages/serviceBound/feedback"
+
+ROUTES = (
+    Route("POST", "/devices/{device_id}/messages/events", None, send_event),
+    Route("GET", _DEVICE_BOUND, None, receive_command),
+    Route("DELETE", _DEVICE_BOUND + "/{lock}", None, end_command),
+    Route("POST", _DEVICE_BOUND + "/{lock}/abandon", None, abandon_command),
+    Route("DELETE", "/devices/{device_id}/commands", Right.SERVICE_CONNECT, purge_commands),
+    Route("GET", _FEEDBACK, Right.SERVICE_CONNECT, receive_feedback),
+    Route("DELETE", _FEEDBACK + "/{lock}", Right.SERVICE_CONNECT, complete_feedback),
+    Route("POST", _FEEDBACK + "/{lock}/abandon", Right.SERVICE_CONNECT, abandon_feedback),
+)

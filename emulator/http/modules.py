@@ -1,0 +1,55 @@
+"""Module identities: `/devices/{id}/modules` (IoT Hub docs: module twins).
+
+A real hub sends no ETag header here, and writes errors in the flat form.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from emulator.http.app import (
+    Route,
+    identity_key,
+    if_match,
+    json_response,
+    no_content,
+    read_json,
+)
+from emulator.hub.access import Right
+from emulator.hub.errors import flat_body
+from emulator.hub.hub import IotHub
+
+
+async def get_module(hub: IotHub, request: web.Request) -> web.Response:
+    """`GET /devices/{id}/modules/{id}`: 200 with the identity."""
+    return json_response(hub.registry.get_module(identity_key(request)))
+
+
+async def put_module(hub: IotHub, request: web.Request) -> web.Response:
+    """`PUT /devices/{id}/modules/{id}`: create it, or with `If-Match` update it; 200."""
+    body = await read_json(request)
+    return json_response(hub.registry.put_module(identity_key(request), body, if_match(request)))
+
+
+async def delete_module(hub: IotHub, request: web.Request) -> web.Response:
+    """`DELETE /devices/{id}/modules/{id}`: 204; needs `If-Match`."""
+    hub.registry.delete_module(identity_key(request), if_match(request))
+    return no_content()
+
+
+async def list_modules(hub: IotHub, request: web.Request) -> web.Response:
+    """`GET /devices/{id}/modules`: 200 with an array of identities."""
+    return json_response(hub.registry.list_modules(request.match_info["device_id"]))
+
+
+_MODULE = "/devices/{device_id}/modules/{module_id}"
+
+ROUTES = tuple(
+    Route(verb, path, right, handler, error_form=flat_body)
+    for verb, path, right, handler in (
+        ("GET", "/devices/{device_id}/modules", Right.REGISTRY_READ, list_modules),
+        ("GET", _MODULE, Right.REGISTRY_READ, get_module),
+        ("PUT", _MODULE, Right.REGISTRY_WRITE, put_module),
+        ("DELETE", _MODULE, Right.REGISTRY_WRITE, delete_module),
+    )
+)

@@ -1,0 +1,151 @@
+"""The device-to-cloud event log: what a hub's built-in endpoint would give its readers.
+
+It is bounded: the oldest events make room for new ones. A reader pulls at its own pace, so a slow
+one costs nothing, and finds a gap in the sequence numbers where it was too slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from emulator.hub import limits
+from emulator.hub.identities import IdentityKey
+from emulator.hub.jsontext import JsonObject, loads
+from emulator.hub.messages import Message
+from emulator.hub.times import iso
+
+
+@dataclass(frozen=True)
+class Event:
+    """A message in the log, as the hub stamped it (IoT Hub docs: read device-to-cloud messages).
+
+    Args:
+        sequence_number: counts the hub's events, from 0 (Event Hubs).
+        auth_method: how the sender proved itself: `{"scope", "type", "issuer", …}`.
+        model_id: the model that the sender named when it connected, if any.
+    """
+
+    sequence_number: int
+    enqueued: datetime
+    key: IdentityKey
+    generation_id: str
+    auth_method: str
+    message: Message
+    model_id: str | None = None
+
+    @property
+    def annotations(self) -> JsonObject:
+        """What the hub adds to the message, by the names that its readers know."""
+        annotations: JsonObject = {"iothub-connection-device-id": self.key.device_id}
+        if self.key.module_id is not None:
+            annotations["iothub-connection-module-id"] = self.key.module_id
+        annotations |= {
+            "iothub-connection-auth-method": self.auth_method,
+            "iothub-connection-auth-generation-id": self.generation_id,
+            "iothub-enqueuedtime": int(self.enqueued.timestamp() * 1000),
+            "iothub-message-source": "Telemetry",
+        }
+        if self.model_id:
+            annotations["dt-dataschema"] = self.model_id
+        if "dt-subject" in self.message.system:
+            annotations["dt-subject"] = self.message.system["dt-subject"]
+        return annotations
+
+    def document(self) -> JsonObject:
+        """Write the event as JSON: its body as JSON if it says so, else as text, else as Base64."""
+        return {
+            "sequenceNumber": self.sequence_number,
+            "enqueuedTime": iso(self.enqueued),
+            "deviceId": self.key.device_id,
+            "moduleId": self.key.module_id,
+            "systemProperties": dict(self.message.system),
+            "properties": dict(self.message.properties),
+            "annotations": self.annotations,
+            **_body(self.message),
+        }
+
+
+class EventLog:
+    """The events of all devices, in order.
+
+    Args:
+        events: how many it holds at most.
+        size: how many bytes its messages take at most.
+    """
+
+    def __init__(
+        self, events: int = limits.EVENT_LOG_EVENTS, size: int = limits.EVENT_LOG_BYTES
+    ) -> None:
+        self._max_events = events
+        self._max_size = size
+        self._events: deque[Event] = deque()
+        self._size = 0
+        self._next = 0
+        self._appended: asyncio.Future[None] | None = None
+
+    def append(
+        self,
+        message: Message,
+        *,
+        now: datetime,
+        key: IdentityKey,
+        generation_id: str,
+        auth_method: str,
+        model_id: str | None = None,
+    ) -> Event:
+        """Stamp a message and keep it."""
+        event = Event(self._next, now, key, generation_id, auth_method, message, model_id)
+        self._next += 1
+        self._events.append(event)
+        self._size += message.size
+        while len(self._events) > self._max_events or self._size > self._max_size:
+            self._size -= self._events.popleft().message.size
+        if self._appended is not None:
+            self._appended.set_result(None)
+            self._appended = None
+        return event
+
+    def read(self, start: int = 0, device_id: str | None = None) -> list[Event]:
+        """List the events from sequence number `start` on, of all devices or of one."""
+        # The numbers in the log have no gaps, so they tell where `start` is.
+        skip = max(start - (self._next - len(self._events)), 0)
+        return [
+            event
+            for event in itertools.islice(self._events, skip, None)
+            if device_id in (None, event.key.device_id)
+        ]
+
+    async def follow(self, start: int = 0, device_id: str | None = None) -> AsyncIterator[Event]:
+        """Go through the events from `start` on, and wait for those to come."""
+        while True:
+            batch = self.read(start, device_id)
+            start = max(start, self._next)
+            for event in batch:
+                yield event
+            if self._next <= start:
+                if self._appended is None:
+                    self._appended = asyncio.get_running_loop().create_future()
+                await asyncio.shield(self._appended)
+
+    @property
+    def end(self) -> int:
+        """The sequence number that the next event will have."""
+        return self._next
+
+
+def _body(message: Message) -> JsonObject:
+    try:
+        text = message.body.decode()
+    except UnicodeDecodeError:
+        return {"bodyBase64": base64.b64encode(message.body).decode()}
+    if message.system.get("content-type") == "application/json":
+        with contextlib.suppress(ValueError):  # then it is no more than text
+            return {"body": loads(text)}
+    return {"body": text}

@@ -1,0 +1,68 @@
+"""Property bags: a message's properties as the last segment of a topic.
+
+`k=v` pairs joined by `&`, percent-encoded UTF-8; a key without `=` has no value. System properties
+go by short names such as `$.mid` (IoT Hub docs: MQTT support; EdgeHub: SystemProperties).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+# Short names, and the names that the properties have in AMQP and in the event log.
+_SYSTEM = {
+    "$.mid": "message-id",
+    "$.cid": "correlation-id",
+    "$.uid": "user-id",
+    "$.to": "to",
+    "$.exp": "absolute-expiry-time",
+    "$.ct": "content-type",
+    "$.ce": "content-encoding",
+    "$.on": "iothub-outputname",
+    "$.ctime": "iothub-creation-time-utc",
+    "$.schema": "iothub-message-schema",
+    "$.ifid": "iothub-interface-id",
+    "$.sub": "dt-subject",
+    "$.diagid": "diagnostic-id",
+    "$.diagctx": "diagnostic-context",
+}
+# Who sent a message, an edge hub may say of its modules; a device's own word for it is dropped.
+_SENDER = ("$.cdid", "$.cmid")
+
+_SHORT = {name: short for short, name in _SYSTEM.items()}
+
+
+class Bag(NamedTuple):
+    """System properties by their AMQP names, and application properties."""
+
+    system: dict[str, str]
+    properties: dict[str, str | None]
+
+
+def parse(text: str) -> Bag:
+    """Read a bag; of a key that comes twice the last one counts."""
+    bag = Bag({}, {})
+    for pair in filter(None, text.split("&")):
+        encoded, equals, value = pair.partition("=")
+        name = unquote(encoded)
+        if name in _SENDER:
+            continue
+        if name in _SYSTEM:
+            bag.system[_SYSTEM[name]] = unquote(value)
+        else:
+            bag.properties[name] = unquote(value) if equals else None
+    return bag
+
+
+def write(system: Mapping[str, str], properties: Mapping[str, str | None]) -> str:
+    """Write a bag, system properties first, as a real hub does (seen there)."""
+    pairs = [(_SHORT[name], value) for name, value in system.items() if name in _SHORT]
+    return "&".join(
+        _encode(name) if value is None else f"{_encode(name)}={_encode(value)}"
+        for name, value in (*pairs, *properties.items())
+    )
+
+
+def _encode(text: str) -> str:
+    return quote(text, safe="")
