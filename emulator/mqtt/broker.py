@@ -138,8 +138,8 @@ class HubBroker(Broker):
         except Exception:
             log.exception("The connection of %s failed", peer)
         finally:
+            await stream.close()
             del self._connections[asyncio.current_task()]
-            stream.drop()
 
     async def _serve(self, stream: TcpStream) -> None:
         buffer = PacketBuffer(limits.MQTT_PACKET_BYTES)

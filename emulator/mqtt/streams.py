@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
@@ -72,5 +73,7 @@ class TcpStream(ReaderAdapter, WriterAdapter):
             asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._writer.transport.abort)
 
     async def close(self) -> None:
-        """See `drop`: amqtt's name for it."""
+        """End the connection as `drop` does, and wait until it has ended."""
         self.drop()
+        with contextlib.suppress(OSError):  # the peer was faster
+            await self._writer.wait_closed()
