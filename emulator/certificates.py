@@ -203,7 +203,7 @@ class _State:
 
     names: tuple[str, ...]
     start: datetime
-    end: datetime  # its own end, or the CA's if that comes first
+    end: datetime  # no later than the CA's: Authority.issue sees to that
 
     def serves(self, names: Collection[str], now: datetime) -> bool:
         return self.start <= now and now + RENEW_BEFORE <= self.end and set(names) <= {*self.names}
@@ -234,14 +234,13 @@ def _inspect(certificates: Certificates) -> _State | None:
     except OSError as error:
         logger.debug("no usable server certificate in %s: %s", certificates.server, error)
         return None
-    chain = [leaf, *cast("list[dict[str, Any]]", client.get_ca_certs())]
     return _State(
         names=tuple(
             str(ip_address(name)) if kind == "IP Address" else name
             for kind, name in leaf.get("subjectAltName", ())
         ),
-        start=max(_date(certificate["notBefore"]) for certificate in chain),
-        end=min(_date(certificate["notAfter"]) for certificate in chain),
+        start=_date(leaf["notBefore"]),
+        end=_date(leaf["notAfter"]),
     )
 
 
@@ -304,7 +303,7 @@ def _issue(certificates: Certificates, names: tuple[str, ...], now: datetime) ->
 
 def _authority(certificates: Certificates, now: datetime) -> Authority:
     """Return the CA that the folder holds, or a new one if that is not good."""
-    # Imported only here: it takes many times as long as all else that this module does at a start.
+    # Imported only here: that takes longer than all else that this module does at a usual start.
     from emulator.certificate_authority import Authority
 
     key_file = certificates.ca.with_name("ca-key.pem")
@@ -351,9 +350,9 @@ def _bundle_content(certificates: Certificates) -> bytes:
     # To load a hundred certificates takes longer than all else that a usual start does here.
     proven = set(_pem_certificates(certificates.bundle)) if certificates.bundle.exists() else set()
     for path in [*([system] if system.is_file() else []), *others]:
-        new = [text for text in _pem_certificates(path) if text not in trusted]
-        if _can_be_loaded([text for text in new if text not in proven]):
-            trusted.update(dict.fromkeys(new))
+        found = _pem_certificates(path)
+        if _can_be_loaded([text for text in found if text not in proven]):
+            trusted.update(dict.fromkeys(found))
         else:
             logger.warning("The certificates in %s are left out: OpenSSL can't read them.", path)
     comments = [_BUNDLE_TITLE, *(_BUNDLE_SOURCE + _quote(path) for path in others)]

@@ -216,7 +216,7 @@ class Emulator:
         app.router.add_get(_WEB_SOCKET, web_socket_handler(broker.serve))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
         await runner.setup()
-        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(_stop_https, runner)
         # Links first: their open calls are answered, and only then are the callers cut off.
         stack.callback(self.hub.drop_all)
         await broker.listen(mqtt_sockets, handshakes.context)
@@ -263,6 +263,17 @@ class Emulator:
             return function()
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+
+
+async def _stop_https(runner: web.AppRunner) -> None:
+    """Stop answering, and cut off the callers that keep their connections open."""
+    server = runner.server
+    connections = [] if server is None else server.connections
+    transports = [connection.transport for connection in connections]
+    await runner.cleanup()
+    for transport in transports:
+        if transport is not None:
+            transport.abort()  # else it waits for its peer's goodbye in TLS
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from emulator import certificates
+from emulator.certificate_authority import Authority
 from emulator.certificates import (
     CertificateError,
     Certificates,
@@ -222,6 +223,12 @@ def test_the_server_certificate_is_for_servers_only(folder: Path) -> None:
     assert server.not_valid_after_utc - server.not_valid_before_utc < timedelta(days=398)
 
 
+@pytest.mark.parametrize("machine", ["", "büro", "b\udcfcro", "a" * 253])
+def test_a_machine_of_any_name_can_have_a_ca(machine: str) -> None:
+    authority = Authority.create(machine, NOW)
+    assert Authority.from_pem(authority.to_pem()).certificate == authority.certificate
+
+
 @posix_only
 def test_only_the_owner_can_read_folder_and_keys(folder: Path) -> None:
     umask = os.umask(0)
@@ -284,18 +291,20 @@ def test_a_server_certificate_with_less_than_30_days_left_is_made_again(
 
 
 def test_a_missing_name_is_added_to_those_that_the_certificate_has(folder: Path) -> None:
-    ca = prepare(folder, ["localhost", "127.0.0.2"]).ca.read_bytes()
+    prepare(folder, ["localhost", "127.0.0.2"])
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     prepared = prepare(folder, ["127.0.0.3", "localhost"])
     assert names(prepared) == ["127.0.0.3", "localhost", "127.0.0.2"]
-    assert prepared.ca.read_bytes() == ca
+    changed = [path for path in before if path.stat().st_mtime_ns != before[path]]
+    assert changed == [prepared.server]
     server = prepared.server.read_bytes()
     prepare(folder, ["localhost", "127.0.0.2"])
     assert prepared.server.read_bytes() == server
 
 
 def test_names_survive_the_end_of_the_certificate(folder: Path) -> None:
-    prepare(folder, ["127.0.0.2"], now=NOW)
-    late = prepare(folder, ["127.0.0.3"], now=NOW + timedelta(days=500))
+    prepare(folder, ["127.0.0.2"], now=NOW - timedelta(days=500))
+    late = prepare(folder, ["127.0.0.3"])
     assert names(late) == ["127.0.0.3", "127.0.0.2"]
 
 
@@ -354,6 +363,7 @@ def test_a_damaged_ca_key_is_noticed_when_it_is_needed(
 ) -> None:
     before = prepare(folder, NAMES).ca.read_bytes()
     hurt(folder / "ca-key.pem", damage)
+    (folder / "ca-bundle.pem").unlink()  # a new bundle needs no key
     assert prepare(folder, NAMES).ca.read_bytes() == before
     assert not caplog.records
 

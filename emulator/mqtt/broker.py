@@ -18,6 +18,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -27,6 +28,7 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.errors import AMQTTError, MQTTError, NoDataError
 from amqtt.mqtt.connack import (
     CONNECTION_ACCEPTED,
+    IDENTIFIER_REJECTED,
     NOT_AUTHORIZED,
     SERVER_UNAVAILABLE,
     UNACCEPTABLE_PROTOCOL_VERSION,
@@ -61,12 +63,16 @@ from emulator.mqtt.device_link import MqttLink, will_message
 from emulator.mqtt.packets import PacketBuffer, ProtocolError, Publish
 from emulator.mqtt.sessions import Sessions, Subscriptions
 from emulator.mqtt.streams import Stream, TcpStream
-from emulator.mqtt.topics import Channel
+from emulator.mqtt.topics import Channel, UserName
 
 log = logging.getLogger(__name__)
 
 _LISTENER = "default"
-_MQTT_3_1_1 = 4
+
+# How a CONNECT begins: protocol name and level. Other levels are told so, and nothing else of them
+# is read (MQTT 3.1.1, section 3.1.2.2); before it, MQTT 3.1 went by another name.
+_MQTT_3_1_1 = b"\x00\x04MQTT\x04"
+_OTHER_PROTOCOLS = (b"\x00\x04MQTT", b"\x00\x06MQIsdp")
 
 # First bytes: a packet's type, with the only flags that it may carry (MQTT 3.1.1, section 2.2.2).
 _CONNECT = CONNECT << 4
@@ -78,6 +84,9 @@ _PUBACK = PUBACK << 4
 
 # Connections that the system holds while the loop is busy: a thousand devices may come at once.
 _BACKLOG = 1024
+
+# How much of the answers to one read is held back, to go out together.
+_HELD_BYTES = 64 * 1024
 
 # How long a stopping broker waits for its connections to end; see streams.py for a stalled one.
 _SHUTDOWN_SECONDS = 1.5
@@ -154,8 +163,8 @@ class HubBroker(Broker):
         except Exception:
             log.exception("The connection of %s failed", peer)
         finally:
+            await stream.close()
             del self._connections[asyncio.current_task()]
-            stream.drop()
 
     async def _serve(self, stream: Stream) -> None:
         buffer = PacketBuffer(limits.MQTT_PACKET_BYTES)
@@ -168,10 +177,13 @@ class HubBroker(Broker):
         first_byte, body = waiting.pop(0)
         if first_byte != _CONNECT:
             raise ProtocolError("the first packet is not a CONNECT")
-        connect = await _decode(ConnectPacket, first_byte, body)
-        _check_flags(connect)
-        admission = await self._admit(connect, stream)
-        if admission is None:
+        if body.startswith(_OTHER_PROTOCOLS) and not body.startswith(_MQTT_3_1_1):
+            await _refuse(stream, UNACCEPTABLE_PROTOCOL_VERSION)
+            return
+        connect = await _decode_connect(body)
+        user = topics.parse_user_name(connect.username or "", connect.client_id)
+        admission = await self._admit(connect, user, stream)
+        if admission is None or user is None:
             return
         try:
             will = _will(connect, admission)
@@ -180,15 +192,17 @@ class HubBroker(Broker):
             log.info("Refused %s: %s", admission.key, error)
             await _refuse(stream, NOT_AUTHORIZED)
             return
-        connection = DeviceConnection(self, connect, admission, will, stream)
+        versioned = "api-version" in user.parameters
+        connection = DeviceConnection(self, connect, admission, will, versioned, stream)
         await connection.run(buffer, waiting)
 
-    async def _admit(self, connect: ConnectPacket, stream: Stream) -> Admission | None:
+    async def _admit(
+        self, connect: ConnectPacket, user: UserName | None, stream: Stream
+    ) -> Admission | None:
         """Authenticate a CONNECT before anything else; a refusal touches no other connection."""
-        if connect.proto_level != _MQTT_3_1_1:
-            await _refuse(stream, UNACCEPTABLE_PROTOCOL_VERSION)
+        if not connect.client_id and not connect.clean_session_flag:
+            await _refuse(stream, IDENTIFIER_REJECTED)  # MQTT 3.1.1, section 3.1.3.1
             return None
-        user = topics.parse_user_name(connect.username or "", connect.client_id or "")
         try:
             if user is None:
                 raise IotHubUnauthorizedAccess("the user name does not agree with the client id")
@@ -216,6 +230,7 @@ class DeviceConnection(BrokerProtocolHandler):
         connect: the packet that it came with.
         admission: who it is, and until when.
         will: what it leaves if it is cut off.
+        versioned: whether its user name has an api-version.
     """
 
     def __init__(
@@ -224,6 +239,7 @@ class DeviceConnection(BrokerProtocolHandler):
         connect: ConnectPacket,
         admission: Admission,
         will: Message | None,
+        versioned: bool,
         stream: Stream,
     ) -> None:
         super().__init__(broker.plugins_manager)
@@ -237,7 +253,7 @@ class DeviceConnection(BrokerProtocolHandler):
         self._stream = stream
         self._open = True
         self._link = MqttLink(
-            self._hub, admission, self._publish, self._publish_command, self._drop
+            self._hub, admission, versioned, self._publish, self._publish_command, self._drop
         )
         self._will = will
         self._persistent = not connect.clean_session_flag
@@ -298,6 +314,9 @@ class DeviceConnection(BrokerProtocolHandler):
                     await self._control(first_byte, body)
                 if not self._open:
                     return
+                if self._stream.held > _HELD_BYTES:
+                    await self._stream.drain()
+                    self._stream.cork()
         finally:
             await self._stream.drain()
 
@@ -332,11 +351,11 @@ class DeviceConnection(BrokerProtocolHandler):
         requested = subscribe.payload.topics
         if not requested or any(qos > 2 for _, qos in requested):
             raise ProtocolError("a malformed SUBSCRIBE")
-        granted = {name: min(qos, 1) for name, qos in requested}
-        self._subscribe(self._subscriptions | granted)
+        granted = [(name, min(qos, 1)) for name, qos in requested]
+        self._subscribe({**self._subscriptions, **dict(granted)})
         self._keep_session()
         await self.mqtt_acknowledge_subscription(
-            subscribe.variable_header.packet_id, [granted[name] for name, _ in requested]
+            subscribe.variable_header.packet_id, [qos for _, qos in granted]
         )
         self._hub.listens(self._link)
 
@@ -426,6 +445,7 @@ class DeviceConnection(BrokerProtocolHandler):
 
     def _close(self) -> None:
         self._open = False
+        self._hub.disconnect(self._link)  # now, not when the peer has said goodbye
         self._stream.drop()
 
 
@@ -441,7 +461,10 @@ async def _refuse(stream: Stream, return_code: int) -> None:
     await ConnackPacket.build(0, return_code).to_stream(stream)
 
 
-_Packet = TypeVar("_Packet", ConnectPacket, SubscribePacket, UnsubscribePacket)
+_Packet = TypeVar("_Packet", SubscribePacket, UnsubscribePacket)
+
+# What amqtt's codec raises over bytes that are no packet.
+_CODEC_ERRORS = (AMQTTError, MQTTError, NoDataError, ValueError, struct.error)
 
 
 async def _decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
@@ -458,7 +481,7 @@ async def _decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
     try:
         packet = await kind.from_stream(BufferReader(body), header)
         well_formed = packet.to_bytes() == whole
-    except (AMQTTError, MQTTError, NoDataError, ValueError) as error:
+    except _CODEC_ERRORS as error:
         raise ProtocolError(f"a malformed {kind.__name__}: {error}") from None
     if not well_formed or getattr(packet.variable_header, "packet_id", 1) == 0:
         raise ProtocolError(f"a malformed {kind.__name__}")
@@ -473,22 +496,41 @@ def _will(connect: ConnectPacket, admission: Admission) -> Message | None:
     return will_message(packet, admission.key)
 
 
-def _check_flags(connect: ConnectPacket) -> None:
-    """Check the flags of a CONNECT (MQTT 3.1.1, section 3.1.2).
+async def _decode_connect(body: bytes) -> ConnectPacket:
+    """Decode a CONNECT as `_decode` does other packets; its password need not be text.
 
     Raises:
-        ProtocolError: one contradicts another.
+        ProtocolError: the packet is malformed, or its flags contradict each other (MQTT 3.1.1,
+            section 3.1.2).
     """
-    flags = connect.variable_header
-    will_without_flag = not flags.will_flag and (flags.will_qos or flags.will_retain_flag)
+    try:
+        connect = await ConnectPacket.from_stream(
+            BufferReader(body), MQTTFixedHeader(CONNECT, 0, len(body))
+        )
+        flags, payload = connect.variable_header, connect.payload
+        if payload.client_id_is_random:  # amqtt's invention, where the client sent none
+            payload.client_id = ""
+        password, payload.password = payload.password, None
+        before_password = flags.to_bytes() + payload.to_bytes(None, flags)
+    except _CODEC_ERRORS as error:
+        raise ProtocolError(f"a malformed CONNECT: {error}") from None
+    payload.password = password
+    rest = body[len(before_password) :]
+    password_bytes = 2 + int.from_bytes(rest[:2], "big") if flags.password_flag else 0
+    texts = (payload.client_id, payload.username or "", payload.will_topic or "")
     if (
-        connect.proto_name != "MQTT"
+        not body.startswith(before_password)
+        or len(rest) != password_bytes
         or flags.reserved_flag
         or flags.will_qos > 2
-        or will_without_flag
+        or (not flags.will_flag and (flags.will_qos or flags.will_retain_flag))
+        or (flags.will_flag and payload.will_topic is None)
+        or (flags.username_flag and payload.username is None)
         or (flags.password_flag and not flags.username_flag)
+        or any("\0" in text for text in texts)
     ):
-        raise ProtocolError("a CONNECT whose flags contradict each other")
+        raise ProtocolError("a malformed CONNECT")
+    return connect
 
 
 def _allowed_silence(keep_alive: int) -> float:

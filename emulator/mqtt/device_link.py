@@ -13,6 +13,7 @@ from emulator.hub.errors import (
     ArgumentInvalid,
     DeserializationError,
     HubError,
+    InvalidProtocolVersion,
     ServerError,
     flat_body,
 )
@@ -35,6 +36,8 @@ class MqttLink:
     Everything that the hub itself sends goes out with QoS 0 (IoT Hub docs: MQTT support).
 
     Args:
+        versioned: whether the device named an api-version; without one, a real hub takes its
+            telemetry, and answers its twin requests with 400 (seen there).
         send: publishes a payload to a topic on this device's connection, and on no other.
         send_command: likewise, for a cloud-to-device message, which is to be acknowledged.
         drop: ends this device's connection.
@@ -42,6 +45,7 @@ class MqttLink:
 
     hub: IotHub
     admission: Admission
+    versioned: bool
     send: Callable[[str, bytes], None]
     send_command: Callable[[str, bytes, Command], None]
     drop: Callable[[HubError], None]
@@ -126,6 +130,8 @@ class MqttLink:
     ) -> tuple[str, bytes] | None:
         """Carry out a twin request; one without an id, or nobody listening, gets no answer."""
         try:
+            if not self.versioned:
+                raise InvalidProtocolVersion
             status, version, body = handle()
         except HubError as error:
             status, version, body = _failure(error)

@@ -10,6 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+# What a packet from a client can begin with: its type and flags (MQTT 3.1.1, section 2.2). A hub
+# takes no QoS 2, so none of that flow's packets; DUP makes no sense with QoS 0.
+_FIRST_BYTES = frozenset(
+    (0x10, 0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B, 0x40, 0x82, 0xA2, 0xC0, 0xE0)
+)  # fmt: skip
+
 
 class ProtocolError(Exception):
     """A client broke a rule of MQTT or of the hub: its connection closes, no packet says why."""
@@ -41,14 +47,17 @@ class PacketBuffer:
         """Give each whole packet as its first byte and its body.
 
         Raises:
-            ProtocolError: a malformed length, or one above the limit.
+            ProtocolError: no packet of a client begins so, or its length is malformed or above the
+                limit; told before the rest of it is there.
         """
         buffer: bytes | bytearray = data
         if self._rest:
             self._rest += data
             buffer = self._rest
         position, end = 0, len(buffer)
-        while end - position >= 2:
+        while position < end:
+            if buffer[position] not in _FIRST_BYTES:
+                raise ProtocolError(f"a packet that begins with {buffer[position]:#04x}")
             length, start = _remaining_length(buffer, position + 1, end)
             if length > self._limit:
                 raise ProtocolError(f"a packet of {length} bytes, {self._limit} are allowed")
@@ -79,11 +88,9 @@ def parse_publish(first_byte: int, body: bytes) -> Publish:
     """Read a PUBLISH (section 3.3).
 
     Raises:
-        ProtocolError: it is malformed, or its QoS is 2, which a hub does not take.
+        ProtocolError: it is malformed.
     """
     qos = (first_byte >> 1) & 3
-    if qos > 1:
-        raise ProtocolError(f"PUBLISH with QoS {qos}")
     if len(body) < 2:
         raise ProtocolError("a PUBLISH without a topic")
     topic_end = 2 + (body[0] << 8 | body[1])
@@ -94,6 +101,8 @@ def parse_publish(first_byte: int, body: bytes) -> Publish:
         topic = body[2:topic_end].decode()
     except UnicodeDecodeError:
         raise ProtocolError("a topic that is not UTF-8") from None
+    if "#" in topic or "+" in topic or "\0" in topic:
+        raise ProtocolError(f"PUBLISH to {topic!r}")
     packet_id = body[topic_end] << 8 | body[topic_end + 1] if qos else 0
     if qos and not packet_id:
         raise ProtocolError("a PUBLISH with packet id 0")
@@ -103,8 +112,14 @@ def parse_publish(first_byte: int, body: bytes) -> Publish:
 
 
 def publish(topic: str, payload: bytes, *, packet_id: int = 0, duplicate: bool = False) -> bytes:
-    """Write a PUBLISH: QoS 1 with a packet id, QoS 0 without."""
+    """Write a PUBLISH: QoS 1 with a packet id, QoS 0 without.
+
+    Raises:
+        ProtocolError: the topic is too long; a device's own request id can make it so.
+    """
     name = topic.encode()
+    if len(name) > 0xFFFF:
+        raise ProtocolError("an answer whose topic is too long")
     body = len(name).to_bytes(2, "big") + name
     first_byte = 0x30
     if packet_id:

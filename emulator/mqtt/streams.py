@@ -29,28 +29,32 @@ class Stream(ReaderAdapter, WriterAdapter):
 
     def __init__(self) -> None:
         self._corked: list[bytes] | None = None
+        self.held = 0
 
     def cork(self) -> None:
-        """Hold back what is written, until `drain`."""
+        """Hold back what is written, until `drain`; `held` counts its bytes."""
         self._corked = []
 
     def write(self, data: bytes) -> None:
         """Send bytes, without waiting; on a connection that has ended, to nowhere."""
         if self._corked is not None:
             self._corked.append(data)
+            self.held += len(data)
         else:
             self._send(data)
 
     async def drain(self) -> None:
         """Send what was held back, and wait while the peer doesn't read."""
-        held, self._corked = self._corked, None
+        held, self._corked, self.held = self._corked, None, 0
         if held:
             self._send(b"".join(held))
         await self._sent()
 
     async def close(self) -> None:
-        """See `drop`: amqtt's name for it."""
+        """End the connection as `drop` does, and wait until it has ended."""
         self.drop()
+        with contextlib.suppress(OSError):  # the peer was faster
+            await self._ended()
 
     def feed_eof(self) -> None:
         """Do nothing: amqtt's interface has it, and nothing calls it."""
@@ -70,6 +74,9 @@ class Stream(ReaderAdapter, WriterAdapter):
     @abstractmethod
     async def _sent(self) -> None: ...
 
+    @abstractmethod
+    async def _ended(self) -> None: ...
+
 
 class TcpStream(Stream):
     """A connection over TLS."""
@@ -86,7 +93,7 @@ class TcpStream(Stream):
     @property
     def unsent(self) -> int:
         """See `Stream.unsent`."""
-        return self._writer.transport.get_write_buffer_size()
+        return self.held + self._writer.transport.get_write_buffer_size()
 
     def get_peer_info(self) -> tuple[str, int] | None:
         """Tell the peer's address and port."""
@@ -111,6 +118,9 @@ class TcpStream(Stream):
     async def _sent(self) -> None:
         await self._writer.drain()
 
+    async def _ended(self) -> None:
+        await self._writer.wait_closed()
+
 
 class WebSocketStream(Stream):
     """A connection over a WebSocket (MQTT 3.1.1, section 6)."""
@@ -130,7 +140,7 @@ class WebSocketStream(Stream):
     @property
     def unsent(self) -> int:
         """See `Stream.unsent`."""
-        return len(self._outgoing)
+        return self.held + len(self._outgoing)
 
     def get_peer_info(self) -> tuple[str, int] | None:
         """Tell the peer's address and port."""
@@ -162,6 +172,10 @@ class WebSocketStream(Stream):
     async def _sent(self) -> None:
         if self._sender is not None:
             await self._sender
+
+    async def _ended(self) -> None:
+        if self._closer is not None:
+            await self._closer
 
 
 def web_socket_handler(

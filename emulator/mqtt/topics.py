@@ -79,17 +79,16 @@ def parse_user_name(user_name: str, client_id: str) -> UserName | None:
     host, _, rest = user_name.partition("/")
     if not host or not client_id:
         return None
-    if rest == client_id:
-        tail = ""
-    elif rest.startswith(f"{client_id}/"):
-        tail = rest[len(client_id) + 1 :].removeprefix("?")
-    else:
+    if rest != client_id and not rest.startswith(f"{client_id}/"):
+        return None
+    tail = rest[len(client_id) + 1 :]
+    if tail and not tail.startswith(("?", "api-version=")):
         return None
     device_id, slash, module_id = client_id.partition("/")
     if "/" in module_id or (slash and not module_id):
         return None
     parameters: dict[str, str] = {}
-    for pair in filter(None, tail.split("&")):
+    for pair in filter(None, tail.removeprefix("?").split("&")):
         name, _, value = pair.partition("=")
         parameters.setdefault(unquote(name), unquote(value))  # the first one wins (EdgeHub)
     return UserName(host, IdentityKey(device_id, module_id or None), parameters)
