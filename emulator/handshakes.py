@@ -15,8 +15,8 @@ context for all, they would pass for CA-signed.
 
 What sees the certificate in time is `SSLContext._msg_callback`, a private attribute of CPython; it
 is used here alone. It is called in Python for each record, which then takes several times as long.
-So it works within the handshake alone, and only while identities name certificates. It adds 0.1 ms to a handshake, of about 0.4 ms on the server's side, and nothing to
-what follows.
+So it works within the handshake alone, and only while identities name certificates. It adds 0.1 ms
+to a handshake, of about 0.4 ms on the server's side, and nothing to what follows.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import re
 import socket
 import sqlite3
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -274,6 +275,7 @@ async def _stop_https(runner: web.AppRunner) -> None:
     for transport in transports:
         if transport is not None:
             transport.abort()  # else it waits for its peer's goodbye in TLS
+    await asyncio.sleep(0)
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
@@ -289,7 +291,10 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
-        loop.close()
+        # A connection that is still in its TLS handshake has no owner yet; it ends with the loop.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            loop.close()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

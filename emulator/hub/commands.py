@@ -114,7 +114,9 @@ class Commands:
         """Take the next batch of feedback under a lock; None if there is none."""
         now = self._clock()
         for device_id in self._store.devices_with_commands():
-            self._commit(cloud_to_device.expire(self._queue(device_id), now))
+            change = cloud_to_device.expire(self._queue(device_id), now)
+            if change.outcomes:
+                self._commit(change)
         queue, batch = feedback.receive(self._store.feedback(), now)
         self._store.commit(put=(queue,))
         return batch
@@ -137,10 +139,11 @@ class Commands:
         queue = feedback.abandon(self._store.feedback(), token, self._clock())
         self._store.commit(put=(queue,))
 
-    def forget(self, device_id: str) -> None:
+    def forget(self, key: IdentityKey) -> None:
         """Discard the feedback on a device that was deleted."""
-        queue = feedback.discard(self._store.feedback(), device_id, self._clock())
-        self._store.commit(put=(queue,))
+        if key.module_id is None:
+            queue = feedback.discard(self._store.feedback(), key.device_id, self._clock())
+            self._store.commit(put=(queue,))
 
     def _queue(self, device_id: str) -> CommandQueue:
         return self._store.command_queue(device_id)

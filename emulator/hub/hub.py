@@ -74,6 +74,8 @@ class IotHub:
         self.registry = Registry(store, self._connections, clock, self._drop)
         self.commands = Commands(store, self._connections, clock)
         self.events = EventLog()
+        self.registry.when_deleted(self._connections.forget)
+        self.registry.when_deleted(self.commands.forget)
 
     # --- access
 

@@ -5,10 +5,16 @@ error like any other.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any, NoReturn
 
 import orjson
+
+# orjson writes no more than 254 levels. What nests this deep is tried, with room for the documents
+# that it may become a part of.
+_DEEP = 200
+_ROOM = 10
 
 # What a JSON text holds; `Any` because JSON values nest in each other.
 JsonObject = dict[str, Any]
@@ -28,7 +34,9 @@ class WrittenNumber(float):
 
 def _float(text: str) -> float:
     number = float(text)
-    return number if repr(number) == text else WrittenNumber(text)
+    # Exponents are kept as text because orjson spells them in a way of its own.
+    plain = "e" not in text and "E" not in text and repr(number) == text
+    return number if plain else WrittenNumber(text)
 
 
 def _int(text: str) -> int | WrittenNumber:
@@ -50,14 +58,16 @@ def loads(text: bytes | str) -> Any:
 
     Raises:
         ValueError: it is not JSON, not UTF-8, or could not be written again: it nests deeper than
-            250 levels, or holds half of a surrogate pair.
+            about 240 levels, or holds half of a surrogate pair.
     """
-    if not isinstance(text, str):
+    if isinstance(text, str):
+        text.encode()
+    else:
         text = text.decode("utf-8-sig")
     try:
         value = _decoder.decode(text)
-        if "\\u" in text or text.count("[") + text.count("{") > 250:
-            dumps(value)
+        if "\\u" in text or text.count("[") + text.count("{") > _DEEP:
+            dumps(functools.reduce(lambda inner, _: [inner], range(_ROOM), value))
     except RecursionError:
         raise ValueError("the JSON nests too deep") from None
     except orjson.JSONEncodeError as error:

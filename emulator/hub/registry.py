@@ -53,11 +53,16 @@ class Registry:
         self._clock = clock
         self._drop = drop
         self._device_count = sum(1 for _ in store.devices())
+        self._when_deleted: list[Callable[[IdentityKey], None]] = []
         self.thumbprints = ThumbprintIndex()
         """Of the certificates that identities name at the time."""
         for device in store.devices():
             for key in store.keys_of(device.key.device_id):
                 self.thumbprints.add(self.identity(key))
+
+    def when_deleted(self, tell: Callable[[IdentityKey], None]) -> None:
+        """Have `tell` called for each identity that is deleted, after it is."""
+        self._when_deleted.append(tell)
 
     # --- devices
 
@@ -227,7 +232,8 @@ class Registry:
             self.thumbprints.remove(identity)
         for key in keys:
             self._drop(key, DeviceNotFound(key.device_id))
-            self._connections.forget(key)
+            for tell in self._when_deleted:
+                tell(key)
 
     def _document(self, identity: Identity, *, just_created: bool = False) -> JsonObject:
         presence = self._connections.presence(identity.key)

@@ -118,6 +118,7 @@ class HubBroker(Broker):
         super().__init__(BrokerConfig(listeners={_LISTENER: listener}, plugins={}))
         self._hub = hub
         self._device_sessions = sessions
+        hub.registry.when_deleted(lambda key: sessions.forget(str(key)))
         self._client_certificate = client_certificate
         self._connections: dict[asyncio.Task[Any] | None, Stream] = {}
         self._listening: list[asyncio.Server] = []
@@ -521,6 +522,7 @@ async def _decode_connect(body: bytes) -> ConnectPacket:
     if (
         not body.startswith(before_password)
         or len(rest) != password_bytes
+        or flags.proto_name != "MQTT"
         or flags.reserved_flag
         or flags.will_qos > 2
         or (not flags.will_flag and (flags.will_qos or flags.will_retain_flag))

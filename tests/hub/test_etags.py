@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.hub.etags import IfMatch
+
+# Both kinds that a hub makes: of an identity's digits, of a twin's eight bytes.
+ETAGS = st.one_of(
+    st.integers(1, 10**10).map(lambda number: str(number).encode()),
+    st.integers(1, 2**63).map(lambda number: number.to_bytes(8, "big")),
+).map(lambda etag: base64.b64encode(etag).decode())
+
+
+@pytest.mark.parametrize(
+    ("header", "etag"),
+    [
+        (None, None),
+        ("", None),
+        ("  ", None),
+        ('""', None),
+        ("*", "*"),
+        ('"*"', "*"),
+        ("MTIz", "MTIz"),
+        ('"MTIz"', "MTIz"),
+        (' "AAAAAAAAAAE=" ', "AAAAAAAAAAE="),
+        ('"MTIz', '"MTIz'),
+        ('"', '"'),
+    ],
+)
+def test_the_header_is_read_bare_or_quoted(header: str | None, etag: str | None) -> None:
+    if_match = IfMatch.parse(header)
+    assert if_match.etag == etag
+    assert if_match.absent == (etag is None)
+
+
+@given(ETAGS, ETAGS)
+def test_only_the_etag_itself_matches(current: str, other: str) -> None:
+    for header in (current, f'"{current}"'):
+        if_match = IfMatch.parse(header)
+        assert if_match.allows(current)
+        assert if_match.allows(other) == (other == current)
+        assert not if_match.allows(current.swapcase())
+
+
+@given(ETAGS)
+def test_no_precondition_and_the_wildcard_match_anything(current: str) -> None:
+    for header in (None, "", '""', "*", '"*"'):
+        assert IfMatch.parse(header).allows(current)
+
+
+@given(st.text(), ETAGS)
+def test_no_header_is_beyond_reading(header: str, current: str) -> None:
+    if_match = IfMatch.parse(header)
+    expected = header.strip() in ("", '""', "*", '"*"', current, f'"{current}"')
+    assert if_match.allows(current) == expected

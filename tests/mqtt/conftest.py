@@ -1,0 +1,122 @@
+"""Raw connections to the emulator, and callers of direct methods."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import requests
+
+from emulator import Emulator
+from tests.mqtt.raw import (
+    Dial,
+    Greet,
+    Invoke,
+    Online,
+    Wire,
+    connack,
+    connect,
+    suback,
+    subscribe,
+)
+from tests.support import Device, Service, sas_token
+
+API_VERSION = "2021-04-12"
+
+
+@pytest.fixture(autouse=True)
+def no_internal_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a client does, it is never an error *of the emulator* in its log."""
+    yield
+    errors = [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.levelno >= logging.ERROR and record.name.startswith(("emulator", "amqtt", "asyncio"))
+    ]
+    assert not errors
+
+
+@pytest.fixture(scope="session")
+def trust(emulator: Emulator) -> ssl.SSLContext:
+    """TLS as a device has it that trusts the emulator's CA."""
+    return ssl.create_default_context(cafile=str(emulator.ca_file))
+
+
+@pytest.fixture(scope="session")
+def service(emulator: Emulator) -> Iterator[Service]:
+    """One service for all: its connections are used again."""
+    client = Service(emulator)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def dial(emulator: Emulator, trust: ssl.SSLContext) -> Iterator[Dial]:
+    with ExitStack() as wires:
+
+        def open_wire(
+            *, tls: ssl.SSLContext | None = trust, receive_buffer: int | None = None
+        ) -> Wire:
+            address = (emulator.host_name, emulator.mqtt_port)
+            return wires.enter_context(Wire(address, tls, receive_buffer=receive_buffer))
+
+        yield open_wire
+
+
+@pytest.fixture
+def greet(emulator: Emulator) -> Greet:
+    host = emulator.host_name
+
+    def build(device: Device, *, lifetime: float = 3600, **fields: Any) -> bytes:
+        user_name = f"{host}/{device.id}/?api-version={API_VERSION}"
+        token = sas_token(f"{host}/devices/{device.id}", device.key, lifetime=lifetime)
+        return connect(device.id, user_name, token, **fields)
+
+    return build
+
+
+@pytest.fixture
+def online(dial: Dial, greet: Greet) -> Online:
+    def connect_device(device: Device, *filters: str, **fields: Any) -> Wire:
+        wire = dial()
+        wire.send(greet(device, **fields))
+        wire.expect(connack(0))
+        if filters:
+            wire.send(subscribe(1, *filters))
+            wire.expect(suback(1, *[0] * len(filters)))
+        return wire
+
+    return connect_device
+
+
+@pytest.fixture
+def other_device(emulator: Emulator) -> Device:
+    """A second device that no other test knows."""
+    device_id = f"other-{uuid.uuid4().hex[:12]}"
+    connection_string = emulator.register_device(device_id)
+    return Device(device_id, connection_string.partition(";SharedAccessKey=")[2], connection_string)
+
+
+@pytest.fixture
+def invoke(service: Service) -> Iterator[Invoke]:
+    """Invokes a direct method in a thread of its own."""
+    with ThreadPoolExecutor(64) as threads:
+
+        def start(
+            device: Device, name: str, payload: object = None, **more: int
+        ) -> Future[requests.Response]:
+            body = {
+                "methodName": name,
+                "payload": payload,
+                "responseTimeoutInSeconds": 10,
+                **more,
+            }
+            return threads.submit(service.request, "POST", f"/twins/{device.id}/methods", json=body)
+
+        yield start

@@ -1,0 +1,183 @@
+"""What emulator/mqtt/broker.py leans on in amqtt, private names included.
+
+These fail when amqtt is another version, or has changed where the broker overrides it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amqtt.adapters import BufferReader, BufferWriter, ReaderAdapter, WriterAdapter
+from amqtt.broker import Broker
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.mqtt.connack import CONNECTION_ACCEPTED, ConnackPacket
+from amqtt.mqtt.connect import ConnectPacket
+from amqtt.mqtt.packet import MQTTFixedHeader, MQTTPacket
+from amqtt.mqtt.pingreq import PingReqPacket
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.mqtt.subscribe import SubscribePacket
+from amqtt.mqtt.unsubscribe import UnsubscribePacket
+from amqtt.session import Session
+
+from tests.mqtt import raw
+
+_REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
+
+
+class _Session(Session):
+    """The session as the broker has it: `Session.__init__` is to call this."""
+
+    states_made = False
+
+    def _init_states(self) -> None:
+        self.states_made = True
+
+
+def _config() -> BrokerConfig:
+    return BrokerConfig(
+        listeners={"default": ListenerConfig(type=ListenerType.EXTERNAL)}, plugins={}
+    )
+
+
+def test_amqtt_is_the_version_that_is_pinned() -> None:
+    pin = re.search(r"^amqtt==(\S+)$", _REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert pin
+    assert importlib.metadata.version("amqtt") == pin[1]
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (Broker.__init__, ["self", "config", "loop", "plugin_namespace"]),
+        (Broker.start, ["self"]),
+        (Broker.shutdown, ["self"]),
+        (Broker.external_connected, ["self", "reader", "writer", "listener_name"]),
+        (Broker._client_connected, ["self", "listener_name", "reader", "writer"]),
+        (Session._init_states, ["self"]),
+        (BrokerProtocolHandler.__init__, ["self", "plugins_manager", "session", "loop"]),
+        (BrokerProtocolHandler.attach, ["self", "session", "reader", "writer"]),
+        (BrokerProtocolHandler._send_packet, ["self", "packet"]),
+        (BrokerProtocolHandler.handle_pingreq, ["self", "pingreq"]),
+        (BrokerProtocolHandler.handle_subscribe, ["self", "subscribe"]),
+        (BrokerProtocolHandler.handle_unsubscribe, ["self", "unsubscribe"]),
+        (
+            BrokerProtocolHandler.mqtt_acknowledge_subscription,
+            ["self", "packet_id", "return_codes"],
+        ),
+        (BrokerProtocolHandler.mqtt_acknowledge_unsubscription, ["self", "packet_id"]),
+        (MQTTFixedHeader.__init__, ["self", "packet_type", "flags", "length"]),
+        (ConnackPacket.build, ["session_parent", "return_code"]),
+        (MQTTPacket.to_stream, ["self", "writer"]),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_what_is_called_or_overridden_takes_what_it_took(
+    function: Callable[..., Any], parameters: list[str]
+) -> None:
+    assert list(inspect.signature(function).parameters) == parameters
+
+
+@pytest.mark.parametrize(
+    ("base", "names"),
+    [
+        (ReaderAdapter, {"read", "feed_eof"}),
+        (WriterAdapter, {"write", "drain", "get_peer_info", "get_ssl_info", "close"}),
+    ],
+)
+def test_an_adapter_has_to_have_what_it_had_to_have(base: type, names: set[str]) -> None:
+    assert inspect.isabstract(base)
+    assert base.__abstractmethods__ == names  # type: ignore[attr-defined]
+
+
+async def test_an_external_connection_is_served_by_the_method_that_is_overridden() -> None:
+    served: list[tuple[object, ...]] = []
+
+    class Probe(Broker):
+        async def _client_connected(self, *given: object) -> None:
+            served.append(given)
+
+    reader, writer = BufferReader(b""), BufferWriter()
+    await Probe(_config()).external_connected(reader, writer, "default")
+    assert served == [("default", reader, writer)]
+
+
+async def test_an_external_broker_opens_no_port_and_stops() -> None:
+    broker = Broker(_config())
+    await broker.start()
+    [server] = broker._servers.values()
+    assert server.instance is None
+    await broker.shutdown()
+
+
+def test_a_session_is_made_with_no_other_state_machine() -> None:
+    session = _Session()
+    assert session.states_made
+    assert not hasattr(session, "transitions")
+
+
+async def test_the_handler_answers_through_send_packet() -> None:
+    class Probe(BrokerProtocolHandler):
+        sent: list[bytes] = []  # noqa: RUF012 - a test's own
+
+        async def _send_packet(self, packet: Any) -> None:
+            self.sent.append(packet.to_bytes())
+            await super()._send_packet(packet)
+
+    session = _Session()
+    session.client_id = "d"
+    writer = BufferWriter()
+    handler = Probe(Broker(_config()).plugins_manager)
+    handler.attach(session, BufferReader(b""), writer)
+    await handler.handle_pingreq(PingReqPacket())
+    await handler.mqtt_acknowledge_subscription(7, [0, 1])
+    await handler.mqtt_acknowledge_unsubscription(8)
+    await handler._send_packet(ConnackPacket.build(True, CONNECTION_ACCEPTED))
+    expected = [
+        raw.PINGRESP,
+        raw.suback(7, 0, 1),
+        raw.unsuback(8),
+        raw.connack(0, session_present=True),
+    ]
+    assert handler.sent == expected
+    assert writer.get_buffer() == b"".join(expected)
+
+
+async def _decoded(kind: Any, data: bytes) -> Any:
+    body = data[2:]
+    header = MQTTFixedHeader(data[0] >> 4, data[0] & 0x0F, len(body))
+    return await kind.from_stream(BufferReader(body), header)
+
+
+async def test_the_codec_reads_a_connect() -> None:
+    data = raw.connect("d", "h/d", "secret", clean=False, keep_alive=300)
+    connect = await _decoded(ConnectPacket, data)
+    assert connect.to_bytes() == data
+    assert (connect.proto_name, connect.proto_level, connect.keep_alive) == ("MQTT", 4, 300)
+    assert (connect.client_id, connect.username, connect.password) == ("d", "h/d", "secret")
+    assert not connect.clean_session_flag
+    flags = connect.variable_header
+    assert flags.username_flag
+    assert flags.password_flag
+    assert not flags.will_flag
+    assert not flags.will_retain_flag
+    assert not flags.reserved_flag
+    assert flags.will_qos == 0
+
+
+async def test_the_codec_reads_subscribe_and_unsubscribe() -> None:
+    data = raw.subscribe(7, ("a/#", 1), ("b", 2))
+    subscribe = await _decoded(SubscribePacket, data)
+    assert subscribe.to_bytes() == data
+    assert subscribe.variable_header.packet_id == 7
+    assert subscribe.payload.topics == [("a/#", 1), ("b", 2)]
+    data = raw.unsubscribe(8, "a/#", "b")
+    unsubscribe = await _decoded(UnsubscribePacket, data)
+    assert unsubscribe.to_bytes() == data
+    assert unsubscribe.variable_header.packet_id == 8
+    assert unsubscribe.payload.topics == ["a/#", "b"]

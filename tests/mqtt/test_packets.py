@@ -1,0 +1,154 @@
+"""Cutting packets, and PUBLISH, as pure functions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator.mqtt import packets
+from emulator.mqtt.packets import PacketBuffer, ProtocolError, Publish
+from tests.mqtt import raw
+
+_LIMIT = 300
+
+_topics = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="+#\0"), min_size=1, max_size=50
+)
+_packet_ids = st.integers(1, 65535)
+# What a client may begin a packet with: types, and the flags that go with them (MQTT 3.1.1, 2.2).
+# QoS 2 is none of a hub's, and DUP none of QoS 0.
+_first_bytes = st.sampled_from(
+    [0x10, 0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B, 0x40, 0x82, 0xA2, 0xC0, 0xE0]
+)
+# Whole packets, some of them too large, and bytes that are none.
+_streams = st.lists(
+    st.one_of(
+        st.builds(raw.packet, _first_bytes, st.binary(max_size=20)),
+        st.builds(raw.packet, _first_bytes, st.binary(min_size=120, max_size=140)),
+        st.builds(raw.packet, _first_bytes, st.binary(min_size=295, max_size=305)),
+        st.binary(max_size=10),
+        st.sampled_from([b"\x30\xff\xff\xff\xff", b"\x30\x80\x80\x80\x80\x01", b"\x30\x80\x00"]),
+    )
+).map(b"".join)
+
+
+def _cut(pieces: Iterable[bytes]) -> tuple[list[tuple[int, bytes]], bool]:
+    """The packets of a stream until its end or its first error, and whether there was one."""
+    buffer, received = PacketBuffer(_LIMIT), []
+    try:
+        for piece in pieces:
+            for packet in buffer.feed(piece):
+                received.append(packet)  # noqa: PERF402 - those before an error count
+    except ProtocolError:
+        return received, True
+    return received, False
+
+
+@given(_streams, st.data())
+def test_a_stream_is_the_same_packets_however_it_is_cut(stream: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
+    pieces = [
+        stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    ]
+    whole = _cut([stream])
+    assert _cut(pieces) == whole
+    assert _cut(stream[at : at + 1] for at in range(len(stream))) == whole
+
+
+# What a client's packet may begin with (MQTT 3.1.1, section 2.2), but for QoS 2 and its flow.
+_first_bytes = st.sampled_from(
+    [0x10, 0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B, 0x40, 0x82, 0xA2, 0xC0, 0xE0]
+)
+
+
+@given(st.lists(st.tuples(_first_bytes, st.binary(max_size=_LIMIT)), max_size=5))
+def test_packets_come_out_as_they_went_in(sent: list[tuple[int, bytes]]) -> None:
+    stream = b"".join(raw.packet(first_byte, body) for first_byte, body in sent)
+    assert _cut([stream]) == (sent, False)
+
+
+@pytest.mark.parametrize("first_byte", [0x00, 0x20, 0x34, 0x36, 0x38, 0x41, 0x47, 0x50, 0x80, 0xF0])
+def test_what_no_packet_of_a_client_begins_with_is_refused_at_once(first_byte: int) -> None:
+    with pytest.raises(ProtocolError):
+        list(PacketBuffer(_LIMIT).feed(bytes([first_byte])))
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152])
+def test_a_length_of_one_to_four_bytes(size: int) -> None:
+    buffer = PacketBuffer(268_435_455)
+    stream = raw.packet(0x30, bytes(size))
+    assert list(buffer.feed(stream[:-1])) == []
+    assert list(buffer.feed(stream[-1:])) == [(0x30, bytes(size))]
+
+
+def test_a_packet_above_the_limit_is_refused_before_its_body_is_there() -> None:
+    assert list(PacketBuffer(300).feed(raw.packet(0x30, bytes(300)))) == [(0x30, bytes(300))]
+    with pytest.raises(ProtocolError):
+        list(PacketBuffer(300).feed(raw.packet(0x30, bytes(301))[:3]))
+
+
+@pytest.mark.parametrize("data", [b"\x30\x80\x80\x80\x80", b"\xc0\xff\xff\xff\xff\x7f"])
+def test_a_length_of_more_than_four_bytes_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        list(PacketBuffer(268_435_455).feed(data))
+
+
+@given(st.integers(0, 255))
+def test_a_first_byte_that_no_client_sends_is_refused_at_once(first_byte: int) -> None:
+    kind, qos = first_byte >> 4, (first_byte >> 1) & 3
+    fits = {
+        1: first_byte == 0x10,
+        3: qos == 1 or first_byte in (0x30, 0x31),
+        4: first_byte == 0x40,
+        8: first_byte == 0x82,
+        10: first_byte == 0xA2,
+        12: first_byte == 0xC0,
+        14: first_byte == 0xE0,
+    }
+    packets_of_one_byte, refused = _cut([bytes([first_byte])])
+    assert packets_of_one_byte == []
+    assert refused is not fits.get(kind, False)
+
+
+@given(st.sampled_from([0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B]), st.binary())
+def test_any_bytes_are_a_publish_or_an_error_of_the_client(first_byte: int, body: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        packets.parse_publish(first_byte, body)
+
+
+@given(_topics, st.binary(), _packet_ids | st.none(), st.booleans(), st.booleans())
+def test_a_publish_is_read_as_it_was_built(
+    topic: str, payload: bytes, packet_id: int | None, dup: bool, retain: bool
+) -> None:
+    dup = dup and packet_id is not None
+    dup = dup and packet_id is not None
+    data = raw.publish(topic, payload, packet_id=packet_id, dup=dup, retain=retain)
+    [(first_byte, body)] = PacketBuffer(1_000_000).feed(data)
+    expected = Publish(topic, payload, int(packet_id is not None), packet_id or 0, dup, retain)
+    assert packets.parse_publish(first_byte, body) == expected
+
+
+@given(_topics, st.binary(max_size=400), _packet_ids | st.just(0), st.booleans())
+def test_a_publish_is_written_as_mqtt_has_it(
+    topic: str, payload: bytes, packet_id: int, duplicate: bool
+) -> None:
+    data = packets.publish(topic, payload, packet_id=packet_id, duplicate=duplicate)
+    expected = raw.publish(
+        topic, payload, packet_id=packet_id or None, dup=duplicate and packet_id != 0
+    )
+    assert data == expected
+
+
+@settings(max_examples=10)
+@given(st.sampled_from([127, 128, 16_383, 16_384, 200_000]))
+def test_a_large_publish_is_written_as_mqtt_has_it(size: int) -> None:
+    assert packets.publish("t", bytes(size)) == raw.publish("t", bytes(size))
+
+
+def test_a_puback_is_written_as_mqtt_has_it() -> None:
+    for packet_id in (1, 255, 256, 65535):
+        assert packets.puback(packet_id) == raw.puback(packet_id)

@@ -1,0 +1,310 @@
+"""What outlives a connection, and what outlives the emulator."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from emulator import Emulator, Settings
+from emulator.mqtt.sessions import Sessions
+from emulator.server import StartError
+from tests.mqtt.raw import (
+    DISCONNECT,
+    Dial,
+    Greet,
+    Online,
+    Wire,
+    connack,
+    connect,
+    publish,
+    suback,
+    subscribe,
+    unsuback,
+    unsubscribe,
+)
+from tests.support import Device, Service, sas_token
+
+_METHODS = "$iothub/methods/POST/#"
+_TWIN_ANSWERS = "$iothub/twin/res/#"
+
+
+# --- over connections
+
+
+def _leave(wire: Wire) -> None:
+    wire.send(DISCONNECT)
+    wire.expect_closed()
+
+
+def test_subscriptions_outlive_any_end_of_a_connection(
+    dial: Dial, greet: Greet, online: Online, device: Device
+) -> None:
+    online(device, _TWIN_ANSWERS, clean=False).close()
+    for end in (_leave, Wire.close, lambda wire: wire.send(b"\xf0\x00")):
+        wire = dial()
+        wire.send(greet(device, clean=False), publish("$iothub/twin/GET/?$rid=1"))
+        wire.expect(connack(0, session_present=True))
+        wire.expect_publish("$iothub/twin/res/200/?$rid=1")
+        end(wire)
+
+
+def test_a_takeover_finds_the_subscriptions_of_the_connection_that_it_ends(
+    dial: Dial, greet: Greet, online: Online, device: Device
+) -> None:
+    older = online(device, _TWIN_ANSWERS, clean=False)
+    newer = dial()
+    newer.send(greet(device, clean=False), publish("$iothub/twin/GET/?$rid=1"))
+    newer.expect(connack(0, session_present=True))
+    newer.expect_publish("$iothub/twin/res/200/?$rid=1")
+    older.expect_closed()
+
+
+def test_what_was_unsubscribed_stays_so(
+    dial: Dial, greet: Greet, online: Online, device: Device
+) -> None:
+    wire = online(device, _TWIN_ANSWERS, _METHODS, clean=False)
+    wire.send(unsubscribe(2, _TWIN_ANSWERS))
+    wire.expect(unsuback(2))
+    _leave(wire)
+    again = dial()
+    again.send(greet(device, clean=False), publish("$iothub/twin/GET/?$rid=1"))
+    again.expect(connack(0, session_present=True))
+    again.expect_nothing()
+
+
+def test_with_clean_session_1_nothing_outlives(
+    dial: Dial, greet: Greet, online: Online, device: Device
+) -> None:
+    _leave(online(device, _TWIN_ANSWERS, clean=False))
+    clean = dial()
+    clean.send(greet(device, clean=True), publish("$iothub/twin/GET/?$rid=1"))
+    clean.expect(connack(0, session_present=False))
+    clean.expect_nothing()
+    clean.send(subscribe(1, _TWIN_ANSWERS))
+    clean.expect(suback(1, 0))
+    _leave(clean)
+    again = dial()
+    again.send(greet(device, clean=False), publish("$iothub/twin/GET/?$rid=1"))
+    again.expect(connack(0, session_present=False))
+    again.expect_nothing()
+
+
+def test_a_subscription_that_was_refused_is_not_kept(
+    dial: Dial, greet: Greet, online: Online, device: Device
+) -> None:
+    wire = online(device, _TWIN_ANSWERS, clean=False)
+    wire.send(subscribe(2, _METHODS, "no/such/filter"))
+    wire.expect_closed()
+    again = dial()
+    again.send(greet(device, clean=False))
+    again.expect(connack(0, session_present=True))
+    again.send(publish("$iothub/twin/GET/?$rid=1"))
+    again.expect_publish("$iothub/twin/res/200/?$rid=1")
+
+
+def test_a_device_that_is_registered_again_has_no_session_of_its_namesake(
+    dial: Dial,
+    emulator: Emulator,
+    greet: Greet,
+    online: Online,
+    service: Service,
+    device: Device,
+) -> None:
+    _leave(online(device, _METHODS, clean=False))
+    service.request("DELETE", f"/devices/{device.id}", headers={"If-Match": "*"})
+    emulator.register_device(device.id)
+    wire = dial()
+    wire.send(greet(device, clean=False))
+    wire.expect(connack(0, session_present=False))
+
+
+# --- over restarts
+
+
+class Connected(Protocol):
+    """Connects a device to the emulator that is running."""
+
+    def __call__(
+        self, device_id: str, *, clean: bool = ..., session_present: bool = ...
+    ) -> Wire: ...
+
+
+Restarts = Callable[..., AbstractContextManager[Connected]]
+
+
+@pytest.fixture
+def settings(emulator: Emulator, tmp_path: Path) -> Settings:
+    """Those of an emulator that has a folder for its data, and the same port each time."""
+    with socket.create_server((emulator.host_name, 0)) as probe:
+        port = probe.getsockname()[1]
+    return Settings(
+        host=emulator.host_name,
+        mqtt_port=port,
+        https_port=0,
+        devices=("d1", "d2"),
+        cert_dir=emulator.settings.cert_dir,
+        data_dir=tmp_path / "data",
+    )
+
+
+@pytest.fixture
+def started(trust: ssl.SSLContext) -> Iterator[Restarts]:
+    """Starts an emulator; the devices hang up before it stops, unless they are to stay."""
+    with ExitStack() as wires:
+
+        @contextmanager
+        def start(settings: Settings, *, hang_up: bool = True) -> Iterator[Connected]:
+            with Emulator(settings) as running:
+                host = running.host_name
+
+                def connected(
+                    device_id: str, *, clean: bool = False, session_present: bool = False
+                ) -> Wire:
+                    key = running.device_connection_string(device_id).partition("AccessKey=")[2]
+                    token = sas_token(f"{host}/devices/{device_id}", key)
+                    wire = wires.enter_context(Wire((host, running.mqtt_port), trust))
+                    user = f"{host}/{device_id}/?api-version=2021-04-12"
+                    wire.send(connect(device_id, user, token, clean=clean))
+                    wire.expect(connack(0, session_present=session_present))
+                    return wire
+
+                yield connected
+                if hang_up:
+                    wires.close()
+
+        yield start
+
+
+def test_subscriptions_outlive_a_restart(started: Restarts, settings: Settings) -> None:
+    with started(settings) as connected:
+        for device_id in ("d1", "d2"):
+            wire = connected(device_id)
+            wire.send(subscribe(1, (_TWIN_ANSWERS, 1), _METHODS))
+            wire.expect(suback(1, 1, 0))
+        # d1 is still connected as the emulator stops; d2 has come back with clean session 1.
+        connected("d2", clean=True)
+    with started(settings) as connected:
+        wire = connected("d1", session_present=True)
+        wire.send(publish("$iothub/twin/GET/?$rid=1"))
+        wire.expect_publish("$iothub/twin/res/200/?$rid=1")
+        connected("d2", session_present=False)
+
+
+def test_without_a_folder_nothing_outlives_a_restart(started: Restarts, settings: Settings) -> None:
+    settings = replace(settings, data_dir=None)
+    with started(settings) as connected:
+        wire = connected("d1")
+        wire.send(subscribe(1, _TWIN_ANSWERS))
+        wire.expect(suback(1, 0))
+    with started(settings) as connected:
+        connected("d1", session_present=False)
+
+
+def test_emulators_on_other_ports_share_a_folder_and_no_sessions(
+    started: Restarts, settings: Settings
+) -> None:
+    with socket.create_server((settings.host, 0)) as probe:
+        other = replace(settings, mqtt_port=probe.getsockname()[1])
+    with started(settings) as connected:
+        wire = connected("d1")
+        wire.send(subscribe(1, _TWIN_ANSWERS))
+        wire.expect(suback(1, 0))
+        with started(other) as connected_to_other:
+            connected_to_other("d1", session_present=False)
+
+
+def test_connections_end_when_the_emulator_stops(started: Restarts, settings: Settings) -> None:
+    with started(settings, hang_up=False) as connected:
+        wires = [connected("d1"), connected("d2")]
+    for wire in wires:
+        wire.expect_closed()
+
+
+def test_a_client_that_never_ends_its_handshake_does_not_hold_up_the_stop(
+    settings: Settings,
+) -> None:
+    opened: list[socket.socket] = []
+
+    def start_and_stop() -> None:
+        with Emulator(settings) as running:
+            for port in (running.mqtt_port, running.https_port):
+                opened.append(socket.create_connection((running.host_name, port)))
+                opened[-1].sendall(b"\x16\x03")
+            running.device_connection_string("d1")  # by now the loop has accepted both
+
+    thread = threading.Thread(target=start_and_stop, daemon=True)
+    thread.start()
+    thread.join(5)
+    for each in opened:
+        each.close()
+    assert not thread.is_alive()
+
+
+def test_a_folder_that_cannot_be_used_is_named(
+    started: Restarts, settings: Settings, tmp_path: Path
+) -> None:
+    not_a_folder = tmp_path / "file"
+    not_a_folder.write_text("")
+    with (
+        pytest.raises(StartError, match=f"{re.escape(str(not_a_folder))}.*--data-dir"),
+        started(replace(settings, data_dir=not_a_folder)),
+    ):
+        pass
+
+
+def test_a_file_that_is_something_else_is_named(started: Restarts, settings: Settings) -> None:
+    with started(settings):
+        pass
+    assert settings.data_dir is not None
+    [file] = settings.data_dir.glob("sessions-*")
+    file.write_bytes(b"this is no database, and was none " * 100)
+    with pytest.raises(StartError, match=re.escape(str(file))), started(settings):
+        pass
+    assert file.read_bytes().startswith(b"this is no database")
+
+
+# --- the file itself
+
+
+def test_sessions_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    file = tmp_path / "sessions.sqlite"
+    sessions = Sessions(file)
+    sessions.keep("d1", {_METHODS: 0, _TWIN_ANSWERS: 1})
+    sessions.keep("d1", {_METHODS: 1})
+    sessions.keep("d1/m1", {})
+    sessions.keep("d'2\"", {_TWIN_ANSWERS: 0})
+    sessions.keep("d3", {_TWIN_ANSWERS: 0})
+    sessions.forget("d3")
+    sessions.forget("nobody")
+    sessions.close()
+    sessions = Sessions(file)
+    found = {each: sessions.find(each) for each in ("d1", "d1/m1", "d'2\"", "d3", "nobody")}
+    sessions.close()
+    assert found == {
+        "d1": {_METHODS: 1},
+        "d1/m1": {},
+        "d'2\"": {_TWIN_ANSWERS: 0},
+        "d3": None,
+        "nobody": None,
+    }
+
+
+def test_what_a_session_gives_out_is_a_copy() -> None:
+    sessions = Sessions()
+    given = {_METHODS: 0}
+    sessions.keep("d1", given)
+    given[_TWIN_ANSWERS] = 0
+    found = sessions.find("d1")
+    assert found == {_METHODS: 0}
+    found[_TWIN_ANSWERS] = 0
+    assert sessions.find("d1") == {_METHODS: 0}
+    sessions.close()

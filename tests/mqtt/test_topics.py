@@ -1,0 +1,205 @@
+"""Topics, filters and user names as pure functions."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.hub.identities import IdentityKey
+from emulator.mqtt import topics
+from emulator.mqtt.packets import ProtocolError
+from emulator.mqtt.topics import (
+    Channel,
+    Filter,
+    MethodResponse,
+    Telemetry,
+    TwinGet,
+    TwinPatch,
+    UserName,
+)
+
+_DEVICE = IdentityKey("d1")
+_MODULE = IdentityKey("d1", "m1")
+
+# Text that is made of what topics are made of is more likely to come near one.
+_PIECES = st.sampled_from(
+    ["$iothub", "twin", "methods", "res", "POST", "GET", "PATCH", "properties", "reported",
+     "desired", "devices", "d1", "modules", "m1", "messages", "events", "devicebound", "inputs",
+     "/", "/", "/", "?", "$rid=", "$version=", "&", "=", "#", "+", "200", "-1", "99999999999"]
+)  # fmt: skip
+_TEXT = st.one_of(st.text(), st.lists(st.one_of(_PIECES, st.text(max_size=3))).map("".join))
+_KEYS = st.sampled_from([_DEVICE, _MODULE, IdentityKey("+"), IdentityKey("#"), IdentityKey("(")])
+
+
+@pytest.mark.parametrize(
+    ("topic", "parsed"),
+    [
+        ("devices/d1/messages/events", Telemetry("")),
+        ("devices/d1/messages/events/", Telemetry("")),
+        ("devices/d1/messages/events/a=1&%24.ct=x", Telemetry("a=1&%24.ct=x")),
+        ("devices/d1/messages/events/a=1/", Telemetry("a=1")),
+        ("$iothub/twin/GET/?$rid=1", TwinGet("1")),
+        ("$iothub/twin/GET/?$rid=", TwinGet("")),
+        ("$iothub/twin/GET/?a=b&$rid=%41=/?", TwinGet("%41=/?")),
+        ("$iothub/twin/PATCH/properties/reported/?$rid=1", TwinPatch("1", None)),
+        ("$iothub/twin/PATCH/properties/reported/?$rid=1&$version=7", TwinPatch("1", "7")),
+        ("$iothub/twin/PATCH/properties/reported/?$version=7&$rid=1", TwinPatch("1", "7")),
+        ("$iothub/twin/PATCH/properties/reported/", TwinPatch(None, None)),
+        ("$iothub/methods/res/200/?$rid=1f", MethodResponse(200, "1f")),
+        ("$iothub/methods/res/-2147483648/?$rid=1", MethodResponse(-2147483648, "1")),
+        ("$iothub/methods/res/2147483647/?$rid=1", MethodResponse(2147483647, "1")),
+    ],
+)
+def test_what_a_device_may_publish_to(topic: str, parsed: object) -> None:
+    assert topics.parse_topic(topic, _DEVICE) == parsed
+
+
+def test_a_modules_telemetry_is_its_own() -> None:
+    topic = "devices/d1/modules/m1/messages/events/"
+    assert topics.parse_topic(f"{topic}%24.on=out/", _MODULE) == Telemetry("%24.on=out")
+    for key in (_DEVICE, IdentityKey("d1", "m2"), IdentityKey("d2", "m1")):
+        with pytest.raises(ProtocolError):
+            topics.parse_topic(topic, key)
+    with pytest.raises(ProtocolError):
+        topics.parse_topic("devices/d1/messages/events/", _MODULE)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "$iothub/methods/res/2147483648/?$rid=1",
+        "$iothub/methods/res/-2147483649/?$rid=1",
+        "$iothub/methods/res/٣/?$rid=1",  # a digit, but not of ASCII
+        "$iothub/methods/res/+1/?$rid=1",
+        "$iothub/methods/res/1 /?$rid=1",
+        "$iothub/methods/res/1\n/?$rid=1",
+        "$iothub/twin/GET/?$RID=1",
+        "$iothub/twin/GET/x?$rid=1",
+    ],
+)
+def test_what_comes_near_a_topic_is_none(topic: str) -> None:
+    with pytest.raises(ProtocolError):
+        topics.parse_topic(topic, _DEVICE)
+
+
+@given(_TEXT, _KEYS)
+def test_any_text_is_a_topic_or_an_error_of_the_client(topic: str, key: IdentityKey) -> None:
+    with contextlib.suppress(ProtocolError):
+        topics.parse_topic(topic, key)
+
+
+@given(_TEXT, _KEYS)
+def test_any_text_is_a_filter_or_an_error_of_the_client(text: str, key: IdentityKey) -> None:
+    with contextlib.suppress(ProtocolError):
+        topics.parse_filter(text, key)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "parsed"),
+    [
+        ("$iothub/twin/res/#", _DEVICE, Filter(Channel.TWIN_RESPONSES)),
+        ("$iothub/twin/PATCH/properties/desired/#", _DEVICE, Filter(Channel.DESIRED)),
+        ("$iothub/methods/POST/#", _MODULE, Filter(Channel.METHODS)),
+        ("$iothub/methods/POST/reboot/#", _DEVICE, Filter(Channel.METHODS, "reboot")),
+        ("devices/d1/messages/devicebound/#", _DEVICE, Filter(Channel.CLOUD_TO_DEVICE)),
+        (
+            "devices/d1/modules/m1/messages/devicebound/#",
+            _MODULE,
+            Filter(Channel.CLOUD_TO_DEVICE),
+        ),
+        ("devices/d1/modules/m1/inputs/#", _MODULE, Filter(Channel.INPUTS)),
+        ("devices/d1/modules/m1/#", _MODULE, Filter(Channel.INPUTS)),
+    ],
+)
+def test_what_may_be_subscribed_to(text: str, key: IdentityKey, parsed: Filter) -> None:
+    assert topics.parse_filter(text, key) == parsed
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("devices/d1/messages/devicebound/#", _MODULE),
+        ("devices/d1/modules/m1/inputs/#", _DEVICE),
+        ("devices/d1/modules/m1/inputs/#", IdentityKey("d1", "m2")),
+        ("devices/d2/messages/devicebound/#", _DEVICE),
+    ],
+)
+def test_what_belongs_to_another_identity_may_not(text: str, key: IdentityKey) -> None:
+    with pytest.raises(ProtocolError):
+        topics.parse_filter(text, key)
+
+
+# --- user names
+
+
+@pytest.mark.parametrize(
+    ("user_name", "parameters"),
+    [
+        ("hub/d1", {}),
+        ("hub/d1/", {}),
+        ("hub/d1/?", {}),
+        ("hub/d1/?api-version=2021-04-12", {"api-version": "2021-04-12"}),
+        ("hub/d1/api-version=2016-11-14", {"api-version": "2016-11-14"}),
+        ("hub/d1/?a=1&a=2", {"a": "1"}),
+        ("hub/d1/?a%3Db=c%26d&flag&&e=f=g", {"a=b": "c&d", "flag": "", "e": "f=g"}),
+        ("hub/d1/?model-id=dtmi%3Acom%3Ax%3B1", {"model-id": "dtmi:com:x;1"}),
+    ],
+)
+def test_a_user_name_names_host_identity_and_parameters(
+    user_name: str, parameters: dict[str, str]
+) -> None:
+    assert topics.parse_user_name(user_name, "d1") == UserName("hub", _DEVICE, parameters)
+
+
+def test_a_modules_user_name() -> None:
+    assert topics.parse_user_name("hub/d1/m1/?a=1", "d1/m1") == UserName("hub", _MODULE, {"a": "1"})
+
+
+@pytest.mark.parametrize(
+    ("user_name", "client_id"),
+    [
+        ("", ""),
+        ("hub/", ""),
+        ("hub", "hub"),
+        ("/d1", "d1"),
+        ("hub/d2", "d1"),
+        ("hub/d1", "d1/m1"),
+        ("hub/d1/m1", "d1"),
+        ("hub/d1/m1/?api-version=2021-04-12", "d1"),
+        ("hub/d1/", "d1/"),
+        ("hub/d1/m1/x", "d1/m1/x"),
+        ("hub/d1?api-version=2021-04-12", "d1"),
+    ],
+)
+def test_a_user_name_that_disagrees_with_the_client_id(user_name: str, client_id: str) -> None:
+    assert topics.parse_user_name(user_name, client_id) is None
+
+
+@given(_TEXT, _TEXT)
+def test_any_user_name_is_one_or_none(user_name: str, client_id: str) -> None:
+    parsed = topics.parse_user_name(user_name, client_id)
+    if parsed is not None:
+        assert str(parsed.key) == client_id
+        assert user_name.startswith(f"{parsed.host}/{client_id}")
+
+
+# --- what the hub sends on
+
+
+def test_topics_of_the_hub() -> None:
+    assert topics.twin_response(200, "a=b") == "$iothub/twin/res/200/?$rid=a=b"
+    assert topics.twin_response(204, "1", 7) == "$iothub/twin/res/204/?$rid=1&$version=7"
+    assert topics.desired_patch(7) == "$iothub/twin/PATCH/properties/desired/?$version=7"
+    assert topics.method_request("a/b", "1f") == "$iothub/methods/POST/a%2Fb/?$rid=1f"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_methods_name_is_one_segment_and_can_be_told_from_any_other(name: str) -> None:
+    from urllib.parse import unquote
+
+    segment = topics.method_name(name)
+    assert not set(segment) & set("/+#?\0")
+    assert unquote(segment) == name
