@@ -87,8 +87,13 @@ class Handshakes:
         Returns:
             the certificate; None if there was none, or if it has expired since.
         """
-        der = connection.getpeercert(binary_form=True) if connection else None
-        if connection is None or der is None:
+        if connection is None:
+            return None
+        try:
+            der = connection.getpeercert(binary_form=True)
+        except ValueError:  # the connection has broken off meanwhile
+            return None
+        if der is None:
             return None
         sha1, sha256 = _thumbprints(der)
         if connection.context is self.context and not connection.session_reused:

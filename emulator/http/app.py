@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 from aiohttp import web
 
 from emulator.hub import limits
 from emulator.hub.access import ClientCertificate, Right
+from emulator.hub.connections import Admission
 from emulator.hub.errors import (
     DeserializationError,
     GenericBadRequest,
@@ -41,10 +43,8 @@ log = logging.getLogger(__name__)
 # `2021-04-12`, `2020-05-31-preview`. Any of that form passes: a newer one is never refused.
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 
-# What a real hub sends with every answer.
-_HEADERS = {"Server": "Microsoft-HTTPAPI/2.0", "Vary": "Origin"}
-
 Handler = Callable[[IotHub, web.Request], Awaitable[web.StreamResponse]]
+RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ErrorForm = Callable[[HubError, datetime], JsonObject]
 CertificateReader = Callable[[ssl.SSLObject | None], ClientCertificate | None]
 
@@ -55,22 +55,30 @@ class Route:
 
     Args:
         path: such as `/devices/{device_id}`; its fixed parts match in any case.
-        right: what the caller's policy must have; None where a device calls for itself, whose
-            admission the handler finds in `request["device"]`.
+        right: what the caller's policy must have.
         error_form: how this family of operations writes its errors.
         versioned: whether a request must name an api-version.
     """
 
     verb: str
     path: str
-    right: Right | None
+    right: Right
     handler: Handler
     error_form: ErrorForm = message_body
     versioned: bool = True
 
 
+@dataclass(frozen=True)
+class DeviceRoute:
+    """One operation of the API that a device calls for itself; its path names the device."""
+
+    verb: str
+    path: str
+    handler: Callable[[IotHub, web.Request, Admission], Awaitable[web.StreamResponse]]
+
+
 def make_app(
-    hub: IotHub, routes: Iterable[Route], client_certificate: CertificateReader
+    hub: IotHub, routes: Iterable[Route | DeviceRoute], client_certificate: CertificateReader
 ) -> web.Application:
     """Build the application that serves these routes.
 
@@ -78,10 +86,14 @@ def make_app(
         client_certificate: tells which certificate the client of a TLS connection has shown.
     """
     app = web.Application(middlewares=[_outside_routes], client_max_size=limits.HTTP_BODY_BYTES)
+    app.on_response_prepare.append(_usual_headers)
     for route in routes:
-        app.router.add_route(
-            route.verb, _pattern(route.path), _endpoint(hub, route, client_certificate)
+        handler = (
+            _service_handler(hub, route)
+            if isinstance(route, Route)
+            else _device_handler(hub, route, client_certificate)
         )
+        app.router.add_route(route.verb, _pattern(route.path), handler)
     return app
 
 
@@ -96,7 +108,7 @@ async def read_json(request: web.Request) -> Any:
         return loads(await request.read())
     except web.HTTPRequestEntityTooLarge:
         raise MessageTooLarge from None
-    except ValueError as error:
+    except (ValueError, web.RequestPayloadError) as error:
         raise DeserializationError(f"The body is not JSON: {error}") from None
 
 
@@ -118,55 +130,77 @@ def json_response(
     return web.Response(
         status=status,
         body=dumps(value),
-        headers={
-            **_HEADERS,
-            "Content-Type": "application/json; charset=utf-8",
-            "x-ms-request-id": str(uuid.uuid4()),
-            **(headers or {}),
-        },
+        headers={"Content-Type": "application/json; charset=utf-8", **(headers or {})},
     )
 
 
 def no_content() -> web.Response:
     """Answer 204."""
-    return web.Response(
-        status=204,
-        headers={**_HEADERS, "Content-Length": "0", "x-ms-request-id": str(uuid.uuid4())},
-    )
+    return web.Response(status=204)
 
 
-def _endpoint(
-    hub: IotHub, route: Route, client_certificate: CertificateReader
-) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def endpoint(request: web.Request) -> web.StreamResponse:
+async def _usual_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Add what a real hub sends with every answer (seen there)."""
+    response.headers["Server"] = "Microsoft-HTTPAPI/2.0"
+    response.headers["Vary"] = "Origin"
+    response.headers["x-ms-request-id"] = str(uuid.uuid4())
+    if response.status == 204:
+        response.headers["Content-Length"] = "0"
+
+
+def _service_handler(hub: IotHub, route: Route) -> RequestHandler:
+    """Wrap a service's operation: its caller is authorized first."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        resource = [unquote(segment) for segment in request.rel_url.raw_path.split("/")[1:]]
         try:
-            _authenticate(hub, route, request, client_certificate)
-            version = request.query.get("api-version", "")
-            if route.versioned and not _API_VERSION.fullmatch(version):
-                raise InvalidProtocolVersion
-            return await route.handler(hub, request)
+            token = request.headers.get("Authorization")
+            hub.authorize(token, route.right, host=request.host, resource=resource)
+            if route.versioned:
+                _check_api_version(request)
         except HubError as error:
-            return _error_response(error, route.error_form)
-        except Exception:
-            log.exception("%s %s failed", request.method, request.path)
-            return _error_response(ServerError(), route.error_form)
+            return _error_response(error, message_body)  # the same on every route
+        return await _answer(request, route.handler(hub, request), route.error_form)
 
-    return endpoint
+    return handle
 
 
-def _authenticate(
-    hub: IotHub, route: Route, request: web.Request, client_certificate: CertificateReader
-) -> None:
-    token = request.headers.get("Authorization")
-    if route.right is None:
-        request["device"] = hub.admit(
-            identity_key(request),
-            token,
-            host=request.host,
-            certificate=client_certificate(request.get_extra_info("ssl_object")),
-        )
-    else:
-        hub.authorize(token, route.right, host=request.host)
+def _device_handler(
+    hub: IotHub, route: DeviceRoute, client_certificate: CertificateReader
+) -> RequestHandler:
+    """Wrap a device's operation: the device is admitted first."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            device = hub.admit(
+                identity_key(request),
+                request.headers.get("Authorization"),
+                host=request.host,
+                certificate=client_certificate(request.get_extra_info("ssl_object")),
+            )
+            _check_api_version(request)
+        except HubError as error:
+            return _error_response(error, message_body)
+        return await _answer(request, route.handler(hub, request, device), message_body)
+
+    return handle
+
+
+async def _answer(
+    request: web.Request, answer: Awaitable[web.StreamResponse], form: ErrorForm
+) -> web.StreamResponse:
+    try:
+        return await answer
+    except HubError as error:
+        return _error_response(error, form)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _error_response(ServerError(), form)
+
+
+def _check_api_version(request: web.Request) -> None:
+    if not _API_VERSION.fullmatch(request.query.get("api-version", "")):
+        raise InvalidProtocolVersion
 
 
 def _error_response(error: HubError, form: ErrorForm) -> web.Response:
@@ -176,9 +210,7 @@ def _error_response(error: HubError, form: ErrorForm) -> web.Response:
 
 
 @web.middleware
-async def _outside_routes(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _outside_routes(request: web.Request, handler: RequestHandler) -> web.StreamResponse:
     """Render what goes wrong before a route is found: what a real hub says there is not known."""
     try:
         return await handler(request)
@@ -199,5 +231,8 @@ def _pattern(path: str) -> str:
     """
     parts = []
     for number, part in enumerate(path.strip("/").split("/")):
-        parts.append(part if part.startswith("{") else f"{{_{number}:(?i:{re.escape(part)})}}")
+        if part.startswith("{"):
+            parts.append(f"{part[:-1]}:[^/]+}}")
+        else:
+            parts.append(f"{{_{number}:(?i:{re.escape(part)})}}")
     return f"/{'/'.join(parts)}{{_end:/?}}"

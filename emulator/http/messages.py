@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, json_response, no_content
+from emulator.http.app import DeviceRoute, Route, json_response, no_content
 from emulator.hub import limits
 from emulator.hub.access import Right
 from emulator.hub.cloud_to_device import Command
@@ -31,7 +31,7 @@ _SYSTEM = {
 }
 
 
-async def send_event(hub: IotHub, request: web.Request) -> web.Response:
+async def send_event(hub: IotHub, request: web.Request, device: Admission) -> web.Response:
     """`POST /devices/{id}/messages/events`: a device-to-cloud message; 204."""
     headers = request.headers
     system = {name: headers[header] for header, name in _SYSTEM.items() if header in headers}
@@ -45,28 +45,28 @@ async def send_event(hub: IotHub, request: web.Request) -> web.Response:
         raise MessageTooLarge(
             f"The message is {message.size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."
         )
-    hub.ingest(_device(request), message)
+    hub.ingest(device, message)
     return no_content()
 
 
-async def receive_command(hub: IotHub, request: web.Request) -> web.Response:
+async def receive_command(hub: IotHub, request: web.Request, device: Admission) -> web.Response:
     """`GET /devices/{id}/messages/deviceBound`: 200 with a locked message, 204 if none waits."""
-    command = hub.commands.receive(_device(request).key.device_id)
+    command = hub.commands.receive(device.key.device_id)
     if command is None:
         return no_content()
     return web.Response(body=command.message.body, headers=_headers(command))
 
 
-async def end_command(hub: IotHub, request: web.Request) -> web.Response:
+async def end_command(hub: IotHub, request: web.Request, device: Admission) -> web.Response:
     """`DELETE …/deviceBound/{lock}`: complete it, or with the query `reject` reject it; 204."""
     end = hub.commands.reject if "reject" in request.query else hub.commands.complete
-    end(_device(request).key.device_id, request.match_info["lock"])
+    end(device.key.device_id, request.match_info["lock"])
     return no_content()
 
 
-async def abandon_command(hub: IotHub, request: web.Request) -> web.Response:
+async def abandon_command(hub: IotHub, request: web.Request, device: Admission) -> web.Response:
     """`POST …/deviceBound/{lock}/abandon`: give it back; 204."""
-    hub.commands.abandon(_device(request).key.device_id, request.match_info["lock"])
+    hub.commands.abandon(device.key.device_id, request.match_info["lock"])
     return no_content()
 
 
@@ -103,11 +103,6 @@ async def abandon_feedback(hub: IotHub, request: web.Request) -> web.Response:
     return no_content()
 
 
-def _device(request: web.Request) -> Admission:
-    admission: Admission = request["device"]
-    return admission
-
-
 def _headers(command: Command) -> dict[str, str]:
     token = command.lock.token if command.lock else ""
     headers = {
@@ -132,10 +127,10 @@ _DEVICE_BOUND = "/devices/{device_id}/messages/deviceBound"
 _FEEDBACK = "/messages/serviceBound/feedback"
 
 ROUTES = (
-    Route("POST", "/devices/{device_id}/messages/events", None, send_event),
-    Route("GET", _DEVICE_BOUND, None, receive_command),
-    Route("DELETE", _DEVICE_BOUND + "/{lock}", None, end_command),
-    Route("POST", _DEVICE_BOUND + "/{lock}/abandon", None, abandon_command),
+    DeviceRoute("POST", "/devices/{device_id}/messages/events", send_event),
+    DeviceRoute("GET", _DEVICE_BOUND, receive_command),
+    DeviceRoute("DELETE", _DEVICE_BOUND + "/{lock}", end_command),
+    DeviceRoute("POST", _DEVICE_BOUND + "/{lock}/abandon", abandon_command),
     Route("DELETE", "/devices/{device_id}/commands", Right.SERVICE_CONNECT, purge_commands),
     Route("GET", _FEEDBACK, Right.SERVICE_CONNECT, receive_feedback),
     Route("DELETE", _FEEDBACK + "/{lock}", Right.SERVICE_CONNECT, complete_feedback),

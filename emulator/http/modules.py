@@ -1,9 +1,11 @@
 """Module identities: `/devices/{id}/modules` (IoT Hub docs: module twins).
 
-A real hub sends no ETag header here, and writes errors in the flat form.
+A real hub sends no ETag header here, and writes errors in a form of their own (seen there).
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from aiohttp import web
 
@@ -16,8 +18,9 @@ from emulator.http.app import (
     read_json,
 )
 from emulator.hub.access import Right
-from emulator.hub.errors import flat_body
+from emulator.hub.errors import HubError, IotHubUnauthorizedAccess, flat_body, nested_body
 from emulator.hub.hub import IotHub
+from emulator.hub.jsontext import JsonObject
 
 
 async def get_module(hub: IotHub, request: web.Request) -> web.Response:
@@ -42,10 +45,16 @@ async def list_modules(hub: IotHub, request: web.Request) -> web.Response:
     return json_response(hub.registry.list_modules(request.match_info["device_id"]))
 
 
+def _error_body(error: HubError, now: datetime) -> JsonObject:
+    """Write an error in the flat form; that the device can't be used, in the nested one."""
+    form = nested_body if isinstance(error, IotHubUnauthorizedAccess) else flat_body
+    return form(error, now)
+
+
 _MODULE = "/devices/{device_id}/modules/{module_id}"
 
 ROUTES = tuple(
-    Route(verb, path, right, handler, error_form=flat_body)
+    Route(verb, path, right, handler, error_form=_error_body)
     for verb, path, right, handler in (
         ("GET", "/devices/{device_id}/modules", Right.REGISTRY_READ, list_modules),
         ("GET", _MODULE, Right.REGISTRY_READ, get_module),

@@ -71,13 +71,6 @@ class ArgumentNull(HubError):
     text = "BadRequest"
 
 
-class IotHubFormatError(HubError):
-    """The body is not what the operation takes."""
-
-    code = 400006
-    text = "BadRequest"
-
-
 class DeserializationError(HubError):
     """The body is not JSON, or not a JSON object."""
 
@@ -163,13 +156,6 @@ class DeviceNotOnline(HubError):
     )
 
 
-class DeviceConnectionClosedRemotely(HubError):
-    """The device's connection went away while something waited for the device."""
-
-    code = 404104
-    text = "The device connection was closed remotely."
-
-
 class GenericMethodNotAllowed(HubError):
     """The route exists, but not with this verb."""
 
@@ -222,13 +208,6 @@ class TooManyModulesOnDevice(HubError):
 
     code = 413003
     text = "The device has as many modules as it may."
-
-
-class GenericUnsupportedMediaType(HubError):
-    """The body is not JSON by its content type."""
-
-    code = 415000
-    text = "Unsupported media type"
 
 
 class ServerError(HubError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from emulator.hub.access import (
@@ -79,13 +79,16 @@ class IotHub:
 
     # --- access
 
-    def authorize(self, token: str | None, right: Right, *, host: str) -> None:
+    def authorize(
+        self, token: str | None, right: Right, *, host: str, resource: Sequence[str]
+    ) -> None:
         """Let a service's request pass, or not (IoT Hub docs: control access with SAS).
 
         Args:
             token: the `Authorization` header, None if there was none.
             right: what the operation needs.
             host: the host that the client addressed.
+            resource: the path that it addressed, decoded, as segments.
 
         Raises:
             IotHubUnauthorizedAccess: no token, a bad or an expired one, or one without the right.
@@ -96,7 +99,7 @@ class IotHub:
         check_token(
             sas,
             self._policy_keys(sas, right),
-            resource=(),
+            resource=resource,
             hosts=self._hosts | {host},
             now=self._clock().timestamp(),
         )

@@ -156,7 +156,7 @@ def check_id(identifier: str) -> None:
     if not _ID.fullmatch(identifier):
         raise ArgumentInvalid(
             f"The id '{identifier[: limits.ID_LENGTH]}' is not valid: 1 to {limits.ID_LENGTH} "
-            "ASCII letters, digits and - . + % _ # * ? ! ( ) , = @ $ ' : ; are allowed"
+            "ASCII letters, digits and the special characters that the documentation names"
         )
 
 

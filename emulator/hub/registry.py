@@ -82,11 +82,7 @@ class Registry:
         """
         key = IdentityKey(device_id)
         if not if_match.absent:
-            document = self._update(key, body, if_match)
-            if document["status"] == "disabled":
-                for each in self._store.keys_of(device_id):
-                    self._drop(each, DeviceDisabled())
-            return document
+            return self._update(key, body, if_match)
         if self._store.identity(key) is not None:
             raise DeviceAlreadyExists(f"A device with ID '{device_id}' is already registered.")
         if self._device_count >= limits.DEVICES_PER_HUB:
@@ -217,6 +213,9 @@ class Registry:
         self._store.commit(put=(identity,))
         self.thumbprints.remove(before)
         self.thumbprints.add(identity)
+        if not identity.enabled:
+            for each in self._store.keys_of(key.device_id):
+                self._drop(each, DeviceDisabled())
         return self._document(identity)
 
     def _check_delete(self, identity: Identity, if_match: IfMatch) -> None:
