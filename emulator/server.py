@@ -20,7 +20,7 @@ from emulator import certificates, sockets
 from emulator.certificates import CertificateError
 from emulator.handshakes import Handshakes
 from emulator.http import admin, devices, messages, methods, modules, twins
-from emulator.http.app import make_app
+from emulator.http.app import DeviceRoute, Route, make_app
 from emulator.hub.access import DEFAULT_RIGHTS, Policy, SymmetricKeys
 from emulator.hub.errors import HubError
 from emulator.hub.etags import IfMatch
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 # Where MQTT is spoken over a WebSocket, on the services' port (IoT Hub docs: MQTT support).
 _WEB_SOCKET = "/$iothub/websocket"
 
-ROUTES = (
+ROUTES: tuple[Route | DeviceRoute, ...] = (
     *devices.ROUTES,
     *modules.ROUTES,
     *twins.ROUTES,

@@ -1,0 +1,288 @@
+"""Devices that prove themselves with a certificate, over MQTT and over HTTPS."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import requests
+
+from emulator import Emulator
+from tests.support import API_VERSION, Service, sas_token
+from tests.x509 import DAY, Credential, issue
+
+CA = issue("Root", ca=True)
+
+ACCEPTED, NOT_AUTHORIZED = 0, 5
+
+
+class HandshakeRefusedError(Exception):
+    """The hub ended the TLS handshake."""
+
+
+@dataclass
+class Hub:
+    """An emulator that registers one CA, and clients of it."""
+
+    emulator: Emulator
+    folder: Path
+    service: Service
+
+    @property
+    def host(self) -> str:
+        return self.emulator.host_name
+
+    def register(self, device_id: str, authentication: dict[str, Any], module_id: str = "") -> None:
+        """Create a device or a module, or update it."""
+        path = f"/devices/{device_id}" + (f"/modules/{module_id}" if module_id else "")
+        body = {"deviceId": device_id, "authentication": authentication}
+        if module_id:
+            body["moduleId"] = module_id
+        known = self.service.request("GET", path).ok
+        headers: dict[str, str | None] = {"If-Match": "*"} if known else {}
+        response = self.service.request("PUT", path, json=body, headers=headers)
+        assert response.ok, response.text
+
+    def connect(
+        self,
+        client_id: str,
+        credential: Credential | None,
+        password: str | None = None,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+    ) -> int:
+        """Connect as a device does; gives the return code of the CONNACK."""
+        context = self.client_context(credential)
+        context.minimum_version = context.maximum_version = version
+        address = (self.host, self.emulator.mqtt_port)
+        try:
+            with (
+                socket.create_connection(address, timeout=10) as plain,
+                context.wrap_socket(plain, server_hostname=self.host) as tls,
+            ):
+                tls.sendall(self.greeting(client_id, password))
+                answer = tls.recv(4)
+        except (ssl.SSLError, ConnectionError) as error:
+            raise HandshakeRefusedError from error
+        if not answer:
+            raise HandshakeRefusedError
+        assert answer[:3] == b"\x20\x02\x00"
+        return answer[3]
+
+    def client_context(self, credential: Credential | None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.emulator.ca_file)
+        if credential is not None:
+            context.load_cert_chain(credential.client_file(self.folder))
+        return context
+
+    def greeting(self, client_id: str, password: str | None = None) -> bytes:
+        """Write a CONNECT: MQTT 3.1.1, clean session, keep-alive 60 s."""
+        texts = [client_id, f"{self.host}/{client_id}/?api-version={API_VERSION}"]
+        flags = 0x82
+        if password is not None:
+            texts.append(password)
+            flags |= 0x40
+        body = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x3c"
+        for text in texts:
+            body += len(text.encode()).to_bytes(2, "big") + text.encode()
+        size = len(body)
+        length = bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
+        return b"\x10" + length + body
+
+
+@pytest.fixture(scope="module")
+def hub(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    folder = tmp_path_factory.mktemp("clients")
+    settings = replace(
+        emulator.settings,
+        mqtt_port=0,
+        authorities=(CA.certificate_file(folder),),
+    )
+    with Emulator(settings) as running:
+        service = Service(running)
+        yield Hub(running, folder, service)
+        service.close()
+
+
+@pytest.fixture
+def device_id() -> str:
+    return f"x509-{uuid.uuid4().hex[:12]}"
+
+
+def self_signed(primary: str | None, secondary: str | None = None) -> dict[str, Any]:
+    thumbprints = {"primaryThumbprint": primary, "secondaryThumbprint": secondary}
+    return {"type": "selfSigned", "x509Thumbprint": thumbprints}
+
+
+CA_SIGNED = {"type": "certificateAuthority"}
+
+each_version = pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"]
+)
+
+
+@each_version
+@pytest.mark.parametrize("by", [None, issue("Unknown", ca=True)], ids=["self-signed", "signed"])
+@pytest.mark.parametrize("place", ["primary", "secondary"])
+@pytest.mark.parametrize("hash_name", ["sha1", "sha256"])
+def test_a_device_connects_with_a_certificate_that_its_identity_names(
+    hub: Hub,
+    device_id: str,
+    hash_name: str,
+    place: str,
+    by: Credential | None,
+    version: ssl.TLSVersion,
+) -> None:
+    credential = issue("any name", by=by)
+    thumbprint = getattr(credential, hash_name).upper()
+    other = "0" * 40
+    primary, secondary = (thumbprint, other) if place == "primary" else (other, thumbprint)
+    hub.register(device_id, self_signed(primary, secondary))
+    assert hub.connect(device_id, credential, version=version) == ACCEPTED
+
+
+@each_version
+def test_a_device_connects_with_a_certificate_of_a_registered_ca(
+    hub: Hub, device_id: str, version: ssl.TLSVersion
+) -> None:
+    hub.register(device_id, CA_SIGNED)
+    assert hub.connect(device_id, issue(device_id, by=CA), version=version) == ACCEPTED
+    intermediate = issue("Intermediate", by=CA, ca=True)
+    credential = issue(device_id, by=intermediate, chain=(intermediate,))
+    assert hub.connect(device_id, credential, version=version) == ACCEPTED
+
+
+def test_modules_connect_with_certificates_of_their_own(hub: Hub, device_id: str) -> None:
+    hub.register(device_id, {"type": "sas"})
+    credential = issue("any name")
+    hub.register(device_id, self_signed(credential.sha1), "named")
+    hub.register(device_id, CA_SIGNED, "signed")
+    signed = issue(f"{device_id}/signed", by=CA)
+    assert hub.connect(f"{device_id}/named", credential) == ACCEPTED
+    assert hub.connect(f"{device_id}/signed", signed) == ACCEPTED
+    assert hub.connect(f"{device_id}/named", signed) == NOT_AUTHORIZED
+    assert hub.connect(f"{device_id}/signed", credential) == NOT_AUTHORIZED
+    assert hub.connect(f"{device_id}/signed", issue(device_id, by=CA)) == NOT_AUTHORIZED
+    assert hub.connect(device_id, credential) == NOT_AUTHORIZED
+
+
+@each_version
+def test_a_certificate_that_is_another_devices_is_not_authorized(
+    hub: Hub, device_id: str, version: ssl.TLSVersion
+) -> None:
+    mine, theirs = issue("any name"), issue("any name")
+    hub.register(device_id, self_signed(mine.sha256))
+    hub.register(f"{device_id}-2", self_signed(theirs.sha256))
+    hub.register(f"{device_id}-3", CA_SIGNED)
+    signed = issue(f"{device_id}-3", by=CA)
+    for name, shown in ((device_id, theirs), (device_id, signed), (f"{device_id}-3", mine)):
+        assert hub.connect(name, shown, version=version) == NOT_AUTHORIZED
+    assert hub.connect(f"{device_id}-3", issue(device_id, by=CA)) == NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("authentication", [self_signed("0" * 40), CA_SIGNED])
+def test_an_x509_device_without_a_certificate_is_not_authorized(
+    hub: Hub, device_id: str, authentication: dict[str, Any]
+) -> None:
+    hub.register(device_id, authentication)
+    owner_key = hub.emulator.settings.key_pair("iothubowner")[0]
+    resource = f"{hub.host}/devices/{device_id}"
+    by_policy = sas_token(resource, owner_key, policy="iothubowner")
+    for password in (None, "", sas_token(resource, owner_key), by_policy):
+        assert hub.connect(device_id, None, password) == NOT_AUTHORIZED
+
+
+def test_certificate_and_token_together_are_not_authorized(hub: Hub, device_id: str) -> None:
+    key = hub.emulator.register_device(device_id).partition(";SharedAccessKey=")[2]
+    token = sas_token(f"{hub.host}/devices/{device_id}", key)
+    assert hub.connect(device_id, None, token) == ACCEPTED
+    assert hub.connect(device_id, issue(device_id, by=CA), token) == NOT_AUTHORIZED
+    named = issue("any name")
+    hub.register(device_id, self_signed(named.sha1))
+    assert hub.connect(device_id, named, token) == NOT_AUTHORIZED
+    assert hub.connect(device_id, named, "") == ACCEPTED
+
+
+@each_version
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_certificate_that_nobody_vouches_for_ends_the_handshake(
+    hub: Hub, device_id: str, version: ssl.TLSVersion, registered: bool
+) -> None:
+    named = issue("any name", ca=True)
+    hub.register(device_id, self_signed(named.sha1) if registered else CA_SIGNED)
+    if registered:
+        assert hub.connect(device_id, named, version=version) == ACCEPTED
+    for shown in (
+        issue(device_id),
+        issue(device_id, by=named, chain=(named,)),
+        issue(device_id, by=issue("Root", ca=True)),
+        issue(device_id, by=CA, end=-DAY / 2),
+    ):
+        with pytest.raises(HandshakeRefusedError):
+            hub.connect(device_id, shown, version=version)
+
+
+def test_an_expired_certificate_ends_the_handshake(hub: Hub, device_id: str) -> None:
+    credential = issue("any name", end=-DAY / 2)
+    hub.register(device_id, self_signed(credential.sha1, credential.sha256))
+    with pytest.raises(HandshakeRefusedError):
+        hub.connect(device_id, credential)
+
+
+def test_a_change_of_thumbprints_holds_from_the_next_connection(hub: Hub, device_id: str) -> None:
+    old, new = issue("any name"), issue("any name")
+    hub.register(device_id, self_signed(old.sha1))
+    assert hub.connect(device_id, old) == ACCEPTED
+    hub.register(device_id, self_signed(new.sha1, old.sha1))
+    assert hub.connect(device_id, old) == ACCEPTED
+    hub.register(device_id, self_signed(new.sha1))
+    assert hub.connect(device_id, new) == ACCEPTED
+    with pytest.raises(HandshakeRefusedError):
+        hub.connect(device_id, old)
+    hub.service.request("DELETE", f"/devices/{device_id}", headers={"If-Match": "*"})
+    with pytest.raises(HandshakeRefusedError):
+        hub.connect(device_id, new)
+
+
+async def test_a_certificate_counts_on_a_web_socket_too(hub: Hub, device_id: str) -> None:
+    named, other = issue("any name"), issue("any name")
+    hub.register(device_id, self_signed(named.sha1))
+    hub.register(f"{device_id}-2", self_signed(other.sha1))
+    for shown, code in ((named, ACCEPTED), (other, NOT_AUTHORIZED), (None, NOT_AUTHORIZED)):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(
+                f"https://{hub.emulator.https_host}/$iothub/websocket",
+                protocols=("mqtt",),
+                ssl=hub.client_context(shown),
+            ) as web_socket,
+        ):
+            await web_socket.send_bytes(hub.greeting(device_id))
+            assert await web_socket.receive_bytes(timeout=10) == bytes([0x20, 2, 0, code])
+
+
+def test_a_certificate_counts_over_https_too(hub: Hub, device_id: str) -> None:
+    named = issue("any name")
+    hub.register(device_id, self_signed(named.sha1))
+    url = f"https://{hub.emulator.https_host}/devices/{device_id}/messages/events"
+
+    def send(**options: Any) -> int:
+        with requests.Session() as session:
+            return session.post(
+                url,
+                params={"api-version": API_VERSION},
+                data=json.dumps({"on": True}),
+                verify=str(hub.emulator.ca_file),
+                timeout=10,
+                **options,
+            ).status_code
+
+    assert send(cert=str(named.client_file(hub.folder))) == 204
+    assert send() == 401
