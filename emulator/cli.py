@@ -12,7 +12,7 @@ import logging
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,6 +39,10 @@ start, unless --keys names a file such as {"iothubowner": "<base64>", "myDeviceI
 """
 
 
+# The exit status of a program that Ctrl-C ended, as shells have it.
+_INTERRUPTED = 130
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit status: 0, 1 for a failure, 2 for a bad option."""
     options = _parser().parse_args(arguments)
@@ -47,32 +51,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("emulator").setLevel(logging.INFO if options.verbose else logging.WARNING)
     try:
         settings = _settings(options)
-        if options.command == "tutorial":
-            return run(tutorial.play(settings))
-        return run(_serve(settings))
+        return run(_play(settings) if options.command == "tutorial" else _serve(settings))
     except StartError as error:
         print(f"emulator: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
+
+
+async def _play(settings: Settings) -> int:
+    playing = asyncio.ensure_future(tutorial.play(settings))
+    _on_signals(playing.cancel)
+    try:
+        return await playing
+    except asyncio.CancelledError:
+        return _INTERRUPTED
 
 
 async def _serve(settings: Settings) -> int:
     stopping = asyncio.Event()
-    _on_signals(stopping)
+    _on_signals(stopping.set)
     async with Emulator(settings) as emulator:
         print(_welcome(emulator), flush=True)
         await stopping.wait()
     return 0
 
 
-def _on_signals(stopping: asyncio.Event) -> None:
+def _on_signals(stop: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(number, stopping.set)
+            loop.add_signal_handler(number, stop)
         except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopping.set))
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -192,7 +192,7 @@ def purge(queue: CommandQueue, now: datetime) -> Change:
 
 
 def expire(queue: CommandQueue, now: datetime) -> Change:
-    """Settle what the time has brought; `locks.due` tells when that will be something."""
+    """Settle what the time has brought."""
     living, expired = locks.settle(queue.commands, now)
     ends = ((command, command.expires) for command in expired)
     return Change(replace(queue, commands=living), _outcomes(queue, Status.EXPIRED, ends))

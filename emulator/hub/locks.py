@@ -72,12 +72,6 @@ def settle(items: Iterable[Item], now: datetime) -> tuple[tuple[Item, ...], tupl
     return tuple(living), tuple(expired)
 
 
-def due(items: Iterable[Item]) -> datetime | None:
-    """Tell when `settle` will next change something: the first lock lapses, or an item expires."""
-    moments = (item.expires if item.lock is None else item.lock.until for item in items)
-    return min(moments, default=None)
-
-
 def lend(items: tuple[Item, ...], until: datetime) -> tuple[tuple[Item, ...], Item | None]:
     """Lock the first item that waits, and give it; None if there is none."""
     for place, item in enumerate(items):

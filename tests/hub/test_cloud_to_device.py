@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from emulator.hub import cloud_to_device as c2d
-from emulator.hub import locks
 from emulator.hub.cloud_to_device import Ack, Change, Command, CommandQueue, Status
 from emulator.hub.errors import (
     ArgumentInvalid,
@@ -304,16 +303,6 @@ def test_a_purge_ends_what_is_pending_and_what_is_held() -> None:
     assert next_one.sequence_number == 4  # numbers are never used again
 
 
-def test_the_next_thing_that_time_brings_is_known() -> None:
-    queue = c2d.send(queue_of("a"), message("b", expires=after(30)), NOW).queue
-    assert locks.due(EMPTY.commands) is None
-    assert locks.due(queue.commands) == after(30)
-    queue, _, _ = hand_out(queue)
-    queue, _, _ = hand_out(queue, after(10))  # both held now: no expiry, but two locks
-    assert locks.due(queue.commands) == after(60)
-    assert locks.due(c2d.expire(queue, after(60)).queue.commands) == after(70)
-
-
 # --- what the sender hears of
 
 OUTCOMES: dict[str, Callable[[CommandQueue, str], Change]] = {
@@ -518,22 +507,6 @@ class History(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         self.apply(c2d.expire(self.queue, self.now))
-
-    @rule()
-    def wait_until_due(self) -> None:
-        """Nothing happens before the moment that is told, and something does at it."""
-        self.apply(c2d.expire(self.queue, self.now))
-        due = locks.due(self.queue.commands)
-        if due is None:
-            assert not self.living()
-            return
-        assert due > self.now
-        just_before = due - timedelta(microseconds=1)
-        assert c2d.expire(self.queue, just_before) == Change(self.queue, ())
-        self.now = due
-        before = self.queue
-        self.apply(c2d.expire(before, due))
-        assert self.queue != before
 
     @invariant()
     def each_message_is_there_or_has_ended(self) -> None:

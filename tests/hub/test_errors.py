@@ -95,6 +95,7 @@ CODES = {
     "ThrottlingException": 429001,
     "ThrottlingBacklogTimeout": 429003,
     "ThrottlingMaxActiveJobCountExceeded": 429004,
+    "ClientClosedRequest": 499000,
     "ServerError": 500001,
     "GenericTimeout": 500008,
     "ServiceUnavailable": 503001,
