@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
+import random
 import socket
+import sys
 import time
 from typing import NamedTuple
 from urllib.parse import quote
@@ -39,16 +42,15 @@ def sas_token(resource: str, key: str, *, policy: str | None = None, lifetime: f
 def free_loopback_address() -> str:
     """Find a loopback address with a free port 8883, which is the only one that device SDKs dial.
 
-    macOS has but 127.0.0.1; Linux and Windows have all of 127.0.0.0/8.
+    Linux and Windows have all of 127.0.0.0/8, from which one is drawn, so that runs side by side
+    don't meet; macOS has but 127.0.0.1.
     """
-    for number in range(1, 60):
-        address = f"127.0.0.{number}"
-        try:
-            with socket.create_server((address, 8883)):
-                return address
-        except OSError:
-            continue
-    raise RuntimeError("No loopback address has a free port 8883.")
+    if sys.platform == "darwin":
+        return "127.0.0.1"
+    while True:
+        address = f"127.0.{random.randrange(1, 255)}.{random.randrange(1, 255)}"
+        with contextlib.suppress(OSError), socket.create_server((address, 8883)):
+            return address
 
 
 class Service:
