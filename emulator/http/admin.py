@@ -51,6 +51,7 @@ async def _stream_events(
     )
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):  # the reader has left
+        await response.write(b": events follow\n\n")
         while True:
             try:
                 events = hub.events.follow(start, device_id)

@@ -22,6 +22,7 @@ from emulator.hub import limits
 from emulator.hub.access import ClientCertificate, Right
 from emulator.hub.connections import Admission
 from emulator.hub.errors import (
+    ClientClosedRequest,
     DeserializationError,
     GenericBadRequest,
     GenericMethodNotAllowed,
@@ -97,18 +98,34 @@ def make_app(
     return app
 
 
+async def read_body(request: web.Request) -> bytes:
+    """Read a request's body.
+
+    Raises:
+        MessageTooLarge: it is over `limits.HTTP_BODY_BYTES`.
+        DeserializationError: its content encoding doesn't fit it.
+        ClientClosedRequest: the caller has left before its end.
+    """
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise MessageTooLarge from None
+    except web.RequestPayloadError as error:
+        raise DeserializationError(f"The body can't be read: {error}") from None
+    except ConnectionError:
+        raise ClientClosedRequest from None
+
+
 async def read_json(request: web.Request) -> Any:
     """Read a request's JSON body.
 
     Raises:
         DeserializationError: it is not JSON.
-        MessageTooLarge: it is over `limits.HTTP_BODY_BYTES`.
+        MessageTooLarge, ClientClosedRequest: as `read_body`.
     """
     try:
-        return loads(await request.read())
-    except web.HTTPRequestEntityTooLarge:
-        raise MessageTooLarge from None
-    except (ValueError, web.RequestPayloadError) as error:
+        return loads(await read_body(request))
+    except ValueError as error:
         raise DeserializationError(f"The body is not JSON: {error}") from None
 
 

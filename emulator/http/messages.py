@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import DeviceRoute, Route, json_response, no_content
+from emulator.http.app import DeviceRoute, Route, json_response, no_content, read_body
 from emulator.hub import limits
 from emulator.hub.access import Right
 from emulator.hub.cloud_to_device import Command
@@ -40,7 +40,7 @@ async def send_event(hub: IotHub, request: web.Request, device: Admission) -> we
         for name, value in headers.items()
         if name.lower().startswith(_APPLICATION)
     }
-    message = Message(await request.read(), system, properties)
+    message = Message(await read_body(request), system, properties)
     if message.size > limits.D2C_MESSAGE_BYTES:
         raise MessageTooLarge(
             f"The message is {message.size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."

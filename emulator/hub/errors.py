@@ -210,6 +210,13 @@ class TooManyModulesOnDevice(HubError):
     text = "The device has as many modules as it may."
 
 
+class ClientClosedRequest(HubError):
+    """The caller left before it had sent its request: nobody reads this answer."""
+
+    code = 499000
+    text = "The client closed the request."
+
+
 class ServerError(HubError):
     """The emulator itself failed: a defect to report."""
 

@@ -36,7 +36,8 @@ def check_error(response: requests.Response, status: int, name: str) -> str:
     assert response.headers["Content-Type"] == "application/json; charset=utf-8"
     body = response.json()
     assert list(body) == ["Message", "ExceptionMessage"]
-    error_code, _, text = body["Message"].partition(";")
+    message: str = body["Message"]
+    error_code, _, text = message.partition(";")
     assert error_code == f"ErrorCode:{name}"
     # The SDK for Node splits at ';', and needs two parts.
     assert text

@@ -10,6 +10,9 @@ from urllib.parse import quote
 import pytest
 
 from emulator import Emulator
+from emulator.hub.etags import IfMatch
+from emulator.hub.hub import IotHub
+from emulator.hub.store import MemoryStore
 from tests.http.support import MethodDevice, check_error, put_device, silence
 from tests.support import Device, Service
 
@@ -29,7 +32,7 @@ MEMBERS = [
 ]
 TIMES = ["connectionStateUpdatedTime", "statusUpdatedTime", "lastActivityTime"]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,6}[1-9])?Z")
-ANY = {"If-Match": "*"}
+ANY: dict[str, str | None] = {"If-Match": "*"}
 
 SHA1 = "0123456789abcdefABCDEF0123456789abcdefAB"
 SHA256 = "F" * 64
@@ -123,7 +126,7 @@ def test_a_device_is_created_from_its_id_alone(service: Service) -> None:
     keys = [symmetric_key[name] for name in ("primaryKey", "secondaryKey")]
     assert [len(base64.b64decode(key, validate=True)) for key in keys] == [32, 32]
     assert keys[0] != keys[1]
-    expected = {
+    expected: dict[str, Any] = {
         "deviceId": device_id,
         "connectionState": "Disconnected",
         "status": "enabled",
@@ -486,7 +489,7 @@ def test_disabling_a_device_drops_its_connection(
 @pytest.mark.parametrize("if_match", [f'"{CURRENT}"', CURRENT, "*", '"*"'])
 def test_a_device_is_deleted_with_its_twin(service: Service, device: Device, if_match: str) -> None:
     etag = service.request("GET", f"/devices/{device.id}").json()["etag"]
-    headers = {"If-Match": if_match.replace(CURRENT, etag)}
+    headers: dict[str, str | None] = {"If-Match": if_match.replace(CURRENT, etag)}
     response = service.request("DELETE", f"/devices/{device.id}", headers=headers)
     assert (response.status_code, response.content) == (204, b"")
     for path in (f"/devices/{device.id}", f"/twins/{device.id}"):
@@ -549,6 +552,16 @@ def test_top_says_how_many_devices_are_listed(service: Service, path: str) -> No
     assert everything >= 3
     for top in ("0", "-1", "1000", "1001", "99999999999999999999"):
         assert count(top) == everything
+
+
+def test_a_list_has_1000_devices_at_most() -> None:
+    # Not over HTTP: a thousand devices would make every other list slow.
+    hub = IotHub(store=MemoryStore(), policies=(), hosts=())
+    for number in range(1001):
+        hub.registry.put_device(f"d{number}", {"deviceId": f"d{number}"}, IfMatch(None))
+    counts = [len(hub.registry.list_devices(top)) for top in (999, 1000, 1001, 0, -1)]
+    assert counts == [999, 1000, 1000, 1000, 1000]
+    assert len(hub.registry.list_devices()) == 1000
 
 
 @pytest.mark.parametrize("top", ["", "all", "1.5", "-", "--1", "1e2", "٣"])

@@ -286,6 +286,17 @@ def test_an_unknown_device_is_not_found(service: Service) -> None:
     check_nested_error(invoke(service, "nobody"), 404001, "DeviceNotFound")
 
 
+def test_a_module_is_not_found_or_not_online(service: Service, device: Device) -> None:
+    body = {"methodName": "m"}
+    path = f"/twins/{device.id}/modules/m/methods"
+    check_nested_error(service.request("POST", path, json=body), 404010, "ModuleNotFound")
+    module = {"deviceId": device.id, "moduleId": "m"}
+    assert service.request("PUT", f"/devices/{device.id}/modules/m", json=module).ok
+    check_offline(service.request("POST", path, json=body))
+    response = service.request("POST", "/twins/nobody/modules/m/methods", json=body)
+    check_nested_error(response, 404001, "DeviceNotFound")
+
+
 def test_a_disabled_device_is_not_found(service: Service) -> None:
     device_id = f"disabled-{uuid.uuid4().hex}"
     put_device(service, device_id, status="disabled")

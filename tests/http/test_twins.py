@@ -125,6 +125,44 @@ def test_a_connection_shows_in_the_twin(
     assert (online["etag"], offline["etag"]) == (FIRST_ETAG, FIRST_ETAG)
 
 
+def test_a_modules_twin_is_a_document_of_its_own(service: Service, device: Device) -> None:
+    identity = {"deviceId": device.id, "moduleId": "m"}
+    identity = service.request("PUT", f"/devices/{device.id}/modules/m", json=identity).json()
+    path = f"/twins/{device.id}/modules/m"
+    response = service.request("GET", path)
+    assert "ETag" not in response.headers
+    twin = response.json()
+    members = ["deviceId", "moduleId", *MEMBERS[1:]]
+    members.remove("capabilities")
+    assert list(twin) == members
+    assert (twin["deviceId"], twin["moduleId"]) == (device.id, "m")
+    assert (twin["etag"], twin["version"]) == (FIRST_ETAG, 2)
+    assert twin["deviceEtag"] == identity["etag"]
+    metadata = [section["$metadata"] for section in twin["properties"].values()]
+    assert metadata == [{"$lastUpdated": "0001-01-01T00:00:00Z"}] * 2
+
+    for verb in WRITES:
+        body: dict[str, Any] = {
+            "tags": {"of": "the module", "by": verb},
+            **desired({"a": verb}),
+        }
+        twin = service.request(verb, path, json=body, headers={"If-Match": "*"}).json()
+        assert twin["tags"] == {"of": "the module", "by": verb}
+        assert values(twin["properties"]["desired"]) == {"a": verb}
+    assert "tags" not in read(service, device)
+
+
+@pytest.mark.parametrize("device_is_there", [True, False])
+def test_a_module_that_is_not_registered_is_not_found_as_a_device(
+    service: Service, device: Device, device_is_there: bool
+) -> None:
+    device_id = device.id if device_is_there else "nobody"
+    for verb in ("GET", *WRITES):
+        body: dict[str, Any] | None = None if verb == "GET" else {"tags": {}}
+        response = service.request(verb, f"/twins/{device_id}/modules/nothing", json=body)
+        check_error(response, 404, "DeviceNotFound")
+
+
 # --- versions and metadata
 
 
@@ -405,7 +443,7 @@ def test_a_section_is_measured_after_the_patch(service: Service, device: Device)
 
 @pytest.mark.parametrize("verb", ["GET", *WRITES])
 def test_a_device_that_is_not_registered_has_no_twin(service: Service, verb: str) -> None:
-    body = None if verb == "GET" else {"tags": {}}
+    body: dict[str, Any] | None = None if verb == "GET" else {"tags": {}}
     response = service.request(verb, "/twins/nobody", json=body, headers={"If-Match": "*"})
     assert check_error(response, 404, "DeviceNotFound") == "nobody"
 

@@ -156,7 +156,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.commit(put=records, delete=delete)
         for record in records:
             kind = self.twins if isinstance(record, Twin) else self.identities
-            kind[record.key] = record  # type: ignore[index, assignment]
+            kind[record.key] = record  # type: ignore[assignment]
         for key in delete:
             self.identities.pop(key, None)
             self.twins.pop(key, None)
