@@ -48,11 +48,12 @@ class Commands:
             self.push(link)
 
     def push(self, link: DeviceLink) -> None:
-        """Hand a device all that waits for it, if it listens."""
-        if link.key.module_id is not None:
-            return
-        while link.accepts_commands and (
-            command := self.receive(link.key.device_id, lock_seconds=_PUSHED_LOCK)
+        """Hand a device all that waits for it, for as long as it listens."""
+        while (
+            link.key.module_id is None
+            and link.accepts_commands
+            and self._connections.link(link.key) is link
+            and (command := self.receive(link.key.device_id, lock_seconds=_PUSHED_LOCK))
         ):
             link.deliver(command)
 

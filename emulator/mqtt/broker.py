@@ -388,12 +388,8 @@ class DeviceConnection(BrokerProtocolHandler):
             self._sessions.keep(self._client_id, self._subscriptions)
 
     def _publish(self, topic: str, payload: bytes) -> None:
-        """Send to this device, with QoS 0; one that doesn't read loses its connection."""
-        if self._stream.unsent > limits.MQTT_WRITE_BUFFER_BYTES:
-            log.info("Closed the connection of %s: it doesn't read", self._client_id)
-            self._close()
-        else:
-            self._stream.write(packets.publish(topic, payload))
+        """Send to this device, with QoS 0."""
+        self._write(packets.publish(topic, payload))
 
     def _publish_command(self, topic: str, payload: bytes, command: Command) -> None:
         """Send a cloud-to-device message, with QoS 1 where that was granted.
@@ -401,19 +397,26 @@ class DeviceConnection(BrokerProtocolHandler):
         With QoS 0 it is taken as soon as it is sent.
         """
         token = command.lock.token if command.lock else ""
-        qos = self._command_qos()
-        packet_id = self.session.next_packet_id if qos else 0
-        if qos:
-            self._unacknowledged[packet_id] = token
-            # amqtt's session passes over the ids that are in flight.
-            self.session.inflight_out[packet_id] = command
-        self._stream.write(
-            packets.publish(
-                topic, payload, packet_id=packet_id, duplicate=command.handed_out and bool(qos)
-            )
+        if not self._command_qos():
+            if self._write(packets.publish(topic, payload)):
+                self._hub.commands.complete(self._admission.key.device_id, token)
+            return
+        packet_id = self.session.next_packet_id
+        # amqtt's session passes over the ids that are in flight.
+        self.session.inflight_out[packet_id] = command
+        self._unacknowledged[packet_id] = token
+        self._write(
+            packets.publish(topic, payload, packet_id=packet_id, duplicate=command.handed_out)
         )
-        if not qos:
-            self._hub.commands.complete(self._admission.key.device_id, token)
+
+    def _write(self, packet: bytes) -> bool:
+        """Send a packet; a device that doesn't read loses its connection instead."""
+        if self._stream.unsent > limits.MQTT_WRITE_BUFFER_BYTES:
+            log.info("Closed the connection of %s: it doesn't read", self._client_id)
+            self._close()
+            return False
+        self._stream.write(packet)
+        return True
 
     def _command_qos(self) -> int:
         return max(

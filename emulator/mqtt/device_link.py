@@ -28,6 +28,8 @@ from emulator.mqtt.topics import Channel, Filter
 
 log = logging.getLogger(__name__)
 
+_TOPIC_BYTES = 0xFFFF  # MQTT 3.1.1, section 1.5.3; a bag is ASCII
+
 
 @dataclass(eq=False)
 class MqttLink:
@@ -76,6 +78,11 @@ class MqttLink:
         topic = topics.cloud_to_device(
             self.key.device_id, property_bag.write(message.system, message.properties)
         )
+        if len(topic) > _TOPIC_BYTES and command.lock is not None:
+            # What a real hub does with such a message is not known. Those behind it must get by.
+            log.warning("A message for %s has more properties than a topic can carry", self.key)
+            self.hub.commands.reject(self.key.device_id, command.lock.token)
+            return
         self.send_command(topic, message.body, command)
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 import pytest
 import requests
@@ -29,6 +31,8 @@ from tests.support import Device, Service, sas_token
 
 API_VERSION = "2021-04-12"
 
+_OURS = ("emulator", "amqtt", "asyncio")
+
 
 @pytest.fixture(autouse=True)
 def no_internal_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
@@ -37,7 +41,7 @@ def no_internal_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     errors = [
         record.getMessage()
         for record in caplog.get_records("call")
-        if record.levelno >= logging.ERROR and record.name.startswith(("emulator", "amqtt", "asyncio"))
+        if record.levelno >= logging.ERROR and record.name.startswith(_OURS)
     ]
     assert not errors
 
@@ -48,12 +52,16 @@ def trust(emulator: Emulator) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(emulator.ca_file))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(emulator: Emulator) -> Iterator[Service]:
-    """One service for all: its connections are used again."""
-    client = Service(emulator)
-    yield client
-    client.close()
+    """One service for many tests: its connections are used again, and new ones are quick.
+
+    The bundle that the environment names holds all public roots, and requests reads it each time.
+    """
+    with mock.patch.dict(os.environ, REQUESTS_CA_BUNDLE=str(emulator.ca_file)):
+        client = Service(emulator)
+        yield client
+        client.close()
 
 
 @pytest.fixture

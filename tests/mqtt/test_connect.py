@@ -377,9 +377,7 @@ def test_a_client_that_never_sends_its_connect_is_closed(
     halfway.expect_closed()
 
 
-def test_tls_1_2_is_enough(
-    dial: Dial, emulator: Emulator, greet: Greet, device: Device
-) -> None:
+def test_tls_1_2_is_enough(dial: Dial, emulator: Emulator, greet: Greet, device: Device) -> None:
     """The SDK for Python speaks no other."""
     tls = ssl.create_default_context(cafile=str(emulator.ca_file))
     tls.maximum_version = ssl.TLSVersion.TLSv1_2

@@ -14,7 +14,9 @@ from tests.mqtt.raw import (
     Online,
     connack,
     connect,
+    puback,
     publish,
+    published,
     suback,
     subscribe,
 )
@@ -49,6 +51,26 @@ def test_a_device_hears_its_own_methods_answers_and_desired_properties_alone(
     other.expect_publish(
         "$iothub/twin/res/200/?$rid=1", {"desired": {"$version": 1}, "reported": {"$version": 1}}
     )
+
+
+def test_a_message_goes_to_its_device_alone(
+    online: Online, service: Service, device: Device, other_device: Device
+) -> None:
+    wire, other = online(device), online(other_device)
+    for each, key in ((wire, device), (other, other_device)):
+        each.send(subscribe(1, (f"devices/{key.id}/messages/devicebound/#", 1)))
+        each.expect(suback(1, 1))
+    path = f"/_emulator/devices/{device.id}/messages"
+    assert service.request("POST", path, json={"body": "private"}).status_code == 204
+    data = wire.receive()
+    topic, payload = published(data)
+    assert payload == b"private"
+    packet_id = int.from_bytes(data.partition(topic.encode())[2][:2], "big")
+    other.expect_nothing()
+    other.send(puback(packet_id))  # a packet id is each connection's own
+    other.expect_nothing()
+    twin = service.request("GET", f"/twins/{device.id}").json()
+    assert twin["cloudToDeviceMessageCount"] == 1
 
 
 def test_a_device_cannot_answer_anothers_method(

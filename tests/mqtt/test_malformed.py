@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -288,7 +290,8 @@ def test_a_client_that_resets_its_connection_does_no_harm(
 ) -> None:
     address = (emulator.host_name, emulator.mqtt_port)
     with socket.create_connection(address, timeout=5) as plain:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00" + bytes(4))
+        layout = "hh" if sys.platform == "win32" else "ii"
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(layout, 1, 0))
         plain.sendall(b"\x16\x03\x01")
     wire = dial()
     wire.send(greet(device))

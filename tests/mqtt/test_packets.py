@@ -42,12 +42,13 @@ def _cut(pieces: Iterable[bytes]) -> tuple[list[tuple[int, bytes]], bool]:
     try:
         for piece in pieces:
             for packet in buffer.feed(piece):
-                received.append(packet)  # noqa: PERF402 - those before an error count
+                received.append(packet)  # those before an error count
     except ProtocolError:
         return received, True
     return received, False
 
 
+@settings(deadline=None)
 @given(_streams, st.data())
 def test_a_stream_is_the_same_packets_however_it_is_cut(stream: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
@@ -65,6 +66,7 @@ _first_bytes = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(_first_bytes, st.binary(max_size=_LIMIT)), max_size=5))
 def test_packets_come_out_as_they_went_in(sent: list[tuple[int, bytes]]) -> None:
     stream = b"".join(raw.packet(first_byte, body) for first_byte, body in sent)
@@ -97,6 +99,7 @@ def test_a_length_of_more_than_four_bytes_is_refused(data: bytes) -> None:
         list(PacketBuffer(268_435_455).feed(data))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 255))
 def test_a_first_byte_that_no_client_sends_is_refused_at_once(first_byte: int) -> None:
     kind, qos = first_byte >> 4, (first_byte >> 1) & 3
@@ -114,12 +117,14 @@ def test_a_first_byte_that_no_client_sends_is_refused_at_once(first_byte: int) -
     assert refused is not fits.get(kind, False)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B]), st.binary())
 def test_any_bytes_are_a_publish_or_an_error_of_the_client(first_byte: int, body: bytes) -> None:
     with contextlib.suppress(ProtocolError):
         packets.parse_publish(first_byte, body)
 
 
+@settings(deadline=None)
 @given(_topics, st.binary(), _packet_ids | st.none(), st.booleans(), st.booleans())
 def test_a_publish_is_read_as_it_was_built(
     topic: str, payload: bytes, packet_id: int | None, dup: bool, retain: bool
@@ -132,6 +137,7 @@ def test_a_publish_is_read_as_it_was_built(
     assert packets.parse_publish(first_byte, body) == expected
 
 
+@settings(deadline=None)
 @given(_topics, st.binary(max_size=400), _packet_ids | st.just(0), st.booleans())
 def test_a_publish_is_written_as_mqtt_has_it(
     topic: str, payload: bytes, packet_id: int, duplicate: bool
@@ -143,7 +149,7 @@ def test_a_publish_is_written_as_mqtt_has_it(
     assert data == expected
 
 
-@settings(max_examples=10)
+@settings(deadline=None, max_examples=10)
 @given(st.sampled_from([127, 128, 16_383, 16_384, 200_000]))
 def test_a_large_publish_is_written_as_mqtt_has_it(size: int) -> None:
     assert packets.publish("t", bytes(size)) == raw.publish("t", bytes(size))

@@ -22,7 +22,9 @@ _PATIENCE = 5.0
 class Paho:
     """A connected client; what its callbacks are given waits in queues."""
 
-    def __init__(self, emulator: Emulator, device: Device, tls: ssl.SSLContext, clean: bool) -> None:
+    def __init__(
+        self, emulator: Emulator, device: Device, tls: ssl.SSLContext, clean: bool
+    ) -> None:
         host = emulator.host_name
         self.client = mqtt.Client(device.id, clean_session=clean, protocol=mqtt.MQTTv311)
         self.client.username_pw_set(
@@ -154,8 +156,6 @@ def test_a_client_that_is_thrown_out_comes_back_to_its_subscriptions(
     assert client.message()[0] == "$iothub/twin/res/200/?$rid=1"
 
 
-def test_a_wrong_key_is_told_as_not_authorised(
-    paho: Callable[..., Paho], device: Device
-) -> None:
+def test_a_wrong_key_is_told_as_not_authorised(paho: Callable[..., Paho], device: Device) -> None:
     client = paho(device._replace(key="bm9ib2R5IGhhcyByZWdpc3RlcmVkIHRoaXMga2V5"))
     assert client.connects.get(timeout=_PATIENCE) == (5, False)

@@ -280,6 +280,25 @@ def test_a_device_that_does_not_read_what_the_hub_sends_is_closed(
     other.expect_publish("$iothub/twin/PATCH/properties/desired/?$version=2")
 
 
+def test_a_device_that_does_not_read_its_messages_is_closed(
+    dial: Dial, greet: Greet, service: Service, device: Device
+) -> None:
+    """With QoS 0 a cloud-to-device message is gone once it is sent: no queue bounds them."""
+    deaf = dial(receive_buffer=4096)
+    deaf.send(greet(device), subscribe(1, f"devices/{device.id}/messages/devicebound/#"))
+    deaf.expect(connack(0), suback(1, 0))
+    path = f"/_emulator/devices/{device.id}/messages"
+    most = (limits.MQTT_WRITE_BUFFER_BYTES + 8 * 1024 * 1024) // 60_000
+    for _ in range(most):
+        answer = service.request("POST", path, json={"body": "x" * 60_000})
+        if answer.status_code != 204:
+            break  # it is away, and its queue full
+    deadline = time.monotonic() + 5
+    path = f"/devices/{device.id}"
+    while service.request("GET", path).json()["connectionState"] == "Connected":
+        assert time.monotonic() < deadline
+
+
 def test_a_device_that_does_not_read_its_answers_does_not_fill_the_memory(
     dial: Dial, greet: Greet, online: Online, service: Service, device: Device, other_device: Device
 ) -> None:

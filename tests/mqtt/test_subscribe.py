@@ -96,9 +96,7 @@ def test_any_other_filter_ends_the_connection(online: Online, device: Device, na
     wire.expect_closed()
 
 
-def test_one_bad_filter_among_good_ones_ends_the_connection(
-    online: Online, device: Device
-) -> None:
+def test_one_bad_filter_among_good_ones_ends_the_connection(online: Online, device: Device) -> None:
     wire = online(device)
     wire.send(subscribe(1, _METHODS, "$iothub/#", _DESIRED))
     wire.expect_closed()
@@ -118,9 +116,7 @@ def test_the_sixth_subscription_ends_the_connection(online: Online, device: Devi
     wire.expect_closed()
 
 
-def test_six_subscriptions_in_one_packet_end_the_connection(
-    online: Online, device: Device
-) -> None:
+def test_six_subscriptions_in_one_packet_end_the_connection(online: Online, device: Device) -> None:
     wire = online(device)
     names = [name.format(id=device.id) for name in _FILTERS]
     wire.send(subscribe(1, *names, "$iothub/methods/POST/other/#"))
@@ -222,3 +218,26 @@ def test_what_the_hub_sends_of_twins_and_methods_has_qos_0_whatever_was_granted(
     call = invoke(device, "reboot")
     wire.send(publish(f"$iothub/methods/res/200/?$rid={wire.expect_method('reboot')}"))
     assert call.result().status_code == 200
+
+
+# --- cloud-to-device messages
+
+
+def _send(service: Service, device: Device, body: str, **properties: str) -> int:
+    path = f"/_emulator/devices/{device.id}/messages"
+    message = {"body": body, "properties": properties}
+    return service.request("POST", path, json=message).status_code
+
+
+def test_a_message_that_no_topic_can_carry_does_not_shut_its_device_out(
+    online: Online, service: Service, device: Device
+) -> None:
+    """64 KB of properties may be 192 KB once they are percent-encoded; a topic is 64 KB."""
+    name = f"devices/{device.id}/messages/devicebound/#"
+    wire = online(device, name)
+    assert _send(service, device, "too much", key="%" * 30_000) != 500
+    wire.expect_nothing()
+    assert _send(service, device, "plain") == 204
+    assert wire.receive_publish()[1] == b"plain"
+    again = online(device, name)
+    again.expect_nothing()

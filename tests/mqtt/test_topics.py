@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.hub.identities import IdentityKey
@@ -85,12 +86,14 @@ def test_what_comes_near_a_topic_is_none(topic: str) -> None:
         topics.parse_topic(topic, _DEVICE)
 
 
+@settings(deadline=None)
 @given(_TEXT, _KEYS)
 def test_any_text_is_a_topic_or_an_error_of_the_client(topic: str, key: IdentityKey) -> None:
     with contextlib.suppress(ProtocolError):
         topics.parse_topic(topic, key)
 
 
+@settings(deadline=None)
 @given(_TEXT, _KEYS)
 def test_any_text_is_a_filter_or_an_error_of_the_client(text: str, key: IdentityKey) -> None:
     with contextlib.suppress(ProtocolError):
@@ -178,6 +181,7 @@ def test_a_user_name_that_disagrees_with_the_client_id(user_name: str, client_id
     assert topics.parse_user_name(user_name, client_id) is None
 
 
+@settings(deadline=None)
 @given(_TEXT, _TEXT)
 def test_any_user_name_is_one_or_none(user_name: str, client_id: str) -> None:
     parsed = topics.parse_user_name(user_name, client_id)
@@ -196,10 +200,9 @@ def test_topics_of_the_hub() -> None:
     assert topics.method_request("a/b", "1f") == "$iothub/methods/POST/a%2Fb/?$rid=1f"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_a_methods_name_is_one_segment_and_can_be_told_from_any_other(name: str) -> None:
-    from urllib.parse import unquote
-
     segment = topics.method_name(name)
     assert not set(segment) & set("/+#?\0")
     assert unquote(segment) == name
