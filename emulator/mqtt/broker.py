@@ -85,8 +85,10 @@ _PUBACK = PUBACK << 4
 # Connections that the system holds while the loop is busy: a thousand devices may come at once.
 _BACKLOG = 1024
 
-# How much of the answers to one read is held back, to go out together.
+# How much of the answers to one read is held back, to go out together; and how many packets of one
+# read are taken at a stretch. One read can bring 30,000 of the smallest.
 _HELD_BYTES = 64 * 1024
+_TURN = 128
 
 # How long a stopping broker waits for its connections to end; see streams.py for a stalled one.
 _SHUTDOWN_SECONDS = 1.5
@@ -308,15 +310,16 @@ class DeviceConnection(BrokerProtocolHandler):
         """Take packets in their order, then wait while the device doesn't read our answers."""
         self._stream.cork()
         try:
-            for first_byte, body in received:
+            for number, (first_byte, body) in enumerate(received, start=1):
                 if first_byte >> 4 == PUBLISH:
                     self._receive(packets.parse_publish(first_byte, body))
                 else:
                     await self._control(first_byte, body)
                 if not self._open:
                     return
-                if self._stream.held > _HELD_BYTES:
+                if self._stream.held > _HELD_BYTES or number % _TURN == 0:
                     await self._stream.drain()
+                    await asyncio.sleep(0)  # other devices have their turn
                     self._stream.cork()
         finally:
             await self._stream.drain()

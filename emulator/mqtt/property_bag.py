@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-# Short names, and the names that the properties have in AMQP and in the event log.
+# Short names, and the names that the properties have in AMQP and in the event log; in the order in
+# which a real hub writes them (seen there).
 _SYSTEM = {
     "$.mid": "message-id",
+    "$.exp": "absolute-expiry-time",
+    "$.to": "to",
     "$.cid": "correlation-id",
     "$.uid": "user-id",
-    "$.to": "to",
-    "$.exp": "absolute-expiry-time",
     "$.ct": "content-type",
     "$.ce": "content-encoding",
     "$.on": "iothub-outputname",
@@ -30,7 +31,8 @@ _SYSTEM = {
 # Who sent a message, an edge hub may say of its modules; a device's own word for it is dropped.
 _SENDER = ("$.cdid", "$.cmid")
 
-_SHORT = {name: short for short, name in _SYSTEM.items()}
+# The application property that a real hub writes before the others.
+_ACK = "iothub-ack"
 
 
 class Bag(NamedTuple):
@@ -56,11 +58,12 @@ def parse(text: str) -> Bag:
 
 
 def write(system: Mapping[str, str], properties: Mapping[str, str | None]) -> str:
-    """Write a bag, system properties first, as a real hub does (seen there)."""
-    pairs = [(_SHORT[name], value) for name, value in system.items() if name in _SHORT]
+    """Write a bag, in the order of a real hub."""
+    pairs = [(short, system[name]) for short, name in _SYSTEM.items() if name in system]
+    ordered = sorted(properties.items(), key=lambda item: item[0] != _ACK)
     return "&".join(
         _encode(name) if value is None else f"{_encode(name)}={_encode(value)}"
-        for name, value in (*pairs, *properties.items())
+        for name, value in (*pairs, *ordered)
     )
 
 

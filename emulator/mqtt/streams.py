@@ -125,17 +125,22 @@ class TcpStream(Stream):
 class WebSocketStream(Stream):
     """A connection over a WebSocket (MQTT 3.1.1, section 6)."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         super().__init__()
         self._socket = socket
+        self._transport = transport
         self._outgoing = bytearray()
         self._sender: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[bool] | None = None
 
     async def read(self, n: int = -1) -> bytes:
         """Read the next frame; empty at the end, and for one that is not binary, which ends it."""
-        frame = await self._socket.receive()
-        return bytes(frame.data) if frame.type is WSMsgType.BINARY else b""
+        while True:
+            frame = await self._socket.receive()
+            if frame.type is not WSMsgType.BINARY:
+                return b""
+            if frame.data:  # one may be empty
+                return bytes(frame.data)
 
     @property
     def unsent(self) -> int:
@@ -153,9 +158,11 @@ class WebSocketStream(Stream):
         return info
 
     def drop(self) -> None:
-        """See `Stream.drop`; the socket's own time-out cuts a peer that stalls."""
+        """See `Stream.drop`."""
         if self._closer is None:
             self._closer = asyncio.ensure_future(self._socket.close())
+            if self._transport is not None:
+                asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._transport.abort)
 
     def _send(self, data: bytes) -> None:
         self._outgoing += data
@@ -193,7 +200,7 @@ def web_socket_handler(
         if socket.can_prepare(request).protocol != "mqtt":
             raise web.HTTPBadRequest(reason="A WebSocket with the subprotocol mqtt is wanted")
         await socket.prepare(request)
-        stream = WebSocketStream(socket)
+        stream = WebSocketStream(socket, request.transport)
         await serve(stream)
         return socket
 
