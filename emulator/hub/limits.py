@@ -57,6 +57,8 @@ MQTT_SUBSCRIPTIONS = 5
 MQTT_KEEP_ALIVE_MAX = 1767  # seconds: 1.5 times 1,177, the largest keep-alive of use
 # A topic is 64 KB at most by MQTT itself; with the body's limit this bounds any packet.
 MQTT_PACKET_BYTES = D2C_MESSAGE_BYTES + 64 * 1024
+# Ours: a SUBSCRIBE or UNSUBSCRIBE for all that a hub knows has 2 KB. Their decoding is slow.
+MQTT_FILTERS_BYTES = 8 * 1024
 # EdgeHub's: a client that opens a connection and never sends its CONNECT.
 MQTT_CONNECT_TIMEOUT = 60  # seconds
 # Ours: what may wait to be written to one device that doesn't read; above it the connection closes.

@@ -481,8 +481,10 @@ async def _decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
     comes out again as it went in, so that is what is checked.
 
     Raises:
-        ProtocolError: the packet is malformed.
+        ProtocolError: the packet is malformed, or names more filters than a hub has.
     """
+    if len(body) > limits.MQTT_FILTERS_BYTES:
+        raise ProtocolError(f"a {kind.__name__} of {len(body)} bytes")
     header = MQTTFixedHeader(first_byte >> 4, first_byte & 0x0F, len(body))
     whole = header.to_bytes() + body
     try:
