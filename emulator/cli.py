@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from emulator import tutorial
-from emulator.certificates import default_folder
+from emulator.certificates import CertificateError, default_folder
+from emulator.hub.access import SymmetricKeys
+from emulator.hub.errors import ArgumentInvalid
 from emulator.server import Emulator, StartError, run
 from emulator.settings import DEVICE_ID, HTTPS_PORT, MQTT_PORT, Settings
 
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(options)
         return run(_play(settings) if options.command == "tutorial" else _serve(settings))
-    except StartError as error:
+    except (StartError, CertificateError) as error:
         print(f"emulator: {error}", file=sys.stderr)
         return 1
 
@@ -134,9 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data-dir",
         type=Path,
-        default=default_folder(),
         metavar="DIR",
-        help="where what outlives a restart is kept (default: %(default)s)",
+        help="where what outlives a restart is kept (default: a folder of this user's own)",
     )
     parser.add_argument(
         "--cert-dir",
@@ -162,6 +163,7 @@ def _port(text: str) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    data_dir = options.data_dir or default_folder()
     return Settings(
         host=options.host,
         mqtt_port=options.mqtt_port,
@@ -169,8 +171,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         devices=tuple(options.device or (DEVICE_ID,)),
         keys=_read_keys(options.keys) if options.keys else {},
         authorities=tuple(options.client_ca),
-        cert_dir=options.cert_dir or options.data_dir,
-        data_dir=options.data_dir,
+        cert_dir=options.cert_dir or data_dir,
+        data_dir=data_dir,
     )
 
 
@@ -181,6 +183,14 @@ def _read_keys(file: Path) -> Mapping[str, str]:
         raise StartError(f"Can't read the keys in {file}: {error}.") from None
     if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
         raise StartError(f'{file} is not of the form {{"policy or device id": "<base64 key>"}}.')
+    for name, key in keys.items():
+        try:
+            SymmetricKeys(key, key)
+        except ArgumentInvalid as error:
+            raise StartError(
+                f"The key of {name} in {file} is none ({error.text}): it takes 16 to 64 bytes in "
+                "base64."
+            ) from None
     return keys
 
 

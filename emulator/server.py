@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import re
 import socket
 import sqlite3
@@ -50,7 +51,11 @@ ROUTES: tuple[Route | DeviceRoute, ...] = (
 _OWNER = "iothubowner"
 
 # How long a stopping emulator waits for requests that are being answered.
-_DRAIN_SECONDS = 0.5
+_DRAIN_SECONDS = 0.25
+
+# What strangers send that is no HTTP gets its answer; aiohttp would log a traceback for each.
+_http_log = logging.getLogger("emulator.http.protocol")
+_http_log.setLevel(logging.CRITICAL)
 
 
 class StartError(Exception):
@@ -69,7 +74,6 @@ class Emulator:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- what a program needs to reach it
@@ -145,7 +149,8 @@ class Emulator:
         """
         device = self._on_loop(lambda: self.hub.registry.get_device(device_id))
         key = device["authentication"]["symmetricKey"]["primaryKey"]
-        return f"HostName={self.host_name};DeviceId={device_id};SharedAccessKey={key}"
+        proof = f"SharedAccessKey={key}" if key else "x509=true"
+        return f"HostName={self.host_name};DeviceId={device_id};{proof}"
 
     def register_device(self, device_id: str) -> str:
         """Register a device, with the keys that its settings choose; gives its connection string.
@@ -175,6 +180,7 @@ class Emulator:
             StartError
         """
         async with AsyncExitStack() as stack:
+            stack.callback(setattr, self, "_loop", None)
             try:
                 await self._start(stack)
             except (CertificateError, ListenError, HubError) as error:
@@ -215,14 +221,19 @@ class Emulator:
         stack.push_async_callback(broker.shutdown)
         app = make_app(self.hub, ROUTES, handshakes.client_certificate)
         app.router.add_get(_WEB_SOCKET, web_socket_handler(broker.serve))
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
+        runner = web.AppRunner(
+            app, access_log=None, logger=_http_log, shutdown_timeout=_DRAIN_SECONDS
+        )
         await runner.setup()
         stack.push_async_callback(_stop_https, runner)
         # Links first: their open calls are answered, and only then are the callers cut off.
         stack.callback(self.hub.drop_all)
         await broker.listen(mqtt_sockets, handshakes.context)
         for https_socket in https_sockets:
-            await web.SockSite(runner, https_socket, ssl_context=handshakes.context).start()
+            site = web.SockSite(
+                runner, https_socket, backlog=sockets.BACKLOG, ssl_context=handshakes.context
+            )
+            await site.start()
 
     # --- in a thread of its own
 
@@ -232,15 +243,16 @@ class Emulator:
             target=lambda: run(self._serve(started)), name="emulator", daemon=True
         )
         self._thread.start()
-        started.result()
+        try:
+            started.result()
+        except BaseException:
+            self._thread.join()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._loop is not None  # noqa: S101 - entered
-        assert self._thread is not None  # noqa: S101 - entered
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._running_loop().call_soon_threadsafe(self._stopping.set)
         self._thread.join()
-        self._thread = None
 
     async def _serve(self, started: concurrent.futures.Future[None]) -> None:
         """Run until `__exit__`; a start that fails is raised in the thread that waits for it."""
@@ -256,14 +268,22 @@ class Emulator:
 
     def _on_loop(self, function: Callable[[], _T]) -> _T:
         """Call into the hub from whichever thread: it belongs to its event loop alone."""
-        if self._thread is None or threading.current_thread() is self._thread:
-            return function()
-        assert self._loop is not None  # noqa: S101 - entered
+        loop = self._running_loop()
+        try:
+            if asyncio.get_running_loop() is loop:
+                return function()
+        except RuntimeError:
+            pass  # this thread has no loop
 
         async def call() -> _T:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(call(), loop).result()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("The emulator is not running.")
+        return self._loop
 
 
 async def _stop_https(runner: web.AppRunner) -> None:

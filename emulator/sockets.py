@@ -6,7 +6,7 @@ import errno
 import socket
 
 # Connections that the system holds while the loop is busy: a thousand devices may come at once.
-_BACKLOG = 1024
+BACKLOG = 1024
 
 
 class ListenError(Exception):
@@ -27,7 +27,7 @@ def listen(host: str, port: int, *, option: str) -> list[socket.socket]:
     try:
         for family, address in _addresses(host):
             try:
-                opened = socket.create_server((address, port), family=family, backlog=_BACKLOG)
+                opened = socket.create_server((address, port), family=family, backlog=BACKLOG)
             except OSError as error:
                 # A machine without IPv6 may still call ::1 localhost.
                 if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):

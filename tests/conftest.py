@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from unittest import mock
@@ -23,19 +24,29 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         cert_dir=tmp_path_factory.mktemp("certificates"),
     )
     with Emulator(settings) as running:
-        bundle = str(running.ca_bundle)
-        trust = {"SSL_CERT_FILE": bundle, "REQUESTS_CA_BUNDLE": bundle}
+        # The CA alone: requests reads the bundle of all public roots anew for each session.
+        ca = str(running.ca_file)
+        trust = {"SSL_CERT_FILE": ca, "REQUESTS_CA_BUNDLE": ca}
         with mock.patch.dict(os.environ, trust):
             yield running
 
 
+@pytest.fixture(scope="session")
+def janitor(emulator: Emulator) -> Iterator[Service]:
+    """Who clears up behind the tests."""
+    client = Service(emulator)
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def device(emulator: Emulator) -> Device:
+def device(emulator: Emulator, janitor: Service) -> Iterator[Device]:
     """A device that no other test knows."""
     device_id = f"device-{uuid.uuid4().hex[:12]}"
     connection_string = emulator.register_device(device_id)
     key = connection_string.partition(";SharedAccessKey=")[2]
-    return Device(device_id, key, connection_string)
+    yield Device(device_id, key, connection_string)
+    janitor.request("DELETE", f"/devices/{device_id}", headers={"If-Match": "*"})
 
 
 @pytest.fixture
@@ -44,3 +55,11 @@ def service(emulator: Emulator) -> Iterator[Service]:
     client = Service(emulator)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let programs that tests start end on Ctrl-C, which a shell's background job ignores."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)

@@ -62,7 +62,7 @@ class Service:
         )
         self.url = f"https://{fields['HostName']}"
         self._session = requests.Session()
-        self._session.verify = str(emulator.ca_bundle)
+        self._session.verify = str(emulator.ca_file)
         self._session.headers["Authorization"] = sas_token(
             fields["HostName"], fields["SharedAccessKey"], policy=policy
         )

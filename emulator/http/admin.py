@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from urllib.parse import quote
 
 from aiohttp import web
 
-from emulator.http.app import Route, json_response, read_json
+from emulator.http.app import Route, json_response, no_content, read_json
 from emulator.hub.access import Right
 from emulator.hub.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.events import Event
@@ -72,7 +73,7 @@ async def send_command(hub: IotHub, request: web.Request) -> web.Response:
     """
     device_id = request.match_info["device_id"]
     hub.commands.send(device_id, _message(device_id, await read_json(request)))
-    return web.Response(status=204)
+    return no_content()
 
 
 def _start(request: web.Request) -> int:
@@ -91,7 +92,7 @@ def _message(device_id: str, body: object) -> Message:
     if not isinstance(body, dict):
         raise DeserializationError
     members: JsonObject = body
-    system = {"to": f"/devices/{device_id}/messages/deviceBound"}
+    system = {"to": f"/devices/{quote(device_id, safe='')}/messages/deviceBound"}
     system |= {
         name: _text(members, member) for member, name in _SYSTEM.items() if member in members
     }

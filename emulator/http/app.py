@@ -176,7 +176,7 @@ def _service_handler(hub: IotHub, route: Route) -> RequestHandler:
             if route.versioned:
                 _check_api_version(request)
         except HubError as error:
-            return _error_response(error, message_body)  # the same on every route
+            return _refuse(request, error)
         return await _answer(request, route.handler(hub, request), route.error_form)
 
     return handle
@@ -197,10 +197,16 @@ def _device_handler(
             )
             _check_api_version(request)
         except HubError as error:
-            return _error_response(error, message_body)
+            return _refuse(request, error)
         return await _answer(request, route.handler(hub, request, device), message_body)
 
     return handle
+
+
+def _refuse(request: web.Request, error: HubError) -> web.Response:
+    """Refuse a request before it is carried out: in the same form on every route."""
+    log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
+    return _error_response(error, message_body)
 
 
 async def _answer(

@@ -13,7 +13,7 @@ from emulator.hub import limits
 from emulator.hub.access import Right
 from emulator.hub.cloud_to_device import Command
 from emulator.hub.connections import Admission
-from emulator.hub.errors import MessageTooLarge
+from emulator.hub.errors import ArgumentInvalid, MessageTooLarge
 from emulator.hub.hub import IotHub
 from emulator.hub.jsontext import dumps
 from emulator.hub.messages import Message
@@ -41,6 +41,7 @@ async def send_event(hub: IotHub, request: web.Request, device: Admission) -> we
         if name.lower().startswith(_APPLICATION)
     }
     message = Message(await read_body(request), system, properties)
+    _check_text(*system.values(), *properties.values())
     if message.size > limits.D2C_MESSAGE_BYTES:
         raise MessageTooLarge(
             f"The message is {message.size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."
@@ -101,6 +102,13 @@ async def abandon_feedback(hub: IotHub, request: web.Request) -> web.Response:
     """`POST /messages/serviceBound/feedback/{lock}/abandon`: 204."""
     hub.commands.abandon_feedback(request.match_info["lock"])
     return no_content()
+
+
+def _check_text(*values: str | None) -> None:
+    try:
+        "".join(value or "" for value in values).encode()
+    except UnicodeEncodeError:
+        raise ArgumentInvalid("A header is not UTF-8") from None
 
 
 def _headers(command: Command) -> dict[str, str]:

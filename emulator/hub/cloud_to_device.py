@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from emulator.hub.messages import Message
 # The characters are those of IoT Hub docs: create and read messages.
 _ID = re.compile(rf"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{{0,{limits.MESSAGE_ID_LENGTH}}}", re.ASCII)
 _PROPERTY_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", re.ASCII)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _UTC_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?Z?", re.ASCII)
 
 
@@ -123,6 +124,7 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
         )
     _check_ids(message)
     _check_property_names(message)
+    _check_values(message)
     ack, expires = _ack(message), _expiry(message, now)
     queue, outcomes, _ = expire(queue, now)
     if len(queue.commands) >= limits.C2D_QUEUE_DEPTH:
@@ -135,10 +137,16 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
     return Change(replace(queue, commands=commands, next_sequence_number=number + 1), outcomes)
 
 
-def receive(queue: CommandQueue, now: datetime, lock_seconds: float = limits.C2D_LOCK) -> Change:
-    """Hand out the first message that waits, under a lock; `command` is None if there is none."""
+def receive(
+    queue: CommandQueue, now: datetime, lock_seconds: float | None = limits.C2D_LOCK
+) -> Change:
+    """Hand out the first message that waits, under a lock; `command` is None if there is none.
+
+    A lock without `lock_seconds` holds until the message expires.
+    """
     queue, outcomes, _ = expire(queue, now)
-    commands, command = locks.lend(queue.commands, now + timedelta(seconds=lock_seconds))
+    until = None if lock_seconds is None else now + timedelta(seconds=lock_seconds)
+    commands, command = locks.lend(queue.commands, until)
     return Change(replace(queue, commands=commands), outcomes, command)
 
 
@@ -175,9 +183,9 @@ def abandon(queue: CommandQueue, token: str, now: datetime) -> Change:
     return Change(queue, outcomes + expired)
 
 
-def release(queue: CommandQueue, now: datetime) -> Change:
-    """Give every locked message back, uncounted: the device's connection is gone."""
-    return expire(replace(queue, commands=locks.release(queue.commands)), now)
+def release(queue: CommandQueue, tokens: Collection[str], now: datetime) -> Change:
+    """Give back the messages that a connection held which is gone; it doesn't count."""
+    return expire(replace(queue, commands=locks.release(queue.commands, tokens)), now)
 
 
 def purge(queue: CommandQueue, now: datetime) -> Change:
@@ -226,6 +234,13 @@ def _check_ids(message: Message) -> None:
                 f"The {name} is not valid: up to {limits.MESSAGE_ID_LENGTH} ASCII letters, digits "
                 "and - : . + % _ # * ? ! ( ) , = @ ; $ ' are allowed"
             )
+
+
+def _check_values(message: Message) -> None:
+    # They become headers over HTTPS.
+    values = [*message.system.values(), *filter(None, message.properties.values())]
+    if any(_CONTROLS.search(value) for value in values):
+        raise ArgumentInvalid("A property's value has a control character")
 
 
 def _check_property_names(message: Message) -> None:

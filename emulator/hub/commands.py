@@ -4,7 +4,8 @@ listens, pulled from over HTTPS; and the feedback that their senders asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from emulator.hub import cloud_to_device, feedback, limits
@@ -16,9 +17,6 @@ from emulator.hub.identities import IdentityKey
 from emulator.hub.jsontext import JsonObject
 from emulator.hub.messages import Message
 from emulator.hub.store import Store
-
-# A message that was pushed over a connection stays locked for as long as the connection lasts.
-_PUSHED_LOCK = 2 * limits.C2D_TIME_TO_LIVE_MAX
 
 
 class Commands:
@@ -43,6 +41,9 @@ class Commands:
         if device is None or not device.enabled:
             raise DeviceNotFound(device_id)
         self._commit(cloud_to_device.send(self._queue(device_id), message, self._clock()))
+        self._push_to(device_id)
+
+    def _push_to(self, device_id: str) -> None:
         link = self._connections.link(IdentityKey(device_id))
         if link is not None:
             self.push(link)
@@ -53,12 +54,22 @@ class Commands:
             link.key.module_id is None
             and link.accepts_commands
             and self._connections.link(link.key) is link
-            and (command := self.receive(link.key.device_id, lock_seconds=_PUSHED_LOCK))
+            and (command := self._lend(link.key.device_id, lock_seconds=None))
         ):
             link.deliver(command)
 
-    def receive(self, device_id: str, *, lock_seconds: float = limits.C2D_LOCK) -> Command | None:
-        """Take the next message under a lock; None if none waits."""
+    def receive(self, device_id: str) -> Command | None:
+        """Take the next message under a lock of a minute; None if none waits.
+
+        If the lock lapses, the message goes to the device's connection, if it has one by then.
+        """
+        command = self._lend(device_id, lock_seconds=limits.C2D_LOCK)
+        if command is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(limits.C2D_LOCK, self._push_to, device_id)
+        return command
+
+    def _lend(self, device_id: str, *, lock_seconds: float | None) -> Command | None:
         queue = self._queue(device_id)
         if not queue.commands:
             return None
@@ -72,6 +83,7 @@ class Commands:
         Raises:
             DeviceMessageLockLost
         """
+        self._connections.heard_of(IdentityKey(device_id), self._clock())
         self._commit(cloud_to_device.complete(self._queue(device_id), token, self._clock()))
 
     def reject(self, device_id: str, token: str) -> None:
@@ -89,15 +101,13 @@ class Commands:
             DeviceMessageLockLost
         """
         self._commit(cloud_to_device.abandon(self._queue(device_id), token, self._clock()))
-        link = self._connections.link(IdentityKey(device_id))
-        if link is not None:
-            self.push(link)
+        self._push_to(device_id)
 
-    def release(self, device_id: str) -> None:
+    def release(self, device_id: str, tokens: Collection[str]) -> None:
         """Give back what a connection held that is gone."""
-        queue = self._queue(device_id)
-        if queue.commands:
-            self._commit(cloud_to_device.release(queue, self._clock()))
+        if tokens:
+            queue = self._queue(device_id)
+            self._commit(cloud_to_device.release(queue, tokens, self._clock()))
 
     def purge(self, device_id: str) -> int:
         """End all messages of a device; tells how many there were.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -47,6 +48,10 @@ class DeviceLink(Protocol):
     @property
     def accepts_commands(self) -> bool:
         """Whether the device listens for cloud-to-device messages."""
+
+    @property
+    def unacknowledged(self) -> Collection[str]:
+        """The lock tokens of the cloud-to-device messages that the device has not taken yet."""
 
     def deliver(self, command: Command) -> None:
         """Hand a cloud-to-device message to the device; the hub is told when it is taken."""
@@ -114,9 +119,8 @@ class Connections:
         self._presence.pop(key, None)
 
     def heard_of(self, key: IdentityKey, now: datetime) -> None:
-        """Note that something was sent or received."""
-        if presence := self._presence.get(key):
-            presence.last_activity = now
+        """Note that something was sent or received, over a connection or without one."""
+        self._presence.setdefault(key, Presence()).last_activity = now
 
     def listener(self, key: IdentityKey, method: str) -> DeviceLink | None:
         """Find the link of an identity, if it listens for this direct method."""

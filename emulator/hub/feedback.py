@@ -85,7 +85,7 @@ def add(queue: FeedbackQueue, records: Sequence[JsonObject], now: datetime) -> F
         chunk = tuple(records[start : start + limits.FEEDBACK_BATCH_RECORDS])
         batch = Batch(sequence_number=number, enqueued=now, expires=expires, records=chunk)
         batches, number = (*batches, batch), number + 1
-    return FeedbackQueue(batches, number)
+    return FeedbackQueue(batches[-limits.FEEDBACK_BATCHES :], number)
 
 
 def receive(queue: FeedbackQueue, now: datetime) -> Received:

@@ -187,6 +187,7 @@ class IotHub:
 
     def ingest(self, sender: Admission, message: Message) -> None:
         """Stamp a message and put it into the event log (IoT Hub docs: device-to-cloud)."""
+        self._connections.heard_of(sender.key, self._clock())
         self.events.append(
             message,
             now=self._clock(),
@@ -301,8 +302,7 @@ class IotHub:
         # A caller is told of a takeover (IoT Hub docs: error 400027) and of a hub that stops; any
         # other way in which a device is gone is "not online" to it, whatever ended the connection.
         told = (ConnectionForcefullyClosedOnNewConnection, ServiceUnavailable)
-        if link.key.module_id is None:
-            self.commands.release(link.key.device_id)
+        self.commands.release(link.key.device_id, link.unacknowledged)
         self._calls.abandon(link.key, reason if isinstance(reason, told) else DeviceNotOnline())
 
 

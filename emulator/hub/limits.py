@@ -45,6 +45,8 @@ FEEDBACK_BATCH_RECORDS = 64
 FEEDBACK_BATCH_WAIT = 15
 FEEDBACK_TIME_TO_LIVE = 60 * 60
 FEEDBACK_LOCK = 60
+# Ours: what nobody reads within the hour is bounded all the same; the oldest batches go first.
+FEEDBACK_BATCHES = 1_000
 FEEDBACK_DELIVERIES = 10
 
 # The event log. A real hub keeps a day of events or more; ours keeps what fits, and a megabyte or

@@ -12,7 +12,7 @@ which is there holds.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
@@ -72,11 +72,14 @@ def settle(items: Iterable[Item], now: datetime) -> tuple[tuple[Item, ...], tupl
     return tuple(living), tuple(expired)
 
 
-def lend(items: tuple[Item, ...], until: datetime) -> tuple[tuple[Item, ...], Item | None]:
-    """Lock the first item that waits, and give it; None if there is none."""
+def lend(items: tuple[Item, ...], until: datetime | None) -> tuple[tuple[Item, ...], Item | None]:
+    """Lock the first item that waits, and give it; None if there is none.
+
+    The lock holds `until` then, or if that is None until the item expires.
+    """
     for place, item in enumerate(items):
         if item.lock is None:
-            lent = replace(item, lock=Lock(str(uuid.uuid4()), until))
+            lent = replace(item, lock=Lock(str(uuid.uuid4()), until or item.expires))
             return (*items[:place], lent, *items[place + 1 :]), lent
     return items, None
 
@@ -111,9 +114,12 @@ def abandon(
     return (*items[:place], item, *items[place + 1 :]), None
 
 
-def release(items: Iterable[Item]) -> tuple[Item, ...]:
-    """Give every lent item back, uncounted: the receiver is gone."""
-    return tuple(item if item.lock is None else _unlocked(item) for item in items)
+def release(items: Iterable[Item], tokens: Collection[str]) -> tuple[Item, ...]:
+    """Give back what a receiver holds that is gone; it doesn't count."""
+    return tuple(
+        _unlocked(item) if item.lock is not None and item.lock.token in tokens else item
+        for item in items
+    )
 
 
 def _unlocked(item: Item) -> Item:

@@ -52,7 +52,7 @@ from amqtt.mqtt.unsubscribe import UnsubscribePacket
 from amqtt.session import Session
 
 from emulator.hub import limits
-from emulator.hub.access import ClientCertificate
+from emulator.hub.access import ClientCertificate, mask_key
 from emulator.hub.cloud_to_device import Command
 from emulator.hub.connections import Admission
 from emulator.hub.errors import DeviceMessageLockLost, HubError, IotHubUnauthorizedAccess
@@ -64,6 +64,7 @@ from emulator.mqtt.packets import PacketBuffer, ProtocolError, Publish
 from emulator.mqtt.sessions import Sessions, Subscriptions
 from emulator.mqtt.streams import Stream, TcpStream
 from emulator.mqtt.topics import Channel, UserName
+from emulator.sockets import BACKLOG
 
 log = logging.getLogger(__name__)
 
@@ -82,16 +83,13 @@ _PINGREQ = PINGREQ << 4
 _DISCONNECT = DISCONNECT << 4
 _PUBACK = PUBACK << 4
 
-# Connections that the system holds while the loop is busy: a thousand devices may come at once.
-_BACKLOG = 1024
-
 # How much of the answers to one read is held back, to go out together; and how many packets of one
 # read are taken at a stretch. One read can bring 30,000 of the smallest.
 _HELD_BYTES = 64 * 1024
 _TURN = 128
 
 # How long a stopping broker waits for its connections to end; see streams.py for a stalled one.
-_SHUTDOWN_SECONDS = 1.5
+_SHUTDOWN_SECONDS = 0.75
 
 
 class _Session(Session):
@@ -129,7 +127,7 @@ class HubBroker(Broker):
         """Accept MQTT over TLS on sockets that are bound already."""
         for listener in sockets:
             server = await asyncio.start_server(
-                self._accept, sock=listener, ssl=tls, backlog=_BACKLOG
+                self._accept, sock=listener, ssl=tls, backlog=BACKLOG
             )
             self._listening.append(server)
 
@@ -218,10 +216,11 @@ class HubBroker(Broker):
             )
         except IotHubUnauthorizedAccess as error:
             reason = error.__cause__ or error
-            log.info("Refused %r at %s: %s", connect.client_id, stream.get_peer_info(), reason)
+            client = mask_key(connect.client_id)  # a key may have got there by mistake
+            log.info("Refused %r at %s: %s", client, stream.get_peer_info(), reason)
             await _refuse(stream, NOT_AUTHORIZED)
         except Exception:
-            log.exception("Authenticating %r failed", connect.client_id)
+            log.exception("Authenticating a device at %s failed", stream.get_peer_info())
             await _refuse(stream, SERVER_UNAVAILABLE)
         return None
 
@@ -256,12 +255,17 @@ class DeviceConnection(BrokerProtocolHandler):
         self._stream = stream
         self._open = True
         self._link = MqttLink(
-            self._hub, admission, versioned, self._publish, self._publish_command, self._drop
+            self._hub,
+            admission,
+            versioned,
+            send=self._publish,
+            send_command=self._publish_command,
+            congested=self._is_congested,
+            drop=self._drop,
         )
         self._will = will
         self._persistent = not connect.clean_session_flag
         self._subscriptions: Subscriptions = {}
-        self._unacknowledged: dict[int, str] = {}  # packet ids, and the locks of their messages
         self._silence = _allowed_silence(connect.keep_alive)
         self._last_heard = 0.0
 
@@ -276,8 +280,10 @@ class DeviceConnection(BrokerProtocolHandler):
             ProtocolError: the device broke a rule.
         """
         loop = asyncio.get_running_loop()
+        # Nothing is awaited from the admission on until the hub knows the link: what the hub learns
+        # meanwhile, that the device is disabled for one, would miss it.
         session_present = self._resume()
-        await self._send_packet(ConnackPacket.build(session_present, CONNECTION_ACCEPTED))
+        self._stream.write(ConnackPacket.build(session_present, CONNECTION_ACCEPTED).to_bytes())
         self._hub.connect(self._link, self._admission)
         self._last_heard = loop.time()
         self._watch(self._silence)
@@ -303,7 +309,11 @@ class DeviceConnection(BrokerProtocolHandler):
         subscriptions = self._sessions.find(self._client_id)
         if subscriptions is None:
             return False
-        self._subscribe(subscriptions)
+        try:
+            self._subscribe(subscriptions)
+        except ProtocolError:  # kept by a version of the emulator that knew other filters
+            self._sessions.forget(self._client_id)
+            return False
         return True
 
     async def _handle(self, received: Iterable[tuple[int, bytes]]) -> None:
@@ -311,18 +321,19 @@ class DeviceConnection(BrokerProtocolHandler):
         self._stream.cork()
         try:
             for number, (first_byte, body) in enumerate(received, start=1):
+                if not self._open:
+                    return
                 if first_byte >> 4 == PUBLISH:
                     self._receive(packets.parse_publish(first_byte, body))
                 else:
                     await self._control(first_byte, body)
-                if not self._open:
-                    return
                 if self._stream.held > _HELD_BYTES or number % _TURN == 0:
                     await self._stream.drain()
                     await asyncio.sleep(0)  # other devices have their turn
                     self._stream.cork()
         finally:
             await self._stream.drain()
+        self._hub.commands.push(self._link)  # what a congested connection had to wait for
 
     def _receive(self, packet: Publish) -> None:
         answer = self._link.receive(packet)
@@ -391,8 +402,12 @@ class DeviceConnection(BrokerProtocolHandler):
             self._sessions.keep(self._client_id, self._subscriptions)
 
     def _publish(self, topic: str, payload: bytes) -> None:
-        """Send to this device, with QoS 0."""
-        self._write(packets.publish(topic, payload))
+        """Send to this device, with QoS 0; one that doesn't read loses its connection instead."""
+        if self._is_congested():
+            log.info("Closed the connection of %s: it doesn't read", self._client_id)
+            self._close()
+        else:
+            self._stream.write(packets.publish(topic, payload))
 
     def _publish_command(self, topic: str, payload: bytes, command: Command) -> None:
         """Send a cloud-to-device message, with QoS 1 where that was granted.
@@ -401,25 +416,19 @@ class DeviceConnection(BrokerProtocolHandler):
         """
         token = command.lock.token if command.lock else ""
         if not self._command_qos():
-            if self._write(packets.publish(topic, payload)):
-                self._hub.commands.complete(self._admission.key.device_id, token)
+            self._stream.write(packets.publish(topic, payload))
+            self._hub.commands.complete(self._admission.key.device_id, token)
             return
         packet_id = self.session.next_packet_id
         # amqtt's session passes over the ids that are in flight.
         self.session.inflight_out[packet_id] = command
-        self._unacknowledged[packet_id] = token
-        self._write(
+        self._link.in_flight[packet_id] = token
+        self._stream.write(
             packets.publish(topic, payload, packet_id=packet_id, duplicate=command.handed_out)
         )
 
-    def _write(self, packet: bytes) -> bool:
-        """Send a packet; a device that doesn't read loses its connection instead."""
-        if self._stream.unsent > limits.MQTT_WRITE_BUFFER_BYTES:
-            log.info("Closed the connection of %s: it doesn't read", self._client_id)
-            self._close()
-            return False
-        self._stream.write(packet)
-        return True
+    def _is_congested(self) -> bool:
+        return self._stream.unsent > limits.MQTT_WRITE_BUFFER_BYTES
 
     def _command_qos(self) -> int:
         return max(
@@ -430,7 +439,7 @@ class DeviceConnection(BrokerProtocolHandler):
 
     def _acknowledged(self, packet_id: int) -> None:
         """Take a PUBACK; one for nothing, or for a message that has ended, is ignored."""
-        token = self._unacknowledged.pop(packet_id, None)
+        token = self._link.in_flight.pop(packet_id, None)
         self.session.inflight_out.pop(packet_id, None)
         if token is not None:
             with contextlib.suppress(DeviceMessageLockLost):  # purged, or expired, meanwhile

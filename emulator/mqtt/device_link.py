@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from emulator.hub import limits
@@ -42,6 +42,7 @@ class MqttLink:
             telemetry, and answers its twin requests with 400 (seen there).
         send: publishes a payload to a topic on this device's connection, and on no other.
         send_command: likewise, for a cloud-to-device message, which is to be acknowledged.
+        congested: says whether much that was sent waits for the device to read it.
         drop: ends this device's connection.
     """
 
@@ -50,8 +51,11 @@ class MqttLink:
     versioned: bool
     send: Callable[[str, bytes], None]
     send_command: Callable[[str, bytes, Command], None]
+    congested: Callable[[], bool]
     drop: Callable[[HubError], None]
     subscriptions: set[Filter] = field(default_factory=set)
+    in_flight: dict[int, str] = field(default_factory=dict)
+    """The lock tokens of the messages that were sent with QoS 1, by packet id."""
 
     @property
     def key(self) -> IdentityKey:
@@ -69,8 +73,13 @@ class MqttLink:
 
     @property
     def accepts_commands(self) -> bool:
-        """See `DeviceLink.accepts_commands`."""
-        return Filter(Channel.CLOUD_TO_DEVICE) in self.subscriptions
+        """See `DeviceLink.accepts_commands`; not while a device has much to read already."""
+        return Filter(Channel.CLOUD_TO_DEVICE) in self.subscriptions and not self.congested()
+
+    @property
+    def unacknowledged(self) -> Collection[str]:
+        """See `DeviceLink.unacknowledged`."""
+        return self.in_flight.values()
 
     def deliver(self, command: Command) -> None:
         """See `DeviceLink.deliver`."""
@@ -170,14 +179,15 @@ def _telemetry(packet: Publish, bag: str) -> Message:
         ProtocolError: it is over the limit.
     """
     system, properties = property_bag.parse(bag)
-    if packet.retain:
-        properties["mqtt-retain"] = "true"
-    if packet.duplicate:
-        properties["mqtt-dup"] = "true"
     message = Message(packet.payload, system, properties)
     if message.size > limits.D2C_MESSAGE_BYTES:
         raise ProtocolError(f"a message of {message.size} bytes")
-    return message
+    flags: dict[str, str | None] = {}
+    if packet.retain:
+        flags["mqtt-retain"] = "true"
+    if packet.duplicate:
+        flags["mqtt-dup"] = "true"
+    return replace(message, properties={**properties, **flags}) if flags else message
 
 
 def _failure(error: HubError) -> tuple[int, int | None, bytes]:

@@ -27,12 +27,19 @@ class Sessions:
 
     def __init__(self, file: Path | None = None) -> None:
         self._database = sqlite3.connect(file or ":memory:", isolation_level=None)
+        try:
+            self._sessions = self._load()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _load(self) -> dict[str, Subscriptions]:
         # A session is small and soon made again: not worth a wait for the disk at each change.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS sessions (client_id TEXT PRIMARY KEY, subscriptions TEXT)"
         )
-        self._sessions: dict[str, Subscriptions] = {
+        return {
             client_id: json.loads(subscriptions)
             for client_id, subscriptions in self._database.execute("SELECT * FROM sessions")
         }

@@ -18,7 +18,7 @@ from emulator.hub import limits
 _READ_BYTES = 64 * 1024
 
 # How long a peer may take to take its last bytes, and to say goodbye in TLS, before it is cut off.
-_CLOSE_SECONDS = 1.0
+_CLOSE_SECONDS = 0.5
 
 
 class Stream(ReaderAdapter, WriterAdapter):

@@ -31,6 +31,11 @@ NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=timezone.utc)
 EMPTY = CommandQueue("device")
 
 
+def held(queue: CommandQueue) -> list[str]:
+    """The tokens of all its locks."""
+    return [command.lock.token for command in queue.commands if command.lock is not None]
+
+
 def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
@@ -183,7 +188,7 @@ def test_a_lock_may_be_asked_for_a_time_of_its_own() -> None:
     ("give_back", "count"),
     [
         (lambda queue, token: c2d.abandon(queue, token, NOW).queue, 1),
-        (lambda queue, token: c2d.release(queue, NOW).queue, 0),
+        (lambda queue, token: c2d.release(queue, [token], NOW).queue, 0),
         (lambda queue, token: c2d.expire(queue, after(60)).queue, 0),
     ],
     ids=["abandoned", "connection lost", "lock lapsed"],
@@ -223,7 +228,7 @@ def test_a_lock_that_lapsed_or_ended_or_never_was_is_lost(settler: Any) -> None:
 def test_a_release_gives_every_lock_back() -> None:
     queue, _, _ = hand_out(queue_of("a", "b", "c"))
     queue, _, _ = hand_out(queue)
-    queue = c2d.release(queue, NOW).queue
+    queue = c2d.release(queue, held(queue), NOW).queue
     assert [command.handed_out for command in queue.commands] == [True, True, False]
     assert [name(hand_out(queue)[1]), names(queue)] == ["a", ["a", "b", "c"]]
 
@@ -272,7 +277,7 @@ def test_a_lock_outlives_the_expiry() -> None:
     "give_back",
     [
         lambda queue, token: c2d.abandon(queue, token, after(45)),
-        lambda queue, token: c2d.release(queue, after(45)),
+        lambda queue, token: c2d.release(queue, [token], after(45)),
         lambda queue, token: c2d.expire(queue, after(60)),
         lambda queue, token: c2d.receive(queue, after(60)),
     ],
@@ -494,7 +499,7 @@ class History(RuleBasedStateMachine):
         for row in self.living():
             if row.token is not None:
                 self.give_back(row)
-        self.apply(c2d.release(self.queue, self.now))
+        self.apply(c2d.release(self.queue, held(self.queue), self.now))
 
     @rule()
     def purge(self) -> None:

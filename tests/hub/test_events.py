@@ -1,0 +1,206 @@
+"""The event log: what it keeps, how it is read, and how it is followed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import datetime, timezone
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator.hub.events import Event, EventLog
+from emulator.hub.identities import IdentityKey
+from emulator.hub.messages import Message
+
+NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=timezone.utc)
+
+
+def append(log: EventLog, body: bytes = b"", device: str = "d", module: str | None = None) -> Event:
+    return log.append(
+        Message(body),
+        now=NOW,
+        key=IdentityKey(device, module),
+        generation_id="1",
+        auth_method="{}",
+    )
+
+
+def numbers(events: list[Event]) -> list[int]:
+    return [event.sequence_number for event in events]
+
+
+# --- what it keeps
+
+
+def test_events_are_numbered_from_zero() -> None:
+    log = EventLog()
+    assert log.end == 0
+    assert [append(log).sequence_number for _ in range(3)] == [0, 1, 2]
+    assert (numbers(log.read()), log.end) == ([0, 1, 2], 3)
+
+
+def test_the_oldest_events_make_room() -> None:
+    log = EventLog(events=3)
+    for _ in range(5):
+        append(log)
+    assert (numbers(log.read()), log.end) == ([2, 3, 4], 5)
+
+
+def test_large_messages_make_less_room_than_small_ones() -> None:
+    log = EventLog(size=10)
+    for size in (4, 4, 4, 1):
+        append(log, bytes(size))
+    assert numbers(log.read()) == [1, 2, 3]
+    append(log, bytes(10))
+    assert numbers(log.read()) == [4]
+
+
+def test_a_message_that_is_larger_than_the_log_leaves_it_empty() -> None:
+    log = EventLog(size=10)
+    append(log)
+    append(log, bytes(11))
+    assert (log.read(), log.end) == ([], 2)
+    append(log, bytes(10))
+    assert numbers(log.read()) == [2]
+
+
+@settings(deadline=None)
+@given(
+    events=st.integers(1, 6),
+    size=st.integers(0, 20),
+    sizes=st.lists(st.integers(0, 25), max_size=30),
+    start=st.integers(0, 40),
+)
+def test_the_log_is_the_longest_run_of_the_last_events_that_fits(
+    events: int, size: int, sizes: list[int], start: int
+) -> None:
+    log = EventLog(events, size)
+    fits: deque[int] = deque()
+    for number, each in enumerate(sizes):
+        append(log, bytes(each))
+        fits.append(number)
+        while len(fits) > events or sum(sizes[n] for n in fits) > size:
+            fits.popleft()
+    assert numbers(log.read()) == list(fits)
+    assert numbers(log.read(start)) == [number for number in fits if number >= start]
+
+
+# --- how it is read
+
+
+def test_events_are_read_from_a_number_on_and_of_one_device() -> None:
+    log = EventLog(events=4)
+    for device, module in (("a", None), ("b", None), ("a", "m"), ("b", "m"), ("a", None)):
+        append(log, device=device, module=module)
+    assert numbers(log.read(device_id="a")) == [2, 4]
+    assert numbers(log.read(3)) == [3, 4]
+    assert numbers(log.read(3, "b")) == [3]
+    assert log.read(device_id="c") == log.read(5) == log.read(99) == []
+
+
+def test_an_event_is_written_with_all_that_is_known_of_it() -> None:
+    message = Message(
+        b'{"t":1.50}', {"content-type": "application/json", "dt-subject": "c"}, {"a": None}
+    )
+    event = Event(7, NOW, IdentityKey("d", "m"), "42", '{"scope":"module"}', message, "dtmi:x;1")
+    document = event.document()
+    assert document.pop("body") == {"t": 1.5}
+    assert document == {
+        "sequenceNumber": 7,
+        "enqueuedTime": "2026-01-31T14:46:08.123456Z",
+        "deviceId": "d",
+        "moduleId": "m",
+        "systemProperties": {"content-type": "application/json", "dt-subject": "c"},
+        "properties": {"a": None},
+        "annotations": {
+            "iothub-connection-device-id": "d",
+            "iothub-connection-module-id": "m",
+            "iothub-connection-auth-method": '{"scope":"module"}',
+            "iothub-connection-auth-generation-id": "42",
+            "iothub-enqueuedtime": 1769870768123,
+            "iothub-message-source": "Telemetry",
+            "dt-dataschema": "dtmi:x;1",
+            "dt-subject": "c",
+        },
+    }
+
+
+# --- how it is followed
+
+
+async def take(
+    log: EventLog, count: int, start: int = 0, device_id: str | None = None
+) -> list[int]:
+    found = []
+    async for event in log.follow(start, device_id):
+        found.append(event.sequence_number)
+        if len(found) == count:
+            break
+    return found
+
+
+async def test_a_follower_gets_what_is_there_and_what_comes() -> None:
+    log = EventLog()
+    append(log)
+    following = asyncio.ensure_future(take(log, 3))
+    await asyncio.sleep(0)
+    append(log)
+    append(log)
+    assert await asyncio.wait_for(following, 5) == [0, 1, 2]
+
+
+async def test_a_follower_of_one_device_sleeps_through_the_others() -> None:
+    log = EventLog()
+    following = asyncio.ensure_future(take(log, 2, device_id="a"))
+    for device in ("b", "a", "b", "b", "a"):
+        await asyncio.sleep(0)
+        append(log, device=device)
+    assert await asyncio.wait_for(following, 5) == [1, 4]
+
+
+async def test_a_follower_may_start_in_the_future() -> None:
+    log = EventLog()
+    following = asyncio.ensure_future(take(log, 1, start=2))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        assert not following.done()
+        append(log)
+    assert await asyncio.wait_for(following, 5) == [2]
+
+
+async def test_a_slow_follower_finds_a_gap_and_no_event_twice() -> None:
+    log = EventLog(events=3)
+    following = log.follow()
+    append(log)
+    found = [(await anext(following)).sequence_number]
+    for _ in range(9):
+        append(log)
+    found += [(await anext(following)).sequence_number for _ in range(3)]
+    assert found == [0, 7, 8, 9]
+
+
+async def test_a_follower_that_gives_up_leaves_the_others_waiting() -> None:
+    log = EventLog()
+    leaving, staying = (asyncio.ensure_future(take(log, 1)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    append(log)
+    assert await asyncio.wait_for(staying, 5) == [0]
+
+
+@pytest.mark.parametrize("burst", [1, 4])
+async def test_followers_get_every_event_once_and_in_order(burst: int) -> None:
+    log = EventLog()
+    following = [asyncio.ensure_future(take(log, 40)) for _ in range(3)]
+    events = iter(range(40))
+    while part := list(islice(events, burst)):
+        for _ in part:
+            append(log)
+        await asyncio.sleep(0)
+    for each in following:
+        assert await asyncio.wait_for(each, 5) == list(range(40))

@@ -1,0 +1,121 @@
+"""What tests of messages and of modules share: modules, the event log, sending, feedback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import requests
+
+from emulator import Emulator
+from tests.mqtt.raw import connect
+from tests.support import API_VERSION, Device, Service, sas_token
+
+# How long something that the hub does by itself may take; nothing waits so long but a failure.
+PATIENCE = 10.0
+
+
+def wait_until(happened: Callable[[], Any]) -> None:
+    """Wait for what the hub does by itself."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+# --- modules
+
+
+class Module(NamedTuple):
+    """A registered module, as its own program knows it."""
+
+    device_id: str
+    id: str
+    key: str
+
+    @property
+    def path(self) -> str:
+        """Its path below `/devices` or `/twins`, and its part of a topic and of an audience."""
+        return f"{self.device_id}/modules/{self.id}"
+
+    @property
+    def events(self) -> str:
+        """Its telemetry topic."""
+        return f"devices/{self.path}/messages/events/"
+
+
+def put_module(service: Service, device_id: str, module_id: str = "camera") -> Module:
+    """Create a module."""
+    body = {"deviceId": device_id, "moduleId": module_id}
+    response = service.request("PUT", f"/devices/{device_id}/modules/{module_id}", json=body)
+    assert response.status_code == 200, response.text
+    key = response.json()["authentication"]["symmetricKey"]["primaryKey"]
+    return Module(device_id, module_id, key)
+
+
+def greet_module(
+    emulator: Emulator, module: Module, *, key: str | None = None, tail: str = "", **fields: Any
+) -> bytes:
+    """Build the CONNECT of a module; `tail` ends its user name."""
+    host, client_id = emulator.host_name, f"{module.device_id}/{module.id}"
+    token = sas_token(f"{host}/devices/{module.path}", key or module.key)
+    user_name = f"{host}/{client_id}/?api-version={API_VERSION}{tail}"
+    return connect(client_id, user_name, token, **fields)
+
+
+# --- device-to-cloud
+
+
+def read_events(service: Service, device_id: str) -> list[dict[str, Any]]:
+    """Read what the log holds of a device and its modules."""
+    response = service.request("GET", "/_emulator/events", params={"device": device_id})
+    assert response.status_code == 200, response.text
+    events: list[dict[str, Any]] = response.json()
+    return events
+
+
+def bodies(service: Service, device_id: str) -> list[Any]:
+    """Read the bodies of what the log holds of a device and its modules."""
+    return [event["body"] for event in read_events(service, device_id)]
+
+
+# --- cloud-to-device
+
+
+def try_to_send(service: Service, device: Device, **members: Any) -> requests.Response:
+    """Send a message to a device, or be refused."""
+    return service.request("POST", f"/_emulator/devices/{device.id}/messages", json=members)
+
+
+def send(service: Service, device: Device, body: str = "", **members: Any) -> None:
+    """Send a message to a device."""
+    response = try_to_send(service, device, body=body, **members)
+    assert response.status_code == 204, response.text
+
+
+def pending(service: Service, device: Device) -> int:
+    """Count the messages of a device; its identity and its twin must agree."""
+    counts = {
+        service.request("GET", f"/{part}/{device.id}").json()["cloudToDeviceMessageCount"]
+        for part in ("devices", "twins")
+    }
+    (count,) = counts
+    assert isinstance(count, int)
+    return count
+
+
+def take_feedback(service: Service, device: Device) -> list[tuple[str | None, str]]:
+    """Take all feedback that there is; gives message id and outcome of those of a device."""
+    path = "/messages/serviceBound/feedback"
+    records = []
+    while (batch := service.request("GET", path)).status_code == 200:
+        records += batch.json()
+        lock = batch.headers["iothub-messagelocktoken"]
+        assert service.request("DELETE", f"{path}/{lock}").status_code == 204
+    assert batch.status_code == 204, batch.text
+    return [
+        (record["originalMessageId"], record["statusCode"])
+        for record in records
+        if record["deviceId"] == device.id
+    ]

@@ -1,0 +1,183 @@
+"""azure-iot-device's asyncio client, against the hub that its users reach with it."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from azure.iot.device import Message, MethodRequest, MethodResponse
+from azure.iot.device.aio import IoTHubDeviceClient
+from azure.iot.device.exceptions import ClientError, CredentialError
+
+from tests.support import Device
+
+if TYPE_CHECKING:
+    from tests.sdk.conftest import BackEnd
+
+pytestmark = [
+    pytest.mark.real_hub,
+    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
+    # paho forgets the socket pair that woke its thread, each time that it connects again.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+# Long enough for a busy machine, and for a real hub; nothing waits for it unless a test fails.
+PATIENCE = 60
+
+uses_deprecated_calls = pytest.mark.filterwarnings(
+    "ignore:receive_.* is deprecated:DeprecationWarning"
+)
+
+MakeClient = Callable[..., IoTHubDeviceClient]
+
+
+async def wait_until(happened: Callable[[], bool]) -> None:
+    async def poll() -> None:
+        while not happened():  # noqa: ASYNC110 - the SDK has nothing to wait for
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(poll(), PATIENCE)
+
+
+# --- direct methods
+
+
+@uses_deprecated_calls
+async def test_a_method_is_received_and_answered(
+    aio_client: IoTHubDeviceClient, back_end: BackEnd
+) -> None:
+    receiving = asyncio.ensure_future(aio_client.receive_method_request("reboot"))
+    # The SDK subscribes in that call, so the service waits for a device that listens.
+    time_outs = {"connect_timeout_in_seconds": 20, "response_timeout_in_seconds": 30}
+    call = asyncio.ensure_future(
+        asyncio.to_thread(back_end.invoke, "reboot", {"take": 1}, **time_outs)
+    )
+    request = await asyncio.wait_for(receiving, PATIENCE)
+    assert (request.name, request.payload) == ("reboot", {"take": 1})
+    await aio_client.send_method_response(
+        MethodResponse.create_from_method_request(request, 418, ["done"])
+    )
+    assert await call == (418, ["done"])
+
+
+async def test_methods_that_are_open_at_once_each_get_their_own_answer(
+    aio_client: IoTHubDeviceClient, back_end: BackEnd
+) -> None:
+    arrived = []
+
+    async def answer_when_all_have_come(request: MethodRequest) -> None:
+        arrived.append(request)
+        await wait_until(lambda: len(arrived) == 4)
+        payload = {"name": request.name, "echo": request.payload}
+        await aio_client.send_method_response(MethodResponse(request.request_id, 200, payload))
+
+    aio_client.on_method_request_received = answer_when_all_have_come
+    calls = [asyncio.to_thread(back_end.invoke, f"method{n}", n) for n in range(4)]
+    assert await asyncio.gather(*calls) == [
+        (200, {"name": f"method{n}", "echo": n}) for n in range(4)
+    ]
+
+
+# --- twins
+
+
+async def test_the_device_reads_the_properties_that_both_sides_set(
+    aio_client: IoTHubDeviceClient, back_end: BackEnd
+) -> None:
+    await asyncio.to_thread(back_end.desire, {"interval": 30})
+    await aio_client.patch_twin_reported_properties({"firmware": {"version": "1.0"}})
+    assert await aio_client.get_twin() == {
+        "desired": {"interval": 30, "$version": 2},
+        "reported": {"firmware": {"version": "1.0"}, "$version": 2},
+    }
+    assert await asyncio.to_thread(back_end.reported) == {"firmware": {"version": "1.0"}}
+
+
+async def test_a_reported_patch_that_the_hub_refuses_is_an_error(
+    aio_client: IoTHubDeviceClient,
+) -> None:
+    with pytest.raises(ClientError):
+        await aio_client.patch_twin_reported_properties({"a.b": 2})
+
+
+async def test_a_desired_patch_reaches_the_handler(
+    aio_client: IoTHubDeviceClient, back_end: BackEnd
+) -> None:
+    # The SDK runs handlers in an event loop of its own, in another thread.
+    patches: queue.Queue[dict[str, object]] = queue.Queue()
+
+    async def keep(patch: dict[str, object]) -> None:
+        patches.put(patch)
+
+    aio_client.on_twin_desired_properties_patch_received = keep
+    await asyncio.to_thread(back_end.desire, {"interval": 30})
+    patch = await asyncio.to_thread(patches.get, timeout=PATIENCE)
+    assert patch == {"interval": 30, "$version": 2}
+
+
+@uses_deprecated_calls
+async def test_a_desired_patch_is_received(
+    aio_client: IoTHubDeviceClient, back_end: BackEnd
+) -> None:
+    receiving = asyncio.ensure_future(aio_client.receive_twin_desired_properties_patch())
+    # The SDK subscribes in that call, and nothing tells when: so the service says it until heard.
+    for interval in range(100):
+        version = await asyncio.to_thread(back_end.desire, {"interval": interval})
+        if receiving.done():
+            break
+    patch = await asyncio.wait_for(receiving, PATIENCE)
+    assert patch == {"interval": patch["$version"] - 2, "$version": patch["$version"]}
+    assert patch["$version"] <= version
+
+
+# --- telemetry
+
+
+async def test_sending_a_message_completes(aio_client: IoTHubDeviceClient) -> None:
+    messages = [Message(f'{{"temperature": {n}}}') for n in range(20)]
+    await asyncio.wait_for(asyncio.gather(*map(aio_client.send_message, messages)), PATIENCE)
+
+
+# --- connections
+
+
+async def test_a_wrong_key_is_a_credential_error(
+    device: Device, make_aio_client: MakeClient
+) -> None:
+    other_key = "A" * 43 + "="
+    client = make_aio_client(device.connection_string.replace(device.key, other_key))
+    with pytest.raises(CredentialError):
+        await client.connect()
+
+
+async def test_a_device_that_is_disabled_loses_its_connection_until_it_is_enabled_again(
+    make_aio_client: MakeClient, back_end: BackEnd
+) -> None:
+    client = make_aio_client(connection_retry=False)
+    await client.connect()
+    await asyncio.to_thread(back_end.set_status, "disabled")
+    await wait_until(lambda: not client.connected)
+    with pytest.raises(CredentialError):
+        await client.connect()
+    await asyncio.to_thread(back_end.set_status, "enabled")
+    await client.connect()
+    assert client.connected
+
+
+async def test_a_connection_that_the_hub_dropped_is_restored_with_all_that_it_listened_for(
+    aio_client: IoTHubDeviceClient, make_aio_client: MakeClient, back_end: BackEnd
+) -> None:
+    async def answer(request: MethodRequest) -> None:
+        response = MethodResponse(request.request_id, 200, "still here")
+        await aio_client.send_method_response(response)
+
+    aio_client.on_method_request_received = answer
+    # The hub lets an identity have one connection, so another one with its key takes its place.
+    usurper = make_aio_client(connection_retry=False)
+    await usurper.connect()
+    await wait_until(lambda: aio_client.connected and not usurper.connected)
+    call = asyncio.to_thread(back_end.invoke, "are you there", None)
+    assert await call == (200, "still here")

@@ -1,0 +1,383 @@
+"""`python -m emulator` as a person meets it: a process, its two streams and its exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from emulator.settings import WELL_KNOWN_PRIMARY_KEY
+from tests.devices import METHODS, connect_device
+from tests.mqtt.raw import Wire, connack, connect
+from tests.processes import (
+    END_SECONDS,
+    Console,
+    EmulatorConsole,
+    clean_environment,
+    posix_only,
+)
+from tests.support import API_VERSION, free_loopback_address, sas_token
+
+ANY_PORTS = ("--mqtt-port", "0", "--https-port", "0")
+
+# Keys that are nobody else's, so that they can be searched for.
+POLICY_KEY = "cG9saWN5IGtleSBvZiB0aGUgY29tbWFuZCdzIHRlc3Rz"
+DEVICE_KEY = "ZGV2aWNlIGtleSBvZiB0aGUgY29tbWFuZCdzIHRlc3Rz"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose name a shell must not take apart; certificates are made in it once."""
+    return tmp_path_factory.mktemp("data") / "it's a $HOME"
+
+
+@pytest.fixture(scope="module")
+def host() -> str:
+    return free_loopback_address()
+
+
+@pytest.fixture(scope="module")
+def hub(host: str, data_dir: Path) -> Iterator[EmulatorConsole]:
+    """A hub with two devices, on the ports that it has by itself."""
+    devices = ("--device", "kitchen", "--device", "cellar")
+    with EmulatorConsole("--host", host, "--data-dir", data_dir, *devices) as console:
+        yield console
+        console.terminate()
+
+
+def trust(hub: EmulatorConsole) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=hub.variables["SSL_CERT_FILE"])
+
+
+# --- ready
+
+
+def test_it_says_what_a_person_needs_next(hub: EmulatorConsole, host: str, data_dir: Path) -> None:
+    key = WELL_KNOWN_PRIMARY_KEY
+    bundle = str(data_dir / "ca-bundle.pem")
+    service = f"HostName={host}:8443;SharedAccessKeyName=iothubowner;SharedAccessKey={key}"
+    kitchen = f"HostName={host};DeviceId=kitchen;SharedAccessKey={key}"
+    quoted = bundle.replace("'", "''")
+    hub.wait_for(r"  \$env:IOTHUB_DEVICE_ID = .*")
+    assert [line for line in hub.lines if line] == [
+        "The hub is ready. Ctrl-C stops it.",
+        f"  devices   mqtts://{host}:8883",
+        f"  services  https://{host}:8443",
+        "Service connection string:",
+        f"  {service}",
+        "Device connection strings:",
+        f"  {kitchen}",
+        f"  HostName={host};DeviceId=cellar;SharedAccessKey={key}",
+        "Paste these lines into each console that is to reach it. POSIX shells:",
+        f"  export SSL_CERT_FILE={shlex.quote(bundle)}",
+        f"  export REQUESTS_CA_BUNDLE={shlex.quote(bundle)}",
+        f"  export IOTHUB_DEVICE_CONNECTION_STRING='{kitchen}'",
+        f"  export IOTHUB_CONNECTION_STRING='{service}'",
+        "  export IOTHUB_DEVICE_ID=kitchen",
+        "PowerShell:",
+        f"  $env:SSL_CERT_FILE = '{quoted}'",
+        f"  $env:REQUESTS_CA_BUNDLE = '{quoted}'",
+        f"  $env:IOTHUB_DEVICE_CONNECTION_STRING = '{kitchen}'",
+        f"  $env:IOTHUB_CONNECTION_STRING = '{service}'",
+        "  $env:IOTHUB_DEVICE_ID = 'kitchen'",
+    ]
+    assert hub.errors == []
+
+
+DEVICE_PROGRAM = """\
+import os
+from azure.iot.device import IoTHubDeviceClient
+
+client = IoTHubDeviceClient.create_from_connection_string(
+    os.environ["IOTHUB_DEVICE_CONNECTION_STRING"]
+)
+client.connect()
+print(client.get_twin()["desired"])
+client.shutdown()
+"""
+
+SERVICE_PROGRAM = """\
+import os
+from azure.iot.hub import IoTHubRegistryManager
+
+manager = IoTHubRegistryManager(os.environ["IOTHUB_CONNECTION_STRING"])
+print(manager.get_device(os.environ["IOTHUB_DEVICE_ID"]).status)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no sh")
+@pytest.mark.parametrize(
+    ("program", "shown"), [(DEVICE_PROGRAM, "{'$version': 1}"), (SERVICE_PROGRAM, "enabled")]
+)
+def test_what_is_pasted_into_a_shell_lets_an_sdk_reach_it(
+    hub: EmulatorConsole, tmp_path: Path, program: str, shown: str
+) -> None:
+    if program is SERVICE_PROGRAM:
+        pytest.importorskip(
+            "azure.iot.hub", reason="azure-iot-hub needs uamqp, which has wheels for x86-64 only"
+        )
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    pasted = [*hub.paste, shlex.join([sys.executable, str(file)])]
+    shell = subprocess.run(
+        ["sh"],
+        input="\n".join(pasted) + "\n",
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert (shell.returncode, shell.stdout, shell.stderr) == (0, f"{shown}\n", "")
+
+
+def test_it_is_ready_when_it_says_so_and_shows_the_ports_that_it_picked(data_dir: Path) -> None:
+    command = ("-m", "emulator", "--host", "127.0.0.1", "--data-dir", data_dir, *ANY_PORTS)
+    with Console(*command) as console:
+        console.wait_for(r"The hub is ready\..*")
+        ports = [
+            int(console.wait_for(rf"  {ends} .*").rpartition(":")[2])
+            for ends in ("devices", "services")
+        ]
+        for port in ports:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        assert 0 not in ports
+        assert 8883 not in ports
+        # The SDKs dial 8883 alone, so it says that they can't come.
+        console.wait_for(rf"Azure's device SDKs dial port 8883 .* port {ports[0]} .*")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has but one loopback address")
+def test_a_second_hub_runs_beside_the_first_on_another_address(
+    hub: EmulatorConsole, data_dir: Path
+) -> None:
+    with EmulatorConsole("--host", free_loopback_address(), "--data-dir", data_dir) as other:
+        assert [device["deviceId"] for device in other.request("GET", "/devices").json()] == [
+            "myDeviceId"
+        ]
+    assert len(hub.request("GET", "/devices").json()) == 2
+
+
+def test_help_names_every_option_and_the_tutorial() -> None:
+    with Console("-m", "emulator", "--help") as console:
+        assert console.wait() == 0
+    text = "\n".join(console.lines)
+    for option in ("--host", "--mqtt-port", "--device", "--keys", "--data-dir", "tutorial"):
+        assert option in text
+    assert console.errors == []
+
+
+# --- failures: one line that says what to do, and the exit status
+
+
+def keys_file(folder: Path, content: str) -> tuple[str, Path]:
+    file = folder / "keys.json"
+    file.write_text(content)
+    return "--keys", file
+
+
+def file_in_place_of_a_folder(folder: Path) -> Path:
+    file = folder / "file"
+    file.touch()
+    return file / "folder"
+
+
+NO_KEY = "bm8ga2V5"
+
+# Each gives the options, the exit status, and what the line must say.
+FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] = {
+    "an unknown option": (lambda _: ("--nonsense",), 2, "--nonsense.*--help"),
+    "an unknown command": (lambda _: ("tutorials",), 2, "tutorials.*--help"),
+    "a port out of range": (lambda _: ("--mqtt-port", "65536"), 2, "65536.*not a port.*--help"),
+    "a port that is no number": (lambda _: ("--https-port", "http"), 2, "'http' is not a port"),
+    "an option without its value": (lambda _: ("--device",), 2, "--device.*--help"),
+    "a device id that is not valid": (lambda _: ("--device", "a b"), 1, "'a b'"),
+    "an address of another machine": (lambda _: ("--host", "192.0.2.1"), 1, "192.0.2.1.*--host"),
+    "a data folder below a file": (
+        lambda folder: ("--data-dir", file_in_place_of_a_folder(folder)),
+        1,
+        "file.folder",
+    ),
+    "a data folder below a file, but certificates elsewhere": (
+        lambda folder: (
+            *("--data-dir", file_in_place_of_a_folder(folder)),
+            *("--cert-dir", folder, "--mqtt-port", "8899"),
+        ),
+        1,
+        "--data-dir",
+    ),
+    "no file of keys": (lambda folder: ("--keys", folder / "none"), 1, "Can't read the keys in"),
+    "keys that are no JSON": (lambda folder: keys_file(folder, "{"), 1, "Can't read the keys in"),
+    "keys that are a list": (lambda folder: keys_file(folder, "[]"), 1, "is not of the form"),
+    "a key that is a number": (
+        lambda folder: keys_file(folder, '{"iothubowner": 1}'),
+        1,
+        "is not of the form",
+    ),
+    "a key that is too short": (
+        lambda folder: keys_file(folder, json.dumps({"iothubowner": NO_KEY})),
+        1,
+        "iothubowner",
+    ),
+    "a key that is no base64": (
+        lambda folder: keys_file(folder, json.dumps({"myDeviceId": f"%{NO_KEY}"})),
+        1,
+        "myDeviceId",
+    ),
+    "keys in a file that is no text": (
+        lambda folder: (keys_file(folder, "")[0], Path(sys.executable)),
+        1,
+        "Can't read the keys in",
+    ),
+    "no file of a client's CA": (lambda folder: ("--client-ca", folder / "none"), 1, "client-ca"),
+}
+
+
+@pytest.fixture(scope="module")
+def failed(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Console]:
+    """All of these commands, run to their ends; several at once, since each takes a second."""
+
+    def run(name: str) -> Console:
+        options = FAILURES[name][0](tmp_path_factory.mktemp("failure"))
+        usual = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
+        with Console("-m", "emulator", *usual, *options) as console:
+            console.wait()
+        return console
+
+    with ThreadPoolExecutor(4) as threads:
+        return dict(zip(FAILURES, threads.map(run, FAILURES), strict=True))
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_is_wrong_is_said_in_one_line(failed: dict[str, Console], name: str) -> None:
+    console, (_, status, said) = failed[name], FAILURES[name]
+    assert console.wait() == status
+    assert console.lines == []
+    assert len(console.errors) == 1, console.output
+    assert console.errors[0].startswith("emulator: ")
+    assert re.search(said, console.errors[0])
+    assert NO_KEY not in console.errors[0]
+
+
+@pytest.mark.parametrize("option", ["--mqtt-port", "--https-port"])
+def test_a_taken_port_is_said_in_one_line(data_dir: Path, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        usual = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
+        with Console("-m", "emulator", *usual, option, str(port)) as console:
+            assert console.wait() == 1
+    assert console.lines == []
+    assert console.errors == [
+        f"emulator: Port {port} on 127.0.0.1 is taken, perhaps by another emulator: stop that "
+        f"program, or choose another port with {option}, or another address with --host."
+    ]
+
+
+@posix_only
+def test_a_user_without_a_home_is_told_to_choose_a_folder(tmp_path: Path) -> None:
+    # What a service manager may set; Python finds no home in it.
+    homeless = clean_environment(HOME="~")
+    homeless.pop("XDG_DATA_HOME", None)
+    command = ("-m", "emulator", "--host", "127.0.0.1", *ANY_PORTS)
+    with Console(*command, environment=homeless) as console:
+        assert console.wait() == 1
+    assert len(console.errors) == 1
+    assert re.search(r"emulator: .*home folder.*--\w+-dir", console.errors[0])
+    with EmulatorConsole(
+        *command[2:], "--data-dir", tmp_path, environment=homeless
+    ) as with_a_folder:
+        assert with_a_folder.errors == []
+
+
+# --- keys
+
+
+def test_keys_come_from_a_file_and_never_go_to_stderr(data_dir: Path, tmp_path: Path) -> None:
+    keys = keys_file(tmp_path, json.dumps({"iothubowner": POLICY_KEY, "myDeviceId": DEVICE_KEY}))
+    options = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir, "--verbose")
+    with EmulatorConsole(*options, *keys) as hub:
+        connection_string = hub.device_connection_strings["myDeviceId"]
+        assert connection_string.endswith(f";SharedAccessKey={DEVICE_KEY}")
+        port = int(hub.wait_for(r"  devices .*").rpartition(":")[2])
+        assert hub.request("GET", "/devices").status_code == 200
+
+        # The device connects, listens, and has a method.
+        wrong_key = connection_string.replace(DEVICE_KEY, POLICY_KEY)
+        with (
+            ThreadPoolExecutor() as threads,
+            connect_device(connection_string, port, trust(hub), METHODS) as device,
+        ):
+            body = {"methodName": "reboot", "payload": {"SharedAccessKey": DEVICE_KEY}}
+            call = threads.submit(hub.request, "POST", "/twins/myDeviceId/methods", json=body)
+            device.expect_method("reboot")
+            device.close()
+            assert call.result().status_code == 404
+
+        # What users get wrong: the key, the token, and what goes where.
+        token = sas_token("127.0.0.1/devices/myDeviceId", DEVICE_KEY)
+        user = f"127.0.0.1/myDeviceId/?api-version={API_VERSION}"
+        signature = token.partition("sig=")[2].partition("&")[0]
+        with pytest.raises(AssertionError, match="CONNACK"):
+            connect_device(wrong_key, port, trust(hub))
+        for client_id, user_name, password in (
+            ("myDeviceId", user, DEVICE_KEY),
+            ("myDeviceId", user, connection_string),
+            ("myDeviceId", token, token),
+            (connection_string, user, token),
+            (token, connection_string, connection_string),
+        ):
+            with Wire(("127.0.0.1", port), trust(hub)) as wire:
+                wire.send(connect(client_id, user_name, password))
+                wire.expect(connack(5))
+        hub.terminate()
+    log = "\n".join(hub.errors)
+    assert "myDeviceId connected" in log
+    assert "Refused" in log
+    for secret in (POLICY_KEY, DEVICE_KEY, signature):
+        assert secret not in log
+
+
+# --- the end
+
+
+@posix_only
+@pytest.mark.parametrize("way", [Console.press_ctrl_c, Console.terminate])
+def test_a_signal_ends_it_at_once_with_50_devices_and_an_open_call(
+    data_dir: Path, way: Callable[[Console], int]
+) -> None:
+    devices = [f"device-{n}" for n in range(50)]
+    options = [word for device in devices for word in ("--device", device)]
+    usual = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
+    with EmulatorConsole(*usual, *options) as hub, ExitStack() as stack:
+        port = int(hub.wait_for(r"  devices .*").rpartition(":")[2])
+        context = trust(hub)
+        strings = hub.device_connection_strings
+        wires = [
+            stack.enter_context(connect_device(strings[device], port, context, METHODS))
+            for device in devices
+        ]
+        threads = stack.enter_context(ThreadPoolExecutor())
+        body = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
+        call = threads.submit(hub.request, "POST", "/twins/device-7/methods", json=body)
+        wires[7].expect_method("reboot")
+
+        began = time.monotonic()
+        status = way(hub)
+        assert time.monotonic() - began < END_SECONDS
+        assert (status, hub.errors) == (0, [])
+        answer = call.result()
+        assert answer.status_code == 503
+        assert answer.headers["iothub-errorcode"] == "ServiceUnavailable"
+        for wire in wires:
+            wire.expect_closed()
