@@ -2,7 +2,7 @@
 
 All that leans on private parts of amqtt stands here, which is why requirements.txt pins its
 version. What is used of amqtt: the broker as the frame that connections come in by, the packets'
-codec, and the protocol handler's answers. What is replaced, and why:
+codec (see codec.py), and the protocol handler's answers. What is replaced, and why:
 
 - how a connection begins: amqtt takes over a live session before it authenticates the newcomer;
 - the read loop: amqtt reads packet by packet, a task for each, in no order and without bound; and
@@ -18,14 +18,12 @@ import contextlib
 import logging
 import socket
 import ssl
-import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from amqtt.adapters import BufferReader, ReaderAdapter, WriterAdapter
+from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
-from amqtt.errors import AMQTTError, MQTTError, NoDataError
 from amqtt.mqtt.connack import (
     CONNECTION_ACCEPTED,
     IDENTIFIER_REJECTED,
@@ -43,7 +41,6 @@ from amqtt.mqtt.packet import (
     PUBLISH,
     SUBSCRIBE,
     UNSUBSCRIBE,
-    MQTTFixedHeader,
 )
 from amqtt.mqtt.pingreq import PingReqPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
@@ -58,7 +55,7 @@ from emulator.hub.connections import Admission
 from emulator.hub.errors import DeviceMessageLockLost, HubError, IotHubUnauthorizedAccess
 from emulator.hub.hub import IotHub
 from emulator.hub.messages import Message
-from emulator.mqtt import packets, topics
+from emulator.mqtt import codec, packets, topics
 from emulator.mqtt.device_link import MqttLink, will_message
 from emulator.mqtt.packets import PacketBuffer, ProtocolError, Publish
 from emulator.mqtt.sessions import Sessions, Subscriptions
@@ -181,7 +178,7 @@ class HubBroker(Broker):
         if body.startswith(_OTHER_PROTOCOLS) and not body.startswith(_MQTT_3_1_1):
             await _refuse(stream, UNACCEPTABLE_PROTOCOL_VERSION)
             return
-        connect = await _decode_connect(body)
+        connect = await codec.decode_connect(body)
         user = topics.parse_user_name(connect.username or "", connect.client_id)
         admission = await self._admit(connect, user, stream)
         if admission is None or user is None:
@@ -344,9 +341,9 @@ class DeviceConnection(BrokerProtocolHandler):
 
     async def _control(self, first_byte: int, body: bytes) -> None:
         if first_byte == _SUBSCRIBE:
-            await self.handle_subscribe(await _decode(SubscribePacket, first_byte, body))
+            await self.handle_subscribe(await codec.decode(SubscribePacket, first_byte, body))
         elif first_byte == _UNSUBSCRIBE:
-            await self.handle_unsubscribe(await _decode(UnsubscribePacket, first_byte, body))
+            await self.handle_unsubscribe(await codec.decode(UnsubscribePacket, first_byte, body))
         elif first_byte == _PINGREQ and not body:
             await self.handle_pingreq(PingReqPacket())
         elif first_byte == _DISCONNECT and not body:
@@ -477,79 +474,12 @@ async def _refuse(stream: Stream, return_code: int) -> None:
     await ConnackPacket.build(0, return_code).to_stream(stream)
 
 
-_Packet = TypeVar("_Packet", SubscribePacket, UnsubscribePacket)
-
-# What amqtt's codec raises over bytes that are no packet.
-_CODEC_ERRORS = (AMQTTError, MQTTError, NoDataError, ValueError, struct.error)
-
-
-async def _decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
-    """Decode a packet with amqtt's codec, and refuse what the codec lets pass.
-
-    The codec takes truncated packets, bytes too many, and text that is not UTF-8. None of them
-    comes out again as it went in, so that is what is checked.
-
-    Raises:
-        ProtocolError: the packet is malformed, or names more filters than a hub has.
-    """
-    if len(body) > limits.MQTT_FILTERS_BYTES:
-        raise ProtocolError(f"a {kind.__name__} of {len(body)} bytes")
-    header = MQTTFixedHeader(first_byte >> 4, first_byte & 0x0F, len(body))
-    whole = header.to_bytes() + body
-    try:
-        packet = await kind.from_stream(BufferReader(body), header)
-        well_formed = packet.to_bytes() == whole
-    except _CODEC_ERRORS as error:
-        raise ProtocolError(f"a malformed {kind.__name__}: {error}") from None
-    if not well_formed or getattr(packet.variable_header, "packet_id", 1) == 0:
-        raise ProtocolError(f"a malformed {kind.__name__}")
-    return packet
-
-
 def _will(connect: ConnectPacket, admission: Admission) -> Message | None:
     if not connect.will_flag:
         return None
     payload, retain = bytes(connect.will_message), connect.will_retain_flag
     packet = Publish(connect.will_topic, payload, connect.will_qos, 0, False, retain)
     return will_message(packet, admission.key)
-
-
-async def _decode_connect(body: bytes) -> ConnectPacket:
-    """Decode a CONNECT as `_decode` does other packets; its password need not be text.
-
-    Raises:
-        ProtocolError: the packet is malformed, or its flags contradict each other (MQTT 3.1.1,
-            section 3.1.2).
-    """
-    try:
-        connect = await ConnectPacket.from_stream(
-            BufferReader(body), MQTTFixedHeader(CONNECT, 0, len(body))
-        )
-        flags, payload = connect.variable_header, connect.payload
-        if payload.client_id_is_random:  # amqtt's invention, where the client sent none
-            payload.client_id = ""
-        password, payload.password = payload.password, None
-        before_password = flags.to_bytes() + payload.to_bytes(None, flags)
-    except _CODEC_ERRORS as error:
-        raise ProtocolError(f"a malformed CONNECT: {error}") from None
-    payload.password = password
-    rest = body[len(before_password) :]
-    password_bytes = 2 + int.from_bytes(rest[:2], "big") if flags.password_flag else 0
-    texts = (payload.client_id, payload.username or "", payload.will_topic or "")
-    if (
-        not body.startswith(before_password)
-        or len(rest) != password_bytes
-        or flags.proto_name != "MQTT"
-        or flags.reserved_flag
-        or flags.will_qos > 2
-        or (not flags.will_flag and (flags.will_qos or flags.will_retain_flag))
-        or (flags.will_flag and payload.will_topic is None)
-        or (flags.username_flag and payload.username is None)
-        or (flags.password_flag and not flags.username_flag)
-        or any("\0" in text for text in texts)
-    ):
-        raise ProtocolError("a malformed CONNECT")
-    return connect
 
 
 def _allowed_silence(keep_alive: int) -> float:
