@@ -22,6 +22,7 @@ from emulator.certificates import CertificateError
 from emulator.handshakes import Handshakes
 from emulator.http import admin, devices, messages, methods, modules, twins
 from emulator.http.app import DeviceRoute, Route, make_app
+from emulator.hub import limits
 from emulator.hub.access import DEFAULT_RIGHTS, Policy, SymmetricKeys
 from emulator.hub.errors import HubError
 from emulator.hub.etags import IfMatch
@@ -230,10 +231,15 @@ class Emulator:
         stack.callback(self.hub.drop_all)
         await broker.listen(mqtt_sockets, handshakes.context)
         for https_socket in https_sockets:
-            site = web.SockSite(
-                runner, https_socket, backlog=sockets.BACKLOG, ssl_context=handshakes.context
+            # Not aiohttp's own site, which has no say over handshakes.
+            server = await self._loop.create_server(
+                runner.server,  # type: ignore[arg-type] # set up above
+                sock=https_socket,
+                ssl=handshakes.context,
+                backlog=sockets.BACKLOG,
+                ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT,
             )
-            await site.start()
+            stack.callback(server.close)
 
     # --- in a thread of its own
 

@@ -61,6 +61,8 @@ MQTT_KEEP_ALIVE_MAX = 1767  # seconds: 1.5 times 1,177, the largest keep-alive o
 MQTT_PACKET_BYTES = D2C_MESSAGE_BYTES + 64 * 1024
 # Ours: a SUBSCRIBE or UNSUBSCRIBE for all that a hub knows has 2 KB. Their decoding is slow.
 MQTT_FILTERS_BYTES = 8 * 1024
+# Ours: a TLS handshake on one machine takes milliseconds, and each that is half done holds a file.
+TLS_HANDSHAKE_TIMEOUT = 10  # seconds
 # EdgeHub's: a client that opens a connection and never sends its CONNECT.
 MQTT_CONNECT_TIMEOUT = 60  # seconds
 # Ours: what may wait to be written to one device that doesn't read; above it the connection closes.

@@ -124,7 +124,11 @@ class HubBroker(Broker):
         """Accept MQTT over TLS on sockets that are bound already."""
         for listener in sockets:
             server = await asyncio.start_server(
-                self._accept, sock=listener, ssl=tls, backlog=BACKLOG
+                self._accept,
+                sock=listener,
+                ssl=tls,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT,
             )
             self._listening.append(server)
 

@@ -17,6 +17,9 @@ from emulator.hub import limits
 
 _READ_BYTES = 64 * 1024
 
+# How many frames of a WebSocket are taken at a stretch.
+_TURN = 128
+
 # How long a peer may take to take its last bytes, and to say goodbye in TLS, before it is cut off.
 _CLOSE_SECONDS = 0.5
 
@@ -130,6 +133,7 @@ class WebSocketStream(Stream):
         self._socket = socket
         self._transport = transport
         self._outgoing = bytearray()
+        self._frames = 0
         self._sender: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[bool] | None = None
 
@@ -137,9 +141,14 @@ class WebSocketStream(Stream):
         """Read the next frame; empty at the end, and for one that is not binary, which ends it."""
         while True:
             frame = await self._socket.receive()
-            if frame.type is not WSMsgType.BINARY:
+            self._frames += 1
+            if self._frames % _TURN == 0:
+                await asyncio.sleep(0)  # frames that wait already come without a pause
+            if frame.type is WSMsgType.PING:
+                await self._socket.pong(frame.data)
+            elif frame.type not in (WSMsgType.BINARY, WSMsgType.PONG):
                 return b""
-            if frame.data:  # one may be empty
+            elif frame.type is WSMsgType.BINARY and frame.data:  # one may be empty
                 return bytes(frame.data)
 
     @property
@@ -196,6 +205,7 @@ def web_socket_handler(
             max_msg_size=limits.MQTT_PACKET_BYTES,
             timeout=_CLOSE_SECONDS,
             compress=False,
+            autoping=False,  # else a flood of pings is answered where no other device has its turn
         )
         if socket.can_prepare(request).protocol != "mqtt":
             raise web.HTTPBadRequest(reason="A WebSocket with the subprotocol mqtt is wanted")

@@ -1,0 +1,432 @@
+"""Clients that send without end, open connections without use, or never read.
+
+The emulator is a process of its own: what it takes in memory and time can then be told from what
+the clients take. Its log is on, and tells of each offender once.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+import socket
+import ssl
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+
+import psutil
+import pytest
+import requests
+
+from emulator.settings import WELL_KNOWN_PRIMARY_KEY
+from tests.mqtt.raw import (
+    PATIENCE,
+    PINGREQ,
+    Wire,
+    connack,
+    connect,
+    number,
+    packet,
+    publish,
+    suback,
+    subscribe,
+    text,
+    unsubscribe,
+)
+from tests.mqtt.web_socket import PING, WebSocketWire, frame
+from tests.processes import EmulatorConsole
+from tests.support import API_VERSION, free_loopback_address, sas_token
+
+_METHODS = "$iothub/methods/POST/#"
+_TWIN_ANSWERS = "$iothub/twin/res/#"
+_DESIRED = "$iothub/twin/PATCH/properties/desired/#"
+
+# How long a device may wait for its twin while others do their worst; and how long on average in
+# a flood. It takes a hundredth of a second or two where the hub gives each device its turn; this
+# leaves room for a busy machine.
+_ANSWER_SECONDS = 3.0
+_SHARE_SECONDS = 0.25
+
+# What a flood, or a crowd of idle clients, may leave behind in memory. Allocators don't give
+# everything back; a queue without bound would take gigabytes.
+_MEGABYTES = 100
+
+_CROWD = 300
+
+
+class Hub:
+    """The emulator as a process, with two devices: one that offends, and a bystander."""
+
+    def __init__(self, console: EmulatorConsole, host: str) -> None:
+        self._console = console
+        self.log_start = 0
+        self._key = WELL_KNOWN_PRIMARY_KEY
+        self.host = host
+        service = dict(
+            part.split("=", 1) for part in console.variables["IOTHUB_CONNECTION_STRING"].split(";")
+        )
+        self.https_port = int(service["HostName"].partition(":")[2])
+        self.trust = ssl.create_default_context(cafile=console.variables["SSL_CERT_FILE"])
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.verify = console.variables["REQUESTS_CA_BUNDLE"]
+        self.session.headers["Authorization"] = sas_token(
+            service["HostName"], service["SharedAccessKey"], policy="iothubowner"
+        )
+        self.process = psutil.Process().children()[-1]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, 8883
+
+    @property
+    def megabytes(self) -> float:
+        """The memory that the process holds."""
+        return float(self.process.memory_info().rss / 1e6)
+
+    @property
+    def new_log(self) -> list[str]:
+        """What it has logged since the test began."""
+        return self._console.errors[self.log_start :]
+
+    def sockets(self, port: int) -> int:
+        """How many connections it has at a port."""
+        return sum(
+            each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED
+            for each in self.process.net_connections("tcp")
+        )
+
+    def connected(self, device_id: str) -> bool:
+        """Whether the hub takes a device for connected."""
+        state = self.request("GET", f"/devices/{device_id}").json()["connectionState"]
+        return bool(state == "Connected")
+
+    def connect(
+        self,
+        device_id: str,
+        *filters: str,
+        receive_buffer: int | None = None,
+        keep_alive: int = 60,
+        web_socket: bool = False,
+    ) -> Wire:
+        """Connect a device, and subscribe it to filters."""
+        user_name = f"{self.host}/{device_id}/?api-version={API_VERSION}"
+        token = sas_token(f"{self.host}/devices/{device_id}", self._key)
+        wire = (
+            WebSocketWire(self.host, self.https_port, self.trust)
+            if web_socket
+            else Wire(self.address, self.trust, receive_buffer=receive_buffer)
+        )
+        wire.send(connect(device_id, user_name, token, keep_alive=keep_alive))
+        wire.expect(connack(0))
+        if filters:
+            wire.send(subscribe(1, *filters))
+            wire.expect(suback(1, *[0] * len(filters)))
+        return wire
+
+    def request(self, verb: str, path: str, body: object = None) -> requests.Response:
+        return self.session.request(
+            verb,
+            f"https://{self.host}:{self.https_port}{path}",
+            params={"api-version": API_VERSION},
+            json=body,
+            timeout=PATIENCE,
+        )
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    host = free_loopback_address()
+    options = ("--host", host, "--https-port", "0", "--verbose")
+    folder = tmp_path_factory.mktemp("data")
+    devices = ("--device", "offender", "--device", "bystander")
+    with EmulatorConsole(*options, *devices, "--data-dir", folder) as console:
+        running = Hub(console, host)
+        yield running
+        running.session.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet_log(hub: Hub) -> Iterator[None]:
+    """Nothing that clients do is worth a warning, nor more than one line about a connection."""
+    hub.log_start += len(hub.new_log)
+    yield
+    assert [line for line in hub.new_log if " INFO " not in line] == []
+    closed = collections.Counter(re.findall(r"the connection of (.+?): ", "\n".join(hub.new_log)))
+    assert set(closed.values()) <= {1}, closed
+
+
+@pytest.fixture
+def bystander(hub: Hub) -> Iterator[Wire]:
+    with hub.connect("bystander", _TWIN_ANSWERS) as wire:
+        yield wire
+
+
+def _twin_seconds(wire: Wire) -> float:
+    """How long a device waits for its twin."""
+    started = time.monotonic()
+    wire.send(publish("$iothub/twin/GET/?$rid=1"))
+    wire.expect_publish("$iothub/twin/res/200/?$rid=1")
+    return time.monotonic() - started
+
+
+def _wait_until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 2 * PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# --- floods
+
+
+class Flood:
+    """Sends the same bytes again and again, in a thread, and reads whatever comes back."""
+
+    def __init__(self, wire: Wire, data: bytes) -> None:
+        self.rounds = 0
+        self._wire = wire
+        self._socket = wire._tls if isinstance(wire, WebSocketWire) else wire._socket
+        self._data = memoryview(data)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Flood:
+        self._socket.settimeout(0)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._wire.close()
+
+    def _run(self) -> None:
+        rest = self._data
+        while not self._stop.is_set():
+            moved = False
+            try:
+                rest = rest[self._socket.send(rest) :]
+                moved = True
+                if not rest:
+                    self.rounds += 1
+                    rest = self._data
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                pass
+            try:
+                data = self._socket.recv(262144)
+                moved = True
+                if not data:
+                    return
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                pass
+            if not moved:
+                time.sleep(0.001)
+
+
+_FLOODS = {
+    "telemetry": publish("devices/offender/messages/events/"),
+    "telemetry with QoS 1": publish("devices/offender/messages/events/a=1", b"x", packet_id=1),
+    "pings": PINGREQ,
+    "twin reads": publish("$iothub/twin/GET/?$rid="),
+    "reported properties": publish("$iothub/twin/PATCH/properties/reported/?$rid=", b'{"a":1}'),
+    "answers to methods that nobody called": publish("$iothub/methods/res/200/?$rid=1"),
+    "PUBACKs for nothing": b"\x40\x02\x00\x01",
+    "subscriptions": subscribe(1, _TWIN_ANSWERS, _DESIRED, _METHODS),
+    "ends of subscriptions": unsubscribe(1, "a"),
+    "an UNSUBSCRIBE from very much": packet(0xA2, number(1) + text("a") * 50_000),
+    "one SUBSCRIBE for very much": packet(0x82, number(1) + (text(_TWIN_ANSWERS) + b"\0") * 10_000),
+}
+
+
+@pytest.mark.parametrize("kind", _FLOODS)
+def test_a_flood_leaves_other_devices_their_share(hub: Hub, bystander: Wire, kind: str) -> None:
+    one = _FLOODS[kind]
+    large = {f"p{n}": "x" * 3000 for n in range(9)}
+    hub.request("PATCH", "/twins/offender", {"properties": {"desired": large}})
+    before = hub.megabytes
+    with Flood(hub.connect("offender", _TWIN_ANSWERS), one * (200_000 // len(one) + 1)) as flood:
+        _wait_until(lambda: flood.rounds)
+        seconds = [_twin_seconds(bystander) for _ in range(8)]
+        assert hub.megabytes < before + _MEGABYTES
+    assert statistics.mean(seconds) < _SHARE_SECONDS, seconds
+
+
+_FRAMES = {
+    "pings in a frame each": frame(PINGREQ),
+    "PUBACKs in a frame each": frame(b"\x40\x02\x00\x01"),
+    "telemetry in a frame each": frame(publish("devices/offender/messages/events/")),
+    "empty frames": frame(b""),
+    "the WebSocket's own pings": frame(b"", PING),
+}
+
+
+@pytest.mark.parametrize("kind", _FRAMES)
+def test_a_flood_of_frames_leaves_other_devices_their_share(
+    hub: Hub, bystander: Wire, kind: str
+) -> None:
+    one, before = _FRAMES[kind], hub.megabytes
+    with Flood(hub.connect("offender", web_socket=True), one * (200_000 // len(one))) as flood:
+        _wait_until(lambda: flood.rounds)
+        seconds = [_twin_seconds(bystander) for _ in range(8)]
+        assert hub.megabytes < before + _MEGABYTES
+    assert statistics.mean(seconds) < _SHARE_SECONDS, seconds
+
+
+def test_fifty_thousand_messages_are_all_taken_and_the_oldest_forgotten(
+    hub: Hub, bystander: Wire
+) -> None:
+    message = publish("devices/offender/messages/events/")
+    with hub.connect("offender") as wire:
+        for _ in range(5):
+            wire.send(message * 10_000)
+            wire.expect_nothing()
+    assert _twin_seconds(bystander) < _ANSWER_SECONDS
+    events = hub.request("GET", "/_emulator/events").json()
+    assert len(events) == 10_000  # see limits.py
+
+
+# --- clients that never read
+
+
+def test_a_device_that_never_reads_what_the_service_sends_it_is_cut_off(
+    hub: Hub, bystander: Wire
+) -> None:
+    wire = hub.connect("offender", _DESIRED, receive_buffer=4096)
+    with wire:
+        for number_ in range(2000):
+            desired = {f"p{n}": f"{number_}{'x' * 3500}" for n in range(8)}
+            body = {"properties": {"desired": desired}}
+            assert hub.request("PATCH", "/twins/offender", body).status_code == 200
+            if not hub.connected("offender"):
+                break
+        # A megabyte in the emulator (limits.py), and some that the systems' buffers take.
+        assert number_ * 28_000 < 16e6
+        _wait_until(lambda: hub.sockets(8883) == 1)  # the bystander's
+        assert _twin_seconds(bystander) < _ANSWER_SECONDS
+
+
+def test_a_device_that_never_reads_its_answers_is_read_no_further(
+    hub: Hub, bystander: Wire
+) -> None:
+    wire = hub.connect("offender", _TWIN_ANSWERS, receive_buffer=4096, keep_alive=2)
+    with wire:
+        wire.send_what_goes(publish("$iothub/twin/GET/?$rid=1") * 2_000_000)
+        # So it is silent, for the hub, and its keep-alive lapses.
+        _wait_until(lambda: hub.sockets(8883) == 1)
+        assert _twin_seconds(bystander) < _ANSWER_SECONDS
+
+
+# --- clients that connect, and no more
+
+
+def _plain(hub: Hub, port: int) -> socket.socket:
+    return socket.create_connection((hub.host, port), timeout=PATIENCE)
+
+
+def _half_a_hello(hub: Hub, port: int) -> socket.socket:
+    plain = _plain(hub, port)
+    plain.sendall(_hello(hub)[:-100])
+    return plain
+
+
+def _half_a_handshake(hub: Hub, port: int) -> socket.socket:
+    plain = _plain(hub, port)
+    plain.sendall(_hello(hub))
+    assert plain.recv(1) == b"\x16"  # its own part of the handshake
+    return plain
+
+
+def _hello(hub: Hub) -> bytes:
+    """A client's first bytes in TLS."""
+    outgoing = ssl.MemoryBIO()
+    tls = hub.trust.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=hub.host)
+    with suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def _tls(hub: Hub, port: int) -> socket.socket:
+    return hub.trust.wrap_socket(_plain(hub, port), server_hostname=hub.host)
+
+
+def _half_a_connect(hub: Hub, port: int) -> socket.socket:
+    connection = _tls(hub, port)
+    connection.sendall(b"\x10\xff\x7f\x00\x04MQ" if port == 8883 else b"GET / HTTP/1.1\r\nHost:")
+    return connection
+
+
+_CROWDS = {
+    "TCP and nothing more": _plain,
+    "half a ClientHello": _half_a_hello,
+    "half a handshake": _half_a_handshake,
+    "TLS and nothing more": _tls,
+    "the first bytes of a request": _half_a_connect,
+}
+
+
+@pytest.mark.parametrize("head", ["MQTT", "HTTPS"])
+@pytest.mark.parametrize("kind", _CROWDS)
+def test_a_crowd_of_idle_clients_leaves_room_for_a_device(hub: Hub, kind: str, head: str) -> None:
+    port = 8883 if head == "MQTT" else hub.https_port
+    before = hub.megabytes
+    with ExitStack() as crowd:
+        for _ in range(_CROWD):
+            crowd.enter_context(_CROWDS[kind](hub, port))
+        with hub.connect("bystander", _TWIN_ANSWERS) as wire:
+            assert _twin_seconds(wire) < _ANSWER_SECONDS
+        assert hub.request("GET", "/devices/bystander").status_code == 200
+        assert hub.megabytes < before + _MEGABYTES
+    _wait_until(lambda: hub.sockets(port) <= 1)  # requests keeps one for the next request
+
+
+def test_web_sockets_without_a_connect_leave_room_for_a_device(hub: Hub) -> None:
+    before = hub.megabytes
+    with ExitStack() as crowd:
+        for _ in range(100):
+            wire = crowd.enter_context(WebSocketWire(hub.host, hub.https_port, hub.trust))
+            wire.send_bytes(frame(b"\x10\x7f\x00\x04MQ"))
+        with hub.connect("bystander", _TWIN_ANSWERS) as wire:
+            assert _twin_seconds(wire) < _ANSWER_SECONDS
+        assert hub.megabytes < before + _MEGABYTES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
+def test_a_crowd_that_takes_every_file_does_no_harm_once_it_is_gone(hub: Hub) -> None:
+    with ExitStack() as stack:
+        usual = hub.process.rlimit(psutil.RLIMIT_NOFILE)
+        stack.callback(hub.process.rlimit, psutil.RLIMIT_NOFILE, usual)
+        hub.process.rlimit(psutil.RLIMIT_NOFILE, (100, usual[1]))
+        with ExitStack() as crowd:
+            for _ in range(_CROWD):
+                crowd.enter_context(_plain(hub, 8883))
+        _wait_until(lambda: hub.sockets(8883) == 0)
+        with hub.connect("bystander", _TWIN_ANSWERS) as wire:
+            assert _twin_seconds(wire) < _ANSWER_SECONDS
+
+
+# --- what the log tells
+
+
+def test_the_log_has_one_line_about_each_connection_that_was_closed(hub: Hub) -> None:
+    for _ in range(3):
+        with hub.connect("offender") as wire:
+            wire.send_what_goes(b"\xf0\x00" * 10_000)
+            wire.expect_closed()
+        with Wire(hub.address, hub.trust) as wire:
+            wire.send_what_goes(b"\xf0\x00" * 10_000)
+            wire.expect_closed()
+    hub.connect("bystander").close()
+    _wait_until(lambda: any("bystander disconnected" in line for line in hub.new_log))
+    assert sum("Closed the connection of" in line for line in hub.new_log) == 6
+
+
+def test_the_log_has_no_line_about_the_like_of_port_scanners(hub: Hub) -> None:
+    for open_one in _CROWDS.values():
+        open_one(hub, 8883).close()
+        open_one(hub, hub.https_port).close()
+    with hub.connect("bystander", _TWIN_ANSWERS) as wire:
+        _twin_seconds(wire)

@@ -1,0 +1,282 @@
+"""A soak test: is the emulator's memory flat while devices come and go for minutes?
+
+    python -m tests.soak [--minutes 10]
+
+It starts `python -m emulator` on a loopback address of its own. Devices connect to it, over TLS and
+over WebSockets, subscribe, send telemetry, read and patch their twins, answer direct methods, and
+leave: half of them without a DISCONNECT, some with bytes that are no MQTT. The first third of the
+time is warm-up. It fails (exit status 1) if the median memory of the last third is more than 5 %
+above that of the second third, or if the emulator logged anything. pytest does not collect it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import random
+import ssl
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import requests
+
+from tests.mqtt.raw import (
+    DISCONNECT,
+    PINGREQ,
+    PINGRESP,
+    Wire,
+    connack,
+    connect,
+    puback,
+    publish,
+    suback,
+    subscribe,
+)
+from tests.mqtt.web_socket import WebSocketWire
+from tests.processes import EmulatorConsole
+from tests.support import API_VERSION, free_loopback_address, sas_token
+
+_METHODS = "$iothub/methods/POST/#"
+_TWIN_ANSWERS = "$iothub/twin/res/#"
+_DESIRED = "$iothub/twin/PATCH/properties/desired/#"
+
+_WORKERS = 4
+_DEVICES_PER_WORKER = 8
+
+# More than the event log holds, sent at once: else it would still be filling after the warm-up.
+_EVENTS_AT_FIRST = 11_000
+
+_SAMPLE_SECONDS = 1.0
+_PROGRESS_SECONDS = 30.0
+_GROWTH_ALLOWED = 1.05
+
+
+class Hub:
+    """The emulator as a process, and what its clients need to know."""
+
+    def __init__(self, console: EmulatorConsole, host: str) -> None:
+        variables = console.variables
+        self.host = host
+        fields = dict(
+            part.split("=", 1) for part in variables["IOTHUB_CONNECTION_STRING"].split(";")
+        )
+        self.https = fields["HostName"]
+        self.key = fields["SharedAccessKey"]
+        self.trust = ssl.create_default_context(cafile=variables["SSL_CERT_FILE"])
+        self.https_port = int(self.https.partition(":")[2])
+        self._session = requests.Session()
+        self._session.trust_env = False  # this machine may name another CA bundle
+        self._session.verify = variables["REQUESTS_CA_BUNDLE"]
+        token = sas_token(self.https, self.key, policy="iothubowner", lifetime=86400)
+        self._session.headers["Authorization"] = token
+
+    def request(self, verb: str, path: str, body: object = None) -> requests.Response:
+        """Send one request as a service with every right."""
+        return self._session.request(
+            verb,
+            f"https://{self.https}{path}",
+            params={"api-version": API_VERSION},
+            headers={"If-Match": "*"} if verb == "DELETE" else {},
+            json=body,
+            timeout=30,
+        )
+
+    def dial(self, *, web_socket: bool) -> Wire:
+        """Open a device's connection."""
+        if web_socket:
+            return WebSocketWire(self.host, self.https_port, self.trust)
+        return Wire((self.host, 8883), self.trust)
+
+
+class Worker:
+    """Lives the lives of a few devices, one after the other, until it is told to stop."""
+
+    def __init__(self, hub: Hub, number: int, callers: ThreadPoolExecutor) -> None:
+        self.lives: collections.Counter[str] = collections.Counter()
+        self._hub = hub
+        self._number = number
+        self._callers = callers
+        self._chance = random.Random(number)
+
+    def run(self, stop: threading.Event) -> None:
+        """Go on until `stop`; what a device finds wrong ends the soak test."""
+        for index in range(_DEVICES_PER_WORKER):
+            self._register(self._device_id(index))
+        while not stop.is_set():
+            self._live(self._device_id(self._chance.randrange(_DEVICES_PER_WORKER)))
+
+    def _device_id(self, index: int) -> str:
+        return f"soak-{self._number}-{index}"
+
+    def _register(self, device_id: str) -> None:
+        keys = {"primaryKey": self._hub.key, "secondaryKey": self._hub.key}
+        body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": keys}}
+        response = self._hub.request("PUT", f"/devices/{device_id}", body)
+        assert response.status_code == 200, response.text
+
+    def _live(self, device_id: str) -> None:
+        """One life of a device, from its connection to its end."""
+        chance = self._chance
+        web_socket = chance.random() < 0.2
+        with self._hub.dial(web_socket=web_socket) as wire:
+            if chance.random() < 0.1:
+                wire.send_what_goes(chance.randbytes(chance.randrange(1, 500)))
+                self.lives["malformed first packet"] += 1
+                return
+            resource = f"{self._hub.host}/devices/{device_id}"
+            if chance.random() < 0.1:
+                wire.send(self._greeting(device_id, sas_token(resource, "AAAA" * 11)))
+                wire.expect(connack(5))
+                self.lives["refused"] += 1
+                return
+            wire.send(self._greeting(device_id, sas_token(resource, self._hub.key)))
+            assert wire.receive()[0] == 0x20
+            wire.send(subscribe(1, _METHODS, _TWIN_ANSWERS, _DESIRED))
+            wire.expect(suback(1, 0, 0, 0))
+            for _ in range(chance.randrange(1, 4)):
+                chance.choice(
+                    (self._send_events, self._use_twin, self._answer_method, self._hear_desired)
+                )(wire, device_id)
+            self._leave(wire, device_id)
+        if chance.random() < 0.02:
+            assert self._hub.request("DELETE", f"/devices/{device_id}").status_code == 204
+            self._register(device_id)
+            self.lives["deleted"] += 1
+        self.lives["over a WebSocket" if web_socket else "over TLS"] += 1
+
+    def _greeting(self, device_id: str, token: str) -> bytes:
+        user_name = f"{self._hub.host}/{device_id}/?api-version={API_VERSION}"
+        will = (f"devices/{device_id}/messages/events/", b"gone")
+        clean = self._chance.random() < 0.5
+        return connect(device_id, user_name, token, clean=clean, will=will)
+
+    def _leave(self, wire: Wire, device_id: str) -> None:
+        way = self._chance.random()
+        if way < 0.5:
+            wire.send(DISCONNECT)
+            wire.expect_closed()
+        elif way < 0.6:
+            wire.send_what_goes(b"\xf0" + self._chance.randbytes(50))
+            wire.expect_closed()
+        elif way < 0.7:  # in the middle of a packet
+            wire.send(publish("$iothub/twin/GET/?$rid=9", bytes(1000))[:-500])
+        elif way < 0.8:  # while a caller waits for its answer, who is told
+            call = self._invoke(device_id)
+            wire.expect_method("reboot")
+            wire.close()
+            assert call.result().status_code == 404, call.result().text
+
+    def _send_events(self, wire: Wire, device_id: str) -> None:
+        for packet_id in range(1, 21):
+            topic = f"devices/{device_id}/messages/events/n={packet_id}"
+            wire.send(publish(topic, self._chance.randbytes(100), packet_id=packet_id))
+        wire.expect(*map(puback, range(1, 21)))
+
+    def _use_twin(self, wire: Wire, _: str) -> None:
+        patch = json.dumps({f"p{self._chance.randrange(10)}": self._chance.random()}).encode()
+        wire.send(publish("$iothub/twin/PATCH/properties/reported/?$rid=1", patch))
+        topic, _body = wire.receive_publish()
+        assert topic.startswith("$iothub/twin/res/204/?$rid=1"), topic
+        wire.send(publish("$iothub/twin/GET/?$rid=2"))
+        wire.expect_publish("$iothub/twin/res/200/?$rid=2")
+        wire.send(PINGREQ)
+        wire.expect(PINGRESP)
+
+    def _answer_method(self, wire: Wire, device_id: str) -> None:
+        call = self._invoke(device_id)
+        request_id = wire.expect_method("reboot")
+        wire.send(publish(f"$iothub/methods/res/200/?$rid={request_id}", b'"done"'))
+        assert call.result().json() == {"status": 200, "payload": "done"}
+
+    def _invoke(self, device_id: str) -> Future[requests.Response]:
+        body = {"methodName": "reboot", "payload": {"n": 1}, "responseTimeoutInSeconds": 20}
+        return self._callers.submit(self._hub.request, "POST", f"/twins/{device_id}/methods", body)
+
+    def _hear_desired(self, wire: Wire, device_id: str) -> None:
+        body = {
+            "properties": {"desired": {f"d{self._chance.randrange(10)}": self._chance.random()}}
+        }
+        assert self._hub.request("PATCH", f"/twins/{device_id}", body).status_code == 200
+        topic, _body = wire.receive_publish()
+        assert topic.startswith("$iothub/twin/PATCH/properties/desired/"), topic
+
+
+def fill_event_log(hub: Hub) -> None:
+    """Send more events than the log holds."""
+    device_id = "soak-filler"
+    body = {
+        "deviceId": device_id,
+        "authentication": {"symmetricKey": {"primaryKey": hub.key, "secondaryKey": hub.key}},
+    }
+    assert hub.request("PUT", f"/devices/{device_id}", body).status_code == 200
+    token = sas_token(f"{hub.host}/devices/{device_id}", hub.key)
+    with hub.dial(web_socket=False) as wire:
+        wire.send(connect(device_id, f"{hub.host}/{device_id}/?api-version={API_VERSION}", token))
+        wire.expect(connack(0))
+        event = publish(f"devices/{device_id}/messages/events/n=1", bytes(100))
+        wire.send(event * _EVENTS_AT_FIRST)
+        wire.expect_nothing()
+
+
+def soak(hub: Hub, process: psutil.Process, seconds: float) -> list[float]:
+    """Keep the hub busy; gives its memory in MB, once a second.
+
+    Raises:
+        AssertionError, OSError: a device or a service found something wrong.
+    """
+    fill_event_log(hub)
+    stop, samples = threading.Event(), []
+    with ThreadPoolExecutor(2 * _WORKERS) as threads, ThreadPoolExecutor(_WORKERS) as callers:
+        workers = [Worker(hub, number, callers) for number in range(_WORKERS)]
+        running = [threads.submit(worker.run, stop) for worker in workers]
+        started = time.monotonic()
+        progress = started + _PROGRESS_SECONDS
+        try:
+            while (now := time.monotonic()) < started + seconds:
+                if any(each.done() for each in running):
+                    break
+                samples.append(process.memory_info().rss / 1e6)
+                if now >= progress:
+                    progress += _PROGRESS_SECONDS
+                    lives = sum((worker.lives for worker in workers), collections.Counter())
+                    print(
+                        f"{now - started:5.0f} s  {samples[-1]:6.1f} MB  {dict(lives)}", flush=True
+                    )
+                time.sleep(_SAMPLE_SECONDS)
+        finally:
+            stop.set()
+        for each in running:
+            each.result()
+    return samples
+
+
+def main() -> int:
+    """Run the soak test; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Run the soak test.")
+    parser.add_argument("--minutes", type=float, default=10)
+    seconds = parser.parse_args().minutes * 60
+    host = free_loopback_address()
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--host", host, "--https-port", "0", "--data-dir", Path(folder))
+        with EmulatorConsole(*options) as console:
+            process = psutil.Process().children(recursive=True)[-1]
+            samples = soak(Hub(console, host), process, seconds)
+            console.terminate()
+    third = len(samples) // 3
+    before, after = (statistics.median(samples[n * third : (n + 1) * third]) for n in (1, 2))
+    growth = after / before - 1
+    print(f"second third {before:.1f} MB, last third {after:.1f} MB, growth {growth:+.1%}")
+    for line in console.errors:
+        print(f"the emulator logged: {line}")
+    return int(growth > _GROWTH_ALLOWED - 1 or bool(console.errors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
