@@ -16,6 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
 from emulator import tutorial
 from emulator.certificates import CertificateError, default_folder
 from emulator.hub.access import SymmetricKeys
@@ -40,6 +45,9 @@ On loopback the keys are well known, and no secret. On any other address they ar
 start, unless --keys names a file such as {"iothubowner": "<base64>", "myDeviceId": "<base64>"}.
 """
 
+
+# What a process may open on macOS at most, without being root.
+_FILES = 10_240
 
 # The exit status of a program that Ctrl-C ended, as shells have it.
 _INTERRUPTED = 130
@@ -69,12 +77,26 @@ async def _play(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    _allow_many_files()
     stopping = asyncio.Event()
     _on_signals(stopping.set)
     async with Emulator(settings) as emulator:
         print(_welcome(emulator), flush=True)
         await stopping.wait()
     return 0
+
+
+def _allow_many_files() -> None:
+    """Raise this process's limit on open files: each device's connection is one.
+
+    Systems begin with 1,024 (Linux) or 256 (macOS), and let a process have more for the asking.
+    """
+    if resource is None:
+        return
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _on_signals(stop: Callable[[], object]) -> None:
