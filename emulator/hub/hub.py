@@ -187,7 +187,8 @@ class IotHub:
 
     def ingest(self, sender: Admission, message: Message) -> None:
         """Stamp a message and put it into the event log (IoT Hub docs: device-to-cloud)."""
-        self._connections.heard_of(sender.key, self._clock())
+        if self._store.identity(sender.key) is not None:  # a deleted device can leave a will
+            self._connections.heard_of(sender.key, self._clock())
         self.events.append(
             message,
             now=self._clock(),
