@@ -158,8 +158,8 @@ class HubBroker(Broker):
         self._connections[asyncio.current_task()] = stream
         try:
             await self._serve(stream)
-        except (ProtocolError, asyncio.TimeoutError) as error:
-            log.info("Closed the connection of %s: %s", peer, error or "no CONNECT in time")
+        except ProtocolError as error:
+            log.info("Closed the connection of %s: %s", peer, error)
         except (ConnectionError, ssl.SSLError) as error:
             log.info("Lost the connection of %s: %s", peer, error)
         except Exception:
@@ -170,12 +170,14 @@ class HubBroker(Broker):
 
     async def _serve(self, stream: Stream) -> None:
         buffer = PacketBuffer(limits.MQTT_PACKET_BYTES)
-        # What came together with the CONNECT waits for it to be answered.
-        waiting = await asyncio.wait_for(
-            _first_packets(stream, buffer), limits.MQTT_CONNECT_TIMEOUT
-        )
+        timer = asyncio.get_running_loop().call_later(limits.MQTT_CONNECT_TIMEOUT, stream.drop)
+        try:
+            # What came together with the CONNECT waits for it to be answered.
+            waiting = await _first_packets(stream, buffer)
+        finally:
+            timer.cancel()
         if not waiting:
-            return
+            raise ProtocolError("no CONNECT, or not in time")
         first_byte, body = waiting.pop(0)
         if first_byte != _CONNECT:
             raise ProtocolError("the first packet is not a CONNECT")
@@ -216,9 +218,10 @@ class HubBroker(Broker):
                 model_id=user.parameters.get("model-id", ""),
             )
         except IotHubUnauthorizedAccess as error:
-            reason = error.__cause__ or error
             client = mask_key(connect.client_id)  # a key may have got there by mistake
-            log.info("Refused %r at %s: %s", client, stream.get_peer_info(), reason)
+            log.info(
+                "Refused %r at %s: %s", client, stream.get_peer_info(), error.__cause__ or error
+            )
             await _refuse(stream, NOT_AUTHORIZED)
         except Exception:
             log.exception("Authenticating a device at %s failed", stream.get_peer_info())
@@ -301,6 +304,8 @@ class DeviceConnection(BrokerProtocolHandler):
             self._hub.disconnect(self._link)
             if self._will is not None:
                 self._hub.ingest(self._admission, self._will)
+            # Each holds the other: both would wait for the garbage collector, with their TLS buffers.
+            del self._link
 
     def _resume(self) -> bool:
         """Take up the session of an earlier connection, or drop it; says whether there was one."""
