@@ -304,7 +304,7 @@ class DeviceConnection(BrokerProtocolHandler):
             self._hub.disconnect(self._link)
             if self._will is not None:
                 self._hub.ingest(self._admission, self._will)
-            # Each holds the other: both would wait for the garbage collector, with their TLS buffers.
+            # Each holds the other: both would wait for the garbage collector, with TLS buffers.
             del self._link
 
     def _resume(self) -> bool:
