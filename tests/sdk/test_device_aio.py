@@ -49,8 +49,8 @@ async def wait_until(happened: Callable[[], bool]) -> None:
 async def test_a_method_is_received_and_answered(
     aio_client: IoTHubDeviceClient, back_end: BackEnd
 ) -> None:
-    # Of any name: the SDK makes the inbox of a name only after it has subscribed, and a request that
-    # comes between the two goes elsewhere.
+    # Of any name: the SDK makes the inbox of a name only after it has subscribed, and a request
+    # that comes between the two goes elsewhere.
     receiving = asyncio.ensure_future(aio_client.receive_method_request())
     # The SDK subscribes in that call, so the service waits for a device that listens.
     time_outs = {"connect_timeout_in_seconds": 20, "response_timeout_in_seconds": 30}
