@@ -47,7 +47,7 @@ _DESIRED = "$iothub/twin/PATCH/properties/desired/#"
 # How long a device may wait for its twin while others do their worst; and how long on average in
 # a flood. It takes a hundredth of a second or two where the hub gives each device its turn; this
 # leaves room for a busy machine.
-_ANSWER_SECONDS = 3.0
+_ANSWER_SECONDS = 1.0
 _SHARE_SECONDS = 0.25
 
 # What a flood, or a crowd of idle clients, may leave behind in memory. Allocators don't give
