@@ -25,6 +25,7 @@ from emulator import tutorial
 from emulator.certificates import CertificateError, default_folder
 from emulator.hub.access import SymmetricKeys
 from emulator.hub.errors import ArgumentInvalid
+from emulator.hub.throttles import ThrottleError, Throttles
 from emulator.server import Emulator, StartError, run
 from emulator.settings import DEVICE_ID, HTTPS_PORT, MQTT_PORT, Settings
 
@@ -167,6 +168,30 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where the local CA and its certificates are kept (default: the data folder)",
     )
+    parser.add_argument(
+        "--throttle",
+        action="append",
+        type=_throttle,
+        default=[],
+        metavar="TIER|OPERATION=RATE",
+        help="refuse what a hub of this tier (S1, S2, S3) would refuse as too much in a time, or "
+        "what is over a rate, such as queries=20/min; may be repeated (default: nothing)",
+    )
+    parser.add_argument(
+        "--storage",
+        type=Path,
+        metavar="DIR",
+        help="where import and export jobs find their containers: file:///NAME is the folder NAME "
+        "in this one (default: nowhere)",
+    )
+    parser.add_argument(
+        "--storage-host",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="a storage account or emulator that these jobs may use; may be repeated (default: a "
+        "storage emulator on this machine, port 10000)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log connections to stderr")
     return parser
 
@@ -184,6 +209,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _throttle(text: str) -> str:
+    try:
+        Throttles.parse([text])
+    except ThrottleError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     data_dir = options.data_dir or default_folder()
     return Settings(
@@ -195,6 +228,9 @@ def _settings(options: argparse.Namespace) -> Settings:
         authorities=tuple(options.client_ca),
         cert_dir=options.cert_dir or data_dir,
         data_dir=data_dir,
+        throttle=tuple(options.throttle),
+        storage=options.storage,
+        storage_hosts=tuple(options.storage_host),
     )
 
 

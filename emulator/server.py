@@ -18,9 +18,23 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from emulator import certificates, sockets
+from emulator.blobs import Storage, StorageError
 from emulator.certificates import CertificateError
 from emulator.handshakes import Handshakes
-from emulator.http import admin, devices, messages, methods, modules, twins
+from emulator.http import (
+    admin,
+    configurations,
+    devices,
+    digital_twins,
+    jobs,
+    messages,
+    methods,
+    modules,
+    query,
+    statistics,
+    transfers,
+    twins,
+)
 from emulator.http.app import DeviceRoute, Route, make_app
 from emulator.hub import limits
 from emulator.hub.access import DEFAULT_RIGHTS, Policy, SymmetricKeys
@@ -28,6 +42,7 @@ from emulator.hub.errors import HubError
 from emulator.hub.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.store import MemoryStore
+from emulator.hub.throttles import ThrottleError, Throttles
 from emulator.mqtt.broker import HubBroker
 from emulator.mqtt.sessions import Sessions
 from emulator.mqtt.streams import web_socket_handler
@@ -42,8 +57,14 @@ _WEB_SOCKET = "/$iothub/websocket"
 ROUTES: tuple[Route | DeviceRoute, ...] = (
     *devices.ROUTES,
     *modules.ROUTES,
+    *statistics.ROUTES,
     *twins.ROUTES,
     *methods.ROUTES,
+    *query.ROUTES,
+    *jobs.ROUTES,
+    *transfers.ROUTES,
+    *configurations.ROUTES,
+    *digital_twins.ROUTES,
     *messages.ROUTES,
     *admin.ROUTES,
 )
@@ -70,7 +91,8 @@ class Emulator:
     own as `with Emulator(settings)`. What it offers is there once the block is entered.
 
     Raises:
-        StartError: on entry; a port is taken, a folder can't be written, a key is malformed.
+        StartError: on entry; a port is taken, a folder can't be written, a key is malformed, a
+            throttle or the storage is none.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -184,7 +206,7 @@ class Emulator:
             stack.callback(setattr, self, "_loop", None)
             try:
                 await self._start(stack)
-            except (CertificateError, ListenError, HubError) as error:
+            except (CertificateError, ListenError, ThrottleError, StorageError, HubError) as error:
                 raise StartError(str(error)) from error
             self._running = stack.pop_all()
 
@@ -206,7 +228,13 @@ class Emulator:
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()
         }
-        self.hub = IotHub(store=MemoryStore(), policies=self._policies.values(), hosts=names)
+        self.hub = IotHub(
+            store=MemoryStore(),
+            policies=self._policies.values(),
+            hosts=names,
+            blobs=Storage(settings.storage, settings.allowed_storage_hosts),
+            throttles=Throttles.parse(settings.throttle),
+        )
         for device_id in dict.fromkeys(settings.devices):
             self.register_device(device_id)
 
@@ -227,6 +255,7 @@ class Emulator:
         )
         await runner.setup()
         stack.push_async_callback(_stop_https, runner)
+        stack.push_async_callback(self.hub.stop_jobs)
         # Links first: their open calls are answered, and only then are the callers cut off.
         stack.callback(self.hub.drop_all)
         await broker.listen(mqtt_sockets, handshakes.context)

@@ -19,6 +19,9 @@ HTTPS_PORT = 8443
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
+# Where a storage emulator, such as Azurite, serves blobs unless it is told otherwise.
+LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
+
 # The keys of every policy and of every device that the emulator registers at its start, while it
 # listens on loopback alone. They are no secret: like the storage emulator's account key, they can
 # stand in a README or a test.
@@ -40,6 +43,12 @@ class Settings:
             signed may connect.
         cert_dir: the folder of the certificates.
         data_dir: the folder where MQTT sessions outlive a restart; None keeps them in memory.
+        throttle: what callers may ask for in a time: a tier, such as `S1`, and rates that stand
+            above the tier's, such as `queries=20/min`; without any, as much as they like.
+        storage: the folder whose folders are containers for import and export jobs, as
+            `file:///NAME`; None has none.
+        storage_hosts: the storage accounts and emulators that these jobs may use, `host` or
+            `host:port`. On loopback, a storage emulator on this machine's port 10000 always is one.
     """
 
     host: str = "localhost"
@@ -50,6 +59,9 @@ class Settings:
     authorities: tuple[Path, ...] = ()
     cert_dir: Path = field(default_factory=default_folder)
     data_dir: Path | None = None
+    throttle: tuple[str, ...] = ()
+    storage: Path | None = None
+    storage_hosts: tuple[str, ...] = ()
 
     @property
     def on_loopback(self) -> bool:
@@ -65,6 +77,15 @@ class Settings:
     def host_name(self) -> str:
         """The name that connection strings carry: this machine's, where `host` is no name."""
         return socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+
+    @property
+    def allowed_storage_hosts(self) -> tuple[str, ...]:
+        """The storage accounts and emulators that import and export jobs may use.
+
+        Where others can reach this emulator, they can't reach through it what serves this machine
+        alone.
+        """
+        return (*(LOCAL_STORAGE_HOSTS if self.on_loopback else ()), *self.storage_hosts)
 
     def key_pair(self, name: str) -> tuple[str, str]:
         """Choose the primary and secondary key of a policy or device: given, well known, random."""

@@ -16,8 +16,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
+from emulator.http.operations import operation_of
 from emulator.hub import limits
 from emulator.hub.access import ClientCertificate, Right
 from emulator.hub.connections import Admission
@@ -27,6 +28,7 @@ from emulator.hub.errors import (
     GenericBadRequest,
     GenericMethodNotAllowed,
     GenericNotFound,
+    GenericUnsupportedMediaType,
     HubError,
     InvalidProtocolVersion,
     MessageTooLarge,
@@ -37,12 +39,18 @@ from emulator.hub.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities import IdentityKey
 from emulator.hub.jsontext import JsonObject, dumps, loads
+from emulator.hub.throttles import Operation
 from emulator.hub.times import utc_now
 
 log = logging.getLogger(__name__)
 
 # `2021-04-12`, `2020-05-31-preview`. Any of that form passes: a newer one is never refused.
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
+
+# `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
+_JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
+
+_TOO_MANY_REQUESTS = 429
 
 Handler = Callable[[IotHub, web.Request], Awaitable[web.StreamResponse]]
 RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -56,9 +64,10 @@ class Route:
 
     Args:
         path: such as `/devices/{device_id}`; its fixed parts match in any case.
-        right: what the caller's policy must have.
+        right: what the caller's policy must have; of several rights, one will do.
         error_form: how this family of operations writes its errors.
-        versioned: whether a request must name an api-version.
+        versioned: whether it is a hub's own route: a request must name an api-version, and a body
+            that says what it is must say JSON. The emulator's own routes are for curl as well.
     """
 
     verb: str
@@ -94,7 +103,9 @@ def make_app(
             if isinstance(route, Route)
             else _device_handler(hub, route, client_certificate)
         )
-        app.router.add_route(route.verb, _pattern(route.path), handler)
+        app.router.add_route(
+            route.verb, _pattern(route.path), handler, expect_handler=_meet_expectation
+        )
     return app
 
 
@@ -123,8 +134,18 @@ async def read_json(request: web.Request) -> Any:
         DeserializationError: it is not JSON.
         MessageTooLarge, ClientClosedRequest: as `read_body`.
     """
+    return _parse(await read_body(request))
+
+
+async def read_optional_json(request: web.Request) -> Any:
+    """Read a request's JSON body, as `read_json`; None if there is none."""
+    body = await read_body(request)
+    return _parse(body) if body else None
+
+
+def _parse(body: bytes) -> Any:
     try:
-        return loads(await read_body(request))
+        return loads(body)
     except ValueError as error:
         raise DeserializationError(f"The body is not JSON: {error}") from None
 
@@ -156,6 +177,13 @@ def no_content() -> web.Response:
     return web.Response(status=204)
 
 
+async def _meet_expectation(request: web.Request) -> None:
+    """Ask for the body of a caller that waits to be asked; other expectations mean nothing here."""
+    if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer that is to come
+
+
 async def _usual_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Add what a real hub sends with every answer (seen there)."""
     response.headers["Server"] = "Microsoft-HTTPAPI/2.0"
@@ -167,6 +195,7 @@ async def _usual_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 def _service_handler(hub: IotHub, route: Route) -> RequestHandler:
     """Wrap a service's operation: its caller is authorized first."""
+    operation = operation_of(route.verb, route.path)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         resource = [unquote(segment) for segment in request.rel_url.raw_path.split("/")[1:]]
@@ -175,6 +204,8 @@ def _service_handler(hub: IotHub, route: Route) -> RequestHandler:
             hub.authorize(token, route.right, host=request.host, resource=resource)
             if route.versioned:
                 _check_api_version(request)
+                _check_content_type(request)
+            _charge(hub, operation, request)
         except HubError as error:
             return _refuse(request, error)
         return await _answer(request, route.handler(hub, request), route.error_form)
@@ -186,6 +217,7 @@ def _device_handler(
     hub: IotHub, route: DeviceRoute, client_certificate: CertificateReader
 ) -> RequestHandler:
     """Wrap a device's operation: the device is admitted first."""
+    operation = operation_of(route.verb, route.path)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
@@ -196,6 +228,7 @@ def _device_handler(
                 certificate=client_certificate(request.get_extra_info("ssl_object")),
             )
             _check_api_version(request)
+            _charge(hub, operation, request)
         except HubError as error:
             return _refuse(request, error)
         return await _answer(request, route.handler(hub, request, device), message_body)
@@ -226,10 +259,24 @@ def _check_api_version(request: web.Request) -> None:
         raise InvalidProtocolVersion
 
 
+def _check_content_type(request: web.Request) -> None:
+    content_type = request.headers.get("Content-Type", "").strip()
+    if content_type and request.body_exists and not _JSON.fullmatch(content_type):
+        raise GenericUnsupportedMediaType(f"The body is {content_type}, and must be JSON")
+
+
+def _charge(hub: IotHub, operation: Operation | None, request: web.Request) -> None:
+    if operation is not None:
+        hub.throttles.charge(operation, size=request.content_length or 0)
+
+
 def _error_response(error: HubError, form: ErrorForm) -> web.Response:
-    return json_response(
+    response = json_response(
         form(error, utc_now()), status=error.status, headers={"iothub-errorcode": error.name}
     )
+    if response.status == _TOO_MANY_REQUESTS:
+        response.force_close()  # as a real hub does, which sends no Retry-After (seen there)
+    return response
 
 
 @web.middleware
@@ -239,9 +286,11 @@ async def _outside_routes(request: web.Request, handler: RequestHandler) -> web.
         return await handler(request)
     except web.HTTPNotFound:
         return _error_response(GenericNotFound(f"No route {request.path}"), message_body)
-    except web.HTTPMethodNotAllowed:
+    except web.HTTPMethodNotAllowed as refusal:
         error = GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
-        return _error_response(error, message_body)
+        response = _error_response(error, message_body)
+        response.headers["Allow"] = refusal.headers["Allow"]
+        return response
     except web.HTTPException as error:
         return _error_response(GenericBadRequest(error.reason), message_body)
 

@@ -1,12 +1,13 @@
-"""Device identities: `/devices` (IoT Hub docs: identity registry)."""
+"""Device identities: `/devices` (IoT Hub docs: identity registry), one by one and in bulk."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from emulator.http.app import Route, if_match, json_response, no_content, read_json
+from emulator.hub import bulk
 from emulator.hub.access import Right
-from emulator.hub.errors import ArgumentInvalid
+from emulator.hub.errors import ArgumentInvalid, BulkRegistryOperationFailure
 from emulator.hub.hub import IotHub
 from emulator.hub.jsontext import JsonObject
 
@@ -40,12 +41,25 @@ async def list_devices(hub: IotHub, request: web.Request) -> web.Response:
     return json_response(hub.registry.list_devices(int(top[:10])))
 
 
+async def change_devices(hub: IotHub, request: web.Request) -> web.Response:
+    """`POST /devices`: create, update and delete devices and modules; 200, or 400 with the same
+    body if one of them was refused. The others are done all the same.
+    """
+    result = bulk.run(hub.registry, await read_json(request))
+    if result["isSuccessful"]:
+        return json_response(result)
+    # By the header the SDK for C# knows that this body is no error's.
+    error = BulkRegistryOperationFailure()
+    return json_response(result, status=error.status, headers={"iothub-errorcode": error.name})
+
+
 def _device_response(device: JsonObject) -> web.Response:
     return json_response(device, headers={"ETag": f'"{device["etag"]}"'})
 
 
 ROUTES = (
     Route("GET", "/devices", Right.REGISTRY_READ, list_devices),
+    Route("POST", "/devices", Right.REGISTRY_WRITE, change_devices),
     Route("GET", "/devices/{device_id}", Right.REGISTRY_READ, get_device),
     Route("PUT", "/devices/{device_id}", Right.REGISTRY_WRITE, put_device),
     Route("DELETE", "/devices/{device_id}", Right.REGISTRY_WRITE, delete_device),

@@ -5,9 +5,13 @@ Members stand in the order in which a real hub wrote them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
 from emulator.hub.connections import Presence
 from emulator.hub.identities import Authentication, Identity
-from emulator.hub.jsontext import JsonObject
+from emulator.hub.jsontext import UNDEFINED, JsonObject
 from emulator.hub.times import NEVER, iso
 from emulator.hub.twins import Twin
 
@@ -18,7 +22,8 @@ def device(
     """Write a device identity, its keys included (IoT Hub docs: identity registry).
 
     The answer to a create differs a little: a time that never was has no Z, and the parent scopes
-    are there though empty (seen on a real hub). `pending` counts its cloud-to-device messages.
+    are there though empty (seen on a real hub). Otherwise scopes that it hasn't are left out.
+    `pending` counts its cloud-to-device messages.
     """
     document: JsonObject = {
         "deviceId": identity.key.device_id,
@@ -34,19 +39,19 @@ def device(
         "authentication": _authentication(identity.authentication),
         "capabilities": {"iotEdge": identity.iot_edge},
     }
-    if just_created:
-        never = iso(NEVER)
-        document = {
-            name: "0001-01-01T00:00:00" if value == never else value
-            for name, value in document.items()
-        }
-        document["parentScopes"] = []
-    return document
+    if identity.scopes.device is not None:
+        document["deviceScope"] = identity.scopes.device
+    if identity.scopes.parents or just_created:
+        document["parentScopes"] = list(identity.scopes.parents)
+    return _as_created(document) if just_created else document
 
 
-def module(identity: Identity, presence: Presence) -> JsonObject:
-    """Write a module identity: it has no status of its own (IoT Hub docs: module twins)."""
-    return {
+def module(identity: Identity, presence: Presence, *, just_created: bool = False) -> JsonObject:
+    """Write a module identity: it has no status of its own (IoT Hub docs: module twins).
+
+    In the answer to a create, a time that never was has no Z (seen on a real hub).
+    """
+    document: JsonObject = {
         "moduleId": identity.key.module_id,
         "managedBy": identity.managed_by,
         "deviceId": identity.key.device_id,
@@ -58,40 +63,92 @@ def module(identity: Identity, presence: Presence) -> JsonObject:
         "cloudToDeviceMessageCount": 0,
         "authentication": _authentication(identity.authentication),
     }
+    return _as_created(document) if just_created else document
 
 
-def twin(identity: Identity, twin: Twin, presence: Presence, pending: int) -> JsonObject:
-    """Write the twin of a device or module as a service sees it (IoT Hub docs: device twins)."""
-    key = identity.key
-    document: JsonObject = {"deviceId": key.device_id}
-    if key.module_id is not None:
-        document["moduleId"] = key.module_id
-    document |= {"etag": twin.etag, "deviceEtag": identity.etag, "status": identity.status}
-    if identity.status_reason is not None:
-        document["statusReason"] = identity.status_reason
-    thumbprints = identity.authentication.thumbprints
-    document |= {
-        "statusUpdateTime": iso(identity.status_updated),
-        "connectionState": _connection_state(presence),
-        "lastActivityTime": iso(presence.last_activity),
-        "cloudToDeviceMessageCount": pending,
-        "authenticationType": identity.authentication.type,
-        "x509Thumbprint": {
-            "primaryThumbprint": thumbprints.primary if thumbprints else None,
-            "secondaryThumbprint": thumbprints.secondary if thumbprints else None,
+def _as_created(document: JsonObject) -> JsonObject:
+    never = iso(NEVER)
+    return {
+        name: "0001-01-01T00:00:00" if name.endswith("Time") and value == never else value
+        for name, value in document.items()
+    }
+
+
+class TwinRow(NamedTuple):
+    """A twin, with what else the hub knows of its identity: what services see, and query.
+
+    `pending` counts its cloud-to-device messages.
+    """
+
+    identity: Identity
+    twin: Twin
+    presence: Presence
+    pending: int
+
+
+def _x509_thumbprint(row: TwinRow) -> JsonObject:
+    thumbprints = row.identity.authentication.thumbprints
+    return {
+        "primaryThumbprint": thumbprints.primary if thumbprints else None,
+        "secondaryThumbprint": thumbprints.secondary if thumbprints else None,
+    }
+
+
+# The members of a twin, and how each is read; one that is UNDEFINED is left out.
+TWIN_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
+    {
+        "deviceId": lambda row: row.identity.key.device_id,
+        "moduleId": lambda row: row.identity.key.module_id or UNDEFINED,
+        "etag": lambda row: row.twin.etag,
+        "deviceEtag": lambda row: row.identity.etag,
+        "status": lambda row: row.identity.status,
+        "statusReason": lambda row: (
+            UNDEFINED if row.identity.status_reason is None else row.identity.status_reason
+        ),
+        "statusUpdateTime": lambda row: iso(row.identity.status_updated),
+        "connectionState": lambda row: _connection_state(row.presence),
+        "lastActivityTime": lambda row: iso(row.presence.last_activity),
+        "cloudToDeviceMessageCount": lambda row: row.pending,
+        "authenticationType": lambda row: row.identity.authentication.type,
+        "x509Thumbprint": _x509_thumbprint,
+        "modelId": lambda row: row.identity.model_id,
+        "version": lambda row: row.twin.version,
+        "tags": lambda row: row.twin.tags or UNDEFINED,
+        "properties": lambda row: {
+            "desired": row.twin.desired.service_view(),
+            "reported": row.twin.reported.service_view(),
         },
-        "modelId": identity.model_id,
-        "version": twin.version,
+        "capabilities": lambda row: (
+            {"iotEdge": row.identity.iot_edge} if row.identity.key.module_id is None else UNDEFINED
+        ),
+        "deviceScope": lambda row: (
+            UNDEFINED if row.identity.scopes.device is None else row.identity.scopes.device
+        ),
+        "parentScopes": lambda row: list(row.identity.scopes.parents) or UNDEFINED,
     }
-    if twin.tags:
-        document["tags"] = twin.tags
-    document["properties"] = {
-        "desired": twin.desired.service_view(),
-        "reported": twin.reported.service_view(),
+)
+
+
+# The same for queries, which read a part of a section without the whole (see `query.Members`).
+QUERY_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
+    {
+        **TWIN_MEMBERS,
+        "properties.desired": lambda row: row.twin.desired.service_view(),
+        "properties.desired.*": lambda row: row.twin.desired.values,
+        "properties.desired.$metadata": lambda row: row.twin.desired.metadata,
+        "properties.desired.$version": lambda row: row.twin.desired.version,
+        "properties.reported": lambda row: row.twin.reported.service_view(),
+        "properties.reported.*": lambda row: row.twin.reported.values,
+        "properties.reported.$metadata": lambda row: row.twin.reported.metadata,
+        "properties.reported.$version": lambda row: row.twin.reported.version,
     }
-    if key.module_id is None:
-        document["capabilities"] = {"iotEdge": identity.iot_edge}
-    return document
+)
+
+
+def twin(row: TwinRow) -> JsonObject:
+    """Write the twin of a device or module as a service sees it (IoT Hub docs: device twins)."""
+    members = ((name, read(row)) for name, read in TWIN_MEMBERS.items())
+    return {name: value for name, value in members if value is not UNDEFINED}
 
 
 def _connection_state(presence: Presence) -> str:

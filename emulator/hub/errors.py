@@ -71,6 +71,18 @@ class ArgumentNull(HubError):
     text = "BadRequest"
 
 
+class BlobContainerValidationError(HubError):
+    """A blob container of an import or export job can't be used."""
+
+    code = 400008
+
+
+class DeviceDefinedMultipleTimes(HubError):
+    """A bulk call names the same identity twice."""
+
+    code = 400011
+
+
 class DeserializationError(HubError):
     """The body is not JSON, or not a JSON object."""
 
@@ -78,11 +90,65 @@ class DeserializationError(HubError):
     text = "BadRequest"
 
 
+class BulkRegistryOperationFailure(HubError):
+    """Some of a bulk call's items could not be applied; the answer's body says which."""
+
+    code = 400013
+
+
 class ConnectionForcefullyClosedOnNewConnection(HubError):
     """The same identity connected again; the newer connection wins."""
 
     code = 400027
     text = "The connection was closed because the same identity connected again."
+
+
+class InvalidDeviceScope(HubError):
+    """A device scope or a parent scope names no IoT Edge device."""
+
+    code = 400028
+
+
+class ManagedIdentityNotEnabled(HubError):
+    """A job asks for the identity of the hub, which has none."""
+
+    code = 400032
+
+
+class InvalidConfigurationTargetCondition(HubError):
+    """A configuration's target condition can't be evaluated."""
+
+    code = 400401
+
+
+class InvalidConfigurationContent(HubError):
+    """A configuration's content is not of the form that it must have."""
+
+    code = 400402
+
+
+class InvalidConfigurationCustomMetricsQuery(HubError):
+    """A configuration's metric is no query."""
+
+    code = 400404
+
+
+class InvalidDigitalTwinJsonPatch(HubError):
+    """A patch of a digital twin is no JSON patch."""
+
+    code = 400505
+
+
+class InvalidDigitalTwinPatch(HubError):
+    """A patch of a digital twin writes what can't be written."""
+
+    code = 400507
+
+
+class InvalidDigitalTwinPatchPath(HubError):
+    """A patch of a digital twin names a path that isn't there."""
+
+    code = 400508
 
 
 class IotHubUnauthorizedAccess(HubError):
@@ -97,6 +163,19 @@ class IotHubUnauthorized(HubError):
 
     code = 401003
     text = "Authentication failed for this device, renew token or certificate and reconnect"
+
+
+class SystemModuleModifyUnauthorizedAccess(HubError):
+    """A module of the IoT Edge runtime is the hub's to change."""
+
+    code = 401100
+    text = "Unauthorized to modify reserved module."
+
+
+class JobQuotaExceeded(HubError):
+    """An import or export job is running already."""
+
+    code = 403003
 
 
 class DeviceMaximumQueueDepthExceeded(HubError):
@@ -140,6 +219,12 @@ class DeviceNotFound(HubError):
     code = 404001
 
 
+class JobNotFound(HubError):
+    """No job of that id is known."""
+
+    code = 404002
+
+
 class ModuleNotFound(HubError):
     """No such module on the device."""
 
@@ -156,11 +241,23 @@ class DeviceNotOnline(HubError):
     )
 
 
+class ConfigurationNotFound(HubError):
+    """No configuration of that id is there."""
+
+    code = 404301
+
+
 class GenericMethodNotAllowed(HubError):
     """The route exists, but not with this verb."""
 
     code = 405000
     text = "MethodNotAllowed"
+
+
+class OperationNotAllowedInCurrentState(HubError):
+    """A job that runs or has ended can't be cancelled."""
+
+    code = 405102
 
 
 class DeviceAlreadyExists(HubError):
@@ -169,10 +266,22 @@ class DeviceAlreadyExists(HubError):
     code = 409001
 
 
+class JobAlreadyExists(HubError):
+    """A job of that id is there already."""
+
+    code = 409104
+
+
 class ModuleAlreadyExistsOnDevice(HubError):
     """Create, for a module that is there already."""
 
     code = 409301
+
+
+class ConfigurationAlreadyExists(HubError):
+    """Create, for a configuration that is there already."""
+
+    code = 409401
 
 
 class PreconditionFailed(HubError):
@@ -187,6 +296,16 @@ class DeviceMessageLockLost(HubError):
 
     code = 412002
     text = "The lock token is not valid: the lock was lost."
+
+
+class JobRunPreconditionFailed(HubError):
+    """A job's time was over before the device's part in it was done."""
+
+    code = 412003
+    text = (
+        "The job did not start within specified period: either device did not come online or "
+        "invalid endTime specified."
+    )
 
 
 class MessageTooLarge(HubError):
@@ -208,6 +327,30 @@ class TooManyModulesOnDevice(HubError):
 
     code = 413003
     text = "The device has as many modules as it may."
+
+
+class ConfigurationCountLimitExceeded(HubError):
+    """The hub has as many configurations as it may."""
+
+    code = 413101
+
+
+class GenericUnsupportedMediaType(HubError):
+    """The body is of a content type that the operation doesn't take."""
+
+    code = 415000
+
+
+class ThrottlingException(HubError):
+    """The caller has used up what it may ask for in this time."""
+
+    code = 429001
+
+
+class ThrottlingMaxActiveJobCountExceeded(HubError):
+    """As many jobs are active or scheduled as may be."""
+
+    code = 429004
 
 
 class ClientClosedRequest(HubError):
@@ -248,7 +391,7 @@ def flat_body(error: HubError, now: datetime) -> JsonObject:
     return {
         "errorCode": error.code,
         "trackingId": f"{secrets.token_hex(16).upper()}-G2:-TimeStamp:{stamp}",
-        "message": error.text or error.name,
+        "message": _text(error),
         "timestampUtc": stamp,
         "info": error.info,
     }
@@ -263,7 +406,7 @@ def message_body(error: HubError, now: datetime) -> JsonObject:
     """
     tracking = f"{secrets.token_hex(16)}-G:0-TimeStamp:{now:%m/%d/%Y %H:%M:%S}"
     return {
-        "Message": f"ErrorCode:{error.name};{error.text or error.name}",
+        "Message": f"ErrorCode:{error.name};{_text(error)}",
         "ExceptionMessage": f"Tracking ID:{tracking}",
     }
 
@@ -275,3 +418,8 @@ def nested_body(error: HubError, now: datetime) -> JsonObject:
         `{"Message": "<flat form as JSON text>", "ExceptionMessage": ""}`
     """
     return {"Message": dumps(flat_body(error, now)).decode(), "ExceptionMessage": ""}
+
+
+def _text(error: HubError) -> str:
+    """Give an error's text; what it quotes may be of a header, which need not be UTF-8."""
+    return (error.text or error.name).encode("utf-8", "replace").decode()

@@ -23,6 +23,8 @@ from emulator.hub.access import (
 )
 from emulator.hub.commands import Commands
 from emulator.hub.connections import Admission, Connections, DeviceLink
+from emulator.hub.device_management.configurations import Configurations
+from emulator.hub.digital_twins import DigitalTwins
 from emulator.hub.errors import (
     ConnectionForcefullyClosedOnNewConnection,
     DeviceNotFound,
@@ -36,12 +38,16 @@ from emulator.hub.errors import (
 )
 from emulator.hub.events import EventLog
 from emulator.hub.identities import Identity, IdentityKey
-from emulator.hub.jsontext import dumps
+from emulator.hub.jobs import Jobs
+from emulator.hub.jsontext import JsonObject, dumps
 from emulator.hub.messages import Message
 from emulator.hub.methods import MethodCalls, MethodRequest, MethodResult
+from emulator.hub.queries import Queries
 from emulator.hub.registry import Registry
 from emulator.hub.store import Store
+from emulator.hub.throttles import Operation, Throttles
 from emulator.hub.times import span, utc_now
+from emulator.hub.transfers import Blobs, NoBlobs, Transfers
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +60,8 @@ class IotHub:
         policies: the shared access policies.
         hosts: the names it is known by; a token for any of them is good.
         clock: tells the present moment, in UTC.
+        blobs: where import and export jobs find their files; None is nowhere.
+        throttles: what callers may ask for in a time; None is as much as they like.
     """
 
     def __init__(
@@ -63,6 +71,8 @@ class IotHub:
         policies: Iterable[Policy],
         hosts: Collection[str],
         clock: Callable[[], datetime] = utc_now,
+        blobs: Blobs | None = None,
+        throttles: Throttles | None = None,
     ) -> None:
         self._store = store
         self._policies = {policy.name: policy for policy in policies}
@@ -76,6 +86,28 @@ class IotHub:
         self.events = EventLog()
         self.registry.when_deleted(self._connections.forget)
         self.registry.when_deleted(self.commands.forget)
+        self.throttles = throttles or Throttles()
+        self.digital_twins = DigitalTwins(self.registry)
+        self.configurations = Configurations(
+            store, self.registry, clock, count=lambda text: self.queries.count(text)
+        )
+        self.registry.when_changed(self.configurations.reconcile)
+        self.queries = Queries(
+            self.registry,
+            statuses=self.configurations.statuses,
+            device_jobs=lambda: self.jobs.device_documents(),
+        )
+        self.jobs = Jobs(
+            store,
+            self.registry,
+            clock,
+            find=self.queries.find,
+            invoke=self.invoke_method,
+            slots=self.throttles.job_slots,
+        )
+        self.transfers = Transfers(
+            store, self.registry, self.configurations, clock, blobs or NoBlobs()
+        )
 
     # --- access
 
@@ -86,7 +118,7 @@ class IotHub:
 
         Args:
             token: the `Authorization` header, None if there was none.
-            right: what the operation needs.
+            right: what the operation needs; of several rights, one will do.
             host: the host that the client addressed.
             resource: the path that it addressed, decoded, as segments.
 
@@ -179,7 +211,7 @@ class IotHub:
 
     def _policy_keys(self, token: SasToken, right: Right) -> SymmetricKeys:
         policy = self._policies.get(token.policy or "")
-        if policy is None or right not in policy.rights:
+        if policy is None or not policy.rights & right:
             raise IotHubUnauthorizedAccess
         return policy.keys
 
@@ -197,6 +229,26 @@ class IotHub:
             auth_method=sender.auth_method,
             model_id=sender.model_id,
         )
+
+    # --- a device's own twin
+
+    def read_twin(self, key: IdentityKey) -> JsonObject:
+        """Read a twin for its device.
+
+        Raises:
+            DeviceNotFound, ThrottlingException
+        """
+        self.throttles.charge(Operation.READ_TWIN)
+        return self.registry.read_twin(key)
+
+    def report(self, key: IdentityKey, body: object, expected_version: int | None) -> int:
+        """Merge a device's patch into its reported properties, as `Registry.report` does.
+
+        Raises:
+            DeviceNotFound, ArgumentInvalid, PreconditionFailed, ThrottlingException
+        """
+        self.throttles.charge(Operation.UPDATE_TWIN)
+        return self.registry.report(key, body, expected_version)
 
     # --- direct methods
 
@@ -279,6 +331,11 @@ class IotHub:
     def heard_of(self, link: DeviceLink) -> None:
         """Note that a device sent something: its last activity is now."""
         self._connections.heard_of(link.key, self._clock())
+
+    async def stop_jobs(self) -> None:
+        """End every job that runs: the hub is stopping."""
+        await self.jobs.stop()
+        await self.transfers.stop()
 
     def drop_all(self) -> None:
         """Close every link: the hub is stopping."""

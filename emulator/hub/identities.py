@@ -12,15 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from emulator.hub import limits
+from emulator.hub import limits, scopes
 from emulator.hub.access import SymmetricKeys
 from emulator.hub.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.jsontext import JsonObject
+from emulator.hub.scopes import NO_SCOPES, Scopes
 from emulator.hub.times import NEVER, ticks
 
 # The documented characters, and ':' and ';', which older SDKs and the service's regexes allow.
 _ID = re.compile(rf"[A-Za-z0-9\-.+%_#*?!(),=@$':;]{{1,{limits.ID_LENGTH}}}", re.ASCII)
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}", re.ASCII)
+# The modules that the hub gives to each IoT Edge device, and who manages them (seen on a real hub).
+_SYSTEM_MODULES = ("$edgeAgent", "$edgeHub")
+_IOT_EDGE = "iotEdge"
 
 
 class IdentityKey(NamedTuple):
@@ -38,6 +42,11 @@ class IdentityKey(NamedTuple):
         """Its path in an audience: `("devices", id)` or `("devices", id, "modules", id)`."""
         device = ("devices", self.device_id)
         return device if self.module_id is None else (*device, "modules", self.module_id)
+
+    @property
+    def is_system_module(self) -> bool:
+        """Whether it is the name of a module that only the hub makes: `$edgeAgent`."""
+        return self.module_id is not None and self.module_id.startswith("$")
 
 
 class Thumbprints(NamedTuple):
@@ -83,6 +92,10 @@ class Authentication:
         raise ArgumentInvalid(f"Unknown authentication type: {kind}")
 
 
+# It names thumbprints, none of them anyone's: with neither keys nor these, a CA would vouch for it.
+_NO_AUTHENTICATION = Authentication("none", thumbprints=Thumbprints(None, None))
+
+
 @dataclass(frozen=True)
 class Identity:
     """One registered device or module."""
@@ -95,6 +108,7 @@ class Identity:
     status_reason: str | None = None
     status_updated: datetime = NEVER
     iot_edge: bool = False
+    scopes: Scopes = NO_SCOPES
     managed_by: str | None = None
     model_id: str = ""
 
@@ -118,26 +132,54 @@ def create(key: IdentityKey, body: object, now: datetime) -> Identity:
     check_id(key.device_id)
     if key.module_id is not None:
         check_id(key.module_id)
-        if key.module_id.startswith("$"):
+        if key.is_system_module:
             raise ArgumentInvalid(f"Module ids that begin with $ are the hub's: {key.module_id}")
-    members = _members(key, body)
+    members, wish = _members(key, body)
+    generation_id = str(ticks(now))
+    if key.module_id is None:
+        members["scopes"] = scopes.of_new_device(
+            key.device_id, generation_id, wish, iot_edge=members["iot_edge"]
+        )
     return Identity(
         key=key,
-        generation_id=str(ticks(now)),
-        # A number of nine digits or so, at a random start (seen on a real hub).
-        revision=100_000_000 + secrets.randbelow(900_000_000),
+        generation_id=generation_id,
+        revision=_first_revision(),
         status_updated=now if members.get("status") == "disabled" else NEVER,
         **members,
     )
+
+
+def system_modules(device_id: str, now: datetime) -> list[Identity]:
+    """Make the modules of a new IoT Edge device: nothing lets them connect (seen on a real hub)."""
+    return [
+        Identity(
+            key=IdentityKey(device_id, module_id),
+            generation_id=str(ticks(now)),
+            revision=_first_revision(),
+            authentication=_NO_AUTHENTICATION,
+            managed_by=_IOT_EDGE,
+        )
+        for module_id in _SYSTEM_MODULES
+    ]
 
 
 def update(identity: Identity, body: object, now: datetime) -> Identity:
     """Replace what a client may set; members left out fall back, and keys left out are new ones.
 
     Raises:
-        ArgumentInvalid: a member of the body is not valid.
+        ArgumentInvalid: a member of the body is not valid, or an IoT Edge device doesn't repeat its
+            device scope.
+        InvalidDeviceScope: a leaf device that becomes an IoT Edge device asks for a scope.
     """
-    members = _members(identity.key, body)
+    members, wish = _members(identity.key, body)
+    if identity.key.module_id is None:
+        members["scopes"] = scopes.of_updated_device(
+            identity.key.device_id,
+            identity.scopes,
+            wish,
+            was_edge=identity.iot_edge,
+            iot_edge=members["iot_edge"],
+        )
     changed = members.get("status", identity.status) != identity.status
     return replace(
         identity,
@@ -160,8 +202,15 @@ def check_id(identifier: str) -> None:
         )
 
 
-def _members(key: IdentityKey, body: object) -> dict[str, Any]:
-    """Read what a client may set; what only the hub sets is ignored (seen on a real hub)."""
+def _first_revision() -> int:
+    # A number of nine digits or so, at a random start (seen on a real hub).
+    return 100_000_000 + secrets.randbelow(900_000_000)
+
+
+def _members(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
+    """Read what a client may set, and which scopes it asks for; what only the hub sets is ignored
+    (seen on a real hub).
+    """
     if not isinstance(body, dict):
         raise DeserializationError
     if body.get("deviceId") != key.device_id or body.get("moduleId") != key.module_id:
@@ -170,10 +219,11 @@ def _members(key: IdentityKey, body: object) -> dict[str, Any]:
     if key.module_id is not None:
         if authentication.get("type") == "none":  # a module's silently becomes sas
             authentication = {**authentication, "type": "sas"}
+        managed_by = _string(body, "managedBy")
         return {
             "authentication": Authentication.parse(authentication),
-            "managed_by": _string(body, "managedBy"),
-        }
+            "managed_by": managed_by,
+        }, NO_SCOPES
     status = body.get("status") or "enabled"
     if not isinstance(status, str) or status.lower() not in ("enabled", "disabled"):
         raise ArgumentInvalid(f"Unknown status: {status}")
@@ -183,12 +233,13 @@ def _members(key: IdentityKey, body: object) -> dict[str, Any]:
     edge = _object(body.get("capabilities"), "capabilities").get("iotEdge") or False
     if not isinstance(edge, bool):
         raise ArgumentInvalid("capabilities.iotEdge is not a boolean")
-    return {
+    members = {
         "authentication": Authentication.parse(authentication),
         "status": status.lower(),
         "status_reason": reason,
         "iot_edge": edge,
     }
+    return members, scopes.asked(body)
 
 
 def _string(body: JsonObject, name: str) -> str | None:

@@ -5,6 +5,7 @@ error like any other.
 
 from __future__ import annotations
 
+import enum
 import functools
 import json
 from typing import Any, NoReturn
@@ -18,6 +19,18 @@ _ROOM = 10
 
 # What a JSON text holds; `Any` because JSON values nest in each other.
 JsonObject = dict[str, Any]
+
+
+class Undefined(enum.Enum):
+    """The type of `UNDEFINED`: what a document has in the place of a member that isn't there."""
+
+    UNDEFINED = "undefined"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNDEFINED = Undefined.UNDEFINED
 
 
 class WrittenNumber(float):

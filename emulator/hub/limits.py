@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 # Identities (IoT Hub docs: identity registry).
 ID_LENGTH = 128
 STATUS_REASON_LENGTH = 128
@@ -28,6 +31,43 @@ METHOD_RESPONSE_TIMEOUT_DEFAULT = 30
 METHOD_CONNECT_TIMEOUT = range(301)
 # The number is undocumented: high enough for any test, and still a bound.
 METHODS_IN_FLIGHT_PER_DEVICE = 1_000
+
+# Bulk calls on the registry (swagger of the service API).
+BULK_ITEMS = 100
+
+# Queries (IoT Hub docs: query language).
+QUERY_TEXT_LENGTH = 8192
+QUERY_PAGE = 100
+QUERY_DEPTH = 100  # ours: of brackets and the like; the service's is not known
+
+# Jobs (IoT Hub docs: jobs; the start, and the characters of an id, as seen on a real hub).
+JOB_ID_LENGTH = 64
+JOB_START_AHEAD = 168 * 60 * 60  # seconds
+JOB_HISTORY = 30 * 24 * 60 * 60  # seconds
+JOB_EXECUTION_TIME = range(1, 2**31)  # seconds; the end is ours: what a timer can be set to
+JOB_EXECUTION_TIME_DEFAULT = 60 * 60  # seconds; the samples' own, the service's is not known
+# Ours: a job is one of many things that the hub does at the time.
+JOB_METHODS_AT_ONCE = 100
+JOB_SLICE = 100  # the devices that are noted in one step
+JOBS_ACTIVE = 10  # where nothing is throttled: as many as the largest hub allows
+JOBS_ACTIVE_BY_TIER: Mapping[str, int] = MappingProxyType({"S1": 1, "S2": 5, "S3": 10})
+
+# Import and export jobs. The blob's name is of Azure Storage docs, and how deep IoT Edge devices
+# nest of IoT Edge docs; the rest is ours: a file is held in memory, and read line by line.
+BLOB_NAME_LENGTH = 1024
+EDGE_LAYERS = 5
+TRANSFER_BLOB_BYTES = 256 * 1024 * 1024
+IMPORT_LINE_BYTES = 1024 * 1024
+TRANSFER_SLICE = 50  # lines, before other work has its turn
+
+# Configurations (IoT Hub docs: quotas and throttling).
+CONFIGURATIONS_PER_HUB = 100
+CONFIGURATION_ID_LENGTH = 128
+CONFIGURATION_PRIORITY_MAX = 2**31 - 1  # the SDKs have an int; the service's own is not known
+CONFIGURATION_METRICS = 5  # custom ones (IoT Hub docs: automatic device management)
+CONFIGURATION_MODULES = 20  # of one deployment, `$edgeAgent` and `$edgeHub` not counted
+# Ours: how many twins are looked at for a configuration before other work has its turn.
+CONFIGURATION_SLICE = 50
 
 # Messages (IoT Hub docs: quotas and throttling, create and read messages).
 D2C_MESSAGE_BYTES = 256 * 1024
@@ -70,3 +110,22 @@ MQTT_WRITE_BUFFER_BYTES = 1024 * 1024
 
 # HTTP. The largest body of the service API is a full twin; this leaves room for bulk calls.
 HTTP_BODY_BYTES = 4 * 1024 * 1024
+
+# Throttles: the operations in so many seconds that a hub of one unit allows, by its tier (IoT Hub
+# docs: quotas and throttling). Off unless they are asked for. Direct methods are metered there in
+# KB a second (160, 480, 24 * 1024), in steps of the meter's size, which are what is counted here.
+THROTTLE_METER_BYTES = 4 * 1024
+THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = MappingProxyType(
+    {
+        "registry": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+        "d2c-sends": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
+        "c2d-sends": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+        "c2d-receives": {"S1": (1_000, 60), "S2": (1_000, 60), "S3": (50_000, 60)},
+        "methods": {"S1": (40, 1), "S2": (120, 1), "S3": (6_144, 1)},
+        "queries": {"S1": (20, 60), "S2": (20, 60), "S3": (1_000, 60)},
+        "twin-reads": {"S1": (100, 1), "S2": (100, 1), "S3": (500, 1)},
+        "twin-updates": {"S1": (50, 1), "S2": (50, 1), "S3": (250, 1)},
+        "jobs": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+        "configurations": {"S1": (20, 60), "S2": (20, 60), "S3": (20, 60)},
+    }
+)

@@ -9,16 +9,23 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from emulator.hub.cloud_to_device import CommandQueue
+from emulator.hub.device_management.records import Configuration, ConfigurationKey
 from emulator.hub.feedback import FeedbackQueue
 from emulator.hub.identities import Identity, IdentityKey
+from emulator.hub.job_records import DeviceJob, Job, JobKey
+from emulator.hub.transfer_records import Transfer, TransferKey
 from emulator.hub.twins import Twin
 
 # What is stored: frozen, so a reader can hold on to one while a writer replaces it.
-Record = Identity | Twin | CommandQueue | FeedbackQueue
+Record = Identity | Twin | CommandQueue | FeedbackQueue | Configuration | Job | DeviceJob | Transfer
+# What names a record that can be deleted, with all that belongs to it.
+Key = IdentityKey | ConfigurationKey | JobKey | TransferKey
 
 
 class Store(Protocol):
-    """Identities, their twins, and the messages that wait for devices and services."""
+    """Identities and their twins, the messages that wait for devices and services, configurations
+    and jobs.
+    """
 
     def identity(self, key: IdentityKey) -> Identity | None:
         """Read an identity; None if it is not registered."""
@@ -41,8 +48,34 @@ class Store(Protocol):
     def feedback(self) -> FeedbackQueue:
         """Read the feedback that waits for services."""
 
-    def commit(self, *, put: Sequence[Record] = (), delete: Sequence[IdentityKey] = ()) -> None:
-        """Write records, and delete identities with their twins and messages: all or nothing."""
+    def configuration(self, key: ConfigurationKey) -> Configuration | None:
+        """Read a configuration; None if there is none of that id."""
+
+    def configurations(self) -> Sequence[Configuration]:
+        """List the configurations, oldest first."""
+
+    def job(self, key: JobKey) -> Job | None:
+        """Read a scheduled job; None if there is none of that id."""
+
+    def jobs(self) -> Sequence[Job]:
+        """List the scheduled jobs, oldest first."""
+
+    def device_jobs(self) -> Iterator[DeviceJob]:
+        """Go through what became of each scheduled job on each device, the oldest job first."""
+
+    def device_jobs_of(self, key: JobKey) -> Sequence[DeviceJob]:
+        """List what became of one scheduled job on each of its devices."""
+
+    def transfer(self, key: TransferKey) -> Transfer | None:
+        """Read an import or export job; None if there is none of that id."""
+
+    def transfers(self) -> Sequence[Transfer]:
+        """List the import and export jobs, oldest first."""
+
+    def commit(self, *, put: Sequence[Record] = (), delete: Sequence[Key] = ()) -> None:
+        """Write records, and delete identities with their twins and messages, configurations, and
+        jobs with what became of them on each device: all or nothing.
+        """
 
 
 class MemoryStore:
@@ -54,6 +87,10 @@ class MemoryStore:
         self._twins: dict[IdentityKey, Twin] = {}
         self._queues: dict[str, CommandQueue] = {}
         self._feedback = FeedbackQueue()
+        self._configurations: dict[ConfigurationKey, Configuration] = {}
+        self._jobs: dict[JobKey, Job] = {}
+        self._device_jobs: dict[JobKey, dict[IdentityKey, DeviceJob]] = {}
+        self._transfers: dict[TransferKey, Transfer] = {}
 
     def identity(self, key: IdentityKey) -> Identity | None:
         """See `Store.identity`."""
@@ -85,7 +122,39 @@ class MemoryStore:
         """See `Store.feedback`."""
         return self._feedback
 
-    def commit(self, *, put: Sequence[Record] = (), delete: Sequence[IdentityKey] = ()) -> None:
+    def configuration(self, key: ConfigurationKey) -> Configuration | None:
+        """See `Store.configuration`."""
+        return self._configurations.get(key)
+
+    def configurations(self) -> Sequence[Configuration]:
+        """See `Store.configurations`."""
+        return list(self._configurations.values())
+
+    def job(self, key: JobKey) -> Job | None:
+        """See `Store.job`."""
+        return self._jobs.get(key)
+
+    def jobs(self) -> Sequence[Job]:
+        """See `Store.jobs`."""
+        return list(self._jobs.values())
+
+    def device_jobs(self) -> Iterator[DeviceJob]:
+        """See `Store.device_jobs`."""
+        return (record for records in self._device_jobs.values() for record in records.values())
+
+    def device_jobs_of(self, key: JobKey) -> Sequence[DeviceJob]:
+        """See `Store.device_jobs_of`."""
+        return list(self._device_jobs.get(key, {}).values())
+
+    def transfer(self, key: TransferKey) -> Transfer | None:
+        """See `Store.transfer`."""
+        return self._transfers.get(key)
+
+    def transfers(self) -> Sequence[Transfer]:
+        """See `Store.transfers`."""
+        return list(self._transfers.values())
+
+    def commit(self, *, put: Sequence[Record] = (), delete: Sequence[Key] = ()) -> None:
         """See `Store.commit`; nothing here can fail halfway."""
         for record in put:
             self._put(record)
@@ -102,8 +171,28 @@ class MemoryStore:
                 self._queues[record.device_id] = record
             case FeedbackQueue():
                 self._feedback = record
+            case Configuration():
+                self._configurations[record.key] = record
+            case Job():
+                self._jobs[record.key] = record
+            case DeviceJob():
+                self._device_jobs.setdefault(record.job, {})[record.target] = record
+            case Transfer():
+                self._transfers[record.key] = record
 
-    def _delete(self, key: IdentityKey) -> None:
+    def _delete(self, key: Key) -> None:
+        match key:
+            case IdentityKey():
+                self._delete_identity(key)
+            case ConfigurationKey():
+                self._configurations.pop(key, None)
+            case JobKey():
+                self._jobs.pop(key, None)
+                self._device_jobs.pop(key, None)
+            case TransferKey():
+                self._transfers.pop(key, None)
+
+    def _delete_identity(self, key: IdentityKey) -> None:
         self._twins.pop(key, None)
         family = self._identities.get(key.device_id, {})
         family.pop(key.module_id, None)

@@ -129,7 +129,7 @@ class MqttLink:
         return None
 
     def _read_twin(self) -> tuple[int, int | None, bytes]:
-        return 200, None, dumps(self.hub.registry.read_twin(self.key))
+        return 200, None, dumps(self.hub.read_twin(self.key))
 
     def _report(self, payload: bytes, version: str | None) -> tuple[int, int | None, bytes]:
         try:
@@ -139,7 +139,7 @@ class MqttLink:
         if version is not None and not (version.isascii() and version.isdigit()):
             raise ArgumentInvalid(f"$version is not a number: {version}")
         expected = None if version is None else int(version[:19])
-        return 204, self.hub.registry.report(self.key, patch, expected), b""
+        return 204, self.hub.report(self.key, patch, expected), b""
 
     def _answer(
         self, request_id: str | None, handle: Callable[[], tuple[int, int | None, bytes]]

@@ -39,6 +39,7 @@ CODES = {
     "ArgumentInvalid": 400004,
     "ArgumentNull": 400005,
     "IotHubFormatError": 400006,
+    "BlobContainerValidationError": 400008,
     "DeviceDefinedMultipleTimes": 400011,
     "DeserializationError": 400012,
     "BulkRegistryOperationFailure": 400013,
@@ -49,14 +50,20 @@ CODES = {
     "NullMessage": 400026,
     "ConnectionForcefullyClosedOnNewConnection": 400027,
     "InvalidDeviceScope": 400028,
+    "ManagedIdentityNotEnabled": 400032,
     "InvalidConfigurationTargetCondition": 400401,
     "InvalidConfigurationContent": 400402,
     "CannotModifyImmutableConfigurationContent": 400403,
     "InvalidConfigurationCustomMetricsQuery": 400404,
+    "InvalidDigitalTwinJsonPatch": 400505,
+    "InvalidDigitalTwinPayload": 400506,
+    "InvalidDigitalTwinPatch": 400507,
+    "InvalidDigitalTwinPatchPath": 400508,
     "GenericUnauthorized": 401000,
     "IotHubNotFound": 401001,
     "IotHubUnauthorizedAccess": 401002,
     "IotHubUnauthorized": 401003,
+    "SystemModuleModifyUnauthorizedAccess": 401100,
     "GenericForbidden": 403000,
     "IotHubQuotaExceeded": 403002,
     "JobQuotaExceeded": 403003,
@@ -85,6 +92,7 @@ CODES = {
     "GenericPreconditionFailed": 412000,
     "PreconditionFailed": 412001,
     "DeviceMessageLockLost": 412002,
+    "JobRunPreconditionFailed": 412003,
     "GenericRequestEntityTooLarge": 413000,
     "MessageTooLarge": 413001,
     "TooManyDevices": 413002,
@@ -195,3 +203,11 @@ def test_a_message_is_never_empty() -> None:
         message_body(DeviceNotFound(), NOW)["Message"] == "ErrorCode:DeviceNotFound;DeviceNotFound"
     )
     assert flat_body(DeviceNotFound(), NOW)["message"] == "DeviceNotFound"
+
+
+def test_a_text_that_is_not_unicode_is_written_all_the_same() -> None:
+    # aiohttp reads such a header with surrogates in it.
+    error = ArgumentInvalid("not a number: \udcff")
+    assert message_body(error, NOW)["Message"] == "ErrorCode:ArgumentInvalid;not a number: ?"
+    assert flat_body(error, NOW)["message"] == "not a number: ?"
+    assert "not a number: ?" in nested_body(error, NOW)["Message"]

@@ -1,0 +1,73 @@
+"""Digital twins: `/digitaltwins/{id}`, and commands below it (IoT Plug and Play docs)."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from aiohttp import web
+
+from emulator.http.app import (
+    Route,
+    identity_key,
+    if_match,
+    json_response,
+    read_json,
+    read_optional_json,
+)
+from emulator.hub import digital_twins
+from emulator.hub.access import Right
+from emulator.hub.errors import nested_body
+from emulator.hub.hub import IotHub
+
+_TIME_OUTS = ("responseTimeoutInSeconds", "connectTimeoutInSeconds")
+
+
+async def get_digital_twin(hub: IotHub, request: web.Request) -> web.Response:
+    """`GET`: 200 with the digital twin; the ETag is the twin's."""
+    document, etag = hub.digital_twins.get(request.match_info["device_id"])
+    return json_response(document, headers={"ETag": f'"{etag}"'})
+
+
+async def update_digital_twin(hub: IotHub, request: web.Request) -> web.Response:
+    """`PATCH`, with a JSON patch: 202, without a body, with ETag and Location."""
+    patch = await read_json(request)
+    device_id = request.match_info["device_id"]
+    etag = hub.digital_twins.update(device_id, patch, if_match(request))
+    # How a real hub writes the location is not known; a reference without a host is one too, and
+    # holds by whatever name the client has reached the hub.
+    location = f"/digitaltwins/{quote(device_id, safe='')}"
+    return web.Response(status=202, headers={"ETag": f'"{etag}"', "Location": location})
+
+
+async def invoke_command(hub: IotHub, request: web.Request) -> web.Response:
+    """`POST`: 200 with what the device answers, its status in `x-ms-command-statuscode`.
+
+    The body is the payload, and may be empty; the time-outs of a direct method stand in the query.
+    """
+    ids = request.match_info
+    call = digital_twins.command(
+        ids["command"],
+        ids.get("component"),
+        await read_optional_json(request),
+        {name: _number(request.query[name]) for name in _TIME_OUTS if name in request.query},
+    )
+    result = await hub.invoke_method(identity_key(request), call)
+    return json_response(result.payload, headers={"x-ms-command-statuscode": str(result.status)})
+
+
+def _number(text: str) -> int | str:
+    """Read an integer; what is none is refused, as it stands, by the direct method's own rules."""
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 10 else text
+
+
+_TWIN = "/digitaltwins/{device_id}"
+
+ROUTES = (
+    Route("GET", _TWIN, Right.SERVICE_CONNECT, get_digital_twin),
+    Route("PATCH", _TWIN, Right.SERVICE_CONNECT, update_digital_twin),
+    *(
+        Route("POST", _TWIN + path, Right.SERVICE_CONNECT, invoke_command, error_form=nested_body)
+        for path in ("/commands/{command}", "/components/{component}/commands/{command}")
+    ),
+)

@@ -1,0 +1,26 @@
+"""Queries: `/devices/query` (IoT Hub docs: query language)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from emulator.http.app import Route, read_json
+from emulator.http.paging import page_request, page_response
+from emulator.hub.access import Right
+from emulator.hub.errors import ArgumentInvalid, DeserializationError
+from emulator.hub.hub import IotHub
+
+
+async def query(hub: IotHub, request: web.Request) -> web.Response:
+    """`POST`, with `{"query": "SELECT …"}`: 200 with an array of rows, a page of them."""
+    body = await read_json(request)
+    if not isinstance(body, dict):
+        raise DeserializationError
+    text = body.get("query")
+    if not isinstance(text, str):
+        raise ArgumentInvalid("BadRequest: the body has no query")
+    size, continuation = page_request(request)
+    return page_response(hub.queries.run(text, size=size, continuation=continuation))
+
+
+ROUTES = (Route("POST", "/devices/query", Right.SERVICE_CONNECT, query),)

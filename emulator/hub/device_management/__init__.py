@@ -1,0 +1,1 @@
+"""Automatic device management: configurations, and the deployments of IoT Edge devices."""

@@ -1,0 +1,269 @@
+"""From the tree of an expression to a function that tells its value for a row.
+
+The tree is gone through once; what it becomes is called for every row, and so knows already where
+each member is read, and of which kind each constant is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from emulator.hub.jsontext import UNDEFINED
+from emulator.hub.query.tree import (
+    And,
+    Arithmetic,
+    Array,
+    Call,
+    Comparison,
+    Constant,
+    Expression,
+    Membership,
+    Negative,
+    Not,
+    Or,
+    Path,
+)
+from emulator.hub.query.values import (
+    COMPARISONS,
+    FUNCTIONS,
+    KINDS,
+    Function,
+    Kind,
+    calculate,
+    compares,
+)
+
+R = TypeVar("R")
+Reader = Callable[[R], Any]
+
+# How the root members of a row are read, by their names in the usual spelling; a query may spell
+# them in any case. One that a row doesn't have reads as `UNDEFINED`. A name may have dots where a
+# part of a member can be read without the whole: `properties.desired.$version`; and one that ends
+# in `.*` reads the object that the other members below it are in: `properties.desired.*`.
+Members = Mapping[str, Reader[R]]
+
+
+def member_name(path: Path, members: Members[Any]) -> str:
+    """Name what a path reads: its last name, and a root member in its usual spelling."""
+    names = [part for part in path.parts if isinstance(part, str)]
+    return _canonical(names, members)[-1]
+
+
+def compile_expression(expression: Expression, members: Members[R]) -> Reader[R]:
+    """Make the function that tells the value of an expression for a row."""
+    match expression:
+        case Constant(value):
+            return lambda row: value
+        case Array(elements):
+            return lambda row: list(elements)
+        case Path():
+            return compile_path(expression, members)
+        case Not(operand):
+            return _not(compile_expression(operand, members))
+        case And(operands):
+            return _and([compile_expression(each, members) for each in operands])
+        case Or(operands):
+            return _or([compile_expression(each, members) for each in operands])
+        case Comparison():
+            return _comparison(expression, members)
+        case Membership():
+            return _membership(expression, members)
+        case Negative(operand):
+            return _arithmetic(lambda row: 0, [("-", compile_expression(operand, members))])
+        case Arithmetic(first, steps):
+            return _arithmetic(
+                compile_expression(first, members),
+                [(sign, compile_expression(operand, members)) for sign, operand in steps],
+            )
+        case Call(function, arguments):
+            return _call(FUNCTIONS[function], [compile_expression(a, members) for a in arguments])
+
+
+# --- paths
+
+
+def _canonical(names: list[str], members: Members[Any]) -> list[str]:
+    root = names[0].lower()
+    return [next((name for name in members if name.lower() == root), names[0]), *names[1:]]
+
+
+def compile_path(path: Path, members: Members[R]) -> Reader[R]:
+    """Make the function that reads what a path leads to, `UNDEFINED` where it leads nowhere."""
+    names = _canonical([str(part) for part in path.parts], members)
+    known = []
+    for name, read in members.items():
+        *leading, last = name.split(".")
+        through = leading if last == "*" else [*leading, last]
+        length = len(through)
+        if names[:length] == through and (last != "*" or len(names) > length):
+            known.append((length, last == "*", read))
+    if not known:
+        return lambda row: UNDEFINED
+    length, _, read = max(known, key=lambda each: each[:2])
+    return _below(read, path.parts[length:])
+
+
+def _below(read: Reader[R], parts: tuple[str | int, ...]) -> Reader[R]:
+    if not parts:
+        return read
+
+    def below(row: R) -> Any:
+        value = read(row)
+        for part in parts:
+            if type(value) is dict:
+                value = value.get(part, UNDEFINED)
+            elif type(value) is list and isinstance(part, int) and part < len(value):
+                value = value[part]
+            else:
+                return UNDEFINED
+        return value
+
+    return below
+
+
+# --- logic: `UNDEFINED` is what is neither true nor false, and so is any value but a boolean
+
+
+def _not(operand: Reader[R]) -> Reader[R]:
+    def negation(row: R) -> Any:
+        value = operand(row)
+        return not value if isinstance(value, bool) else UNDEFINED
+
+    return negation
+
+
+def _and(operands: list[Reader[R]]) -> Reader[R]:
+    def conjunction(row: R) -> Any:
+        result: Any = True
+        for operand in operands:
+            value = operand(row)
+            if value is False:
+                return False
+            if value is not True:
+                result = UNDEFINED
+        return result
+
+    return conjunction
+
+
+def _or(operands: list[Reader[R]]) -> Reader[R]:
+    def disjunction(row: R) -> Any:
+        result: Any = False
+        for operand in operands:
+            value = operand(row)
+            if value is True:
+                return True
+            if value is not False:
+                result = UNDEFINED
+        return result
+
+    return disjunction
+
+
+# --- comparisons
+
+
+def _comparison(expression: Comparison, members: Members[R]) -> Reader[R]:
+    sign, compare = expression.operator, COMPARISONS[expression.operator]
+    kinds = {type_: kind for type_, kind in KINDS.items() if compares(sign, kind)}
+    left = compile_expression(expression.left, members)
+    if isinstance(expression.right, Constant):
+        return _comparison_with_constant(left, compare, kinds, expression.right.value)
+    right = compile_expression(expression.right, members)
+
+    def comparison(row: R) -> Any:
+        one, other = left(row), right(row)
+        kind = kinds.get(type(one))
+        if kind is None or kind is not kinds.get(type(other)):
+            return UNDEFINED
+        return compare(*_comparable(kind, one, other))
+
+    return comparison
+
+
+def _comparison_with_constant(
+    left: Reader[R],
+    compare: Callable[[Any, Any], bool],
+    kinds: Mapping[type, Kind],
+    constant: Any,
+) -> Reader[R]:
+    """Do what most queries do, faster."""
+    kind = kinds.get(type(constant))
+    if kind is None:
+        return lambda row: UNDEFINED
+    (constant,) = _comparable(kind, constant)
+
+    def comparison(row: R) -> Any:
+        value = left(row)
+        return compare(value, constant) if kinds.get(type(value)) is kind else UNDEFINED
+
+    def number_comparison(row: R) -> Any:
+        value = left(row)
+        return compare(float(value), constant) if kinds.get(type(value)) is kind else UNDEFINED
+
+    return number_comparison if kind is Kind.NUMBER else comparison
+
+
+def _comparable(kind: Kind, *values: Any) -> Any:
+    return [float(value) for value in values] if kind is Kind.NUMBER else values
+
+
+def _membership(expression: Membership, members: Members[R]) -> Reader[R]:
+    value = compile_expression(expression.value, members)
+    if isinstance(expression.array, Array):
+        search = _search(expression.array.elements)
+        return lambda row: search(value(row))
+    # The docs have constants on the right only; an array of the row does no harm.
+    array = compile_expression(expression.array, members)
+
+    def membership(row: R) -> Any:
+        elements = array(row)
+        return _search(elements)(value(row)) if isinstance(elements, list) else UNDEFINED
+
+    return membership
+
+
+def _search(elements: Sequence[Any]) -> Callable[[Any], Any]:
+    """Make the function that looks for a value among elements.
+
+    It is the same as to compare the value with each: true if one is equal, else undefined if one
+    can't be compared with it, else false.
+    """
+    kinds = {KINDS.get(type(element)) for element in elements}
+    found = {
+        (kind, *_comparable(kind, element))
+        for element in elements
+        if (kind := KINDS.get(type(element))) is not None
+    }
+
+    def search(value: Any) -> Any:
+        kind = KINDS.get(type(value))
+        if kind is None:
+            return UNDEFINED if elements else False
+        if (kind, *_comparable(kind, value)) in found:
+            return True
+        return False if kinds <= {kind} else UNDEFINED
+
+    return search
+
+
+# --- arithmetic and functions
+
+
+def _arithmetic(first: Reader[R], steps: list[tuple[str, Reader[R]]]) -> Reader[R]:
+    def arithmetic(row: R) -> Any:
+        result = first(row)
+        for sign, operand in steps:
+            result = calculate(sign, result, operand(row))
+        return result
+
+    return arithmetic
+
+
+def _call(function: Function, arguments: list[Reader[R]]) -> Reader[R]:
+    apply = function.apply
+    if len(arguments) == 1:
+        (only,) = arguments
+        return lambda row: apply(only(row))
+    return lambda row: apply(*[argument(row) for argument in arguments])

@@ -1,0 +1,311 @@
+"""From the text of a query to its tree.
+
+Only this module needs lark, and the package imports it with the first query.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from typing import Any, NoReturn
+
+from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
+
+from emulator.hub import limits
+from emulator.hub.errors import ArgumentInvalid
+from emulator.hub.jsontext import UNDEFINED
+from emulator.hub.query.tree import (
+    Aggregate,
+    And,
+    Arithmetic,
+    Array,
+    Call,
+    Comparison,
+    Constant,
+    Expression,
+    Item,
+    Membership,
+    Negative,
+    Not,
+    Or,
+    Path,
+    Query,
+    Source,
+    quoted,
+)
+from emulator.hub.query.values import FUNCTIONS, Kind, kind, plain
+
+_AGGREGATES = ("COUNT", "AVG", "SUM", "MIN", "MAX")
+# What other dialects have after SELECT. The grammar alone would take `SELECT DISTINCT deviceId` for
+# a member DISTINCT under the alias deviceId.
+_FOREIGN_WORDS = ("DISTINCT", "VALUE")
+# A tree as lark makes it: its children are trees and tokens, as the grammar has them.
+_Node = Any
+
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_WORD = re.compile(r"[\w$]+|.", re.DOTALL)
+
+
+def parse_query(text: str) -> Query:
+    """Parse a whole query.
+
+    Raises:
+        ArgumentInvalid: it is none; the text says where.
+    """
+    top, selection, source_node, where, group_by = _read(text, "query").children
+    source = _source(source_node)
+    build = _Builder(source)
+    query = Query(
+        source,
+        items=build.items(selection),
+        top=None if top is None else _whole(top.children[0]),
+        where=None if where is None else build.expression(where),
+        group_by=() if group_by is None else tuple(map(build.path, group_by.children)),
+    )
+    if source is Source.JOBS and query.items is not None:
+        _refuse(selection, "from devices.jobs there is SELECT * only")
+    if query.group_by and source is not Source.DEVICES:
+        _refuse(group_by, "GROUP BY is for devices only")
+    _check_grouping(query, selection)
+    return query
+
+
+def parse_condition(text: str) -> Query:
+    """Parse what jobs and configurations have of a query, into the query that it stands for.
+
+    Raises:
+        ArgumentInvalid: it is none; the text says where.
+    """
+    match _read(text, "condition"):
+        case Tree("every_device"):
+            return Query(Source.DEVICES)
+        case Tree("devices_where", [where]):
+            source = Source.DEVICES
+        case Tree(_, [source_node, where]):
+            source = _source(source_node)
+    return Query(source, where=None if where is None else _Builder(source).expression(where))
+
+
+# --- text to lark's tree
+
+
+@functools.cache
+def _parser() -> Lark:
+    return Lark.open(
+        "query.lark",
+        rel_to=__file__,
+        parser="lalr",
+        start=["query", "condition"],
+        propagate_positions=True,
+        maybe_placeholders=True,
+    )
+
+
+def _read(text: str, start: str) -> _Node:
+    if len(text) > limits.QUERY_TEXT_LENGTH:
+        raise ArgumentInvalid(
+            f"BadRequest: the query has {len(text)} characters, more than the "
+            f"{limits.QUERY_TEXT_LENGTH} that are allowed"
+        )
+    try:
+        return _parser().parse(text, start=start)
+    except UnexpectedToken as error:
+        at, found = error.token.start_pos, f"{quoted(error.token)} is unexpected"
+        if error.token.type == "$END":  # to which lark gives the place of the last token
+            at, found = len(text), "the query ends too early"
+    except UnexpectedCharacters as error:
+        at = error.pos_in_stream or 0
+        found = f"{quoted(_first_word(text[at:]))} is unexpected"
+        if text[at] in "'\"":  # what begins a string is a part of its token
+            found = "the string has no end"
+    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+    raise ArgumentInvalid(f"BadRequest: line {line}, column {column}: {found}")
+
+
+def _first_word(text: str) -> str:
+    word = _WORD.match(text)
+    return word.group() if word else ""
+
+
+def _refuse(node: _Node, why: str) -> NoReturn:
+    """Refuse a query that has the right form, and makes no sense."""
+    at = node if isinstance(node, Token) else node.meta
+    raise ArgumentInvalid(f"BadRequest: line {at.line}, column {at.column}: {why}")
+
+
+# --- lark's tree to the query's
+
+
+def _source(node: _Node) -> Source:
+    name = ".".join(node.children)
+    try:
+        return Source(name.lower())
+    except ValueError:
+        _refuse(node, f"there is no collection {quoted(name)}")
+
+
+def _name(token: Token) -> str:
+    return token[2:-2] if token.type == "ESCAPED" else str(token)
+
+
+def _whole(token: Token) -> int:
+    number = _number(token)
+    if not isinstance(number, int):
+        _refuse(token, f"{quoted(token)} is no whole number")
+    return number
+
+
+def _number(token: Token) -> float:
+    digits = token.lower()
+    try:
+        value = float(int(digits, 16)) if digits.startswith("0x") else float(digits)
+    except OverflowError:
+        value = math.inf
+    if math.isinf(value):
+        _refuse(token, f"{quoted(token)} is beyond a double")
+    return plain(value)
+
+
+def _string(token: Token) -> str:
+    def character(escape: re.Match[str]) -> str:
+        code, other = escape.groups()
+        if code is None and other not in "'\"\\":
+            _refuse(token, f"{quoted(escape.group())} is no escape")
+        return chr(int(code, 16)) if code else str(other)
+
+    text = _ESCAPE.sub(character, token[1:-1])
+    try:
+        # Two escapes may be the halves of one character.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        _refuse(token, "the string holds half of a surrogate pair")
+
+
+class _Builder:
+    """Makes the tree of what a query over one source says of its rows."""
+
+    def __init__(self, source: Source) -> None:
+        self._prefix = source.value.split(".")
+
+    def items(self, selection: _Node) -> tuple[Item, ...] | None:
+        """Build the projection; None for `*`."""
+        return None if isinstance(selection, Token) else tuple(map(self._item, selection.children))
+
+    def _item(self, node: _Node) -> Item:
+        value, alias = node.children
+        name = None if alias is None else _name(alias.children[0])
+        if value.data == "call" and value.children[0].upper() in _AGGREGATES:
+            return Item(self._aggregate(value), name)
+        expression = self.expression(value)
+        if not isinstance(expression, Path):
+            if name is None:
+                _refuse(value, "what is no member needs an alias")
+        elif str(expression.parts[0]).upper() in _FOREIGN_WORDS:
+            _refuse(value, f"{quoted(str(expression.parts[0]))} is unexpected")
+        return Item(expression, name)
+
+    def _aggregate(self, node: _Node) -> Aggregate:
+        function, *arguments = node.children
+        match function.upper(), arguments:
+            # COUNT(*) is not in the docs' grammar, but in some of their samples.
+            case "COUNT", [None] | [Token()]:
+                return Aggregate("COUNT", None)
+            case "AVG" | "SUM" | "MIN" | "MAX", [Tree("path") as path]:
+                return Aggregate(function.upper(), self.path(path))
+        wanted = "no argument" if function.upper() == "COUNT" else "a path"
+        _refuse(node, f"{function.upper()} takes {wanted}")
+
+    def path(self, node: _Node) -> Path:
+        """Build a path, without the name of the source that may stand before it."""
+        parts = [self._part(part) for part in node.children]
+        for prefix in (self._prefix, self._prefix[:1]):
+            leading = [str(part).lower() for part in parts[: len(prefix)]]
+            if leading == prefix and len(parts) > len(prefix):
+                return Path(tuple(parts[len(prefix) :]))
+        return Path(tuple(parts))
+
+    def _part(self, node: _Node) -> str | int:
+        if isinstance(node, Token):
+            return _whole(node) if node.type == "NUMBER" else _string(node)
+        return _name(node.children[0])
+
+    def expression(self, node: _Node, depth: int = 0) -> Expression:
+        """Build an expression.
+
+        Raises:
+            ArgumentInvalid: it nests too deep, or holds a call that can't be.
+        """
+        if depth > limits.QUERY_DEPTH:
+            _refuse(node, f"the query nests deeper than {limits.QUERY_DEPTH} levels")
+        parts = node.children
+        match node.data:
+            case "path":
+                return self.path(node)
+            case "array":
+                return Array(tuple(_constant(part) for part in parts if part is not None))
+            case "call":
+                return self._call(node, depth)
+            case "number" | "string" | "true" | "false" | "null" | "undefined":
+                return Constant(_constant(node))
+        operands = [self.expression(part, depth + 1) for part in parts if isinstance(part, Tree)]
+        match node.data:
+            case "disjunction":
+                return Or(tuple(operands))
+            case "conjunction":
+                return And(tuple(operands))
+            case "inversion":
+                return Not(operands[0])
+            case "comparison":
+                return Comparison(operands[0], parts[1].replace("<>", "!="), operands[1])
+            case "membership":
+                found = Membership(*operands)
+                return found if parts[1].type == "IN" else Not(found)
+            case "arithmetic":
+                return Arithmetic(
+                    operands[0], tuple(zip(map(str, parts[1::2]), operands[1:], strict=True))
+                )
+            case "negative":
+                return _negative(operands[0])
+        return operands[0]  # a group
+
+    def _call(self, node: _Node, depth: int) -> Expression:
+        token, *given = node.children
+        function = token.upper()
+        if function in _AGGREGATES:
+            _refuse(node, f"{function} can be a member of a projection only")
+        if function not in FUNCTIONS:
+            _refuse(node, f"there is no function {quoted(token)}")
+        arguments = [part for part in given if isinstance(part, Tree)]
+        wanted = FUNCTIONS[function].arguments
+        if len(arguments) != wanted:
+            _refuse(node, f"{function} takes {wanted} argument(s)")
+        return Call(function, tuple(self.expression(part, depth + 1) for part in arguments))
+
+
+def _constant(node: _Node) -> Any:
+    match node.data:
+        case "number":
+            return _number(node.children[0])
+        case "string":
+            return _string(node.children[0])
+        case "negative":
+            return plain(-_number(node.children[1].children[0]))
+    return {"true": True, "false": False, "null": None, "undefined": UNDEFINED}[node.data]
+
+
+def _negative(operand: Expression) -> Expression:
+    if isinstance(operand, Constant) and kind(operand.value) is Kind.NUMBER:
+        return Constant(plain(-operand.value))
+    return Negative(operand)
+
+
+def _check_grouping(query: Query, selection: _Node) -> None:
+    """Refuse a member that an answer made of many rows can't have."""
+    if not query.aggregates:
+        return
+    if query.items is None:
+        _refuse(selection, "there is no SELECT * with GROUP BY")
+    for item, node in zip(query.items, selection.children, strict=True):
+        if not (isinstance(item.value, Aggregate) or item.value in query.group_by):
+            _refuse(node, "beside aggregates, only what stands in GROUP BY can be selected")

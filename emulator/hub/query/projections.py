@@ -1,0 +1,133 @@
+"""What a query other than SELECT * makes of rows: an object of each, or one of many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from emulator.hub.errors import ArgumentInvalid
+from emulator.hub.jsontext import UNDEFINED, JsonObject
+from emulator.hub.query.expressions import (
+    Members,
+    R,
+    Reader,
+    compile_expression,
+    compile_path,
+    member_name,
+)
+from emulator.hub.query.tree import Aggregate, Item, Path, quoted
+from emulator.hub.query.values import Kind, kind, plain
+
+
+def compile_projection(items: Sequence[Item], members: Members[R]) -> Callable[[R], JsonObject]:
+    """Make the function that writes the object of a row; undefined members are left out.
+
+    Raises:
+        ArgumentInvalid: two members have the same name.
+    """
+    readers = [
+        (name, compile_expression(item.value, members))
+        for name, item in _named(items, members).items()
+        if not isinstance(item.value, Aggregate)
+    ]
+    return lambda row: {
+        name: value for name, read in readers if (value := read(row)) is not UNDEFINED
+    }
+
+
+def compile_aggregation(
+    items: Sequence[Item], group_by: Sequence[Path], members: Members[R]
+) -> Callable[[Iterable[R]], list[JsonObject]]:
+    """Make the function that writes the objects of all rows, one for each group.
+
+    Rows for which a path of GROUP BY leads nowhere make a group of their own. Without GROUP BY all
+    rows are one group, even if there are none.
+
+    Raises:
+        ArgumentInvalid: two members have the same name.
+    """
+    keys = [compile_path(path, members) for path in group_by]
+    readers = [
+        (name, _compile_over_group(item, members)) for name, item in _named(items, members).items()
+    ]
+
+    def aggregation(rows: Iterable[R]) -> list[JsonObject]:
+        groups: dict[Any, list[R]] = {} if keys else {(): []}
+        for row in rows:
+            groups.setdefault(tuple([_alike(key(row)) for key in keys]), []).append(row)
+        return [
+            {name: value for name, read in readers if (value := read(group)) is not UNDEFINED}
+            for group in groups.values()
+        ]
+
+    return aggregation
+
+
+def _named(items: Sequence[Item], members: Members[Any]) -> dict[str, Item]:
+    """Name the members: by their alias, else by what they read."""
+    named: dict[str, Item] = {}
+    for item in items:
+        name = item.alias if item.alias is not None else _own_name(item, members)
+        if name in named:
+            # What a real hub does with them is not known. To lose one without a word is worse.
+            raise ArgumentInvalid(f"BadRequest: two members have one name: {quoted(name)}")
+        named[name] = item
+    return named
+
+
+def _own_name(item: Item, members: Members[Any]) -> str:
+    match item.value:
+        case Path():
+            return member_name(item.value, members)
+        case Aggregate(function):
+            return function.lower()  # a real hub's name is not known; all samples have an alias
+    raise AssertionError(f"{item} has no alias")
+
+
+def _alike(value: Any) -> Any:
+    """Give something hashable that is equal for values that are: 1 and 1.0, but not 1 and true."""
+    if kind(value) is Kind.NUMBER:
+        return Kind.NUMBER, float(value)
+    if isinstance(value, dict):
+        return frozenset([(name, _alike(member)) for name, member in value.items()])
+    if isinstance(value, list):
+        return tuple([_alike(element) for element in value])
+    return value
+
+
+def _compile_over_group(item: Item, members: Members[R]) -> Callable[[Sequence[R]], Any]:
+    match item.value:
+        case Aggregate(path=None):
+            return len
+        case Aggregate(function, Path() as path):
+            calculate, read = _AGGREGATES[function], compile_path(path, members)
+            return lambda group: calculate(_numbers(read, group))
+        case expression:
+            value = compile_expression(expression, members)  # type: ignore[arg-type] # no aggregate
+            return lambda group: value(group[0])
+
+
+def _numbers(read: Reader[R], group: Iterable[R]) -> list[float]:
+    """Read the numbers of a group; other values don't count."""
+    return [value for row in group if kind(value := read(row)) is Kind.NUMBER]
+
+
+def _sum(numbers: Sequence[float]) -> Any:
+    return _finite(sum(map(float, numbers)))
+
+
+def _average(numbers: Sequence[float]) -> Any:
+    return _finite(sum(map(float, numbers)) / len(numbers)) if numbers else UNDEFINED
+
+
+def _finite(number: float) -> Any:
+    return plain(number) if math.isfinite(number) else UNDEFINED
+
+
+_AGGREGATES: dict[str, Callable[[Sequence[float]], Any]] = {
+    "SUM": _sum,
+    "AVG": _average,
+    "MIN": lambda numbers: min(numbers, default=UNDEFINED),
+    "MAX": lambda numbers: max(numbers, default=UNDEFINED),
+}
