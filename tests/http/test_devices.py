@@ -144,6 +144,11 @@ def test_a_device_is_created_from_its_id_alone(service: Service) -> None:
     assert {name: document[name] for name in expected} == expected
 
 
+def test_a_text_that_looks_like_a_time_stays_as_it_is(service: Service) -> None:
+    reason = "0001-01-01T00:00:00Z"
+    assert put_device(service, new_id(), statusReason=reason)["statusReason"] == reason
+
+
 @pytest.mark.parametrize("length", [16, 32, 64])
 def test_keys_come_back_as_they_were_given(service: Service, length: int) -> None:
     authentication = sas(key_of(length), base64.b64encode(b"s" * length).decode())

@@ -191,7 +191,15 @@ JSON = st.recursive(
     ),
     max_leaves=5,
 )
-MEMBERS = ["status", "statusReason", "capabilities", "authentication", "etag"]
+MEMBERS = [
+    "status",
+    "statusReason",
+    "capabilities",
+    "authentication",
+    "deviceScope",
+    "parentScopes",
+    "etag",
+]
 BLOCKS = st.fixed_dictionaries(
     {}, optional=dict.fromkeys(["type", "symmetricKey", "x509Thumbprint"], JSON)
 )

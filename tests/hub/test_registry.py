@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from emulator.hub.access import ClientCertificate
 from emulator.hub.errors import (
     ArgumentInvalid,
     DeviceNotFound,
@@ -23,6 +24,7 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities import IdentityKey
 from emulator.hub.registry import Registry
 from emulator.hub.store import MemoryStore
+from tests.hub.commits import CountingStore
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
 CREATE, ANY = IfMatch(None), IfMatch("*")
@@ -144,7 +146,8 @@ def test_a_module_is_deleted_by_its_id_under_its_etag(
 def test_an_update_of_a_module_leaves_its_device_and_its_siblings_alone(
     registry: Registry,
 ) -> None:
-    sibling = put(registry, IdentityKey("d", "n"))
+    put(registry, IdentityKey("d", "n"))
+    sibling = registry.get_module(IdentityKey("d", "n"))
     device = registry.get_device("d")
     before = registry.get_module(MODULE)
     after = put(registry, MODULE, IfMatch.parse(f'"{before["etag"]}"'), managedBy="me")
@@ -168,3 +171,53 @@ def test_a_model_is_noted_of_the_one_that_named_it(registry: Registry) -> None:
     assert registry.get_twin(IdentityKey("d"))["modelId"] == ""
     put(registry, MODULE, ANY)
     assert registry.get_twin(MODULE)["modelId"] == "dtmi:x;1"
+
+
+# --- IoT Edge devices
+
+
+def test_no_certificate_lets_a_module_of_the_runtime_in() -> None:
+    hub = IotHub(store=MemoryStore(), policies=(), hosts=(), clock=lambda: NOW)
+    edge = {"deviceId": "d", "capabilities": {"iotEdge": True}}
+    hub.registry.put_device("d", edge, CREATE)
+    body = {"type": "certificateAuthority"}
+    put(hub.registry, MODULE, authentication=body)
+    for module_id, admitted in (("m", True), ("$edgeAgent", False), ("$edgeHub", False)):
+        key = IdentityKey("d", module_id)
+        shown = ClientCertificate("1" * 40, "2" * 64, str(key), by_authority=True)
+        if admitted:
+            assert hub.admit(key, None, host="h", certificate=shown).key == key
+        else:
+            with pytest.raises(IotHubUnauthorizedAccess):
+                hub.admit(key, None, host="h", certificate=shown)
+
+
+def test_an_edge_device_is_born_and_dies_with_its_modules_in_one_commit() -> None:
+    store = CountingStore()
+    hub = IotHub(store=store, policies=(), hosts=(), clock=lambda: NOW)
+    family = {IdentityKey("d"), IdentityKey("d", "$edgeAgent"), IdentityKey("d", "$edgeHub")}
+    told: dict[str, list[IdentityKey]] = {"changed": [], "deleted": []}
+    hub.registry.when_changed(told["changed"].append)
+    hub.registry.when_deleted(told["deleted"].append)
+    edge = {"deviceId": "d", "capabilities": {"iotEdge": True}}
+    document = hub.registry.put_device("d", edge, CREATE)
+    assert (store.commits, set(told["changed"])) == (1, family)
+    hub.registry.put_device("d", document | {"capabilities": None}, ANY)
+    assert (store.commits, set(told["deleted"])) == (2, family - {IdentityKey("d")})
+    assert [row.identity.key for row in hub.registry.module_rows()] == []
+    hub.registry.put_device("d", edge, ANY)
+    assert store.commits == 3
+    assert {row.identity.key for row in hub.registry.module_rows()} == family - {IdentityKey("d")}
+    told["deleted"].clear()
+    hub.registry.delete_device("d", ANY)
+    assert set(told["deleted"]) == family
+
+
+def test_devices_are_counted_by_their_status(registry: Registry) -> None:
+    registry.put_device("e", {"deviceId": "e", "status": "disabled"}, CREATE)
+    counts = {"totalDeviceCount": 2, "enabledDeviceCount": 1, "disabledDeviceCount": 1}
+    assert registry.device_statistics() == counts
+    disable(registry)
+    assert registry.device_statistics()["disabledDeviceCount"] == 2
+    registry.delete_device("e", ANY)
+    assert list(registry.device_statistics().values()) == [1, 0, 1]

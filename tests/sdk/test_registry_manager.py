@@ -142,6 +142,221 @@ def test_what_is_not_registered_is_not_found(registry: Any, device_id: str) -> N
         registry.invoke_device_method(device_id, CloudToDeviceMethod(method_name="reboot"))
 
 
+# --- certificates instead of keys
+
+SHA1, SHA256 = "0123456789abcdefABCDEF0123456789abcdefAB", "F" * 64
+OTHER_SHA256 = "0" * 64
+
+
+def thumbprints_of(identity: Any) -> list[str | None]:
+    thumbprints = identity.authentication.x509_thumbprint
+    return [thumbprints.primary_thumbprint, thumbprints.secondary_thumbprint]
+
+
+def test_a_device_with_thumbprints_is_created_and_updated(registry: Any, device_id: str) -> None:
+    created = registry.create_device_with_x509(device_id, SHA1, SHA256, "enabled")
+    assert created.authentication.type == "selfSigned"
+    assert thumbprints_of(created) == [SHA1, SHA256]
+    assert keys_of(created) == [None, None]
+    updated = registry.update_device_with_x509(
+        device_id, created.etag, SHA256, OTHER_SHA256, "disabled", status_reason="lost"
+    )
+    assert thumbprints_of(updated) == [SHA256, OTHER_SHA256]
+    assert (updated.status, updated.status_reason) == ("disabled", "lost")
+    with refused(412, "PreconditionFailed"):
+        registry.update_device_with_x509(device_id, created.etag, SHA1, SHA1, "enabled")
+    found = registry.get_device(device_id)
+    assert (thumbprints_of(found), found.etag) == ([SHA256, OTHER_SHA256], updated.etag)
+    assert registry.get_twin(device_id).authentication_type == "selfSigned"
+
+
+def test_a_thumbprint_that_is_none_is_refused(registry: Any, device_id: str) -> None:
+    with refused(400, "ArgumentInvalid"):
+        registry.create_device_with_x509(device_id, ":".join(["AB"] * 20), SHA256, "enabled")
+    with refused(404, "DeviceNotFound"):
+        registry.get_device(device_id)
+
+
+def test_a_device_that_a_ca_vouches_for_is_created_and_updated(
+    registry: Any, device_id: str
+) -> None:
+    created = registry.create_device_with_certificate_authority(device_id, "enabled")
+    assert created.authentication.type == "certificateAuthority"
+    assert (keys_of(created), thumbprints_of(created)) == ([None, None], [None, None])
+    updated = registry.update_device_with_certificate_authority(device_id, None, "disabled")
+    assert (updated.authentication.type, updated.status) == ("certificateAuthority", "disabled")
+    with refused(412, "PreconditionFailed"):
+        registry.update_device_with_certificate_authority(device_id, created.etag, "enabled")
+
+
+def test_an_update_changes_the_kind_of_authentication(registry: Any, device_id: str) -> None:
+    registry.create_device_with_sas(device_id, *KEYS, "enabled")
+    updated = registry.update_device_with_x509(device_id, "*", SHA1, SHA1, "enabled")
+    assert (updated.authentication.type, keys_of(updated)) == ("selfSigned", [None, None])
+    back = registry.update_device_with_sas(device_id, "*", *KEYS, "enabled")
+    assert (back.authentication.type, keys_of(back)) == ("sas", KEYS)
+    assert thumbprints_of(back) == [None, None]
+
+
+# --- IoT Edge devices
+
+
+@pytest.fixture
+def make_edge_device(hub: Any, registry: Any) -> Iterator[Callable[..., Any]]:
+    """Makes IoT Edge devices."""
+    made = []
+
+    def make(**members: Any) -> Any:
+        device_id = f"sdk-test-edge-{uuid.uuid4().hex[:12]}"
+        device = registry.create_device_with_sas(
+            device_id, *KEYS, "enabled", iot_edge=True, **members
+        )
+        made.append(device_id)
+        return device
+
+    yield make
+    for device_id in made:
+        registry.delete_device(device_id)
+
+
+def test_an_edge_device_has_a_scope_and_the_modules_of_the_runtime(
+    registry: Any, make_edge_device: Callable[..., Any]
+) -> None:
+    created = make_edge_device()
+    assert created.capabilities.iot_edge is True
+    prefix = f"ms-azure-iot-edge://{created.device_id}-"
+    assert created.device_scope == prefix + created.generation_id
+    found = registry.get_device(created.device_id)
+    assert (found.device_scope, found.capabilities.iot_edge) == (created.device_scope, True)
+    twin = registry.get_twin(created.device_id)
+    assert twin.device_scope == created.device_scope
+    modules = registry.get_modules(created.device_id)
+    assert {module.module_id for module in modules} == {"$edgeAgent", "$edgeHub"}
+    assert {module.managed_by for module in modules} == {"iotEdge"}
+    assert {module.authentication.type for module in modules} == {"none"}
+    assert registry.get_module_twin(created.device_id, "$edgeHub").module_id == "$edgeHub"
+
+
+def test_an_edge_device_is_updated_with_its_own_scope(
+    registry: Any, make_edge_device: Callable[..., Any]
+) -> None:
+    created = make_edge_device()
+    with refused(400, "ArgumentInvalid"):
+        registry.update_device_with_sas(created.device_id, "*", *KEYS, "disabled", iot_edge=True)
+    updated = registry.update_device_with_sas(
+        created.device_id,
+        created.etag,
+        *KEYS,
+        "disabled",
+        iot_edge=True,
+        device_scope=created.device_scope,
+    )
+    assert (updated.status, updated.device_scope) == ("disabled", created.device_scope)
+
+
+def test_devices_are_put_below_an_edge_device(
+    registry: Any, device_id: str, make_edge_device: Callable[..., Any]
+) -> None:
+    parent = make_edge_device()
+    scope = parent.device_scope
+    leaf = registry.create_device_with_sas(device_id, *KEYS, "enabled", device_scope=scope)
+    assert (leaf.device_scope, leaf.parent_scopes) == (scope, [scope])
+    child = make_edge_device(parent_scopes=scope)
+    assert (child.device_scope != scope, child.parent_scopes) == (True, [scope])
+    for each in (leaf, child):
+        assert registry.get_twin(each.device_id).parent_scopes == [scope]
+    alone = registry.update_device_with_sas(device_id, leaf.etag, *KEYS, "enabled")
+    assert (alone.device_scope, alone.parent_scopes) == (None, None)
+
+
+# What a real hub says to a scope that is none is not known.
+def test_a_scope_that_is_none_is_refused(emulator: Emulator) -> None:
+    registry = IoTHubRegistryManager(emulator.service_connection_string)
+    with refused(400, "InvalidDeviceScope"):
+        registry.create_device_with_sas("scoped", *KEYS, "enabled", device_scope="nowhere")
+
+
+# --- module identities
+
+
+def test_a_module_with_keys_is_created_updated_and_deleted(registry: Any, device: Device) -> None:
+    created = registry.create_module_with_sas(device.id, "camera", "me", *KEYS)
+    assert (created.device_id, created.module_id) == (device.id, "camera")
+    assert (created.managed_by, keys_of(created)) == ("me", KEYS)
+    with refused(409, "ModuleAlreadyExistsOnDevice"):
+        registry.create_module_with_sas(device.id, "camera", "me", *KEYS)
+    updated = registry.update_module_with_sas(device.id, "camera", "you", created.etag, *OTHER_KEYS)
+    assert (updated.managed_by, keys_of(updated)) == ("you", OTHER_KEYS)
+    with refused(412, "PreconditionFailed"):
+        registry.update_module_with_sas(device.id, "camera", "me", created.etag, *KEYS)
+    found = registry.get_module(device.id, "camera")
+    assert (found.etag, found.generation_id) == (updated.etag, created.generation_id)
+    with refused(412, "PreconditionFailed"):
+        registry.delete_module(device.id, "camera", created.etag)
+    registry.delete_module(device.id, "camera", updated.etag)
+    with refused(404, "ModuleNotFound"):
+        registry.get_module(device.id, "camera")
+    with refused(404, "ModuleNotFound"):
+        registry.delete_module(device.id, "camera")
+    with refused(404, "ModuleNotFound"):
+        registry.update_module_with_sas(device.id, "camera", "me", None, *KEYS)
+
+
+def test_a_module_with_thumbprints_is_created_and_updated(registry: Any, device: Device) -> None:
+    created = registry.create_module_with_x509(device.id, "camera", "me", SHA1, SHA256)
+    assert created.authentication.type == "selfSigned"
+    assert thumbprints_of(created) == [SHA1, SHA256]
+    updated = registry.update_module_with_x509(
+        device.id, "camera", None, created.etag, SHA256, SHA256
+    )
+    assert (updated.managed_by, thumbprints_of(updated)) == (None, [SHA256, SHA256])
+    assert registry.get_module_twin(device.id, "camera").authentication_type == "selfSigned"
+
+
+def test_a_module_that_a_ca_vouches_for_is_created_and_updated(
+    registry: Any, device: Device
+) -> None:
+    created = registry.create_module_with_certificate_authority(device.id, "camera", "me")
+    assert created.authentication.type == "certificateAuthority"
+    updated = registry.update_module_with_certificate_authority(device.id, "camera", "you", "*")
+    assert (updated.managed_by, updated.etag != created.etag) == ("you", True)
+
+
+def test_modules_are_listed(registry: Any, device: Device) -> None:
+    assert registry.get_modules(device.id) == []
+    for name in ("a", "b"):
+        registry.create_module_with_sas(device.id, name, "", "", "")
+    modules = {module.module_id: module for module in registry.get_modules(device.id)}
+    assert set(modules) == {"a", "b"}
+    assert keys_of(modules["a"]) == keys_of(registry.get_module(device.id, "a"))
+
+
+def test_a_module_id_that_begins_with_a_dollar_is_refused(registry: Any, device: Device) -> None:
+    with refused(400, "ArgumentInvalid"):
+        registry.create_module_with_sas(device.id, "$edgeAgent", "iotEdge", *KEYS)
+
+
+# --- statistics
+
+
+# Those of a real hub lag behind.
+def test_devices_are_counted(emulator: Emulator) -> None:
+    registry = IoTHubRegistryManager(emulator.service_connection_string)
+    before = registry.get_device_registry_statistics()
+    device_id = f"counted-{uuid.uuid4().hex[:12]}"
+    registry.create_device_with_sas(device_id, *KEYS, "disabled")
+    after = registry.get_device_registry_statistics()
+    registry.delete_device(device_id)
+    assert after.total_device_count - before.total_device_count == 1
+    assert after.enabled_device_count - before.enabled_device_count == 0
+    assert after.disabled_device_count - before.disabled_device_count == 1
+
+
+def test_connected_devices_are_counted(registry: Any) -> None:
+    # None, if the answer had it by another name.
+    assert isinstance(registry.get_service_statistics().connected_device_count, int)
+
+
 # --- access
 
 
