@@ -173,7 +173,17 @@ def test_help_names_every_option_and_the_tutorial() -> None:
     with Console("-m", "emulator", "--help") as console:
         assert console.wait() == 0
     text = "\n".join(console.lines)
-    for option in ("--host", "--mqtt-port", "--device", "--keys", "--data-dir", "tutorial"):
+    for option in (
+        "--host",
+        "--mqtt-port",
+        "--device",
+        "--keys",
+        "--data-dir",
+        "--throttle",
+        "--storage DIR",
+        "--storage-host HOST",
+        "tutorial",
+    ):
         assert option in text
     assert console.errors == []
 
@@ -240,6 +250,25 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
         1,
         "Can't read the keys in",
     ),
+    "a throttle that is none": (lambda _: ("--throttle", "S4"), 2, "'S4'.*S1, S2, S3.*--help"),
+    "a throttle of nothing": (lambda _: ("--throttle", "query=1/s"), 2, "'query'.*queries"),
+    "a throttle without a rate": (lambda _: ("--throttle", "queries=1"), 2, "queries=1.*20/min"),
+    "no folder of containers": (
+        lambda folder: ("--storage", folder / "none"),
+        1,
+        "There is no folder .*none.*--storage",
+    ),
+    "a file of containers": (
+        lambda folder: ("--storage", file_in_place_of_a_folder(folder).parent),
+        1,
+        "There is no folder .*file.*--storage",
+    ),
+    "a storage host that is a URL": (
+        lambda _: ("--storage-host", "http://azurite:10000"),
+        1,
+        "--storage-host .*azurite.* is neither a host nor host:port",
+    ),
+    "two tiers": (lambda _: ("--throttle", "S1", "--throttle", "S2"), 1, "'S2' contradicts"),
     "no file of a client's CA": (lambda folder: ("--client-ca", folder / "none"), 1, "client-ca"),
 }
 
@@ -300,6 +329,22 @@ def test_a_user_without_a_home_is_told_to_choose_a_folder(tmp_path: Path) -> Non
         assert with_a_folder.errors == []
 
 
+# --- throttles
+
+
+def test_a_hub_refuses_what_it_is_told_to_throttle(data_dir: Path) -> None:
+    options = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
+    throttles = ("--throttle", "S1", "--throttle", "twin-reads=1/min")
+    with EmulatorConsole(*options, *throttles) as hub:
+        assert hub.request("GET", "/twins/myDeviceId").status_code == 200
+        refused = hub.request("GET", "/twins/myDeviceId")
+        assert refused.status_code == 429
+        assert "Operation type: TwinRead" in refused.json()["Message"]
+        assert hub.request("GET", "/devices").status_code == 200
+        hub.terminate()
+        assert hub.errors == []
+
+
 # --- keys
 
 
@@ -346,6 +391,37 @@ def test_keys_come_from_a_file_and_never_go_to_stderr(data_dir: Path, tmp_path: 
     assert "Refused" in log
     for secret in (POLICY_KEY, DEVICE_KEY, signature):
         assert secret not in log
+
+
+# --- storage
+
+
+def test_jobs_find_their_containers_where_it_is_told(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "box").mkdir()
+    options = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir, "--verbose")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]  # where nobody listens from now on
+    storage = ("--storage", tmp_path, "--storage-host", f"127.0.0.1:{port}")
+    job = {"type": "export", "outputBlobContainerUri": "file:///box"}
+    with EmulatorConsole(*options, *storage) as hub:
+        asked = hub.request("POST", "/jobs/create", json=job)
+        assert asked.status_code == 200, asked.text
+        while True:
+            now = hub.request("GET", f"/jobs/{asked.json()['jobId']}").json()
+            if now["status"] not in ("enqueued", "running"):
+                break
+        assert now["status"] == "completed"
+        # The host is one that may be called, though it can't be.
+        url = f"http://127.0.0.1:{port}/account/box?sig=its-secret"
+        away = hub.request("POST", "/jobs/create", json={**job, "outputBlobContainerUri": url})
+        assert away.status_code == 400
+        assert "can't be reached" in away.json()["Message"]
+        hub.terminate()
+    assert json.loads((tmp_path / "box" / "devices.txt").read_text())["id"] == "myDeviceId"
+    log = "\n".join(hub.errors)
+    assert f"The job {now['jobId']} is completed" in log
+    assert "its-secret" not in log + away.text
+    assert WELL_KNOWN_PRIMARY_KEY not in log
 
 
 # --- the end

@@ -8,16 +8,53 @@ import uuid
 import warnings
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from emulator import Emulator, Settings
+from emulator.http.app import DeviceRoute, Route
 from emulator.hub import limits
+from emulator.server import ROUTES
 from tests.http.support import check_error, put_device
 from tests.support import API_VERSION, Device, Service, free_loopback_address, sas_token
 
 # One route of each family; none of them needs a body to be told that its api-version is wrong.
 FAMILIES = [("GET", "/devices/{id}"), ("GET", "/twins/{id}"), ("POST", "/twins/{id}/methods")]
+
+ID = re.compile(r"\{[^}]+\}")
+VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+SERVICE_ROUTES = [route for route in ROUTES if isinstance(route, Route)]
+DEVICE_ROUTES = [route for route in ROUTES if isinstance(route, DeviceRoute)]
+HUB_ROUTES = [route for route in SERVICE_ROUTES if not route.path.startswith("/_emulator")]
+# Those that take a body: giving a message back and cancelling a job need none.
+WITH_BODY = [
+    route
+    for route in SERVICE_ROUTES
+    if route.verb in ("POST", "PUT", "PATCH") and not route.path.endswith(("/abandon", "/cancel"))
+]
+
+
+def name_of(route: Route | DeviceRoute) -> str:
+    return f"{route.verb} {route.path}"
+
+
+def call(
+    service: Service, route: Route | DeviceRoute, device_id: str, **more: Any
+) -> requests.Response:
+    """Call a route for a device; every other id in its path is made up."""
+    path = route.path.replace("{device_id}", device_id)
+    return service.request(route.verb, ID.sub("made-up", path), **more)
+
+
+def check_hubs_own(response: requests.Response) -> None:
+    """Check that an error is a hub's, in whichever form its route writes errors."""
+    assert response.headers["iothub-errorcode"]
+    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert response.headers["Server"] == "Microsoft-HTTPAPI/2.0"
+    body = response.json()
+    assert "Message" in body or "errorCode" in body
 
 
 def exchange(emulator: Emulator, request: str, context: ssl.SSLContext | None = None) -> bytes:
@@ -28,7 +65,7 @@ def exchange(emulator: Emulator, request: str, context: ssl.SSLContext | None = 
         socket.create_connection(address, timeout=30) as plain,
         context.wrap_socket(plain, server_hostname=emulator.host_name) as connection,
     ):
-        connection.sendall(request.encode())
+        connection.sendall(request.encode(errors="surrogateescape"))
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
@@ -61,6 +98,27 @@ def test_an_api_version_that_is_missing_or_malformed_is_refused(
     params = {} if version is None else {"api-version": version}
     response = service.request(verb, path.format(id=device.id), params=params)
     assert check_error(response, 400, "InvalidProtocolVersion") == "BadRequest"
+
+
+@pytest.mark.parametrize("route", HUB_ROUTES, ids=name_of)
+def test_every_route_needs_an_api_version(service: Service, device: Device, route: Route) -> None:
+    response = call(service, route, device.id, params={})
+    assert check_error(response, 400, "InvalidProtocolVersion") == "BadRequest"
+
+
+@pytest.mark.parametrize("route", DEVICE_ROUTES, ids=name_of)
+def test_every_route_of_devices_needs_an_api_version(
+    service: Service, emulator: Emulator, device: Device, route: DeviceRoute
+) -> None:
+    token = sas_token(f"{emulator.https_host}/devices/{device.id}", device.key)
+    response = call(service, route, device.id, params={}, headers={"Authorization": token})
+    assert check_error(response, 400, "InvalidProtocolVersion") == "BadRequest"
+
+
+@pytest.mark.parametrize("version", ["2035-12-31", "9999-99-99", "2035-12-31-preview"])
+def test_a_newer_api_version_is_not_refused(service: Service, device: Device, version: str) -> None:
+    response = service.request("GET", f"/twins/{device.id}", params={"api-version": version})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -161,7 +219,203 @@ def test_a_wrong_verb_is_not_allowed(
     check_error(response, 405, "GenericMethodNotAllowed")
 
 
+def is_route(verb: str, path: str) -> bool:
+    """Say whether a path, with its ids filled in, is a route's."""
+    segments = path.split("/")
+    return any(
+        route.verb == verb
+        and len(parts := route.path.split("/")) == len(segments)
+        and all(
+            ID.match(part) or part == segment for part, segment in zip(parts, segments, strict=True)
+        )
+        for route in ROUTES
+    )
+
+
+@pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
+def test_a_wrong_verb_is_not_allowed_on_any_route(service: Service, path: str) -> None:
+    filled = ID.sub("made-up", path)
+    for verb in VERBS:
+        if not is_route(verb, filled):
+            response = service.request(verb, filled)
+            assert response.status_code == 405, verb
+            assert response.headers["iothub-errorcode"] == "GenericMethodNotAllowed"
+            allowed = set(response.headers["Allow"].split(","))
+            assert allowed == {each for each in VERBS if is_route(each, filled)}
+            if verb != "HEAD":
+                check_error(response, 405, "GenericMethodNotAllowed")
+
+
+def test_an_answer_to_head_has_no_body(emulator: Emulator) -> None:
+    answer = exchange(emulator, "HEAD /devices HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert body == b""
+
+
 # --- bodies
+
+
+@pytest.mark.parametrize("route", WITH_BODY, ids=name_of)
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[1 2]"])
+def test_a_body_that_is_no_json_is_a_bad_request_on_every_route(
+    service: Service, device: Device, route: Route, body: bytes
+) -> None:
+    response = call(service, route, device.id, data=body)
+    assert response.status_code == 400, response.text
+    check_hubs_own(response)
+
+
+@pytest.mark.parametrize("route", WITH_BODY, ids=name_of)
+@pytest.mark.parametrize("body", [None, b"null", b"[]", b"{}", b'"text"', b"7", b"[null]"])
+def test_no_body_is_too_strange_for_a_route(
+    service: Service, device: Device, route: Route, body: bytes | None
+) -> None:
+    response = call(service, route, device.id, data=body)
+    assert response.status_code < 500, response.text
+    if not response.ok:
+        check_hubs_own(response)
+
+
+@pytest.mark.parametrize("route", WITH_BODY, ids=name_of)
+def test_a_body_that_its_encoding_does_not_fit_is_a_hubs_own_error(
+    emulator: Emulator, device: Device, route: Route
+) -> None:
+    service = Service(emulator)  # for this request alone: a broken body may end its connection
+    headers: dict[str, str | None] = {"Content-Encoding": "gzip"}
+    response = call(service, route, device.id, data=b"{}", headers=headers)
+    service.close()
+    assert response.status_code == 400
+    check_hubs_own(response)
+
+
+NO_JSON_TYPES = [
+    "text/plain",
+    "application/xml",
+    "application/x-www-form-urlencoded",
+    "application/octet-stream",
+    "application/jsonp",
+    "application/json+xml",
+    "json",
+    "text/html; charset=utf-8; json",
+]
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in WITH_BODY if route in HUB_ROUTES], ids=name_of
+)
+def test_a_body_that_says_that_it_is_no_json_is_of_an_unsupported_type(
+    service: Service, device: Device, route: Route
+) -> None:
+    headers: dict[str, str | None] = {"Content-Type": "application/xml"}
+    response = call(service, route, device.id, data=b"<a/>", headers=headers)
+    check_error(response, 415, "GenericUnsupportedMediaType")
+
+
+@pytest.mark.parametrize("content_type", NO_JSON_TYPES)
+def test_a_type_that_is_not_json_is_unsupported(
+    service: Service, device: Device, content_type: str
+) -> None:
+    response = service.request(
+        "PATCH",
+        f"/twins/{device.id}",
+        data=b'{"tags": {"a": 1}}',
+        headers={"Content-Type": content_type},
+    )
+    assert content_type in check_error(response, 415, "GenericUnsupportedMediaType")
+    assert "tags" not in service.request("GET", f"/twins/{device.id}").json()
+
+
+@pytest.mark.parametrize("header", ["Content-Type", "x-ms-max-item-count", "If-Match", "Expect"])
+@pytest.mark.parametrize("route", WITH_BODY, ids=name_of)
+def test_a_header_that_is_not_utf_8_is_no_failure_of_the_hub(
+    emulator: Emulator, device: Device, route: Route, header: str
+) -> None:
+    path = ID.sub("made-up", route.path.replace("{device_id}", device.id))
+    answer = exchange(
+        emulator,
+        f"{route.verb} {path}?api-version={API_VERSION} HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: {owner_token(emulator)}\r\n{header}: \udcff\r\n"
+        "Connection: close\r\nContent-Length: 2\r\n\r\n{}",
+    )
+    head = answer.partition(b"\r\n\r\n")[0]
+    assert re.match(rb"HTTP/1\.1 [24]\d\d ", head), head
+    if head.startswith(b"HTTP/1.1 4"):
+        assert b"\r\niothub-errorcode: " in head
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF-8",
+        "Application/JSON",
+        "text/json",
+        "application/merge-patch+json",
+        "application/vnd.microsoft.iothub+json",
+    ],
+)
+def test_a_type_that_is_json_is_taken_and_so_is_none(
+    service: Service, device: Device, content_type: str | None
+) -> None:
+    response = service.request(
+        "PATCH",
+        f"/twins/{device.id}",
+        data=b'{"tags": {"a": 1}}',
+        headers={"Content-Type": content_type},
+    )
+    assert response.json()["tags"] == {"a": 1}
+
+
+def test_a_type_without_a_body_means_nothing(service: Service, device: Device) -> None:
+    for verb, path in (("GET", f"/twins/{device.id}"), ("DELETE", f"/devices/{device.id}")):
+        headers: dict[str, str | None] = {"Content-Type": "text/plain", "If-Match": "*"}
+        assert service.request(verb, path, headers=headers).ok
+
+
+def test_the_emulators_own_route_takes_what_curl_sends(service: Service, device: Device) -> None:
+    # `curl -d` says that it sends a form.
+    response = service.request(
+        "POST",
+        f"/_emulator/devices/{device.id}/messages",
+        data=b'{"body": "hello"}',
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        params={},
+    )
+    assert response.status_code == 204
+
+
+def test_a_devices_message_is_of_any_type(
+    service: Service, emulator: Emulator, device: Device
+) -> None:
+    token = sas_token(f"{emulator.https_host}/devices/{device.id}", device.key)
+    response = service.request(
+        "POST",
+        f"/devices/{device.id}/messages/events",
+        data=b"\x00\xff",
+        headers={"Authorization": token, "Content-Type": "image/png"},
+    )
+    assert response.status_code == 204
+
+
+@pytest.mark.parametrize("expectation", ["100-continue", "100-Continue", "miracles"])
+def test_a_caller_may_expect_what_it_likes(
+    emulator: Emulator, device: Device, expectation: str
+) -> None:
+    body = '{"tags": {"a": 1}}'
+    answer = exchange(
+        emulator,
+        f"PATCH /twins/{device.id}?api-version={API_VERSION} HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: {owner_token(emulator)}\r\nExpect: {expectation}\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}",
+    )
+    invited, _, rest = answer.partition(b"HTTP/1.1 200 ")
+    assert invited == (b"" if expectation == "miracles" else b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert b'"tags":{"a":1}' in rest
+
 
 NOT_JSON_OBJECTS = {
     "empty": b"",
