@@ -9,6 +9,7 @@ from aiohttp import web
 
 from emulator.http.app import Route, identity_key, if_match, json_response, read_json
 from emulator.hub.access import Right
+from emulator.hub.errors import twin_message_body
 from emulator.hub.hub import IotHub
 
 
@@ -30,7 +31,7 @@ async def replace_twin(hub: IotHub, request: web.Request) -> web.Response:
 
 
 ROUTES = tuple(
-    Route(verb, path, Right.SERVICE_CONNECT, handler)
+    Route(verb, path, Right.SERVICE_CONNECT, handler, error_form=twin_message_body)
     for path in ("/twins/{device_id}", "/twins/{device_id}/modules/{module_id}")
     for verb, handler in (("GET", get_twin), ("PATCH", patch_twin), ("PUT", replace_twin))
 )

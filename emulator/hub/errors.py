@@ -411,6 +411,16 @@ def message_body(error: HubError, now: datetime) -> JsonObject:
     }
 
 
+def twin_message_body(error: HubError, now: datetime) -> JsonObject:
+    """The usual REST form as twins have it: the tracking id names no gateway (seen on a real hub).
+
+    Returns:
+        `{"Message": "ErrorCode:<name>;<text>", "ExceptionMessage": "Tracking ID:…"}`
+    """
+    body = message_body(error, now)
+    return {**body, "ExceptionMessage": body["ExceptionMessage"].replace("-G:0-", "-")}
+
+
 def nested_body(error: HubError, now: datetime) -> JsonObject:
     """The form of direct methods: the flat form, as text within the usual one (seen on a real hub).
 

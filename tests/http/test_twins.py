@@ -458,3 +458,9 @@ def test_the_twin_of_a_disabled_device_still_works(service: Service, device: Dev
     for verb in WRITES:
         twin = write(service, device, verb, {"tags": {verb: 1}, **desired({verb: 1})})
         assert (twin["tags"][verb], twin["properties"]["desired"][verb]) == (1, 1)
+
+
+def test_the_tracking_id_of_an_error_names_no_gateway(service: Service, device: Device) -> None:
+    response = service.request("GET", f"/twins/no-{device.id}")
+    check_error(response, 404, "DeviceNotFound")
+    assert "-G:" not in response.json()["ExceptionMessage"]
