@@ -46,7 +46,7 @@ async def send_event(hub: IotHub, request: web.Request, device: Admission) -> we
         raise MessageTooLarge(
             f"The message is {message.size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."
         )
-    hub.ingest(device, message)
+    hub.ingest(device, [message])
     return no_content()
 
 

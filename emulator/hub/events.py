@@ -11,49 +11,44 @@ import base64
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 from emulator.hub import limits
-from emulator.hub.identities import IdentityKey
+from emulator.hub.connections import Admission
 from emulator.hub.jsontext import JsonObject, loads
 from emulator.hub.messages import Message
 from emulator.hub.times import iso
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """A message in the log, as the hub stamped it (IoT Hub docs: read device-to-cloud messages).
 
     Args:
         sequence_number: counts the hub's events, from 0 (Event Hubs).
-        auth_method: how the sender proved itself: `{"scope", "type", "issuer", …}`.
-        model_id: the model that the sender named when it connected, if any.
+        sender: who sent it, and how that was proved.
     """
 
     sequence_number: int
     enqueued: datetime
-    key: IdentityKey
-    generation_id: str
-    auth_method: str
+    sender: Admission
     message: Message
-    model_id: str | None = None
 
     @property
     def annotations(self) -> JsonObject:
         """What the hub adds to the message, by the names that its readers know."""
-        annotations: JsonObject = {"iothub-connection-device-id": self.key.device_id}
-        if self.key.module_id is not None:
-            annotations["iothub-connection-module-id"] = self.key.module_id
+        annotations: JsonObject = {"iothub-connection-device-id": self.sender.key.device_id}
+        if self.sender.key.module_id is not None:
+            annotations["iothub-connection-module-id"] = self.sender.key.module_id
         annotations |= {
-            "iothub-connection-auth-method": self.auth_method,
-            "iothub-connection-auth-generation-id": self.generation_id,
+            "iothub-connection-auth-method": self.sender.auth_method,
+            "iothub-connection-auth-generation-id": self.sender.generation_id,
             "iothub-enqueuedtime": int(self.enqueued.timestamp() * 1000),
             "iothub-message-source": "Telemetry",
         }
-        if self.model_id:
-            annotations["dt-dataschema"] = self.model_id
+        if self.sender.model_id:
+            annotations["dt-dataschema"] = self.sender.model_id
         if "dt-subject" in self.message.system:
             annotations["dt-subject"] = self.message.system["dt-subject"]
         return annotations
@@ -63,8 +58,8 @@ class Event:
         return {
             "sequenceNumber": self.sequence_number,
             "enqueuedTime": iso(self.enqueued),
-            "deviceId": self.key.device_id,
-            "moduleId": self.key.module_id,
+            "deviceId": self.sender.key.device_id,
+            "moduleId": self.sender.key.module_id,
             "systemProperties": dict(self.message.system),
             "properties": dict(self.message.properties),
             "annotations": self.annotations,
@@ -86,31 +81,25 @@ class EventLog:
         self._max_events = events
         self._max_size = size
         self._events: deque[Event] = deque()
+        self._sizes: deque[int] = deque()
         self._size = 0
         self._next = 0
         self._appended: asyncio.Future[None] | None = None
 
-    def append(
-        self,
-        message: Message,
-        *,
-        now: datetime,
-        key: IdentityKey,
-        generation_id: str,
-        auth_method: str,
-        model_id: str | None = None,
-    ) -> Event:
-        """Stamp a message and keep it."""
-        event = Event(self._next, now, key, generation_id, auth_method, message, model_id)
-        self._next += 1
-        self._events.append(event)
-        self._size += message.size
+    def extend(self, sender: Admission, messages: Iterable[Message], now: datetime) -> None:
+        """Stamp messages of one sender, and keep them."""
+        for message in messages:
+            size = message.size
+            self._events.append(Event(self._next, now, sender, message))
+            self._sizes.append(size)
+            self._next += 1
+            self._size += size
         while len(self._events) > self._max_events or self._size > self._max_size:
-            self._size -= self._events.popleft().message.size
+            self._events.popleft()
+            self._size -= self._sizes.popleft()
         if self._appended is not None:
             self._appended.set_result(None)
             self._appended = None
-        return event
 
     def read(self, start: int = 0, device_id: str | None = None) -> list[Event]:
         """List the events from sequence number `start` on, of all devices or of one."""
@@ -119,7 +108,7 @@ class EventLog:
         return [
             event
             for event in itertools.islice(self._events, skip, None)
-            if device_id in (None, event.key.device_id)
+            if device_id in (None, event.sender.key.device_id)
         ]
 
     async def follow(self, start: int = 0, device_id: str | None = None) -> AsyncIterator[Event]:

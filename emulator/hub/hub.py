@@ -217,18 +217,12 @@ class IotHub:
 
     # --- device-to-cloud messages
 
-    def ingest(self, sender: Admission, message: Message) -> None:
-        """Stamp a message and put it into the event log (IoT Hub docs: device-to-cloud)."""
+    def ingest(self, sender: Admission, messages: Sequence[Message]) -> None:
+        """Stamp messages, and put them into the event log (IoT Hub docs: device-to-cloud)."""
+        now = self._clock()
         if self._store.identity(sender.key) is not None:  # a deleted device can leave a will
-            self._connections.heard_of(sender.key, self._clock())
-        self.events.append(
-            message,
-            now=self._clock(),
-            key=sender.key,
-            generation_id=sender.generation_id,
-            auth_method=sender.auth_method,
-            model_id=sender.model_id,
-        )
+            self._connections.heard_of(sender.key, now)
+        self.events.extend(sender, messages, now)
 
     # --- a device's own twin
 

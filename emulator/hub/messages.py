@@ -6,14 +6,17 @@ Names and limits are those of IoT Hub docs: create and read messages.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 # A property without a value is None: MQTT's bags tell it from an empty one.
 Properties = Mapping[str, str | None]
 
 
-@dataclass(frozen=True)
-class Message:
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class Message(NamedTuple):
     """One message, as its sender made it.
 
     Args:
@@ -24,17 +27,15 @@ class Message:
     """
 
     body: bytes
-    system: Mapping[str, str] = field(default_factory=dict)
-    properties: Properties = field(default_factory=dict)
+    system: Mapping[str, str] = _NONE
+    properties: Properties = _NONE
 
     @property
     def size(self) -> int:
         """Bytes as the limits count them: body, system values, application names and values."""
-        return (
-            len(self.body)
-            + sum(len(value.encode()) for value in self.system.values())
-            + sum(
-                len(name.encode()) + len((value or "").encode())
-                for name, value in self.properties.items()
-            )
-        )
+        size = len(self.body)
+        for value in self.system.values():
+            size += len(value.encode())
+        for name, text in self.properties.items():
+            size += len(name.encode()) + len((text or "").encode())
+        return size

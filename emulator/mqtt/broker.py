@@ -1,14 +1,15 @@
 """amqtt's broker, made to behave as an IoT hub's MQTT front end.
 
 All that leans on private parts of amqtt stands here, which is why requirements.txt pins its
-version. What is used of amqtt: the broker as the frame that connections come in by, the packets'
-codec (see codec.py), and the protocol handler's answers. What is replaced, and why:
+version. What is used of amqtt: the broker as the frame that connections come in by, and the packets
+(see codec.py). What is replaced, and why:
 
 - how a connection begins: amqtt takes over a live session before it authenticates the newcomer;
 - the read loop: amqtt reads packet by packet, a task for each, in no order and without bound; and
   it ignores a keep-alive that ran out;
 - delivery: amqtt broadcasts by topic, and a hub's devices all subscribe to the same topics;
-- sessions: amqtt's carries a state machine of 24 KB.
+- protocol handler and session: amqtt's have a state machine of 24 KB, queues and tasks for each
+  device, of which a hub needs none.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ from amqtt.mqtt.packet import (
     SUBSCRIBE,
     UNSUBSCRIBE,
 )
-from amqtt.mqtt.pingreq import PingReqPacket
-from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.mqtt.pingresp import PingRespPacket
+from amqtt.mqtt.suback import SubackPacket
 from amqtt.mqtt.subscribe import SubscribePacket
+from amqtt.mqtt.unsuback import UnsubackPacket
 from amqtt.mqtt.unsubscribe import UnsubscribePacket
-from amqtt.session import Session
 
 from emulator.hub import limits
 from emulator.hub.access import ClientCertificate, mask_key
@@ -59,7 +60,7 @@ from emulator.mqtt import codec, packets, topics
 from emulator.mqtt.device_link import MqttLink, will_message
 from emulator.mqtt.packets import PacketBuffer, ProtocolError, Publish
 from emulator.mqtt.sessions import Sessions, Subscriptions
-from emulator.mqtt.streams import Stream, TcpStream
+from emulator.mqtt.streams import READ_BYTES, Stream, TcpStream
 from emulator.mqtt.topics import Channel, UserName
 from emulator.sockets import BACKLOG
 
@@ -89,13 +90,6 @@ _TURN = 128
 _SHUTDOWN_SECONDS = 0.75
 
 
-class _Session(Session):
-    """amqtt's session without its state machine: a hub keeps the states itself."""
-
-    def _init_states(self) -> None:
-        pass
-
-
 class HubBroker(Broker):
     """The broker that devices connect to.
 
@@ -122,9 +116,11 @@ class HubBroker(Broker):
 
     async def listen(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext) -> None:
         """Accept MQTT over TLS on sockets that are bound already."""
+        loop = asyncio.get_running_loop()
+        buffer = memoryview(bytearray(READ_BYTES))  # for all of them: see TcpStream
         for listener in sockets:
-            server = await asyncio.start_server(
-                self._accept,
+            server = await loop.create_server(
+                lambda: TcpStream(self.serve, buffer),
                 sock=listener,
                 ssl=tls,
                 backlog=BACKLOG,
@@ -142,9 +138,6 @@ class HubBroker(Broker):
         if tasks := [task for task in self._connections if task is not None]:
             await asyncio.wait(tasks, timeout=_SHUTDOWN_SECONDS)
         await super().shutdown()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self.serve(TcpStream(reader, writer))
 
     async def serve(self, stream: Stream) -> None:
         """Speak MQTT on a connection until it ends."""
@@ -184,7 +177,7 @@ class HubBroker(Broker):
         if body.startswith(_OTHER_PROTOCOLS) and not body.startswith(_MQTT_3_1_1):
             await _refuse(stream, UNACCEPTABLE_PROTOCOL_VERSION)
             return
-        connect = await codec.decode_connect(body)
+        connect = codec.decode_connect(body)
         user = topics.parse_user_name(connect.username or "", connect.client_id)
         admission = await self._admit(connect, user, stream)
         if admission is None or user is None:
@@ -229,7 +222,7 @@ class HubBroker(Broker):
         return None
 
 
-class DeviceConnection(BrokerProtocolHandler):
+class DeviceConnection:
     """The connection of one device that was let in.
 
     Args:
@@ -248,11 +241,7 @@ class DeviceConnection(BrokerProtocolHandler):
         versioned: bool,
         stream: Stream,
     ) -> None:
-        super().__init__(broker.plugins_manager)
         self._client_id = str(admission.key)
-        amqtt_session = _Session()
-        amqtt_session.client_id = self._client_id
-        self.attach(amqtt_session, stream, stream)
         self._hub = broker._hub
         self._sessions = broker._device_sessions
         self._admission = admission
@@ -272,6 +261,9 @@ class DeviceConnection(BrokerProtocolHandler):
         self._subscriptions: Subscriptions = {}
         self._silence = _allowed_silence(connect.keep_alive)
         self._last_heard = 0.0
+        # Kept, because asking for it is a system call before Python 3.12.
+        self._loop = asyncio.get_running_loop()
+        self._packet_id = 0
 
     async def run(self, buffer: PacketBuffer, waiting: list[tuple[int, bytes]]) -> None:
         """Answer the CONNECT, and take packets until the connection ends.
@@ -283,29 +275,31 @@ class DeviceConnection(BrokerProtocolHandler):
         Raises:
             ProtocolError: the device broke a rule.
         """
-        loop = asyncio.get_running_loop()
         # Nothing is awaited from the admission on until the hub knows the link: what the hub learns
         # meanwhile, that the device is disabled for one, would miss it.
         session_present = self._resume()
         self._stream.write(ConnackPacket.build(session_present, CONNECTION_ACCEPTED).to_bytes())
         self._hub.connect(self._link, self._admission)
-        self._last_heard = loop.time()
+        self._last_heard = self._loop.time()
         self._watch(self._silence)
         try:
             if self._subscriptions:
                 self._hub.listens(self._link)
             await self._handle(waiting)
+            self._buffer = buffer
+            self._stream.at_once = self._handle_at_once
             while self._open and (data := await self._stream.read()):
-                self._last_heard = loop.time()
+                self._last_heard = self._loop.time()
                 await self._handle(buffer.feed(data))
         finally:
             self._open = False
             self._timer.cancel()
             self._hub.disconnect(self._link)
             if self._will is not None:
-                self._hub.ingest(self._admission, self._will)
+                self._hub.ingest(self._admission, [self._will])
             # Each holds the other: both would wait for the garbage collector, with TLS buffers.
             del self._link
+            self._stream.at_once = None
 
     def _resume(self) -> bool:
         """Take up the session of an earlier connection, or drop it; says whether there was one."""
@@ -322,6 +316,21 @@ class DeviceConnection(BrokerProtocolHandler):
             return False
         return True
 
+    def _handle_at_once(self, data: bytes) -> None:
+        """Take a few packets, without waiting for anything."""
+        self._last_heard = self._loop.time()
+        self._stream.cork()
+        try:
+            for first_byte, body in self._buffer.feed(data):
+                self._take(first_byte, body)
+                if not self._open:
+                    break
+        finally:
+            self._link.hand_in()
+            self._stream.uncork()
+        if not self._open:
+            self._close()
+
     async def _handle(self, received: Iterable[tuple[int, bytes]]) -> None:
         """Take packets in their order, then wait while the device doesn't read our answers."""
         self._stream.cork()
@@ -329,32 +338,36 @@ class DeviceConnection(BrokerProtocolHandler):
             for number, (first_byte, body) in enumerate(received, start=1):
                 if not self._open:
                     return
-                if first_byte >> 4 == PUBLISH:
-                    self._receive(packets.parse_publish(first_byte, body))
-                else:
-                    await self._control(first_byte, body)
+                self._take(first_byte, body)
                 if self._stream.held > _HELD_BYTES or number % _TURN == 0:
+                    self._link.hand_in()
                     await self._stream.drain()
                     await asyncio.sleep(0)  # other devices have their turn
                     self._stream.cork()
         finally:
+            self._link.hand_in()
             await self._stream.drain()
         self._hub.commands.push(self._link)  # what a congested connection had to wait for
 
-    def _receive(self, packet: Publish) -> None:
-        answer = self._link.receive(packet)
-        if packet.qos:
-            self._stream.write(packets.puback(packet.packet_id))
-        if answer is not None:
-            self._publish(*answer)
+    def _take(self, first_byte: int, body: bytes) -> None:
+        """Take one packet.
 
-    async def _control(self, first_byte: int, body: bytes) -> None:
-        if first_byte == _SUBSCRIBE:
-            await self.handle_subscribe(await codec.decode(SubscribePacket, first_byte, body))
+        Raises:
+            ProtocolError: it is malformed, or none that a device may send.
+        """
+        if first_byte >> 4 == PUBLISH:
+            packet = packets.parse_publish(first_byte, body)
+            answer = self._link.receive(packet)
+            if packet.qos:
+                self._stream.write(packets.puback(packet.packet_id))
+            if answer is not None:
+                self._publish(*answer)
+        elif first_byte == _SUBSCRIBE:
+            self._take_subscribe(codec.decode(SubscribePacket, first_byte, body))
         elif first_byte == _UNSUBSCRIBE:
-            await self.handle_unsubscribe(await codec.decode(UnsubscribePacket, first_byte, body))
+            self._take_unsubscribe(codec.decode(UnsubscribePacket, first_byte, body))
         elif first_byte == _PINGREQ and not body:
-            await self.handle_pingreq(PingReqPacket())
+            self._stream.write(PingRespPacket.build().to_bytes())
         elif first_byte == _DISCONNECT and not body:
             self._will = None  # a device that says goodbye leaves none
             self._open = False
@@ -363,7 +376,7 @@ class DeviceConnection(BrokerProtocolHandler):
         else:
             raise ProtocolError(f"a packet that begins with {first_byte:#04x}")
 
-    async def handle_subscribe(self, subscribe: SubscribePacket) -> None:
+    def _take_subscribe(self, subscribe: SubscribePacket) -> None:
         """Take up subscriptions; a filter that a hub doesn't know ends the connection.
 
         Raises:
@@ -375,12 +388,12 @@ class DeviceConnection(BrokerProtocolHandler):
         granted = [(name, min(qos, 1)) for name, qos in requested]
         self._subscribe({**self._subscriptions, **dict(granted)})
         self._keep_session()
-        await self.mqtt_acknowledge_subscription(
-            subscribe.variable_header.packet_id, [qos for _, qos in granted]
-        )
+        packet_id = subscribe.variable_header.packet_id
+        answer = SubackPacket.build(packet_id, [qos for _, qos in granted])
+        self._stream.write(answer.to_bytes())
         self._hub.listens(self._link)
 
-    async def handle_unsubscribe(self, unsubscribe: UnsubscribePacket) -> None:
+    def _take_unsubscribe(self, unsubscribe: UnsubscribePacket) -> None:
         """End subscriptions.
 
         Raises:
@@ -393,7 +406,8 @@ class DeviceConnection(BrokerProtocolHandler):
             {name: qos for name, qos in self._subscriptions.items() if name not in ended}
         )
         self._keep_session()
-        await self.mqtt_acknowledge_unsubscription(unsubscribe.variable_header.packet_id)
+        answer = UnsubackPacket.build(unsubscribe.variable_header.packet_id)
+        self._stream.write(answer.to_bytes())
 
     def _subscribe(self, subscriptions: Subscriptions) -> None:
         if len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
@@ -425,13 +439,18 @@ class DeviceConnection(BrokerProtocolHandler):
             self._stream.write(packets.publish(topic, payload))
             self._hub.commands.complete(self._admission.key.device_id, token)
             return
-        packet_id = self.session.next_packet_id
-        # amqtt's session passes over the ids that are in flight.
-        self.session.inflight_out[packet_id] = command
+        packet_id = self._next_packet_id()
         self._link.in_flight[packet_id] = token
         self._stream.write(
             packets.publish(topic, payload, packet_id=packet_id, duplicate=command.handed_out)
         )
+
+    def _next_packet_id(self) -> int:
+        """Choose an id that is not in flight; there are 65,535, and 50 messages at most."""
+        while True:
+            self._packet_id = self._packet_id % 0xFFFF + 1
+            if self._packet_id not in self._link.in_flight:
+                return self._packet_id
 
     def _is_congested(self) -> bool:
         return self._stream.unsent > limits.MQTT_WRITE_BUFFER_BYTES
@@ -446,16 +465,15 @@ class DeviceConnection(BrokerProtocolHandler):
     def _acknowledged(self, packet_id: int) -> None:
         """Take a PUBACK; one for nothing, or for a message that has ended, is ignored."""
         token = self._link.in_flight.pop(packet_id, None)
-        self.session.inflight_out.pop(packet_id, None)
         if token is not None:
             with contextlib.suppress(DeviceMessageLockLost):  # purged, or expired, meanwhile
                 self._hub.commands.complete(self._admission.key.device_id, token)
 
     def _watch(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._check_keep_alive)
+        self._timer = self._loop.call_later(seconds, self._check_keep_alive)
 
     def _check_keep_alive(self) -> None:
-        silent = asyncio.get_running_loop().time() - self._last_heard
+        silent = self._loop.time() - self._last_heard
         if silent < self._silence:
             self._watch(self._silence - silent)
         else:

@@ -6,7 +6,8 @@ Section numbers are those of MQTT 3.1.1.
 from __future__ import annotations
 
 import struct
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
 
 from amqtt.adapters import BufferReader
 from amqtt.errors import AMQTTError, MQTTError, NoDataError
@@ -18,13 +19,14 @@ from amqtt.mqtt.unsubscribe import UnsubscribePacket
 from emulator.hub import limits
 from emulator.mqtt.packets import ProtocolError
 
+_T = TypeVar("_T")
 _Packet = TypeVar("_Packet", SubscribePacket, UnsubscribePacket)
 
 # What amqtt's codec raises over bytes that are no packet.
 _CODEC_ERRORS = (AMQTTError, MQTTError, NoDataError, ValueError, struct.error)
 
 
-async def decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
+def decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
     """Decode a packet with amqtt's codec, and refuse what the codec lets pass.
 
     The codec takes truncated packets, bytes too many, and text that is not UTF-8. None of them
@@ -38,7 +40,7 @@ async def decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
     header = MQTTFixedHeader(first_byte >> 4, first_byte & 0x0F, len(body))
     whole = header.to_bytes() + body
     try:
-        packet = await kind.from_stream(BufferReader(body), header)
+        packet = _at_once(kind.from_stream(BufferReader(body), header))
         well_formed = packet.to_bytes() == whole
     except _CODEC_ERRORS as error:
         raise ProtocolError(f"a malformed {kind.__name__}: {error}") from None
@@ -47,7 +49,7 @@ async def decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
     return packet
 
 
-async def decode_connect(body: bytes) -> ConnectPacket:
+def decode_connect(body: bytes) -> ConnectPacket:
     """Decode a CONNECT as `decode` does other packets; its password need not be text.
 
     Raises:
@@ -55,8 +57,8 @@ async def decode_connect(body: bytes) -> ConnectPacket:
             section 3.1.2).
     """
     try:
-        connect = await ConnectPacket.from_stream(
-            BufferReader(body), MQTTFixedHeader(CONNECT, 0, len(body))
+        connect = _at_once(
+            ConnectPacket.from_stream(BufferReader(body), MQTTFixedHeader(CONNECT, 0, len(body)))
         )
         flags, payload = connect.variable_header, connect.payload
         if payload.client_id_is_random:  # amqtt's invention, where the client sent none
@@ -83,3 +85,12 @@ async def decode_connect(body: bytes) -> ConnectPacket:
     ):
         raise ProtocolError("a malformed CONNECT")
     return connect
+
+
+def _at_once(decoding: Coroutine[Any, Any, _T]) -> _T:
+    """Run amqtt's decoding to its end: its coroutines never wait where the bytes are there."""
+    try:
+        decoding.send(None)
+    except StopIteration as result:
+        return cast("_T", result.value)
+    raise RuntimeError("amqtt waits for bytes that it has")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from emulator.hub import limits
 from emulator.hub.cloud_to_device import Command
@@ -24,9 +25,14 @@ from emulator.hub.messages import Message
 from emulator.hub.times import utc_now
 from emulator.mqtt import property_bag, topics
 from emulator.mqtt.packets import ProtocolError, Publish
+from emulator.mqtt.property_bag import Bag
 from emulator.mqtt.topics import Channel, Filter
 
 log = logging.getLogger(__name__)
+
+# Devices send to the same topics again and again: what those that aren't long say is remembered.
+_REMEMBERED_TOPIC = 512
+_REMEMBERED_TOPICS = 4096
 
 _TOPIC_BYTES = 0xFFFF  # MQTT 3.1.1, section 1.5.3; a bag is ASCII
 
@@ -56,6 +62,7 @@ class MqttLink:
     subscriptions: set[Filter] = field(default_factory=set)
     in_flight: dict[int, str] = field(default_factory=dict)
     """The lock tokens of the messages that were sent with QoS 1, by packet id."""
+    _telemetry: list[Message] = field(default_factory=list)
 
     @property
     def key(self) -> IdentityKey:
@@ -112,10 +119,16 @@ class MqttLink:
     def receive(self, packet: Publish) -> tuple[str, bytes] | None:
         """Take what the device published; gives the topic and payload of an answer, if any.
 
+        Telemetry waits to be handed in, together with what came in the same breath.
+
         Raises:
             ProtocolError: it went to a topic that the hub doesn't know.
         """
-        request = topics.parse_topic(packet.topic, self.key)
+        read = _recall if len(packet.topic) <= _REMEMBERED_TOPIC else _read
+        request = read(packet.topic, self.admission.key)
+        if isinstance(request, Bag):
+            self._telemetry.append(_message(packet, request))
+            return None
         self.hub.heard_of(self)
         match request:
             case topics.MethodResponse(status, request_id):
@@ -124,9 +137,13 @@ class MqttLink:
                 return self._answer(request_id, self._read_twin)
             case topics.TwinPatch(request_id, version):
                 return self._answer(request_id, lambda: self._report(packet.payload, version))
-            case topics.Telemetry(bag):
-                self.hub.ingest(self.admission, _telemetry(packet, bag))
         return None
+
+    def hand_in(self) -> None:
+        """Put the telemetry that was received into the hub."""
+        if self._telemetry:
+            self.hub.ingest(self.admission, self._telemetry)
+            self._telemetry = []
 
     def _read_twin(self) -> tuple[int, int | None, bytes]:
         return 200, None, dumps(self.hub.read_twin(self.key))
@@ -165,29 +182,45 @@ def will_message(packet: Publish, key: IdentityKey) -> Message:
     Raises:
         ProtocolError: it doesn't go to the device's own telemetry topic, or is over the limit.
     """
-    request = topics.parse_topic(packet.topic, key)
-    if not isinstance(request, topics.Telemetry):
+    request = _read(packet.topic, key)
+    if not isinstance(request, Bag):
         raise ProtocolError(f"a will for {packet.topic!r}")
-    will = _telemetry(packet, request.properties)
-    return replace(will, properties={**will.properties, "iothub-MessageType": "Will"})
+    will = _message(packet, request)
+    return will._replace(properties={**will.properties, "iothub-MessageType": "Will"})
 
 
-def _telemetry(packet: Publish, bag: str) -> Message:
+def _read(topic: str, key: IdentityKey) -> Bag | topics.Request:
+    """Read a topic that a device published to: telemetry as its properties, which nobody changes.
+
+    Raises:
+        ProtocolError: the hub knows no such topic, or it is another device's.
+    """
+    request = topics.parse_topic(topic, key)
+    if isinstance(request, topics.Telemetry):
+        return property_bag.parse(request.properties)
+    return request
+
+
+_recall = functools.lru_cache(_REMEMBERED_TOPICS)(_read)
+
+
+def _message(packet: Publish, bag: Bag) -> Message:
     """Make a message of a PUBLISH; its flags become properties (IoT Hub docs: MQTT; EdgeHub).
 
     Raises:
         ProtocolError: it is over the limit.
     """
-    system, properties = property_bag.parse(bag)
-    message = Message(packet.payload, system, properties)
+    message = Message(packet.payload, bag.system, bag.properties)
     if message.size > limits.D2C_MESSAGE_BYTES:
         raise ProtocolError(f"a message of {message.size} bytes")
-    flags: dict[str, str | None] = {}
-    if packet.retain:
-        flags["mqtt-retain"] = "true"
-    if packet.duplicate:
-        flags["mqtt-dup"] = "true"
-    return replace(message, properties={**properties, **flags}) if flags else message
+    if packet.retain or packet.duplicate:
+        flags: dict[str, str | None] = {}
+        if packet.retain:
+            flags["mqtt-retain"] = "true"
+        if packet.duplicate:
+            flags["mqtt-dup"] = "true"
+        return message._replace(properties={**message.properties, **flags})
+    return message
 
 
 def _failure(error: HubError) -> tuple[int, int | None, bytes]:

@@ -8,14 +8,19 @@ import asyncio
 import contextlib
 import ssl
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
 
 from aiohttp import WSMsgType, web
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 
 from emulator.hub import limits
 
-_READ_BYTES = 64 * 1024
+# How much may wait to be read.
+READ_BYTES = 64 * 1024
+
+# How much is taken at once: a turn of some tens of microseconds.
+_AT_ONCE_BYTES = 2 * 1024
 
 # How many frames of a WebSocket are taken at a stretch.
 _TURN = 128
@@ -33,6 +38,8 @@ class Stream(ReaderAdapter, WriterAdapter):
     def __init__(self) -> None:
         self._corked: list[bytes] | None = None
         self.held = 0
+        self.at_once: Callable[[bytes], None] | None = None
+        """Takes a few bytes that come while the reader waits for some, and saves its waking up."""
 
     def cork(self) -> None:
         """Hold back what is written, until `drain`; `held` counts its bytes."""
@@ -46,11 +53,15 @@ class Stream(ReaderAdapter, WriterAdapter):
         else:
             self._send(data)
 
-    async def drain(self) -> None:
-        """Send what was held back, and wait while the peer doesn't read."""
+    def uncork(self) -> None:
+        """Send what was held back."""
         held, self._corked, self.held = self._corked, None, 0
         if held:
             self._send(b"".join(held))
+
+    async def drain(self) -> None:
+        """Send what was held back, and wait while the peer doesn't read."""
+        self.uncork()
         await self._sent()
 
     async def close(self) -> None:
@@ -81,48 +92,143 @@ class Stream(ReaderAdapter, WriterAdapter):
     async def _ended(self) -> None: ...
 
 
-class TcpStream(Stream):
-    """A connection over TLS."""
+class TcpStream(Stream, asyncio.BufferedProtocol):
+    """A connection over TLS.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    It is asyncio's own protocol of the connection: asyncio's streams would cost a turn of a task
+    for each packet, and memory for each device.
+
+    Args:
+        serve: speaks to the peer; the connection ends when it returns.
+        buffer: where bytes arrive. All connections of an event loop can share one, for what has
+            arrived is taken out before the loop turns to another.
+    """
+
+    def __init__(
+        self, serve: Callable[[Stream], Coroutine[Any, Any, None]], buffer: memoryview
+    ) -> None:
         super().__init__()
-        self._reader = reader
-        self._writer = writer
+        self._buffer = buffer
+        self._serve = serve
+        self._received = bytearray()
+        self._at_end = False
+        self._error: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._full: asyncio.Future[None] | None = None
+
+    # --- asyncio's end
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._gone = asyncio.get_running_loop().create_future()
+        self._task = asyncio.ensure_future(self._serve(self))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See `asyncio.BufferedProtocol`."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        if nbytes <= _AT_ONCE_BYTES and self.at_once is not None and self._is_idle():
+            try:
+                self.at_once(bytes(self._buffer[:nbytes]))
+            except Exception as error:  # noqa: BLE001 - raised by `read`
+                self._error = error
+                self._wake()
+            return
+        self._received += self._buffer[:nbytes]
+        if len(self._received) > READ_BYTES:
+            self._transport.pause_reading()
+        self._wake()
+
+    def _is_idle(self) -> bool:
+        """Whether the reader waits for bytes, and the peer takes ours."""
+        return self._reader is not None and not self._reader.done() and self._full is None
+
+    def eof_received(self) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        self._at_end = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._at_end = True
+        self._error = self._error or exc
+        self._gone.set_result(None)
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._full = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self._full is not None:
+            self._full.set_result(None)
+            self._full = None
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # --- the hub's end
 
     async def read(self, n: int = -1) -> bytes:
-        """Read what there is, at most `n` bytes; empty at the end."""
-        return await self._reader.read(_READ_BYTES if n < 0 else n)
+        """Read what there is, at most `n` bytes; empty at the end.
+
+        Raises:
+            OSError: the connection broke.
+            ProtocolError: of `at_once`.
+        """
+        if not (self._received or self._at_end or self._error):
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        if self._received:
+            count = len(self._received) if n < 0 else n
+            data = bytes(self._received[:count])
+            del self._received[:count]
+            self._transport.resume_reading()
+            return data
+        if self._error is not None:
+            raise self._error
+        return b""
 
     @property
     def unsent(self) -> int:
         """See `Stream.unsent`."""
-        return self.held + self._writer.transport.get_write_buffer_size()
+        return self.held + self._transport.get_write_buffer_size()
 
     def get_peer_info(self) -> tuple[str, int] | None:
         """Tell the peer's address and port."""
-        peer = self._writer.get_extra_info("peername")
+        peer = self._transport.get_extra_info("peername")
         return (peer[0], peer[1]) if peer else None
 
     def get_ssl_info(self) -> ssl.SSLObject | None:
         """Give the TLS object."""
-        info: ssl.SSLObject | None = self._writer.get_extra_info("ssl_object")
+        info: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
         return info
 
     def drop(self) -> None:
         """See `Stream.drop`."""
-        if not self._writer.is_closing():
-            self._writer.close()
-            asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._writer.transport.abort)
+        if not self._transport.is_closing():
+            self._transport.close()
+            asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._transport.abort)
 
     def _send(self, data: bytes) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     async def _sent(self) -> None:
-        await self._writer.drain()
+        if self._full is not None:
+            await self._full
 
     async def _ended(self) -> None:
-        await self._writer.wait_closed()
+        await self._gone
 
 
 class WebSocketStream(Stream):

@@ -54,6 +54,10 @@ class MethodResponse(NamedTuple):
     request_id: str
 
 
+Request = TwinGet | TwinPatch | MethodResponse
+"""What a device publishes that is no message."""
+
+
 class Channel(enum.Enum):
     """What a device may subscribe to."""
 
@@ -100,7 +104,7 @@ def events_topic(key: IdentityKey) -> str:
     return f"devices/{key.device_id}{module}/messages/events"
 
 
-def parse_topic(topic: str, key: IdentityKey) -> Telemetry | TwinGet | TwinPatch | MethodResponse:
+def parse_topic(topic: str, key: IdentityKey) -> Telemetry | Request:
     """Read a topic that a device published to.
 
     Raises:
@@ -118,7 +122,7 @@ def parse_topic(topic: str, key: IdentityKey) -> Telemetry | TwinGet | TwinPatch
     raise ProtocolError(f"PUBLISH to {topic!r}")
 
 
-def _parse_request(topic: str) -> TwinGet | TwinPatch | MethodResponse:
+def _parse_request(topic: str) -> Request:
     path, question_mark, query = topic.partition("?")
     parameters = dict(pair.partition("=")[::2] for pair in query.split("&")) if query else {}
     request_id = parameters.get("$rid")

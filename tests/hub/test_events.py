@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from datetime import datetime, timezone
 from itertools import islice
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.hub.connections import Admission
 from emulator.hub.events import Event, EventLog
 from emulator.hub.identities import IdentityKey
 from emulator.hub.messages import Message
@@ -19,13 +21,9 @@ NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=timezone.utc)
 
 
 def append(log: EventLog, body: bytes = b"", device: str = "d", module: str | None = None) -> Event:
-    return log.append(
-        Message(body),
-        now=NOW,
-        key=IdentityKey(device, module),
-        generation_id="1",
-        auth_method="{}",
-    )
+    sender = Admission(IdentityKey(device, module), math.inf, "1", "{}")
+    log.extend(sender, [Message(body)], NOW)
+    return Event(log.end - 1, NOW, sender, Message(body))
 
 
 def numbers(events: list[Event]) -> list[int]:
@@ -105,7 +103,8 @@ def test_an_event_is_written_with_all_that_is_known_of_it() -> None:
     message = Message(
         b'{"t":1.50}', {"content-type": "application/json", "dt-subject": "c"}, {"a": None}
     )
-    event = Event(7, NOW, IdentityKey("d", "m"), "42", '{"scope":"module"}', message, "dtmi:x;1")
+    sender = Admission(IdentityKey("d", "m"), math.inf, "42", '{"scope":"module"}', "dtmi:x;1")
+    event = Event(7, NOW, sender, message)
     document = event.document()
     assert document.pop("body") == {"t": 1.5}
     assert document == {

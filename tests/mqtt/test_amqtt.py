@@ -19,24 +19,15 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.mqtt.connack import CONNECTION_ACCEPTED, ConnackPacket
 from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import MQTTFixedHeader, MQTTPacket
-from amqtt.mqtt.pingreq import PingReqPacket
-from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.mqtt.pingresp import PingRespPacket
+from amqtt.mqtt.suback import SubackPacket
 from amqtt.mqtt.subscribe import SubscribePacket
+from amqtt.mqtt.unsuback import UnsubackPacket
 from amqtt.mqtt.unsubscribe import UnsubscribePacket
-from amqtt.session import Session
 
 from tests.mqtt import raw
 
 _REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
-
-
-class _Session(Session):
-    """The session as the broker has it: `Session.__init__` is to call this."""
-
-    states_made = False
-
-    def _init_states(self) -> None:
-        self.states_made = True
 
 
 def _config() -> BrokerConfig:
@@ -59,20 +50,11 @@ def test_amqtt_is_the_version_that_is_pinned() -> None:
         (Broker.shutdown, ["self"]),
         (Broker.external_connected, ["self", "reader", "writer", "listener_name"]),
         (Broker._client_connected, ["self", "listener_name", "reader", "writer"]),
-        (Session._init_states, ["self"]),
-        (BrokerProtocolHandler.__init__, ["self", "plugins_manager", "session", "loop"]),
-        (BrokerProtocolHandler.attach, ["self", "session", "reader", "writer"]),
-        (BrokerProtocolHandler._send_packet, ["self", "packet"]),
-        (BrokerProtocolHandler.handle_pingreq, ["self", "pingreq"]),
-        (BrokerProtocolHandler.handle_subscribe, ["self", "subscribe"]),
-        (BrokerProtocolHandler.handle_unsubscribe, ["self", "unsubscribe"]),
-        (
-            BrokerProtocolHandler.mqtt_acknowledge_subscription,
-            ["self", "packet_id", "return_codes"],
-        ),
-        (BrokerProtocolHandler.mqtt_acknowledge_unsubscription, ["self", "packet_id"]),
         (MQTTFixedHeader.__init__, ["self", "packet_type", "flags", "length"]),
         (ConnackPacket.build, ["session_parent", "return_code"]),
+        (SubackPacket.build, ["packet_id", "return_codes"]),
+        (UnsubackPacket.build, ["packet_id"]),
+        (PingRespPacket.build, []),
         (MQTTPacket.to_stream, ["self", "writer"]),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
@@ -115,37 +97,14 @@ async def test_an_external_broker_opens_no_port_and_stops() -> None:
     await broker.shutdown()
 
 
-def test_a_session_is_made_with_no_other_state_machine() -> None:
-    session = _Session()
-    assert session.states_made
-    assert not hasattr(session, "transitions")
-
-
-async def test_the_handler_answers_through_send_packet() -> None:
-    class Probe(BrokerProtocolHandler):
-        sent: list[bytes] = []  # noqa: RUF012 - a test's own
-
-        async def _send_packet(self, packet: Any) -> None:
-            self.sent.append(packet.to_bytes())
-            await super()._send_packet(packet)
-
-    session = _Session()
-    session.client_id = "d"
-    writer = BufferWriter()
-    handler = Probe(Broker(_config()).plugins_manager)
-    handler.attach(session, BufferReader(b""), writer)
-    await handler.handle_pingreq(PingReqPacket())
-    await handler.mqtt_acknowledge_subscription(7, [0, 1])
-    await handler.mqtt_acknowledge_unsubscription(8)
-    await handler._send_packet(ConnackPacket.build(True, CONNECTION_ACCEPTED))
-    expected = [
-        raw.PINGRESP,
-        raw.suback(7, 0, 1),
-        raw.unsuback(8),
-        raw.connack(0, session_present=True),
-    ]
-    assert handler.sent == expected
-    assert writer.get_buffer() == b"".join(expected)
+def test_the_codec_writes_the_hubs_answers() -> None:
+    answers = {
+        raw.PINGRESP: PingRespPacket.build(),
+        raw.suback(7, 0, 1): SubackPacket.build(7, [0, 1]),
+        raw.unsuback(8): UnsubackPacket.build(8),
+        raw.connack(0, session_present=True): ConnackPacket.build(True, CONNECTION_ACCEPTED),
+    }
+    assert [packet.to_bytes() for packet in answers.values()] == list(answers)
 
 
 async def _decoded(kind: Any, data: bytes) -> Any:
