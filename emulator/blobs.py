@@ -61,7 +61,7 @@ class _BlobError(Exception):
 
 
 class Storage:
-    """The containers that import and export jobs may use (see `hub.transfers.Blobs`).
+    """The containers that import and export jobs may use (see `Blobs` in `hub.jobs.transfers`).
 
     Args:
         folder: its folders are containers, `file:///NAME`; None: there are none.

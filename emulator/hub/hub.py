@@ -38,7 +38,8 @@ from emulator.hub.errors import (
 )
 from emulator.hub.events import EventLog
 from emulator.hub.identities import Identity, IdentityKey
-from emulator.hub.jobs import Jobs
+from emulator.hub.jobs.scheduled import Jobs
+from emulator.hub.jobs.transfers import Blobs, NoBlobs, Transfers
 from emulator.hub.jsontext import JsonObject, dumps
 from emulator.hub.messages import Message
 from emulator.hub.methods import MethodCalls, MethodRequest, MethodResult
@@ -47,7 +48,6 @@ from emulator.hub.registry import Registry
 from emulator.hub.store import Store
 from emulator.hub.throttles import Operation, Throttles
 from emulator.hub.times import span, utc_now
-from emulator.hub.transfers import Blobs, NoBlobs, Transfers
 
 log = logging.getLogger(__name__)
 

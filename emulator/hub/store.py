@@ -12,8 +12,8 @@ from emulator.hub.cloud_to_device import CommandQueue
 from emulator.hub.device_management.records import Configuration, ConfigurationKey
 from emulator.hub.feedback import FeedbackQueue
 from emulator.hub.identities import Identity, IdentityKey
-from emulator.hub.job_records import DeviceJob, Job, JobKey
-from emulator.hub.transfer_records import Transfer, TransferKey
+from emulator.hub.jobs.scheduled_records import DeviceJob, Job, JobKey
+from emulator.hub.jobs.transfer_records import Transfer, TransferKey
 from emulator.hub.twins import Twin
 
 # What is stored: frozen, so a reader can hold on to one while a writer replaces it.

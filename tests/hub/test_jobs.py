@@ -33,8 +33,8 @@ from emulator.hub.errors import (
 from emulator.hub.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities import IdentityKey
-from emulator.hub.job_records import Job, JobStatus, JobType
-from emulator.hub.jobs import Jobs
+from emulator.hub.jobs.scheduled import Jobs
+from emulator.hub.jobs.scheduled_records import Job, JobStatus, JobType
 from emulator.hub.methods import MethodResult
 from emulator.hub.store import Key, MemoryStore, Record
 

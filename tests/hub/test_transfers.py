@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub import limits, transfer_files
+from emulator.hub import limits
 from emulator.hub.errors import (
     ArgumentInvalid,
     ArgumentNull,
@@ -30,9 +30,10 @@ from emulator.hub.errors import (
 from emulator.hub.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities import IdentityKey
+from emulator.hub.jobs import transfer_files
+from emulator.hub.jobs.transfer_records import Order, TransferType
+from emulator.hub.jobs.transfers import NoBlobs
 from emulator.hub.store import MemoryStore
-from emulator.hub.transfer_records import Order, TransferType
-from emulator.hub.transfers import NoBlobs
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=timezone.utc)
 CREATE = IfMatch(None)

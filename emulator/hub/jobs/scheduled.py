@@ -30,7 +30,7 @@ from emulator.hub.errors import (
 )
 from emulator.hub.etags import IfMatch
 from emulator.hub.identities import IdentityKey
-from emulator.hub.job_records import (
+from emulator.hub.jobs.scheduled_records import (
     DeviceJob,
     DeviceJobStatus,
     Job,

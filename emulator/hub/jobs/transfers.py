@@ -26,12 +26,18 @@ from emulator.hub.errors import (
     ServerError,
     ServiceUnavailable,
 )
-from emulator.hub.imports import Import
+from emulator.hub.jobs.imports import Import
+from emulator.hub.jobs.transfer_files import NO_KEYS_WARNING, configuration_line, identity_line
+from emulator.hub.jobs.transfer_records import (
+    Order,
+    Transfer,
+    TransferKey,
+    TransferStatus,
+    TransferType,
+)
 from emulator.hub.jsontext import JsonObject
 from emulator.hub.registry import Registry
 from emulator.hub.store import Store
-from emulator.hub.transfer_files import NO_KEYS_WARNING, configuration_line, identity_line
-from emulator.hub.transfer_records import Order, Transfer, TransferKey, TransferStatus, TransferType
 
 log = logging.getLogger(__name__)
 

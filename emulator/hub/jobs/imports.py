@@ -16,9 +16,9 @@ from emulator.hub.errors import (
 )
 from emulator.hub.etags import IfMatch
 from emulator.hub.identities import IdentityKey
+from emulator.hub.jobs.transfer_files import error_line, lines, read_configuration, read_identity
 from emulator.hub.jsontext import JsonObject
 from emulator.hub.registry import Registry
-from emulator.hub.transfer_files import error_line, lines, read_configuration, read_identity
 
 # What a line asks for that doesn't say (IoT Hub docs: import and export identities in bulk).
 _DEFAULT_MODE = "createOrUpdate"
