@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emulator.hub import limits
@@ -391,6 +392,9 @@ def test_to_replace_twice_is_to_replace_once(
 
 
 @given(st.lists(SETTINGS, min_size=2, max_size=3), st.randoms())
+@example([{"b.b": 0, "b": 0}, {"a": None, "b": {}}, {"a": {}, "b": 0, "b.a": {}}], Random(1)).via(
+    "one content names a member, and another below it"
+)
 @settings(max_examples=200, deadline=None)
 def test_the_order_of_creation_makes_no_difference(
     contents: list[dict[str, Any]], random: Any

@@ -105,14 +105,14 @@ def patch_of(contents: Iterable[Settings]) -> JsonObject:
     merged into it, whichever is longer. What one wants and the others have left nothing of is
     removed, so that it makes no difference in which order they were made.
     """
-    contents = list(contents)
+    made = [setting for settings in contents for setting in settings]
     by_path: dict[tuple[str, ...], Any] = {}
-    for path, value in (setting for settings in contents for setting in settings):
+    for path, value in made:
         by_path.pop(path, None)  # so that it comes last
         by_path[path] = value
     patch = _overlaid(by_path.items())
-    for settings in contents:
-        patch = _cleared(patch, _overlaid(settings))
+    for setting in made:
+        patch = _cleared(patch, _overlaid([setting]))
     return patch
 
 
