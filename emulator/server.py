@@ -248,8 +248,8 @@ class Emulator:
         broker = HubBroker(self.hub, sessions, handshakes.client_certificate)
         await broker.start()
         stack.push_async_callback(broker.shutdown)
-        app = make_app(self.hub, ROUTES, handshakes.client_certificate)
-        app.router.add_get(_WEB_SOCKET, web_socket_handler(broker.serve))
+        web_sockets = {_WEB_SOCKET: web_socket_handler(broker.serve)}
+        app = make_app(self.hub, ROUTES, handshakes.client_certificate, web_sockets)
         runner = web.AppRunner(
             app, access_log=None, logger=_http_log, shutdown_timeout=_DRAIN_SECONDS
         )

@@ -6,11 +6,12 @@ authenticated, its api-version checked, its body read, and its error rendered.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import ssl
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 from aiohttp import HttpVersion11, web
 
 from emulator.http.operations import operation_of
+from emulator.http.router import Router
 from emulator.hub import limits
 from emulator.hub.access import ClientCertificate, Right
 from emulator.hub.connections import Admission
@@ -56,6 +58,13 @@ Handler = Callable[[IotHub, web.Request], Awaitable[web.StreamResponse]]
 RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ErrorForm = Callable[[HubError, datetime], JsonObject]
 CertificateReader = Callable[[ssl.SSLObject | None], ClientCertificate | None]
+# Serves a request whose path has these parts.
+_Serve = Callable[[web.Request, Sequence[str]], Awaitable[web.StreamResponse]]
+
+# `x-ms-request-id` is a GUID: one drawn at random, with the number of the answer as its last part.
+# To draw another each time would take as long as to find the route.
+_REQUEST_IDS = str(uuid.uuid4())[:24]
+_requests = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Route:
     """One operation of the API.
 
     Args:
-        path: such as `/devices/{device_id}`; its fixed parts match in any case.
+        path: such as `/devices/{device_id}`; see `Router`.
         right: what the caller's policy must have; of several rights, one will do.
         error_form: how this family of operations writes its errors.
         versioned: whether it is a hub's own route: a request must name an api-version, and a body
@@ -88,25 +97,57 @@ class DeviceRoute:
 
 
 def make_app(
-    hub: IotHub, routes: Iterable[Route | DeviceRoute], client_certificate: CertificateReader
+    hub: IotHub,
+    routes: Iterable[Route | DeviceRoute],
+    client_certificate: CertificateReader,
+    web_sockets: Mapping[str, RequestHandler],
 ) -> web.Application:
     """Build the application that serves these routes.
 
     Args:
         client_certificate: tells which certificate the client of a TLS connection has shown.
+        web_sockets: what upgrades a request to a WebSocket, by path.
     """
-    app = web.Application(middlewares=[_outside_routes], client_max_size=limits.HTTP_BODY_BYTES)
-    app.on_response_prepare.append(_usual_headers)
+    router: Router[_Serve] = Router()
     for route in routes:
-        handler = (
+        serve = (
             _service_handler(hub, route)
             if isinstance(route, Route)
             else _device_handler(hub, route, client_certificate)
         )
-        app.router.add_route(
-            route.verb, _pattern(route.path), handler, expect_handler=_meet_expectation
-        )
+        router.add(route.verb, route.path, serve)
+    for path, upgrade in web_sockets.items():
+        router.add("GET", path, _upgrade_handler(upgrade))
+    app = web.Application(client_max_size=limits.HTTP_BODY_BYTES)
+    app.on_response_prepare.append(_usual_headers)
+    # One route for aiohttp, and the router for all others.
+    app.router.add_route("*", "/{path:.*}", _dispatcher(router), expect_handler=_meet_expectation)
     return app
+
+
+def _dispatcher(router: Router[_Serve]) -> RequestHandler:
+    async def dispatch(request: web.Request) -> web.StreamResponse:
+        parts = [unquote(part) for part in request.rel_url.raw_path.split("/")[1:]]
+        allowed: set[str] = set()
+        for verbs, names in router.find(parts):
+            serve = verbs.get(request.method)
+            if serve is not None:
+                request.match_info.update(names)
+                return await serve(request, parts)
+            allowed |= verbs.keys()
+        return _refuse_path(request, allowed)
+
+    return dispatch
+
+
+def _refuse_path(request: web.Request, allowed: Collection[str]) -> web.Response:
+    """Refuse what no route is for: what a real hub says then is not known."""
+    if not allowed:
+        return _error_response(GenericNotFound(f"No route {request.path}"), message_body)
+    error = GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
+    response = _error_response(error, message_body)
+    response.headers["Allow"] = ",".join(sorted(allowed))
+    return response
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -188,17 +229,16 @@ async def _usual_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Add what a real hub sends with every answer (seen there)."""
     response.headers["Server"] = "Microsoft-HTTPAPI/2.0"
     response.headers["Vary"] = "Origin"
-    response.headers["x-ms-request-id"] = str(uuid.uuid4())
+    response.headers["x-ms-request-id"] = f"{_REQUEST_IDS}{next(_requests):012x}"
     if response.status == 204:
         response.headers["Content-Length"] = "0"
 
 
-def _service_handler(hub: IotHub, route: Route) -> RequestHandler:
+def _service_handler(hub: IotHub, route: Route) -> _Serve:
     """Wrap a service's operation: its caller is authorized first."""
     operation = operation_of(route.verb, route.path)
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        resource = [unquote(segment) for segment in request.rel_url.raw_path.split("/")[1:]]
+    async def handle(request: web.Request, resource: Sequence[str]) -> web.StreamResponse:
         try:
             token = request.headers.get("Authorization")
             hub.authorize(token, route.right, host=request.host, resource=resource)
@@ -215,11 +255,11 @@ def _service_handler(hub: IotHub, route: Route) -> RequestHandler:
 
 def _device_handler(
     hub: IotHub, route: DeviceRoute, client_certificate: CertificateReader
-) -> RequestHandler:
+) -> _Serve:
     """Wrap a device's operation: the device is admitted first."""
     operation = operation_of(route.verb, route.path)
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request, _: Sequence[str]) -> web.StreamResponse:
         try:
             device = hub.admit(
                 identity_key(request),
@@ -232,6 +272,18 @@ def _device_handler(
         except HubError as error:
             return _refuse(request, error)
         return await _answer(request, route.handler(hub, request, device), message_body)
+
+    return handle
+
+
+def _upgrade_handler(upgrade: RequestHandler) -> _Serve:
+    """Wrap an upgrade to a WebSocket; what speaks on it authenticates its peer."""
+
+    async def handle(request: web.Request, _: Sequence[str]) -> web.StreamResponse:
+        try:
+            return await upgrade(request)
+        except web.HTTPException as error:
+            return _error_response(GenericBadRequest(error.reason), message_body)
 
     return handle
 
@@ -277,34 +329,3 @@ def _error_response(error: HubError, form: ErrorForm) -> web.Response:
     if response.status == _TOO_MANY_REQUESTS:
         response.force_close()  # as a real hub does, which sends no Retry-After (seen there)
     return response
-
-
-@web.middleware
-async def _outside_routes(request: web.Request, handler: RequestHandler) -> web.StreamResponse:
-    """Render what goes wrong before a route is found: what a real hub says there is not known."""
-    try:
-        return await handler(request)
-    except web.HTTPNotFound:
-        return _error_response(GenericNotFound(f"No route {request.path}"), message_body)
-    except web.HTTPMethodNotAllowed as refusal:
-        error = GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
-        response = _error_response(error, message_body)
-        response.headers["Allow"] = refusal.headers["Allow"]
-        return response
-    except web.HTTPException as error:
-        return _error_response(GenericBadRequest(error.reason), message_body)
-
-
-def _pattern(path: str) -> str:
-    """Make a path's fixed parts match in any case, and a slash at its end optional.
-
-    Clients mix spellings such as `deviceBound` and `devicebound`, and the SDK for Node lists
-    devices at `/devices/`.
-    """
-    parts = []
-    for number, part in enumerate(path.strip("/").split("/")):
-        if part.startswith("{"):
-            parts.append(f"{part[:-1]}:[^/]+}}")
-        else:
-            parts.append(f"{{_{number}:(?i:{re.escape(part)})}}")
-    return f"/{'/'.join(parts)}{{_end:/?}}"

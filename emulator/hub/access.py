@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import functools
 import hmac
 import re
 import secrets
@@ -24,6 +25,9 @@ from emulator.hub.errors import ArgumentInvalid, IotHubUnauthorizedAccess
 _GENERATED_KEY_BYTES = 32
 
 _SCHEME = "SharedAccessSignature "
+
+# How many names of hosts and audiences of good tokens are remembered, with what they say.
+_REMEMBERED = 1024
 
 # 9999-12-31T23:59:59Z. The hub's own parsers add `se` to a .NET DateTime, which ends there (EdgeHub
 # source: SharedAccessSignature). Milliseconds, given by mistake, are beyond it.
@@ -342,7 +346,8 @@ def _expiry(text: str) -> int:
     return int(text)
 
 
-def _segments(audience: str) -> list[str]:
+@functools.lru_cache(_REMEMBERED)
+def _segments(audience: str) -> Sequence[str]:
     """Split `sr` at its slashes and decode it: the host comes first."""
     if "/" in audience:
         # Not encoded, or its slashes weren't: an encoded slash then belongs to a segment.
@@ -361,6 +366,7 @@ def _may_spell(segment: str, wanted: str) -> bool:
     )
 
 
+@functools.lru_cache(_REMEMBERED)
 def _bare_host(host: str) -> str:
     """Drop the port and an IPv6 address's brackets."""
     match = _HOST.fullmatch(host)

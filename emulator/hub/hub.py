@@ -7,6 +7,7 @@ bytes. Every change of state is one commit on the store, done before it is answe
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -50,6 +51,9 @@ from emulator.hub.throttles import Operation, Throttles
 from emulator.hub.times import span, utc_now
 
 log = logging.getLogger(__name__)
+
+# Services send a token again and again while it is good.
+_recall_token = functools.lru_cache(256)(SasToken.parse)
 
 
 class IotHub:
@@ -127,7 +131,7 @@ class IotHub:
         """
         if token is None:
             raise IotHubUnauthorizedAccess
-        sas = SasToken.parse(token)
+        sas = _recall_token(token)
         check_token(
             sas,
             self._policy_keys(sas, right),

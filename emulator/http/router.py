@@ -1,0 +1,70 @@
+"""Which route a path is of.
+
+Fixed parts match in any case, and a slash at the end is optional: clients mix spellings such as
+`deviceBound` and `devicebound`, and the SDK for Node lists devices at `/devices/`. aiohttp's own
+router would try a regular expression for each route, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Found(NamedTuple, Generic[_T]):
+    """What is at a path: something for each verb, and the parts that the path names."""
+
+    verbs: Mapping[str, _T]
+    names: Mapping[str, str]
+
+
+@dataclass
+class _Node(Generic[_T]):
+    """What paths have in common up to here."""
+
+    verbs: dict[str, _T] = field(default_factory=dict)
+    fixed: dict[str, _Node[_T]] = field(default_factory=dict)
+    named: dict[str, _Node[_T]] = field(default_factory=dict)
+
+
+class Router(Generic[_T]):
+    """Paths such as `/devices/{device_id}`, each with something for some verbs."""
+
+    def __init__(self) -> None:
+        self._root: _Node[_T] = _Node()
+
+    def add(self, verb: str, path: str, target: _T) -> None:
+        """Have `verb` on `path` lead to `target`."""
+        node = self._root
+        for part in path.strip("/").split("/"):
+            if part.startswith("{"):
+                node = node.named.setdefault(part[1:-1], _Node())
+            else:
+                node = node.fixed.setdefault(part.lower(), _Node())
+        node.verbs[verb] = target
+
+    def find(self, parts: Sequence[str]) -> Iterator[Found[_T]]:
+        """Go through what is at a path, given as its parts, decoded.
+
+        A fixed part comes before one that is named: `/devices/query` is the route for queries
+        first, and then a device of that name.
+        """
+        end = len(parts) - 1 if parts and not parts[-1] else len(parts)
+        return self._find(self._root, parts[:end], {})
+
+    def _find(
+        self, node: _Node[_T], parts: Sequence[str], names: dict[str, str]
+    ) -> Iterator[Found[_T]]:
+        if not parts:
+            if node.verbs:
+                yield Found(node.verbs, names)
+            return
+        part, rest = parts[0], parts[1:]
+        if part.lower() in node.fixed:
+            yield from self._find(node.fixed[part.lower()], rest, names)
+        if part:
+            for name, below in node.named.items():
+                yield from self._find(below, rest, {**names, name: part})
