@@ -19,12 +19,20 @@ except ImportError:  # Windows, which has no such limit
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Those that may be used at all; none where that can't be asked.
+_CORES: list[int] = getattr(psutil.Process(), "cpu_affinity", list)()
+
 # How long a program may take to say that it is ready, and to end.
 _START_SECONDS = 60.0
 _END_SECONDS = 5.0
 
 # Of the files that a process may open, how many are no connections.
 _OTHER_FILES = 100
+
+
+# Servers have one core, and who measures has another. Left to the system, a server shares the core
+# of its client at times, or not, and its round trips take two or three times as long or as short.
+CLIENTS_CORE, SERVERS_CORE = 0, -1
 
 
 class ProgramError(Exception):
@@ -34,7 +42,7 @@ class ProgramError(Exception):
 class Program:
     """A program as a `with` block, at the end of which neither it nor what it started runs.
 
-    Ctrl-C doesn't reach it: whoever started it ends it.
+    Ctrl-C doesn't reach it: whoever started it ends it. It runs on the core for servers (`stay_on`).
 
     Args:
         log: the file of what it says on stderr.
@@ -54,6 +62,7 @@ class Program:
                 start_new_session=True,
             )
         try:
+            stay_on(SERVERS_CORE, self.pid)
             if self.process.stdin is not None:
                 with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
                     stdin.write(text)
@@ -111,6 +120,17 @@ class Program:
         if self.process.stdout is not None:
             self.process.stdout.close()
         _kill(left)  # usually none is left: it ended them
+
+
+def stay_on(core: int, pid: int | None = None) -> None:
+    """Have a process, by default this one, and what it will start, run on one core alone.
+
+    Where there is but one core, or the system (macOS) doesn't let itself be told, nothing happens.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if len(_CORES) > 1:
+            process.cpu_affinity([_CORES[core]])
 
 
 def kill_children() -> None:
