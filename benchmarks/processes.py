@@ -42,7 +42,7 @@ class ProgramError(Exception):
 class Program:
     """A program as a `with` block, at the end of which neither it nor what it started runs.
 
-    Ctrl-C doesn't reach it: whoever started it ends it. It runs on the core for servers (`stay_on`).
+    Ctrl-C doesn't reach it: whoever started it ends it. It runs on the servers' core.
 
     Args:
         log: the file of what it says on stderr.

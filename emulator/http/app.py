@@ -6,6 +6,7 @@ authenticated, its api-version checked, its body read, and its error rendered.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import re
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from aiohttp import HttpVersion11, web
 
@@ -47,6 +48,7 @@ from emulator.hub.times import utc_now
 log = logging.getLogger(__name__)
 
 # `2021-04-12`, `2020-05-31-preview`. Any of that form passes: a newer one is never refused.
+_REMEMBERED_QUERIES = 256
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 
 # `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
@@ -307,8 +309,14 @@ async def _answer(
 
 
 def _check_api_version(request: web.Request) -> None:
-    if not _API_VERSION.fullmatch(request.query.get("api-version", "")):
+    if not _names_api_version(request.rel_url.raw_query_string):
         raise InvalidProtocolVersion
+
+
+@functools.lru_cache(_REMEMBERED_QUERIES)
+def _names_api_version(query: str) -> bool:
+    versions = parse_qs(query, keep_blank_values=True).get("api-version", [""])
+    return _API_VERSION.fullmatch(versions[0]) is not None
 
 
 def _check_content_type(request: web.Request) -> None:

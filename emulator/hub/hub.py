@@ -20,6 +20,8 @@ from emulator.hub.access import (
     SasToken,
     SymmetricKeys,
     check_certificate,
+    check_reach,
+    check_signature,
     check_token,
 )
 from emulator.hub.commands import Commands
@@ -52,8 +54,8 @@ from emulator.hub.times import span, utc_now
 
 log = logging.getLogger(__name__)
 
-# Services send a token again and again while it is good.
-_recall_token = functools.lru_cache(256)(SasToken.parse)
+# Services send a token again and again while it is good: its signature is checked once.
+_REMEMBERED_TOKENS = 256
 
 
 class IotHub:
@@ -81,6 +83,7 @@ class IotHub:
         self._store = store
         self._policies = {policy.name: policy for policy in policies}
         self._hosts = frozenset(hosts)
+        self._recall_token = functools.lru_cache(_REMEMBERED_TOKENS)(self._authenticate)
         self._clock = clock
         self._connections = Connections()
         self._expiries: dict[DeviceLink, asyncio.TimerHandle] = {}
@@ -131,14 +134,20 @@ class IotHub:
         """
         if token is None:
             raise IotHubUnauthorizedAccess
-        sas = _recall_token(token)
-        check_token(
+        sas = self._recall_token(token)
+        self._policy_keys(sas, right)
+        check_reach(
             sas,
-            self._policy_keys(sas, right),
             resource=resource,
             hosts=self._hosts | {host},
             now=self._clock().timestamp(),
         )
+
+    def _authenticate(self, token: str) -> SasToken:
+        """Read a token that a policy's key has signed."""
+        sas = SasToken.parse(token)
+        check_signature(sas, self._policy_keys(sas, ~Right(0)))
+        return sas
 
     def admit(
         self,

@@ -15,9 +15,9 @@ def utc_now() -> datetime:
 
 def iso(moment: datetime) -> str:
     """`2026-01-31T14:46:08.1234567Z`: UTC, trailing zeros of the fraction trimmed."""
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S") if moment.year > 999 else "0001-01-01T00:00:00"
-    fraction = f"{moment.microsecond:06}".rstrip("0")
-    return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+    # Not strftime, which takes three times as long and writes the year 1 as 1.
+    text = moment.replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0')}Z" if moment.microsecond else f"{text}Z"
 
 
 def ticks(moment: datetime) -> int:
