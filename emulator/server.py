@@ -35,7 +35,7 @@ from emulator.http import (
     transfers,
     twins,
 )
-from emulator.http.app import DeviceRoute, Route, make_app
+from emulator.http.app import DeviceRoute, Route, make_server
 from emulator.hub import limits
 from emulator.hub.access import DEFAULT_RIGHTS, Policy, SymmetricKeys
 from emulator.hub.errors import HubError
@@ -248,11 +248,14 @@ class Emulator:
         broker = HubBroker(self.hub, sessions, handshakes.client_certificate)
         await broker.start()
         stack.push_async_callback(broker.shutdown)
-        web_sockets = {_WEB_SOCKET: web_socket_handler(broker.serve)}
-        app = make_app(self.hub, ROUTES, handshakes.client_certificate, web_sockets)
-        runner = web.AppRunner(
-            app, access_log=None, logger=_http_log, shutdown_timeout=_DRAIN_SECONDS
+        http_server = make_server(
+            self.hub,
+            ROUTES,
+            handshakes.client_certificate,
+            {_WEB_SOCKET: web_socket_handler(broker.serve)},
+            _http_log,
         )
+        runner = web.ServerRunner(http_server, shutdown_timeout=_DRAIN_SECONDS)
         await runner.setup()
         stack.push_async_callback(_stop_https, runner)
         stack.push_async_callback(self.hub.stop_jobs)
@@ -321,7 +324,7 @@ class Emulator:
         return self._loop
 
 
-async def _stop_https(runner: web.AppRunner) -> None:
+async def _stop_https(runner: web.ServerRunner) -> None:
     """Stop answering, and cut off the callers that keep their connections open."""
     server = runner.server
     connections = [] if server is None else server.connections

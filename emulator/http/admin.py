@@ -10,7 +10,13 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from emulator.http.app import Route, json_response, no_content, read_json
+from emulator.http.app import (
+    Request,
+    Route,
+    json_response,
+    no_content,
+    read_json,
+)
 from emulator.hub.access import Right
 from emulator.hub.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.events import Event
@@ -32,7 +38,7 @@ _SYSTEM = {
 }
 
 
-async def read_events(hub: IotHub, request: web.Request) -> web.StreamResponse:
+async def read_events(hub: IotHub, request: Request) -> web.StreamResponse:
     """`GET /_emulator/events?from=n&device=id`: the events from sequence number n on.
 
     200 with a JSON array; or, asked for `text/event-stream`, with server-sent events, live, whose
@@ -45,7 +51,7 @@ async def read_events(hub: IotHub, request: web.Request) -> web.StreamResponse:
 
 
 async def _stream_events(
-    hub: IotHub, request: web.Request, start: int, device_id: str | None
+    hub: IotHub, request: Request, start: int, device_id: str | None
 ) -> web.StreamResponse:
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
@@ -64,19 +70,19 @@ async def _stream_events(
     return response
 
 
-async def send_command(hub: IotHub, request: web.Request) -> web.Response:
+async def send_command(hub: IotHub, request: Request) -> web.Response:
     """`POST /_emulator/devices/{id}/messages`: queue a cloud-to-device message; 204.
 
     The body is `{"body", "properties", "ack", "messageId", "correlationId", "userId",
     "contentType", "contentEncoding", "expiryTimeUtc"}`; a `body` that is not a string is sent as
     JSON. All but `body` may be left out.
     """
-    device_id = request.match_info["device_id"]
+    device_id = request.names["device_id"]
     hub.commands.send(device_id, _message(device_id, await read_json(request)))
     return no_content()
 
 
-def _start(request: web.Request) -> int:
+def _start(request: Request) -> int:
     last = request.headers.get("Last-Event-ID")
     text = request.query.get("from", "0") if last is None else last
     if not (text.isascii() and text.isdigit()):

@@ -6,52 +6,60 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, if_match, json_response, no_content, read_json
+from emulator.http.app import (
+    Request,
+    Route,
+    if_match,
+    json_response,
+    no_content,
+    read_json,
+)
 from emulator.hub.access import Right
 from emulator.hub.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.jsontext import JsonObject
 
 
-async def get_configuration(hub: IotHub, request: web.Request) -> web.Response:
+async def get_configuration(hub: IotHub, request: Request) -> web.Response:
     """`GET /configurations/{id}`: 200 with the configuration."""
     return _configuration_response(hub.configurations.get(_id(request)))
 
 
-async def put_configuration(hub: IotHub, request: web.Request) -> web.Response:
+async def put_configuration(hub: IotHub, request: Request) -> web.Response:
     """`PUT /configurations/{id}`: create it, or with a quoted `If-Match` update it; 200."""
     body = await read_json(request)
     configuration = await hub.configurations.put(_id(request), body, _quoted_if_match(request))
     return _configuration_response(configuration)
 
 
-async def delete_configuration(hub: IotHub, request: web.Request) -> web.Response:
+async def delete_configuration(hub: IotHub, request: Request) -> web.Response:
     """`DELETE /configurations/{id}`: 204."""
     await hub.configurations.delete(_id(request), if_match(request))
     return no_content()
 
 
-async def list_configurations(hub: IotHub, request: web.Request) -> web.Response:
+async def list_configurations(hub: IotHub, request: Request) -> web.Response:
     """`GET /configurations`: 200 with an array of all; `top` is ignored (seen on a real hub)."""
     return json_response(hub.configurations.list())
 
 
-async def check_queries(hub: IotHub, request: web.Request) -> web.Response:
+async def check_queries(hub: IotHub, request: Request) -> web.Response:
     """`POST /configurations/testQueries`: 200, with what is wrong in the body."""
     return json_response(hub.configurations.check_queries(await read_json(request)))
 
 
-async def apply_content(hub: IotHub, request: web.Request) -> web.Response:
+async def apply_content(hub: IotHub, request: Request) -> web.Response:
     """`POST /devices/{id}/applyConfigurationContent`: 204."""
-    hub.configurations.apply_content(request.match_info["device_id"], await read_json(request))
+    hub.configurations.apply_content(request.names["device_id"], await read_json(request))
     return no_content()
 
 
-def _id(request: web.Request) -> str:
-    return request.match_info["configuration_id"]
+def _id(request: Request) -> str:
+    configuration_id: str = request.names["configuration_id"]
+    return configuration_id
 
 
-def _quoted_if_match(request: web.Request) -> IfMatch:
+def _quoted_if_match(request: Request) -> IfMatch:
     """Read a precondition: one that is neither quoted nor `*` isn't heard (seen on a real hub)."""
     header = request.headers.get("If-Match", "").strip()
     return if_match(request) if header == "*" or header.startswith('"') else IfMatch(None)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, if_match, json_response, no_content, read_json
+from emulator.http.app import (
+    Request,
+    Route,
+    if_match,
+    json_response,
+    no_content,
+    read_json,
+)
 from emulator.hub import bulk
 from emulator.hub.access import Right
 from emulator.hub.errors import ArgumentInvalid, BulkRegistryOperationFailure
@@ -12,25 +19,25 @@ from emulator.hub.hub import IotHub
 from emulator.hub.jsontext import JsonObject
 
 
-async def get_device(hub: IotHub, request: web.Request) -> web.Response:
+async def get_device(hub: IotHub, request: Request) -> web.Response:
     """`GET /devices/{id}`: 200 with the identity."""
-    return _device_response(hub.registry.get_device(request.match_info["device_id"]))
+    return _device_response(hub.registry.get_device(request.names["device_id"]))
 
 
-async def put_device(hub: IotHub, request: web.Request) -> web.Response:
+async def put_device(hub: IotHub, request: Request) -> web.Response:
     """`PUT /devices/{id}`: create it, or with `If-Match` update it; 200 either way."""
     body = await read_json(request)
-    device_id = request.match_info["device_id"]
+    device_id = request.names["device_id"]
     return _device_response(hub.registry.put_device(device_id, body, if_match(request)))
 
 
-async def delete_device(hub: IotHub, request: web.Request) -> web.Response:
+async def delete_device(hub: IotHub, request: Request) -> web.Response:
     """`DELETE /devices/{id}`: 204; needs `If-Match`."""
-    hub.registry.delete_device(request.match_info["device_id"], if_match(request))
+    hub.registry.delete_device(request.names["device_id"], if_match(request))
     return no_content()
 
 
-async def list_devices(hub: IotHub, request: web.Request) -> web.Response:
+async def list_devices(hub: IotHub, request: Request) -> web.Response:
     """`GET /devices?top=n`: 200 with an array of identities."""
     top = request.query.get("top")
     if top is None:
@@ -41,7 +48,7 @@ async def list_devices(hub: IotHub, request: web.Request) -> web.Response:
     return json_response(hub.registry.list_devices(int(top[:10])))
 
 
-async def change_devices(hub: IotHub, request: web.Request) -> web.Response:
+async def change_devices(hub: IotHub, request: Request) -> web.Response:
     """`POST /devices`: create, update and delete devices and modules; 200, or 400 with the same
     body if one of them was refused. The others are done all the same.
     """

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from emulator.http.app import (
+    Request,
     Route,
     identity_key,
     if_match,
@@ -22,16 +23,16 @@ from emulator.hub.hub import IotHub
 _TIME_OUTS = ("responseTimeoutInSeconds", "connectTimeoutInSeconds")
 
 
-async def get_digital_twin(hub: IotHub, request: web.Request) -> web.Response:
+async def get_digital_twin(hub: IotHub, request: Request) -> web.Response:
     """`GET`: 200 with the digital twin; the ETag is the twin's."""
-    document, etag = hub.digital_twins.get(request.match_info["device_id"])
+    document, etag = hub.digital_twins.get(request.names["device_id"])
     return json_response(document, headers={"ETag": f'"{etag}"'})
 
 
-async def update_digital_twin(hub: IotHub, request: web.Request) -> web.Response:
+async def update_digital_twin(hub: IotHub, request: Request) -> web.Response:
     """`PATCH`, with a JSON patch: 202, without a body, with ETag and Location."""
     patch = await read_json(request)
-    device_id = request.match_info["device_id"]
+    device_id = request.names["device_id"]
     etag = hub.digital_twins.update(device_id, patch, if_match(request))
     # How a real hub writes the location is not known; a reference without a host is one too, and
     # holds by whatever name the client has reached the hub.
@@ -39,15 +40,14 @@ async def update_digital_twin(hub: IotHub, request: web.Request) -> web.Response
     return web.Response(status=202, headers={"ETag": f'"{etag}"', "Location": location})
 
 
-async def invoke_command(hub: IotHub, request: web.Request) -> web.Response:
+async def invoke_command(hub: IotHub, request: Request) -> web.Response:
     """`POST`: 200 with what the device answers, its status in `x-ms-command-statuscode`.
 
     The body is the payload, and may be empty; the time-outs of a direct method stand in the query.
     """
-    ids = request.match_info
     call = digital_twins.command(
-        ids["command"],
-        ids.get("component"),
+        request.names["command"],
+        request.names.get("component"),
         await read_optional_json(request),
         {name: _number(request.query[name]) for name in _TIME_OUTS if name in request.query},
     )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, identity_key, json_response, read_json
+from emulator.http.app import (
+    Request,
+    Route,
+    identity_key,
+    json_response,
+    read_json,
+)
 from emulator.hub.access import Right
 from emulator.hub.errors import nested_body
 from emulator.hub.hub import IotHub
 
 
-async def invoke_method(hub: IotHub, request: web.Request) -> web.Response:
+async def invoke_method(hub: IotHub, request: Request) -> web.Response:
     """`POST`: 200 with `{"status", "payload"}`, as the device chose them."""
     result = await hub.invoke_method(identity_key(request), await read_json(request))
     return json_response({"status": result.status, "payload": result.payload})

@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from emulator.http.app import json_response
+from emulator.http.app import (
+    Request,
+    json_response,
+)
 from emulator.hub import limits
 from emulator.hub.errors import ArgumentInvalid
 from emulator.hub.queries import Page
@@ -22,7 +25,7 @@ class PageRequest(NamedTuple):
     continuation: str | None
 
 
-def page_request(request: web.Request) -> PageRequest:
+def page_request(request: Request) -> PageRequest:
     """Read `x-ms-max-item-count`, 1 and up, and `x-ms-continuation`.
 
     Without a size, and above the largest, a page has `limits.QUERY_PAGE` rows.

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, read_json
+from emulator.http.app import (
+    Request,
+    Route,
+    read_json,
+)
 from emulator.http.paging import page_request, page_response
 from emulator.hub.access import Right
 from emulator.hub.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.hub import IotHub
 
 
-async def query(hub: IotHub, request: web.Request) -> web.Response:
+async def query(hub: IotHub, request: Request) -> web.Response:
     """`POST`, with `{"query": "SELECT …"}`: 200 with an array of rows, a page of them."""
     body = await read_json(request)
     if not isinstance(body, dict):

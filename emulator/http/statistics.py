@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, json_response
+from emulator.http.app import (
+    Request,
+    Route,
+    json_response,
+)
 from emulator.hub.access import Right
 from emulator.hub.hub import IotHub
 
 
-async def get_device_statistics(hub: IotHub, _: web.Request) -> web.Response:
+async def get_device_statistics(hub: IotHub, _: Request) -> web.Response:
     """`GET /statistics/devices`: 200 with how many devices there are."""
     return json_response(hub.registry.device_statistics())
 
 
-async def get_service_statistics(hub: IotHub, _: web.Request) -> web.Response:
+async def get_service_statistics(hub: IotHub, _: Request) -> web.Response:
     """`GET /statistics/service`: 200 with how many devices are connected."""
     return json_response(hub.registry.service_statistics())
 

@@ -7,24 +7,31 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from emulator.http.app import Route, identity_key, if_match, json_response, read_json
+from emulator.http.app import (
+    Request,
+    Route,
+    identity_key,
+    if_match,
+    json_response,
+    read_json,
+)
 from emulator.hub.access import Right
 from emulator.hub.errors import twin_message_body
 from emulator.hub.hub import IotHub
 
 
-async def get_twin(hub: IotHub, request: web.Request) -> web.Response:
+async def get_twin(hub: IotHub, request: Request) -> web.Response:
     """`GET`: 200 with the twin."""
     return json_response(hub.registry.get_twin(identity_key(request)))
 
 
-async def patch_twin(hub: IotHub, request: web.Request) -> web.Response:
+async def patch_twin(hub: IotHub, request: Request) -> web.Response:
     """`PATCH`: merge tags and desired properties; 200 with the twin."""
     body = await read_json(request)
     return json_response(hub.registry.patch_twin(identity_key(request), body, if_match(request)))
 
 
-async def replace_twin(hub: IotHub, request: web.Request) -> web.Response:
+async def replace_twin(hub: IotHub, request: Request) -> web.Response:
     """`PUT`: replace tags and desired properties; 200 with the twin."""
     body = await read_json(request)
     return json_response(hub.registry.replace_twin(identity_key(request), body, if_match(request)))

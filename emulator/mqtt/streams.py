@@ -302,10 +302,10 @@ class WebSocketStream(Stream):
 
 def web_socket_handler(
     serve: Callable[[Stream], Awaitable[None]],
-) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """Make the HTTP handler that upgrades a request, and serves MQTT on it until it ends."""
 
-    async def upgrade(request: web.Request) -> web.StreamResponse:
+    async def upgrade(request: web.BaseRequest) -> web.StreamResponse:
         socket = web.WebSocketResponse(
             protocols=("mqtt",),
             max_msg_size=limits.MQTT_PACKET_BYTES,
