@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, unquote
 from aiohttp import HttpVersion11, web
 
 from emulator.http.operations import operation_of
-from emulator.http.router import Router
+from emulator.http.router import Found, Router
 from emulator.hub import limits
 from emulator.hub.access import ClientCertificate, Right
 from emulator.hub.connections import Admission
@@ -50,11 +50,14 @@ from emulator.hub.times import utc_now
 log = logging.getLogger(__name__)
 
 # `2021-04-12`, `2020-05-31-preview`. Any of that form passes: a newer one is never refused.
-_REMEMBERED_QUERIES = 256
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 
 # `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
 _JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
+
+# Services ask the same again and again: how many paths and queries are remembered as they were read.
+_REMEMBERED_PATHS = 1024
+_REMEMBERED_QUERIES = 256
 
 _NO_CONTENT = 204
 _TOO_MANY_REQUESTS = 429
@@ -159,24 +162,23 @@ def make_server(
 
 
 def _dispatcher(router: Router[_Serve]) -> RequestHandler:
+    @functools.lru_cache(_REMEMBERED_PATHS)
+    def find(path: str) -> tuple[list[str], list[Found[_Serve]]]:
+        parts = [unquote(part) for part in path.split("/")[1:]]
+        return parts, list(router.find(parts))
+
     async def dispatch(request: Request) -> web.StreamResponse:
         if "Expect" in request.headers:
             await _meet_expectation(request)
-        return await _find_and_serve(router, request)
+        parts, found = find(request.rel_url.raw_path)
+        for verbs, names in found:
+            serve = verbs.get(request.method)
+            if serve is not None:
+                request.names = names
+                return await serve(request, parts)
+        return _refuse_path(request, {verb for verbs, _ in found for verb in verbs})
 
     return dispatch
-
-
-async def _find_and_serve(router: Router[_Serve], request: Request) -> web.StreamResponse:
-    parts = [unquote(part) for part in request.rel_url.raw_path.split("/")[1:]]
-    allowed: set[str] = set()
-    for verbs, names in router.find(parts):
-        serve = verbs.get(request.method)
-        if serve is not None:
-            request.names = names
-            return await serve(request, parts)
-        allowed |= verbs.keys()
-    return _refuse_path(request, allowed)
 
 
 def _refuse_path(request: Request, allowed: Collection[str]) -> web.Response:

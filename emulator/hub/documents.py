@@ -145,10 +145,17 @@ QUERY_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
 )
 
 
+_TWIN_READERS = tuple(TWIN_MEMBERS.items())
+
+
 def twin(row: TwinRow) -> JsonObject:
     """Write the twin of a device or module as a service sees it (IoT Hub docs: device twins)."""
-    members = ((name, read(row)) for name, read in TWIN_MEMBERS.items())
-    return {name: value for name, value in members if value is not UNDEFINED}
+    document: JsonObject = {}
+    for name, read in _TWIN_READERS:
+        value = read(row)
+        if value is not UNDEFINED:
+            document[name] = value
+    return document
 
 
 def _connection_state(presence: Presence) -> str:
