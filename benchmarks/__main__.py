@@ -20,7 +20,14 @@ from benchmarks.bench import FULL, QUICK, Effort, Measure, Round
 from benchmarks.load import read_round
 from benchmarks.measures import MEASURES
 from benchmarks.peers import find_mosquitto, serving
-from benchmarks.processes import Program, ProgramError, allow_files, kill_children, python
+from benchmarks.processes import (
+    CLIENTS_CORE,
+    Program,
+    ProgramError,
+    allow_files,
+    kill_children,
+    python,
+)
 from benchmarks.table import Figure, Line, render, summarize
 from benchmarks.wires import SELECTABLE
 
@@ -185,7 +192,7 @@ def _load(
     command = python("-m", "benchmarks.load", str(number))
     with (
         serving(measure, folder, rounds, effort) as bench,
-        Program(command, folder / "load.log", bench.to_json()) as load,
+        Program(command, folder / "load.log", bench.to_json(), core=CLIENTS_CORE) as load,
     ):
         for line in load.process.stdout or ():
             yield read_round(line)

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.bench import Bench, Round
 from benchmarks.measures import MEASURES
-from benchmarks.processes import CLIENTS_CORE, allow_files, stay_on
+from benchmarks.processes import allow_files
 from benchmarks.table import Sample, Work
 
 
@@ -34,7 +34,6 @@ def read_round(line: str) -> Round:
 def main() -> None:
     """Measure, and write the rounds."""
     signal.signal(signal.SIGTERM, _end)
-    stay_on(CLIENTS_CORE)
     measure = MEASURES[int(sys.argv[1])]
     allow_files(measure.devices)
     for samples in measure.run(Bench.from_json(sys.stdin.read())):

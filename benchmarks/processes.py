@@ -42,14 +42,22 @@ class ProgramError(Exception):
 class Program:
     """A program as a `with` block, at the end of which neither it nor what it started runs.
 
-    Ctrl-C doesn't reach it: whoever started it ends it. It runs on the servers' core.
+    Ctrl-C doesn't reach it: whoever started it ends it.
 
     Args:
         log: the file of what it says on stderr.
         text: what it reads on stdin.
+        core: which one it runs on, and what it starts.
     """
 
-    def __init__(self, arguments: Sequence[str | Path], log: Path, text: str = "") -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        log: Path,
+        text: str = "",
+        *,
+        core: int = SERVERS_CORE,
+    ) -> None:
         self._log = log
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
@@ -62,7 +70,7 @@ class Program:
                 start_new_session=True,
             )
         try:
-            stay_on(SERVERS_CORE, self.pid)
+            _stay_on(core, self.pid)
             if self.process.stdin is not None:
                 with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
                     stdin.write(text)
@@ -122,15 +130,14 @@ class Program:
         _kill(left)  # usually none is left: it ended them
 
 
-def stay_on(core: int, pid: int | None = None) -> None:
-    """Have a process, by default this one, and what it will start, run on one core alone.
+def _stay_on(core: int, pid: int) -> None:
+    """Have a process run on one core alone.
 
     Where there is but one core, or the system (macOS) doesn't let itself be told, nothing happens.
     """
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        if len(_CORES) > 1:
-            process.cpu_affinity([_CORES[core]])
+    if len(_CORES) > 1:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).cpu_affinity([_CORES[core]])
 
 
 def kill_children() -> None:
