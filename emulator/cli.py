@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import shlex
@@ -50,6 +51,9 @@ start, unless --keys names a file such as {"iothubowner": "<base64>", "myDeviceI
 # What a process may open on macOS at most, without being root.
 _FILES = 10_240
 
+# How many objects come before the garbage collector looks at them; 700 or 2,000 are Python's own.
+_COLLECTOR_ALLOCATIONS = 50_000
+
 # The exit status of a program that Ctrl-C ended, as shells have it.
 _INTERRUPTED = 130
 
@@ -83,6 +87,7 @@ async def _serve(settings: Settings) -> int:
     _on_signals(stopping.set)
     async with Emulator(settings) as emulator:
         print(_welcome(emulator), flush=True)
+        _collect_less()
         await stopping.wait()
     return 0
 
@@ -98,6 +103,17 @@ def _allow_many_files() -> None:
     wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
     if allowed < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _collect_less() -> None:
+    """Let the garbage collector look less often for what is hardly ever there.
+
+    Connections end without it, and the hub's state stays; to go through all of it time and again
+    takes a seventh of what a device's connecting takes. In a process that is not the emulator's
+    own, that is for its owner to decide.
+    """
+    gc.freeze()
+    gc.set_threshold(_COLLECTOR_ALLOCATIONS, *gc.get_threshold()[1:])
 
 
 def _on_signals(stop: Callable[[], object]) -> None:
