@@ -171,12 +171,12 @@ def _dispatcher(router: Router[_Serve]) -> RequestHandler:
         if "Expect" in request.headers:
             await _meet_expectation(request)
         parts, found = find(request.rel_url.raw_path)
-        for verbs, names in found:
-            serve = verbs.get(request.method)
+        for each in found:
+            serve = each.verbs.get(request.method)
             if serve is not None:
-                request.names = names
+                request.names = each.names
                 return await serve(request, parts)
-        return _refuse_path(request, {verb for verbs, _ in found for verb in verbs})
+        return _refuse_path(request, {verb for each in found for verb in each.verbs})
 
     return dispatch
 

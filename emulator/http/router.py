@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 
 
-class Found(NamedTuple, Generic[_T]):
+@dataclass(frozen=True)
+class Found(Generic[_T]):
     """What is at a path: something for each verb, and the parts that the path names."""
 
     verbs: Mapping[str, _T]

@@ -53,7 +53,7 @@ def router() -> Router[str]:
 def test_what_is_at_a_path(
     router: Router[str], parts: list[str], found: list[tuple[set[str], dict[str, str]]]
 ) -> None:
-    assert [(set(verbs), names) for verbs, names in router.find(parts)] == found
+    assert [(set(each.verbs), each.names) for each in router.find(parts)] == found
 
 
 def test_each_verb_leads_where_it_was_said_to(router: Router[str]) -> None:
