@@ -6,7 +6,7 @@ import base64
 import queue
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -26,6 +26,8 @@ from azure.iot.hub.models import (
 )
 from msrest.exceptions import HttpOperationError
 
+from tests.sdk.refusals import refused
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
 ]
@@ -39,15 +41,6 @@ MANIFEST = {
     "sensor": {"properties.desired": {"interval": 5}},
 }
 PENDING = "SELECT deviceId FROM devices WHERE properties.reported.chiller.status = 'pending'"
-
-
-@contextmanager
-def refused(status: int, code: str) -> Iterator[None]:
-    """Expect the hub to refuse what is done in the block."""
-    with pytest.raises(HttpOperationError) as caught:
-        yield
-    response = caught.value.response
-    assert (response.status_code, response.headers["iothub-errorcode"]) == (status, code)
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +16,8 @@ pytest.importorskip(
     "azure.iot.hub", reason="azure-iot-hub needs uamqp, which has wheels for x86-64 only"
 )
 from azure.iot.hub import DigitalTwinClient
-from msrest.exceptions import HttpOperationError
+
+from tests.sdk.refusals import refused
 
 pytestmark = [
     pytest.mark.real_hub,
@@ -28,15 +28,6 @@ pytestmark = [
 
 PATIENCE = 60
 MODEL = "dtmi:com:example:TemperatureController;1"
-
-
-@contextmanager
-def refused(status: int, code: str) -> Iterator[None]:
-    """Expect the hub to refuse what is done in the block."""
-    with pytest.raises(HttpOperationError) as caught:
-        yield
-    response = caught.value.response
-    assert (response.status_code, response.headers["iothub-errorcode"]) == (status, code)
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import json
 import queue
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -29,7 +28,9 @@ from azure.iot.hub.models import (
     Twin,
     TwinProperties,
 )
-from msrest.exceptions import DeserializationError, HttpOperationError
+from msrest.exceptions import DeserializationError
+
+from tests.sdk.refusals import refused
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
@@ -39,15 +40,6 @@ pytestmark = [
 PATIENCE = 60
 
 MakeClient = Callable[..., IoTHubDeviceClient]
-
-
-@contextmanager
-def refused(status: int, code: str) -> Iterator[None]:
-    """Expect the hub to refuse what is done in the block."""
-    with pytest.raises(HttpOperationError) as caught:
-        yield
-    response = caught.value.response
-    assert (response.status_code, response.headers["iothub-errorcode"]) == (status, code)
 
 
 @pytest.fixture

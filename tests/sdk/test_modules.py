@@ -6,7 +6,6 @@ import base64
 import gc
 import queue
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,7 +21,8 @@ pytest.importorskip(
     "azure.iot.hub", reason="azure-iot-hub needs uamqp, which has wheels for x86-64 only"
 )
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
-from msrest.exceptions import HttpOperationError
+
+from tests.sdk.refusals import refused
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
@@ -37,15 +37,6 @@ KEYS = [base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2)]
 OTHER_KEYS = [base64.b64encode(bytes([n]) * 32).decode() for n in (3, 4)]
 
 MakeModuleClient = Callable[..., IoTHubModuleClient]
-
-
-@contextmanager
-def refused(status: int, code: str) -> Iterator[None]:
-    """Expect the hub to refuse what is done in the block."""
-    with pytest.raises(HttpOperationError) as caught:
-        yield
-    response = caught.value.response
-    assert (response.status_code, response.headers["iothub-errorcode"]) == (status, code)
 
 
 def keys_of(module: Any) -> list[str]:

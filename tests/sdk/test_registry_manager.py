@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,7 +20,8 @@ pytest.importorskip(
 )
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
-from msrest.exceptions import HttpOperationError
+
+from tests.sdk.refusals import refused
 
 pytestmark = [
     pytest.mark.real_hub,
@@ -30,15 +30,6 @@ pytestmark = [
 
 KEYS = [base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2)]
 OTHER_KEYS = [base64.b64encode(bytes([n]) * 32).decode() for n in (3, 4)]
-
-
-@contextmanager
-def refused(status: int, code: str) -> Iterator[None]:
-    """Expect the hub to refuse what is done in the block."""
-    with pytest.raises(HttpOperationError) as caught:
-        yield
-    response = caught.value.response
-    assert (response.status_code, response.headers["iothub-errorcode"]) == (status, code)
 
 
 def keys_of(device: Any) -> list[str]:
