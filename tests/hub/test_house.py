@@ -14,7 +14,8 @@ MODULES = sorted((ROOT / "emulator").rglob("*.py"))
 
 # What reaches out of the process; a hub that needs none of it can be tested without any.
 INPUT_AND_OUTPUT = {"amqtt", "aiohttp", "paho", "requests", "socket", "ssl", "sqlite3", "uvloop"}
-AMQTT_MODULES = {f"emulator/mqtt/{name}.py" for name in ("broker", "codec", "streams")}
+AMQTT_CORNER = ("broker", "codec", "connection", "streams")
+AMQTT_MODULES = {f"emulator/mqtt/{name}.py" for name in AMQTT_CORNER}
 
 
 def name_of(path: Path) -> str:
