@@ -64,12 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Libraries are heard when something is wrong, the emulator also when it is asked to tell more.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("emulator").setLevel(logging.INFO if options.verbose else logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_is_no_full_house)
     try:
         settings = _settings(options)
         return run(_play(settings) if options.command == "tutorial" else _serve(settings))
     except (StartError, CertificateError) as error:
         print(f"emulator: {error}", file=sys.stderr)
         return 1
+
+
+def _is_no_full_house(record: logging.LogRecord) -> bool:
+    """Leave out what asyncio says thousands of times while no more files can be opened.
+
+    The connections that wait are accepted once others have ended; uvloop does that in silence.
+    """
+    return not record.getMessage().startswith("socket.accept() out of system resource")
 
 
 async def _play(settings: Settings) -> int:

@@ -142,6 +142,11 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             self._transport.pause_reading()
         self._wake()
 
+    @property
+    def _is_gone(self) -> bool:
+        """Whether the connection was lost: asyncio's own transport can't be asked anything then."""
+        return self._gone.done()
+
     def _is_idle(self) -> bool:
         """Whether the reader waits for bytes, and the peer takes ours."""
         return self._reader is not None and not self._reader.done() and self._full is None
@@ -192,7 +197,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             count = len(self._received) if n < 0 else n
             data = bytes(self._received[:count])
             del self._received[:count]
-            self._transport.resume_reading()
+            if not self._is_gone:
+                self._transport.resume_reading()
             return data
         if self._error is not None:
             raise self._error
@@ -201,7 +207,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     @property
     def unsent(self) -> int:
         """See `Stream.unsent`."""
-        return self.held + self._transport.get_write_buffer_size()
+        return self.held + (0 if self._is_gone else self._transport.get_write_buffer_size())
 
     def get_peer_info(self) -> tuple[str, int] | None:
         """Tell the peer's address and port."""
@@ -215,12 +221,12 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def drop(self) -> None:
         """See `Stream.drop`."""
-        if not self._transport.is_closing():
+        if not self._is_gone and not self._transport.is_closing():
             self._transport.close()
             asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._transport.abort)
 
     def _send(self, data: bytes) -> None:
-        if not self._transport.is_closing():
+        if not self._is_gone and not self._transport.is_closing():
             self._transport.write(data)
 
     async def _sent(self) -> None:
