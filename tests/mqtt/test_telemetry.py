@@ -33,7 +33,7 @@ def _send(wire: Wire, device: Device, bag: str = "", body: bytes = b"21.5", **fl
 
 
 def _moment(text: str) -> datetime:
-    """Read a time as the hub writes it; before 3.11 Python wants a fraction of three or six digits."""
+    """Read a time as the hub writes it; Python 3.10 wants a fraction of three or six digits."""
     whole, _, fraction = text.removesuffix("Z").partition(".")
     return datetime.fromisoformat(f"{whole}.{fraction:0<6}+00:00")
 
