@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Libraries are heard when something is wrong, the emulator also when it is asked to tell more.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("emulator").setLevel(logging.INFO if options.verbose else logging.WARNING)
-    logging.getLogger("asyncio").addFilter(_is_no_full_house)
+    logging.getLogger("asyncio").addFilter(_is_worth_saying)
     try:
         settings = _settings(options)
         return run(_play(settings) if options.command == "tutorial" else _serve(settings))
@@ -73,12 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _is_no_full_house(record: logging.LogRecord) -> bool:
-    """Leave out what asyncio says thousands of times while no more files can be opened.
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """Leave out what asyncio says thousands of times, where uvloop is silent.
 
-    The connections that wait are accepted once others have ended; uvloop does that in silence.
+    The first is of connections that wait while no more files can be opened, and are accepted once
+    others have ended; the second of peers that left before they had read everything.
     """
-    return not record.getMessage().startswith("socket.accept() out of system resource")
+    noise = ("socket.accept() out of system resource", "socket.send() raised exception")
+    return not record.getMessage().startswith(noise)
 
 
 async def _play(settings: Settings) -> int:

@@ -144,8 +144,17 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     @property
     def _is_gone(self) -> bool:
-        """Whether the connection was lost: asyncio's own transport can't be asked anything then."""
-        return self._gone.done()
+        """Whether the connection was lost: asyncio's own transport can't be asked anything then.
+
+        That of Python 3.10 can't be asked even this, between the loss and the call that tells of it.
+        """
+        if self._gone.done():
+            return True
+        try:
+            self._transport.is_closing()
+        except AttributeError:
+            return True
+        return False
 
     def _is_idle(self) -> bool:
         """Whether the reader waits for bytes, and the peer takes ours."""
