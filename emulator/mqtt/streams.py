@@ -22,6 +22,9 @@ READ_BYTES = 64 * 1024
 # How much is taken at once: a turn of some tens of microseconds.
 _AT_ONCE_BYTES = 2 * 1024
 
+# What asyncio's transport of TLS raises on Python 3.10 where its connection was lost.
+_LOST = AttributeError
+
 # How many frames of a WebSocket are taken at a stretch.
 _TURN = 128
 
@@ -139,22 +142,9 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             return
         self._received += self._buffer[:nbytes]
         if len(self._received) > READ_BYTES:
-            self._transport.pause_reading()
+            with contextlib.suppress(_LOST):
+                self._transport.pause_reading()
         self._wake()
-
-    @property
-    def _is_gone(self) -> bool:
-        """Whether the connection was lost: asyncio's own transport can't be asked anything then.
-
-        That of Python 3.10 can't be asked even this, between the loss and the call that tells of it.
-        """
-        if self._gone.done():
-            return True
-        try:
-            self._transport.is_closing()
-        except AttributeError:
-            return True
-        return False
 
     def _is_idle(self) -> bool:
         """Whether the reader waits for bytes, and the peer takes ours."""
@@ -206,7 +196,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             count = len(self._received) if n < 0 else n
             data = bytes(self._received[:count])
             del self._received[:count]
-            if not self._is_gone:
+            with contextlib.suppress(_LOST):
                 self._transport.resume_reading()
             return data
         if self._error is not None:
@@ -216,7 +206,10 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     @property
     def unsent(self) -> int:
         """See `Stream.unsent`."""
-        return self.held + (0 if self._is_gone else self._transport.get_write_buffer_size())
+        try:
+            return self.held + self._transport.get_write_buffer_size()
+        except _LOST:
+            return self.held
 
     def get_peer_info(self) -> tuple[str, int] | None:
         """Tell the peer's address and port."""
@@ -230,12 +223,12 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def drop(self) -> None:
         """See `Stream.drop`."""
-        if not self._is_gone and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.close()
             asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._transport.abort)
 
     def _send(self, data: bytes) -> None:
-        if not self._is_gone and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.write(data)
 
     async def _sent(self) -> None:
