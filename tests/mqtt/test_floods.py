@@ -216,6 +216,8 @@ class Flood:
                     rest = self._data
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 pass
+            except (ConnectionError, ssl.SSLEOFError):
+                return  # the hub has cut it off, of which `recv` tells by an end where it is first
             try:
                 data = self._socket.recv(262144)
                 moved = True
