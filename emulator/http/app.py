@@ -55,7 +55,7 @@ _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 # `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
 _JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
 
-# Services ask the same again and again: so many paths and queries are remembered, read.
+# Services ask the same again and again: how many paths and queries are remembered as read.
 _REMEMBERED_PATHS = 1024
 _REMEMBERED_QUERIES = 256
 

@@ -135,7 +135,7 @@ class IotHub:
         if token is None:
             raise IotHubUnauthorizedAccess
         sas = self._recall_token(token)
-        self._policy_keys(sas, right)
+        self._policy_with(right, sas)
         check_reach(
             sas,
             resource=resource,
@@ -146,7 +146,7 @@ class IotHub:
     def _authenticate(self, token: str) -> SasToken:
         """Read a token that a policy's key has signed."""
         sas = SasToken.parse(token)
-        check_signature(sas, self._policy_keys(sas, ~Right(0)))
+        check_signature(sas, self._policy(sas).keys)
         return sas
 
     def admit(
@@ -202,7 +202,7 @@ class IotHub:
         sas = SasToken.parse(token)
         check_token(
             sas,
-            self._policy_keys(sas, Right.DEVICE_CONNECT) if sas.policy else own_keys,
+            self._policy_with(Right.DEVICE_CONNECT, sas).keys if sas.policy else own_keys,
             resource=identity.key.resource,
             hosts=self._hosts | {host},
             now=self._clock().timestamp(),
@@ -222,11 +222,17 @@ class IotHub:
         check_certificate(certificate, thumbprints, name=str(identity.key))
         return math.inf, _auth_method(_scope(identity), "x509Certificate", "external")
 
-    def _policy_keys(self, token: SasToken, right: Right) -> SymmetricKeys:
+    def _policy(self, token: SasToken) -> Policy:
         policy = self._policies.get(token.policy or "")
-        if policy is None or not policy.rights & right:
+        if policy is None:
             raise IotHubUnauthorizedAccess
-        return policy.keys
+        return policy
+
+    def _policy_with(self, right: Right, token: SasToken) -> Policy:
+        policy = self._policy(token)
+        if not policy.rights & right:
+            raise IotHubUnauthorizedAccess
+        return policy
 
     # --- device-to-cloud messages
 
