@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -67,6 +68,7 @@ class Program:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 encoding="utf-8",
+                env=_environment(),
                 start_new_session=True,
             )
         try:
@@ -128,6 +130,13 @@ class Program:
         if self.process.stdout is not None:
             self.process.stdout.close()
         _kill(left)  # usually none is left: it ended them
+
+
+def _environment() -> dict[str, str]:
+    """Let Python keep its bytecode, as it does unless it is told not to."""
+    return {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
 
 
 def _stay_on(core: int, pid: int) -> None:

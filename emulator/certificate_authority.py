@@ -6,7 +6,6 @@ is a certificate to make: to import `cryptography` at every start would take 50 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
@@ -15,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
 # Long enough that nobody who trusted the CA by hand has to do it again.
 CA_LIFETIME = timedelta(days=3650)
@@ -27,8 +27,7 @@ CLOCK_SKEW = timedelta(days=1)
 _MAX_COMMON_NAME = 64
 
 
-@dataclass(frozen=True)
-class Authority:
+class Authority(Struct, frozen=True):
     """A CA: its certificate, and the private key that signs."""
 
     certificate: x509.Certificate

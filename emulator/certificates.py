@@ -21,13 +21,13 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import certifi
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from emulator.certificate_authority import Authority
@@ -67,8 +67,7 @@ class CertificateError(Exception):
     """No certificates can be had; the text is one line that says why, and what to do."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Certificates:
+class Certificates(Struct, frozen=True, kw_only=True):
     """Where the files are that TLS needs: all paths absolute."""
 
     ca: Path
@@ -197,8 +196,7 @@ def _normal_dns_name(name: str) -> str:
 # --- What is there ------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(Struct, frozen=True):
     """What a server certificate says that has passed every check but those of dates and names."""
 
     names: tuple[str, ...]

@@ -14,13 +14,13 @@ import re
 import ssl
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from aiohttp import HttpVersion11, web
+from msgspec import Struct
 
 from emulator.http.operations import operation_of
 from emulator.http.router import Found, Router
@@ -94,8 +94,7 @@ _REQUEST_IDS = str(uuid.uuid4())[:24]
 _requests = itertools.count()
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(Struct, frozen=True):
     """One operation of the API.
 
     Args:
@@ -114,8 +113,7 @@ class Route:
     versioned: bool = True
 
 
-@dataclass(frozen=True)
-class DeviceRoute:
+class DeviceRoute(Struct, frozen=True):
     """One operation of the API that a device calls for itself; its path names the device."""
 
     verb: str

@@ -8,22 +8,21 @@ router would try a regular expression for each route, one after the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from msgspec import Struct, field
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Found(Generic[_T]):
+class Found(Struct, Generic[_T], frozen=True):
     """What is at a path: something for each verb, and the parts that the path names."""
 
     verbs: Mapping[str, _T]
     names: Mapping[str, str]
 
 
-@dataclass
-class _Node(Generic[_T]):
+class _Node(Struct, Generic[_T]):
     """What paths have in common up to here."""
 
     verbs: dict[str, _T] = field(default_factory=dict)

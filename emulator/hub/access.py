@@ -14,9 +14,10 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from emulator.hub import limits
 from emulator.hub.errors import ArgumentInvalid, IotHubUnauthorizedAccess
@@ -67,8 +68,7 @@ DEFAULT_RIGHTS: Mapping[str, Right] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, repr=False)
-class SymmetricKeys:
+class SymmetricKeys(Struct, frozen=True):
     """The two keys of an identity or a policy; either one signs.
 
     Args:
@@ -126,8 +126,7 @@ class SymmetricKeys:
         return cls(primary, secondary)
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """A shared access policy: whoever has one of its keys has its rights."""
 
     name: str
@@ -135,8 +134,7 @@ class Policy:
     keys: SymmetricKeys
 
 
-@dataclass(frozen=True)
-class SasToken:
+class SasToken(Struct, frozen=True):
     """A SAS token: `SharedAccessSignature sr=…&sig=…&se=…[&skn=…]`, its fields in any order.
 
     Args:
@@ -148,10 +146,14 @@ class SasToken:
     """
 
     audience: str
-    signature: bytes = field(repr=False)  # with the rest of the repr it would make a good token
+    signature: bytes
     expiry: int
     policy: str | None
     expiry_text: str
+
+    def __repr__(self) -> str:
+        # With its signature it would make a good token.
+        return f"{type(self).__name__}(audience={self.audience!r}, policy={self.policy!r})"
 
     @classmethod
     def parse(cls, text: str) -> SasToken:
@@ -260,8 +262,7 @@ def check_reach(
     raise IotHubUnauthorizedAccess from ValueError(reason)
 
 
-@dataclass(frozen=True)
-class ClientCertificate:
+class ClientCertificate(Struct, frozen=True):
     """The certificate that a client has shown in its TLS handshake.
 
     The client has its private key, and the present time is between its dates.

@@ -12,9 +12,11 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.hub import limits, locks
 from emulator.hub.errors import (
@@ -58,16 +60,14 @@ class Ack(str, enum.Enum):
         return (self is Ack.POSITIVE) == (status is Status.SUCCESS)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command(Queued):
+class Command(Queued, frozen=True, kw_only=True):
     """One message in a device's queue, which the service API calls a command."""
 
     message: Message
     ack: Ack
 
 
-@dataclass(frozen=True)
-class CommandQueue:
+class CommandQueue(Struct, frozen=True):
     """The messages that a device has not ended yet, in sequence order, the locked ones too."""
 
     device_id: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from msgspec import Struct
 
 from emulator.hub.cloud_to_device import Command
 from emulator.hub.errors import HubError
@@ -14,8 +15,7 @@ from emulator.hub.identities import IdentityKey
 from emulator.hub.times import NEVER
 
 
-@dataclass(frozen=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """What the hub found when a device or module proved who it is.
 
     Args:
@@ -66,8 +66,7 @@ class DeviceLink(Protocol):
         """Drop the connection; the hub has already forgotten the link."""
 
 
-@dataclass
-class Presence:
+class Presence(Struct):
     """When an identity was last heard of."""
 
     connected: bool = False

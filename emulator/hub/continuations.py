@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from emulator.hub.errors import ArgumentInvalid
 from emulator.hub.jsontext import dumps, loads
@@ -17,8 +18,7 @@ from emulator.hub.jsontext import dumps, loads
 Place = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Continuation:
+class Continuation(Struct, frozen=True):
     """Where an answer goes on.
 
     Args:

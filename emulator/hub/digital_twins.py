@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from emulator.hub.documents import TwinRow
 from emulator.hub.errors import (
@@ -188,8 +189,7 @@ def _is_component(name: str, *sections: JsonObject) -> bool:
 # --- a patch
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(Struct, frozen=True):
     """One operation of a JSON patch; `value` is None where the operation has none."""
 
     operation: str

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True)
-class IfMatch:
+class IfMatch(Struct, frozen=True):
     """What a writer demands of the etag that it overwrites.
 
     `etag` is None where nothing was demanded, and `*` where any etag will do.

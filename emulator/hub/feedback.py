@@ -7,9 +7,11 @@ The rules are those of IoT Hub docs: cloud-to-device messages, message feedback.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.hub import limits, locks
 from emulator.hub.cloud_to_device import Outcome, Status
@@ -27,15 +29,13 @@ _DESCRIPTIONS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch(Queued):
+class Batch(Queued, frozen=True, kw_only=True):
     """One feedback message: its body is the JSON array of its records."""
 
     records: tuple[JsonObject, ...]
 
 
-@dataclass(frozen=True)
-class FeedbackQueue:
+class FeedbackQueue(Struct, frozen=True):
     """The batches that no service has completed yet, in sequence order."""
 
     batches: tuple[Batch, ...] = ()

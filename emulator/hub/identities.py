@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.hub import limits, scopes
 from emulator.hub.access import SymmetricKeys
@@ -56,8 +58,7 @@ class Thumbprints(NamedTuple):
     secondary: str | None
 
 
-@dataclass(frozen=True)
-class Authentication:
+class Authentication(Struct, frozen=True):
     """How an identity proves itself: `type` is sas, selfSigned, certificateAuthority or none."""
 
     type: str
@@ -96,8 +97,7 @@ class Authentication:
 _NO_AUTHENTICATION = Authentication("none", thumbprints=Thumbprints(None, None))
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """One registered device or module."""
 
     key: IdentityKey

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.hub.errors import DeviceMessageLockLost
 
 
-@dataclass(frozen=True)
-class Lock:
+class Lock(Struct, frozen=True):
     """A receiver's hold on an item.
 
     Args:
@@ -33,8 +34,7 @@ class Lock:
     until: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class Queued:
+class Queued(Struct, frozen=True, kw_only=True):
     """What any item of a queue has.
 
     Args:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from emulator.hub import limits
 from emulator.hub.connections import DeviceLink
@@ -26,8 +27,7 @@ from emulator.hub.jsontext import dumps, loads
 from emulator.hub.times import span
 
 
-@dataclass(frozen=True)
-class MethodRequest:
+class MethodRequest(Struct, frozen=True):
     """A direct method to invoke: its name, its payload as JSON text, its time-outs in seconds."""
 
     name: str
@@ -71,8 +71,7 @@ class MethodRequest:
         return cls(name, payload, response, connect)
 
 
-@dataclass(frozen=True)
-class MethodResult:
+class MethodResult(Struct, frozen=True):
     """What the device answered: a status of its own choice, and a JSON value."""
 
     status: int

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
+
+from msgspec import Struct
 
 from emulator.hub import documents
 from emulator.hub.continuations import Continuation, Place
@@ -41,8 +42,7 @@ _JOB_MEMBERS = {
 } | {"createdTimeUtc": "createdDateTimeUtc"}
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(Struct, frozen=True):
     """A page of an answer.
 
     Args:
@@ -56,8 +56,7 @@ class Page:
     continuation: str | None
 
 
-@dataclass(frozen=True)
-class _Collection:
+class _Collection(Struct, frozen=True):
     """What a query goes through.
 
     Args:

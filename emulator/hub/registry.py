@@ -8,8 +8,9 @@ device that is disabled is dropped) is passed on to that connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from emulator.hub import documents, identities, limits, scopes, twins
 from emulator.hub.connections import Connections

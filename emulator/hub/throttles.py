@@ -10,10 +10,11 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
+
+from msgspec import Struct
 
 from emulator.hub import limits
 from emulator.hub.errors import ThrottlingException
@@ -67,8 +68,7 @@ class ThrottleError(ValueError):
     """A setting is no throttle; the text is one line that says what would be one."""
 
 
-@dataclass(frozen=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """So many operations in so many seconds; of either there is at least one."""
 
     count: int

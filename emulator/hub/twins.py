@@ -10,12 +10,12 @@ are silent the rule is EdgeHub's (Azure IoT Edge, source), which mirrors the hub
 from __future__ import annotations
 
 import base64
-import dataclasses
 import math
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from msgspec import Struct, structs
 
 from emulator.hub import limits
 from emulator.hub.errors import ArgumentInvalid, PreconditionFailed
@@ -36,8 +36,7 @@ _MAX_BYTES = {
 _SYSTEM_MEMBERS = ("$metadata", "$version")
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Struct, frozen=True):
     """The desired or the reported properties.
 
     Args:
@@ -60,8 +59,7 @@ class Section:
         return {**self.values, "$version": self.version}
 
 
-@dataclass(frozen=True)
-class Twin:
+class Twin(Struct, frozen=True):
     """The twin of a device or of a module.
 
     Args:
@@ -138,7 +136,7 @@ def patch(twin: Twin, body: object, now: datetime) -> Change:
         desired = _write_section("desired", desired, changes, now)
         notice = {**changes, "$version": desired.version}
     revision = twin.revision + 1
-    return Change(dataclasses.replace(twin, tags=tags, desired=desired, revision=revision), notice)
+    return Change(structs.replace(twin, tags=tags, desired=desired, revision=revision), notice)
 
 
 def replace(twin: Twin, body: object, now: datetime) -> Change:
@@ -158,7 +156,7 @@ def replace(twin: Twin, body: object, now: datetime) -> Change:
     desired = _write_section("desired", emptied, _checked("desired", parts.get("desired", {})), now)
     revision = twin.revision + 1
     return Change(
-        dataclasses.replace(twin, tags=tags, desired=desired, revision=revision),
+        structs.replace(twin, tags=tags, desired=desired, revision=revision),
         desired.device_view(),
     )
 
@@ -183,9 +181,7 @@ def report(twin: Twin, body: object, now: datetime, expected_version: int | None
             f"The reported properties are at version {version}, not {expected_version}"
         )
     changes = _checked("reported", body)
-    return dataclasses.replace(
-        twin, reported=_write_section("reported", twin.reported, changes, now)
-    )
+    return structs.replace(twin, reported=_write_section("reported", twin.reported, changes, now))
 
 
 def size(value: object) -> int:

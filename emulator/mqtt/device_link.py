@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from emulator.hub import limits
 from emulator.hub.cloud_to_device import Command
@@ -37,8 +38,7 @@ _REMEMBERED_TOPICS = 4096
 _TOPIC_BYTES = 0xFFFF  # MQTT 3.1.1, section 1.5.3; a bag is ASCII
 
 
-@dataclass(eq=False)
-class MqttLink:
+class MqttLink(Struct, eq=False):
     """The hub's `DeviceLink` over MQTT.
 
     Everything that the hub itself sends goes out with QoS 0 (IoT Hub docs: MQTT support).

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import re
 import string
 from datetime import datetime, timedelta, timezone
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from emulator.hub.access import SymmetricKeys
 from emulator.hub.errors import ArgumentInvalid, DeserializationError, HubError
@@ -105,7 +105,7 @@ def test_an_etag_is_base64_of_nine_digits() -> None:
     etags = {base64.b64decode(new().etag).decode() for _ in range(20)}
     assert all(re.fullmatch(r"\d{9}", etag) for etag in etags)
     assert len(etags) > 1  # it starts anywhere
-    identity = dataclasses.replace(new(), revision=241791198)
+    identity = replace(new(), revision=241791198)
     assert identity.etag == "MjQxNzkxMTk4"
 
 

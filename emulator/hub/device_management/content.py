@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from emulator.hub import limits, twins
 from emulator.hub.errors import ArgumentInvalid, InvalidConfigurationContent
@@ -43,8 +44,7 @@ class Setting(NamedTuple):
 Settings = tuple[Setting, ...]
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(Struct, frozen=True):
     """What a configuration wants.
 
     Args:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.hub import limits
 from emulator.hub.device_management.conditions import (
@@ -42,8 +44,7 @@ class ConfigurationKey(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True)
-class Configuration:
+class Configuration(Struct, frozen=True):
     """One configuration.
 
     Args:

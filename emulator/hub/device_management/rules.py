@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from emulator.hub.device_management.conditions import targets
 from emulator.hub.device_management.content import (
@@ -28,8 +29,7 @@ from emulator.hub.twins import Twin
 _COMBINED = 256
 
 
-@dataclass(frozen=True, eq=False)
-class Rule:
+class Rule(Struct, frozen=True, eq=False):
     """One configuration.
 
     Args:

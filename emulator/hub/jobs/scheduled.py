@@ -10,10 +10,11 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from heapq import nsmallest
 from operator import itemgetter
+
+from msgspec.structs import replace
 
 from emulator.hub import limits
 from emulator.hub.continuations import Continuation, Place

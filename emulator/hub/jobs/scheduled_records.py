@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.hub import limits, twins
 from emulator.hub.errors import ArgumentInvalid, ArgumentNull, DeserializationError, HubError
@@ -110,8 +112,7 @@ class Statistics(NamedTuple):
         }
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Struct, frozen=True):
     """One scheduled job.
 
     Args:
@@ -214,8 +215,7 @@ class JobError(NamedTuple):
     description: str
 
 
-@dataclass(frozen=True)
-class DeviceJob:
+class DeviceJob(Struct, frozen=True):
     """What became of a scheduled job on one device or module.
 
     Args:

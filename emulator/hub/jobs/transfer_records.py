@@ -7,9 +7,10 @@ service API (JobProperties), and of what was seen on a real hub.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, TypeVar
+
+from msgspec import Struct
 
 from emulator.hub import limits
 from emulator.hub.errors import (
@@ -56,8 +57,7 @@ class TransferStatus(enum.Enum):
         return self not in (TransferStatus.ENQUEUED, TransferStatus.RUNNING)
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(Struct, frozen=True):
     """One import or export job. Where its blobs are is not kept: that holds a secret.
 
     Args:
@@ -95,8 +95,7 @@ class Transfer:
         return {name: value for name, value in members.items() if value is not None}
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(Struct, frozen=True):
     """What a request for a job asks for.
 
     Args:
@@ -108,11 +107,15 @@ class Order:
     """
 
     type: TransferType
-    input: str = field(repr=False)
-    output: str = field(repr=False)
+    input: str
+    output: str
     devices: str
     configurations: str | None
     exclude_keys: bool
+
+    def __repr__(self) -> str:
+        # The URIs of containers have signatures in them.
+        return f"{type(self).__name__}(type={self.type!r}, devices={self.devices!r})"
 
     @classmethod
     def parse(cls, body: object) -> Order:

@@ -12,9 +12,10 @@ import itertools
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from emulator.hub import limits
 from emulator.hub.device_management.configurations import Configurations

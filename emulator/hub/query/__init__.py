@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from emulator.hub.query.expressions import Members, R, compile_expression
 from emulator.hub.query.tree import Expression, Query, Source, paths
@@ -19,8 +20,7 @@ __all__ = ["Condition", "Members", "Query", "Source", "parse", "parse_condition"
 _PARSED = 256
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """Which rows are meant: all of `source`, or those for which `where` is true."""
 
     source: Source

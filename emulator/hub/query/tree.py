@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 # How much of a query an error's text repeats.
 _SHOWN = 40
@@ -19,22 +20,19 @@ class Source(enum.Enum):
     JOBS = "devices.jobs"
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(Struct, frozen=True):
     """A value: boolean, number, string, None for `null`, or `UNDEFINED`."""
 
     value: Any
 
 
-@dataclass(frozen=True)
-class Array:
+class Array(Struct, frozen=True):
     """`['wired', 'wifi']`."""
 
     elements: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Path:
+class Path(Struct, frozen=True):
     """`tags.[[group]].list[0]`: names of members, and places in arrays.
 
     The name of the source before it, as in `devices.tags.x`, is not a part of it.
@@ -43,36 +41,31 @@ class Path:
     parts: tuple[str | int, ...]
 
 
-@dataclass(frozen=True)
-class Not:
+class Not(Struct, frozen=True):
     """`NOT operand`."""
 
     operand: Expression
 
 
-@dataclass(frozen=True)
-class Negative:
+class Negative(Struct, frozen=True):
     """`-operand`."""
 
     operand: Expression
 
 
-@dataclass(frozen=True)
-class And:
+class And(Struct, frozen=True):
     """`a AND b AND c`."""
 
     operands: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
-class Or:
+class Or(Struct, frozen=True):
     """`a OR b OR c`."""
 
     operands: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """`left operator right`; the operator is one of `= != < <= > >=`."""
 
     left: Expression
@@ -80,24 +73,21 @@ class Comparison:
     right: Expression
 
 
-@dataclass(frozen=True)
-class Membership:
+class Membership(Struct, frozen=True):
     """`value IN array`."""
 
     value: Expression
     array: Expression
 
 
-@dataclass(frozen=True)
-class Arithmetic:
+class Arithmetic(Struct, frozen=True):
     """`first + a - b`, from the left; an operator is one of `+ - * / %`."""
 
     first: Expression
     steps: tuple[tuple[str, Expression], ...]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Struct, frozen=True):
     """`IS_DEFINED(tags.x)`; the function's name is in capitals."""
 
     function: str
@@ -119,24 +109,21 @@ Expression = (
 )
 
 
-@dataclass(frozen=True)
-class Aggregate:
+class Aggregate(Struct, frozen=True):
     """`AVG(tags.x)`: one value of many rows; COUNT has no path."""
 
     function: str
     path: Path | None
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(Struct, frozen=True):
     """One member of a projection; without an alias it is named by what it reads."""
 
     value: Expression | Aggregate
     alias: str | None
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(Struct, frozen=True):
     """A whole query; `items` is None for `SELECT *`, `top` where nothing limits the rows."""
 
     source: Source
