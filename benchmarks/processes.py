@@ -134,9 +134,7 @@ class Program:
 
 def _environment() -> dict[str, str]:
     """Let Python keep its bytecode, as it does unless it is told not to."""
-    return {
-        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-    }
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _stay_on(core: int, pid: int) -> None:

@@ -84,6 +84,7 @@ def _is_worth_saying(record: logging.LogRecord) -> bool:
 
 
 async def _play(settings: Settings) -> int:
+    _collect_less()
     playing = asyncio.ensure_future(tutorial.play(settings))
     _on_signals(playing.cancel)
     try:
@@ -117,13 +118,14 @@ def _allow_many_files() -> None:
 
 
 def _collect_less() -> None:
-    """Let the garbage collector look less often for what is hardly ever there.
+    """Have a garbage collector from now on, which looks less often for what is hardly ever there.
 
     Connections end without it, and the hub's state stays; to go through all of it time and again
     takes a seventh of what a device's connecting takes. In a process that is not the emulator's
     own, that is for its owner to decide.
     """
     gc.freeze()
+    gc.enable()
     gc.set_threshold(_COLLECTOR_ALLOCATIONS, *gc.get_threshold()[1:])
 
 

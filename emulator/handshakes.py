@@ -21,6 +21,7 @@ to a handshake, of about 0.4 ms on the server's side, and nothing to what follow
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import ssl
@@ -67,13 +68,25 @@ class Handshakes:
         """What listeners take: it asks for a client certificate, and does without one."""
         for file in authorities:
             _trust(self.context, file)
-        self._watching = _asking_context(certificates)
-        self._by_thumbprint = _asking_context(certificates)
+        self._certificates = certificates
         self._thumbprints = thumbprints
         self._anchors: set[str] = set()  # what `_by_thumbprint` trusts, by SHA-256
         self._signed: set[str] = set()  # what CAs have signed of what was seen, likewise
         self.context.sni_callback = self._begin
-        self._watching._msg_callback = self._see  # type: ignore[attr-defined]
+
+    # These two are made when an identity names a certificate: most hubs have none that does.
+
+    @functools.cached_property
+    def _watching(self) -> ssl.SSLContext:
+        """What looks at a client's certificate as it comes."""
+        context = _asking_context(self._certificates)
+        context._msg_callback = self._see  # type: ignore[attr-defined]
+        return context
+
+    @functools.cached_property
+    def _by_thumbprint(self) -> ssl.SSLContext:
+        """What trusts certificates that identities name."""
+        return _asking_context(self._certificates)
 
     def client_certificate(self, connection: ssl.SSLObject | None) -> ClientCertificate | None:
         """Tell which certificate the client has shown: in the handshake, or in the one it resumes.

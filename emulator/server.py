@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp.web_server import Server
 
 from emulator import certificates, sockets
 from emulator.blobs import Storage, StorageError
@@ -255,9 +255,7 @@ class Emulator:
             {_WEB_SOCKET: web_socket_handler(broker.serve)},
             _http_log,
         )
-        runner = web.ServerRunner(http_server, shutdown_timeout=_DRAIN_SECONDS)
-        await runner.setup()
-        stack.push_async_callback(_stop_https, runner)
+        stack.push_async_callback(_stop_https, http_server)
         stack.push_async_callback(self.hub.stop_jobs)
         # Links first: their open calls are answered, and only then are the callers cut off.
         stack.callback(self.hub.drop_all)
@@ -265,7 +263,7 @@ class Emulator:
         for https_socket in https_sockets:
             # Not aiohttp's own site, which has no say over handshakes.
             server = await self._loop.create_server(
-                runner.server,  # type: ignore[arg-type] # set up above
+                http_server,
                 sock=https_socket,
                 ssl=handshakes.context,
                 backlog=sockets.BACKLOG,
@@ -324,12 +322,12 @@ class Emulator:
         return self._loop
 
 
-async def _stop_https(runner: web.ServerRunner) -> None:
+async def _stop_https(server: Server) -> None:
     """Stop answering, and cut off the callers that keep their connections open."""
-    server = runner.server
-    connections = [] if server is None else server.connections
-    transports = [connection.transport for connection in connections]
-    await runner.cleanup()
+    transports = [connection.transport for connection in server.connections]
+    await asyncio.sleep(0)  # what has come begins to be answered
+    server.pre_shutdown()
+    await server.shutdown(_DRAIN_SECONDS)
     for transport in transports:
         if transport is not None:
             transport.abort()  # else it waits for its peer's goodbye in TLS

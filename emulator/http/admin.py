@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from urllib.parse import quote
 
-from aiohttp import web
+from aiohttp.web_response import Response, StreamResponse
 
 from emulator.http.app import (
     Request,
@@ -38,7 +38,7 @@ _SYSTEM = {
 }
 
 
-async def read_events(hub: IotHub, request: Request) -> web.StreamResponse:
+async def read_events(hub: IotHub, request: Request) -> StreamResponse:
     """`GET /_emulator/events?from=n&device=id`: the events from sequence number n on.
 
     200 with a JSON array; or, asked for `text/event-stream`, with server-sent events, live, whose
@@ -52,8 +52,8 @@ async def read_events(hub: IotHub, request: Request) -> web.StreamResponse:
 
 async def _stream_events(
     hub: IotHub, request: Request, start: int, device_id: str | None
-) -> web.StreamResponse:
-    response = web.StreamResponse(
+) -> StreamResponse:
+    response = StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     )
     await response.prepare(request)
@@ -70,7 +70,7 @@ async def _stream_events(
     return response
 
 
-async def send_command(hub: IotHub, request: Request) -> web.Response:
+async def send_command(hub: IotHub, request: Request) -> Response:
     """`POST /_emulator/devices/{id}/messages`: queue a cloud-to-device message; 204.
 
     The body is `{"body", "properties", "ack", "messageId", "correlationId", "userId",

@@ -2,6 +2,9 @@
 
 A route says which right it needs and in which form its errors are written; here each request is
 authenticated, its api-version checked, its body read, and its error rendered.
+
+What is used of aiohttp's server goes by the names of its modules, here and elsewhere: `aiohttp.web`
+has the application as well, and takes a fiftieth of a start to import.
 """
 
 from __future__ import annotations
@@ -19,7 +22,12 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11
+from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
+from aiohttp.web_protocol import RequestPayloadError
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
 from msgspec import Struct
 
 from emulator.http.operations import operation_of
@@ -63,12 +71,12 @@ _NO_CONTENT = 204
 _TOO_MANY_REQUESTS = 429
 
 
-class Request(web.BaseRequest):
+class Request(BaseRequest):
     """A request, with what its path names: `{"device_id": "x"}`."""
 
     names: Mapping[str, str] = MappingProxyType({})
 
-    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+    async def _prepare_hook(self, response: StreamResponse) -> None:
         """Add what a real hub sends with every answer (seen there).
 
         aiohttp calls it before it writes an answer's headers. Its public hook is the application's,
@@ -81,12 +89,12 @@ class Request(web.BaseRequest):
             response.headers["Content-Length"] = "0"
 
 
-Handler = Callable[[IotHub, Request], Awaitable[web.StreamResponse]]
-RequestHandler = Callable[[Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[IotHub, Request], Awaitable[StreamResponse]]
+RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
 ErrorForm = Callable[[HubError, datetime], JsonObject]
 CertificateReader = Callable[[ssl.SSLObject | None], ClientCertificate | None]
 # Serves a request whose path has these parts.
-_Serve = Callable[[Request, Sequence[str]], Awaitable[web.StreamResponse]]
+_Serve = Callable[[Request, Sequence[str]], Awaitable[StreamResponse]]
 
 # `x-ms-request-id` is a GUID: one drawn at random, with the number of the answer as its last part.
 # To draw another each time would take as long as to find the route.
@@ -118,7 +126,7 @@ class DeviceRoute(Struct, frozen=True):
 
     verb: str
     path: str
-    handler: Callable[[IotHub, Request, Admission], Awaitable[web.StreamResponse]]
+    handler: Callable[[IotHub, Request, Admission], Awaitable[StreamResponse]]
 
 
 def make_server(
@@ -127,7 +135,7 @@ def make_server(
     client_certificate: CertificateReader,
     web_sockets: Mapping[str, RequestHandler],
     logger: logging.Logger,
-) -> web.Server:
+) -> Server:
     """Build what serves these routes.
 
     It is aiohttp's server without its application, whose router and hooks would take a third of the
@@ -149,7 +157,7 @@ def make_server(
     for path, upgrade in web_sockets.items():
         router.add("GET", path, _upgrade_handler(upgrade))
     loop = asyncio.get_running_loop()
-    return web.Server(
+    return Server(
         _dispatcher(router),  # type: ignore[arg-type] # requests are what request_factory makes
         request_factory=functools.partial(
             Request, loop=loop, client_max_size=limits.HTTP_BODY_BYTES
@@ -165,7 +173,7 @@ def _dispatcher(router: Router[_Serve]) -> RequestHandler:
         parts = [unquote(part) for part in path.split("/")[1:]]
         return parts, list(router.find(parts))
 
-    async def dispatch(request: Request) -> web.StreamResponse:
+    async def dispatch(request: Request) -> StreamResponse:
         if "Expect" in request.headers:
             await _meet_expectation(request)
         parts, found = find(request.rel_url.raw_path)
@@ -179,7 +187,7 @@ def _dispatcher(router: Router[_Serve]) -> RequestHandler:
     return dispatch
 
 
-def _refuse_path(request: Request, allowed: Collection[str]) -> web.Response:
+def _refuse_path(request: Request, allowed: Collection[str]) -> Response:
     """Refuse what no route is for: what a real hub says then is not known."""
     if not allowed:
         return _error_response(GenericNotFound(f"No route {request.path}"), message_body)
@@ -199,9 +207,9 @@ async def read_body(request: Request) -> bytes:
     """
     try:
         return await request.read()
-    except web.HTTPRequestEntityTooLarge:
+    except HTTPRequestEntityTooLarge:
         raise MessageTooLarge from None
-    except web.RequestPayloadError as error:
+    except RequestPayloadError as error:
         raise DeserializationError(f"The body can't be read: {error}") from None
     except ConnectionError:
         raise ClientClosedRequest from None
@@ -242,18 +250,18 @@ def if_match(request: Request) -> IfMatch:
 
 def json_response(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
+) -> Response:
     """Answer with JSON; the charset stands in the content type as a real hub writes it."""
-    return web.Response(
+    return Response(
         status=status,
         body=dumps(value),
         headers={"Content-Type": "application/json; charset=utf-8", **(headers or {})},
     )
 
 
-def no_content() -> web.Response:
+def no_content() -> Response:
     """Answer 204."""
-    return web.Response(status=204)
+    return Response(status=204)
 
 
 async def _meet_expectation(request: Request) -> None:
@@ -267,7 +275,7 @@ def _service_handler(hub: IotHub, route: Route) -> _Serve:
     """Wrap a service's operation: its caller is authorized first."""
     operation = operation_of(route.verb, route.path)
 
-    async def handle(request: Request, resource: Sequence[str]) -> web.StreamResponse:
+    async def handle(request: Request, resource: Sequence[str]) -> StreamResponse:
         try:
             token = request.headers.get("Authorization")
             hub.authorize(token, route.right, host=request.host, resource=resource)
@@ -288,7 +296,7 @@ def _device_handler(
     """Wrap a device's operation: the device is admitted first."""
     operation = operation_of(route.verb, route.path)
 
-    async def handle(request: Request, _: Sequence[str]) -> web.StreamResponse:
+    async def handle(request: Request, _: Sequence[str]) -> StreamResponse:
         try:
             device = hub.admit(
                 identity_key(request),
@@ -308,24 +316,24 @@ def _device_handler(
 def _upgrade_handler(upgrade: RequestHandler) -> _Serve:
     """Wrap an upgrade to a WebSocket; what speaks on it authenticates its peer."""
 
-    async def handle(request: Request, _: Sequence[str]) -> web.StreamResponse:
+    async def handle(request: Request, _: Sequence[str]) -> StreamResponse:
         try:
             return await upgrade(request)
-        except web.HTTPException as error:
+        except HTTPException as error:
             return _error_response(GenericBadRequest(error.reason), message_body)
 
     return handle
 
 
-def _refuse(request: Request, error: HubError) -> web.Response:
+def _refuse(request: Request, error: HubError) -> Response:
     """Refuse a request before it is carried out: in the same form on every route."""
     log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
     return _error_response(error, message_body)
 
 
 async def _answer(
-    request: Request, answer: Awaitable[web.StreamResponse], form: ErrorForm
-) -> web.StreamResponse:
+    request: Request, answer: Awaitable[StreamResponse], form: ErrorForm
+) -> StreamResponse:
     try:
         return await answer
     except HubError as error:
@@ -357,7 +365,7 @@ def _charge(hub: IotHub, operation: Operation | None, request: Request) -> None:
         hub.throttles.charge(operation, size=request.content_length or 0)
 
 
-def _error_response(error: HubError, form: ErrorForm) -> web.Response:
+def _error_response(error: HubError, form: ErrorForm) -> Response:
     response = json_response(
         form(error, utc_now()), status=error.status, headers={"iothub-errorcode": error.name}
     )

@@ -4,7 +4,7 @@ one IoT Edge device.
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -20,35 +20,35 @@ from emulator.hub.hub import IotHub
 from emulator.hub.jsontext import JsonObject
 
 
-async def get_configuration(hub: IotHub, request: Request) -> web.Response:
+async def get_configuration(hub: IotHub, request: Request) -> Response:
     """`GET /configurations/{id}`: 200 with the configuration."""
     return _configuration_response(hub.configurations.get(_id(request)))
 
 
-async def put_configuration(hub: IotHub, request: Request) -> web.Response:
+async def put_configuration(hub: IotHub, request: Request) -> Response:
     """`PUT /configurations/{id}`: create it, or with a quoted `If-Match` update it; 200."""
     body = await read_json(request)
     configuration = await hub.configurations.put(_id(request), body, _quoted_if_match(request))
     return _configuration_response(configuration)
 
 
-async def delete_configuration(hub: IotHub, request: Request) -> web.Response:
+async def delete_configuration(hub: IotHub, request: Request) -> Response:
     """`DELETE /configurations/{id}`: 204."""
     await hub.configurations.delete(_id(request), if_match(request))
     return no_content()
 
 
-async def list_configurations(hub: IotHub, request: Request) -> web.Response:
+async def list_configurations(hub: IotHub, request: Request) -> Response:
     """`GET /configurations`: 200 with an array of all; `top` is ignored (seen on a real hub)."""
     return json_response(hub.configurations.list())
 
 
-async def check_queries(hub: IotHub, request: Request) -> web.Response:
+async def check_queries(hub: IotHub, request: Request) -> Response:
     """`POST /configurations/testQueries`: 200, with what is wrong in the body."""
     return json_response(hub.configurations.check_queries(await read_json(request)))
 
 
-async def apply_content(hub: IotHub, request: Request) -> web.Response:
+async def apply_content(hub: IotHub, request: Request) -> Response:
     """`POST /devices/{id}/applyConfigurationContent`: 204."""
     hub.configurations.apply_content(request.names["device_id"], await read_json(request))
     return no_content()
@@ -65,7 +65,7 @@ def _quoted_if_match(request: Request) -> IfMatch:
     return if_match(request) if header == "*" or header.startswith('"') else IfMatch(None)
 
 
-def _configuration_response(configuration: JsonObject) -> web.Response:
+def _configuration_response(configuration: JsonObject) -> Response:
     return json_response(configuration, headers={"ETag": f'"{configuration["etag"]}"'})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -19,25 +19,25 @@ from emulator.hub.hub import IotHub
 from emulator.hub.jsontext import JsonObject
 
 
-async def get_device(hub: IotHub, request: Request) -> web.Response:
+async def get_device(hub: IotHub, request: Request) -> Response:
     """`GET /devices/{id}`: 200 with the identity."""
     return _device_response(hub.registry.get_device(request.names["device_id"]))
 
 
-async def put_device(hub: IotHub, request: Request) -> web.Response:
+async def put_device(hub: IotHub, request: Request) -> Response:
     """`PUT /devices/{id}`: create it, or with `If-Match` update it; 200 either way."""
     body = await read_json(request)
     device_id = request.names["device_id"]
     return _device_response(hub.registry.put_device(device_id, body, if_match(request)))
 
 
-async def delete_device(hub: IotHub, request: Request) -> web.Response:
+async def delete_device(hub: IotHub, request: Request) -> Response:
     """`DELETE /devices/{id}`: 204; needs `If-Match`."""
     hub.registry.delete_device(request.names["device_id"], if_match(request))
     return no_content()
 
 
-async def list_devices(hub: IotHub, request: Request) -> web.Response:
+async def list_devices(hub: IotHub, request: Request) -> Response:
     """`GET /devices?top=n`: 200 with an array of identities."""
     top = request.query.get("top")
     if top is None:
@@ -48,7 +48,7 @@ async def list_devices(hub: IotHub, request: Request) -> web.Response:
     return json_response(hub.registry.list_devices(int(top[:10])))
 
 
-async def change_devices(hub: IotHub, request: Request) -> web.Response:
+async def change_devices(hub: IotHub, request: Request) -> Response:
     """`POST /devices`: create, update and delete devices and modules; 200, or 400 with the same
     body if one of them was refused. The others are done all the same.
     """
@@ -60,7 +60,7 @@ async def change_devices(hub: IotHub, request: Request) -> web.Response:
     return json_response(result, status=error.status, headers={"iothub-errorcode": error.name})
 
 
-def _device_response(device: JsonObject) -> web.Response:
+def _device_response(device: JsonObject) -> Response:
     return json_response(device, headers={"ETag": f'"{device["etag"]}"'})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -23,13 +23,13 @@ from emulator.hub.hub import IotHub
 _TIME_OUTS = ("responseTimeoutInSeconds", "connectTimeoutInSeconds")
 
 
-async def get_digital_twin(hub: IotHub, request: Request) -> web.Response:
+async def get_digital_twin(hub: IotHub, request: Request) -> Response:
     """`GET`: 200 with the digital twin; the ETag is the twin's."""
     document, etag = hub.digital_twins.get(request.names["device_id"])
     return json_response(document, headers={"ETag": f'"{etag}"'})
 
 
-async def update_digital_twin(hub: IotHub, request: Request) -> web.Response:
+async def update_digital_twin(hub: IotHub, request: Request) -> Response:
     """`PATCH`, with a JSON patch: 202, without a body, with ETag and Location."""
     patch = await read_json(request)
     device_id = request.names["device_id"]
@@ -37,10 +37,10 @@ async def update_digital_twin(hub: IotHub, request: Request) -> web.Response:
     # How a real hub writes the location is not known; a reference without a host is one too, and
     # holds by whatever name the client has reached the hub.
     location = f"/digitaltwins/{quote(device_id, safe='')}"
-    return web.Response(status=202, headers={"ETag": f'"{etag}"', "Location": location})
+    return Response(status=202, headers={"ETag": f'"{etag}"', "Location": location})
 
 
-async def invoke_command(hub: IotHub, request: Request) -> web.Response:
+async def invoke_command(hub: IotHub, request: Request) -> Response:
     """`POST`: 200 with what the device answers, its status in `x-ms-command-statuscode`.
 
     The body is the payload, and may be empty; the time-outs of a direct method stand in the query.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -15,23 +15,23 @@ from emulator.hub.access import Right
 from emulator.hub.hub import IotHub
 
 
-async def put_job(hub: IotHub, request: Request) -> web.Response:
+async def put_job(hub: IotHub, request: Request) -> Response:
     """`PUT`: make a job; 200 with its id, its type and its status, queued."""
     body = await read_json(request)
     return json_response(hub.jobs.create(request.names["job_id"], body))
 
 
-async def get_job(hub: IotHub, request: Request) -> web.Response:
+async def get_job(hub: IotHub, request: Request) -> Response:
     """`GET`: 200 with the job, also for one that is not known."""
     return json_response(hub.jobs.get(request.names["job_id"]))
 
 
-async def cancel_job(hub: IotHub, request: Request) -> web.Response:
+async def cancel_job(hub: IotHub, request: Request) -> Response:
     """`POST /jobs/v2/{id}/cancel`: 200 with the job."""
     return json_response(hub.jobs.cancel(request.names["job_id"]))
 
 
-async def query_jobs(hub: IotHub, request: Request) -> web.Response:
+async def query_jobs(hub: IotHub, request: Request) -> Response:
     """`GET /jobs/v2/query?jobType=&jobStatus=`: 200 with an array of jobs, a page of them.
 
     The API's description promises an object with the array in it; a real hub sends the bare array,

@@ -6,7 +6,7 @@ The headers are those of the C# SDK (IoT Hub docs: send and receive over HTTPS).
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     DeviceRoute,
@@ -38,7 +38,7 @@ _SYSTEM = {
 }
 
 
-async def send_event(hub: IotHub, request: Request, device: Admission) -> web.Response:
+async def send_event(hub: IotHub, request: Request, device: Admission) -> Response:
     """`POST /devices/{id}/messages/events`: a device-to-cloud message; 204."""
     headers = request.headers
     system = {name: headers[header] for header, name in _SYSTEM.items() if header in headers}
@@ -57,35 +57,35 @@ async def send_event(hub: IotHub, request: Request, device: Admission) -> web.Re
     return no_content()
 
 
-async def receive_command(hub: IotHub, request: Request, device: Admission) -> web.Response:
+async def receive_command(hub: IotHub, request: Request, device: Admission) -> Response:
     """`GET /devices/{id}/messages/deviceBound`: 200 with a locked message, 204 if none waits."""
     command = hub.commands.receive(device.key.device_id)
     if command is None:
         return no_content()
-    return web.Response(body=command.message.body, headers=_headers(command))
+    return Response(body=command.message.body, headers=_headers(command))
 
 
-async def end_command(hub: IotHub, request: Request, device: Admission) -> web.Response:
+async def end_command(hub: IotHub, request: Request, device: Admission) -> Response:
     """`DELETE …/deviceBound/{lock}`: complete it, or with the query `reject` reject it; 204."""
     end = hub.commands.reject if "reject" in request.query else hub.commands.complete
     end(device.key.device_id, request.names["lock"])
     return no_content()
 
 
-async def abandon_command(hub: IotHub, request: Request, device: Admission) -> web.Response:
+async def abandon_command(hub: IotHub, request: Request, device: Admission) -> Response:
     """`POST …/deviceBound/{lock}/abandon`: give it back; 204."""
     hub.commands.abandon(device.key.device_id, request.names["lock"])
     return no_content()
 
 
-async def purge_commands(hub: IotHub, request: Request) -> web.Response:
+async def purge_commands(hub: IotHub, request: Request) -> Response:
     """`DELETE /devices/{id}/commands`: 200 with how many messages were ended."""
     device_id = request.names["device_id"]
     purged = hub.commands.purge(device_id)
     return json_response({"totalMessagesPurged": purged, "deviceId": device_id, "moduleId": None})
 
 
-async def receive_feedback(hub: IotHub, request: Request) -> web.Response:
+async def receive_feedback(hub: IotHub, request: Request) -> Response:
     """`GET /messages/serviceBound/feedback`: 200 with a locked batch, 204 if there is none."""
     batch = hub.commands.receive_feedback()
     if batch is None or batch.lock is None:
@@ -96,16 +96,16 @@ async def receive_feedback(hub: IotHub, request: Request) -> web.Response:
         "iothub-messagelocktoken": batch.lock.token,
         "iothub-enqueuedtime": iso(batch.enqueued),
     }
-    return web.Response(body=dumps(batch.records), headers=headers)
+    return Response(body=dumps(batch.records), headers=headers)
 
 
-async def complete_feedback(hub: IotHub, request: Request) -> web.Response:
+async def complete_feedback(hub: IotHub, request: Request) -> Response:
     """`DELETE /messages/serviceBound/feedback/{lock}`: 204."""
     hub.commands.complete_feedback(request.names["lock"])
     return no_content()
 
 
-async def abandon_feedback(hub: IotHub, request: Request) -> web.Response:
+async def abandon_feedback(hub: IotHub, request: Request) -> Response:
     """`POST /messages/serviceBound/feedback/{lock}/abandon`: 204."""
     hub.commands.abandon_feedback(request.names["lock"])
     return no_content()

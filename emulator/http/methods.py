@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -16,7 +16,7 @@ from emulator.hub.errors import nested_body
 from emulator.hub.hub import IotHub
 
 
-async def invoke_method(hub: IotHub, request: Request) -> web.Response:
+async def invoke_method(hub: IotHub, request: Request) -> Response:
     """`POST`: 200 with `{"status", "payload"}`, as the device chose them."""
     result = await hub.invoke_method(identity_key(request), await read_json(request))
     return json_response({"status": result.status, "payload": result.payload})

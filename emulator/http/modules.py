@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -24,24 +24,24 @@ from emulator.hub.hub import IotHub
 from emulator.hub.jsontext import JsonObject
 
 
-async def get_module(hub: IotHub, request: Request) -> web.Response:
+async def get_module(hub: IotHub, request: Request) -> Response:
     """`GET /devices/{id}/modules/{id}`: 200 with the identity."""
     return json_response(hub.registry.get_module(identity_key(request)))
 
 
-async def put_module(hub: IotHub, request: Request) -> web.Response:
+async def put_module(hub: IotHub, request: Request) -> Response:
     """`PUT /devices/{id}/modules/{id}`: create it, or with `If-Match` update it; 200."""
     body = await read_json(request)
     return json_response(hub.registry.put_module(identity_key(request), body, if_match(request)))
 
 
-async def delete_module(hub: IotHub, request: Request) -> web.Response:
+async def delete_module(hub: IotHub, request: Request) -> Response:
     """`DELETE /devices/{id}/modules/{id}`: 204; needs `If-Match`."""
     hub.registry.delete_module(identity_key(request), if_match(request))
     return no_content()
 
 
-async def list_modules(hub: IotHub, request: Request) -> web.Response:
+async def list_modules(hub: IotHub, request: Request) -> Response:
     """`GET /devices/{id}/modules`: 200 with an array of identities."""
     return json_response(hub.registry.list_modules(request.names["device_id"]))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -40,7 +40,7 @@ def page_request(request: Request) -> PageRequest:
     return PageRequest(size, request.headers.get("x-ms-continuation") or None)
 
 
-def page_response(page: Page) -> web.Response:
+def page_response(page: Page) -> Response:
     """Answer with the rows; there is no `x-ms-continuation` on the last page."""
     headers = {"x-ms-item-type": page.type}
     if page.continuation is not None:

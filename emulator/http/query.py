@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -15,7 +15,7 @@ from emulator.hub.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.hub import IotHub
 
 
-async def query(hub: IotHub, request: Request) -> web.Response:
+async def query(hub: IotHub, request: Request) -> Response:
     """`POST`, with `{"query": "SELECT …"}`: 200 with an array of rows, a page of them."""
     body = await read_json(request)
     if not isinstance(body, dict):

@@ -5,7 +5,7 @@ On a real hub the counts lag behind (seen there); here they are of the moment.
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -16,12 +16,12 @@ from emulator.hub.access import Right
 from emulator.hub.hub import IotHub
 
 
-async def get_device_statistics(hub: IotHub, _: Request) -> web.Response:
+async def get_device_statistics(hub: IotHub, _: Request) -> Response:
     """`GET /statistics/devices`: 200 with how many devices there are."""
     return json_response(hub.registry.device_statistics())
 
 
-async def get_service_statistics(hub: IotHub, _: Request) -> web.Response:
+async def get_service_statistics(hub: IotHub, _: Request) -> Response:
     """`GET /statistics/service`: 200 with how many devices are connected."""
     return json_response(hub.registry.service_statistics())
 

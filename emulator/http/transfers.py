@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -15,22 +15,22 @@ from emulator.hub.access import Right
 from emulator.hub.hub import IotHub
 
 
-async def create_job(hub: IotHub, request: Request) -> web.Response:
+async def create_job(hub: IotHub, request: Request) -> Response:
     """`POST /jobs/create`: make an import or export job; 200 with the job, enqueued."""
     return json_response(await hub.transfers.create(await read_json(request)))
 
 
-async def list_jobs(hub: IotHub, _: Request) -> web.Response:
+async def list_jobs(hub: IotHub, _: Request) -> Response:
     """`GET /jobs`: 200 with an array of the import and export jobs."""
     return json_response(hub.transfers.list())
 
 
-async def get_job(hub: IotHub, request: Request) -> web.Response:
+async def get_job(hub: IotHub, request: Request) -> Response:
     """`GET /jobs/{id}`: 200 with the job."""
     return json_response(hub.transfers.get(request.names["job_id"]))
 
 
-async def cancel_job(hub: IotHub, request: Request) -> web.Response:
+async def cancel_job(hub: IotHub, request: Request) -> Response:
     """`DELETE /jobs/{id}`: cancel the job; 204, of the two answers that the swagger has."""
     await hub.transfers.cancel(request.names["job_id"])
     return no_content()

@@ -5,7 +5,7 @@ A real hub sends no ETag header here.
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.web_response import Response
 
 from emulator.http.app import (
     Request,
@@ -20,18 +20,18 @@ from emulator.hub.errors import twin_message_body
 from emulator.hub.hub import IotHub
 
 
-async def get_twin(hub: IotHub, request: Request) -> web.Response:
+async def get_twin(hub: IotHub, request: Request) -> Response:
     """`GET`: 200 with the twin."""
     return json_response(hub.registry.get_twin(identity_key(request)))
 
 
-async def patch_twin(hub: IotHub, request: Request) -> web.Response:
+async def patch_twin(hub: IotHub, request: Request) -> Response:
     """`PATCH`: merge tags and desired properties; 200 with the twin."""
     body = await read_json(request)
     return json_response(hub.registry.patch_twin(identity_key(request), body, if_match(request)))
 
 
-async def replace_twin(hub: IotHub, request: Request) -> web.Response:
+async def replace_twin(hub: IotHub, request: Request) -> Response:
     """`PUT`: replace tags and desired properties; 200 with the twin."""
     body = await read_json(request)
     return json_response(hub.registry.replace_twin(identity_key(request), body, if_match(request)))

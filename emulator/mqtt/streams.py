@@ -11,7 +11,11 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
+from aiohttp.web_exceptions import HTTPBadRequest
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
+from aiohttp.web_ws import WebSocketResponse
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 
 from emulator.hub import limits
@@ -242,7 +246,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 class WebSocketStream(Stream):
     """A connection over a WebSocket (MQTT 3.1.1, section 6)."""
 
-    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+    def __init__(self, socket: WebSocketResponse, transport: asyncio.Transport | None) -> None:
         super().__init__()
         self._socket = socket
         self._transport = transport
@@ -310,11 +314,11 @@ class WebSocketStream(Stream):
 
 def web_socket_handler(
     serve: Callable[[Stream], Awaitable[None]],
-) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+) -> Callable[[BaseRequest], Awaitable[StreamResponse]]:
     """Make the HTTP handler that upgrades a request, and serves MQTT on it until it ends."""
 
-    async def upgrade(request: web.BaseRequest) -> web.StreamResponse:
-        socket = web.WebSocketResponse(
+    async def upgrade(request: BaseRequest) -> StreamResponse:
+        socket = WebSocketResponse(
             protocols=("mqtt",),
             max_msg_size=limits.MQTT_PACKET_BYTES,
             timeout=_CLOSE_SECONDS,
@@ -322,7 +326,7 @@ def web_socket_handler(
             autoping=False,  # else a flood of pings is answered where no other device has its turn
         )
         if socket.can_prepare(request).protocol != "mqtt":
-            raise web.HTTPBadRequest(reason="A WebSocket with the subprotocol mqtt is wanted")
+            raise HTTPBadRequest(reason="A WebSocket with the subprotocol mqtt is wanted")
         await socket.prepare(request)
         stream = WebSocketStream(socket, request.transport)
         await serve(stream)
