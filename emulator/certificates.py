@@ -262,6 +262,8 @@ def _server_context(server: Path) -> ssl.SSLContext:
     # IoT Hub does of a device's self-signed one.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # One for the next connection; OpenSSL's two are for browsers, and a tenth of a handshake.
+    context.num_tickets = 1
     try:
         # Without a password OpenSSL would ask for one on the terminal if the key were encrypted.
         context.load_cert_chain(server, password="")

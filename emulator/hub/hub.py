@@ -381,6 +381,7 @@ def _scope(identity: Identity) -> str:
     return "device" if identity.key.module_id is None else "module"
 
 
+@functools.cache
 def _auth_method(scope: str, kind: str, issuer: str) -> str:
     """Write how a sender was authenticated (IoT Hub docs: messages; x509Certificate, external and
     the last member as seen on real hubs).

@@ -8,8 +8,12 @@ the subscriptions in a small file, if it is given one.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 # Topic filters, each with the QoS that was granted.
 Subscriptions = dict[str, int]
@@ -34,8 +38,10 @@ class Sessions:
             raise
 
     def _load(self) -> dict[str, Subscriptions]:
-        # A session is small and soon made again: not worth a wait for the disk at each change.
+        # A session is small and soon made again: not worth a wait for the disk at each change, nor
+        # a journal file that is opened and deleted.
         self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS sessions (client_id TEXT PRIMARY KEY, subscriptions TEXT)"
         )
@@ -52,7 +58,7 @@ class Sessions:
     def keep(self, client_id: str, subscriptions: Subscriptions) -> None:
         """Write a session down."""
         self._sessions[client_id] = dict(subscriptions)
-        self._database.execute(
+        self._write(
             "INSERT OR REPLACE INTO sessions VALUES (?, ?)",
             (client_id, json.dumps(subscriptions)),
         )
@@ -60,7 +66,19 @@ class Sessions:
     def forget(self, client_id: str) -> None:
         """Delete a session, if there is one."""
         if self._sessions.pop(client_id, None) is not None:
-            self._database.execute("DELETE FROM sessions WHERE client_id = ?", (client_id,))
+            self._write("DELETE FROM sessions WHERE client_id = ?", (client_id,))
+
+    def _write(self, statement: str, values: Sequence[str]) -> None:
+        """Change the file; a disk that is full is no reason to turn a device away."""
+        try:
+            self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            log.warning(
+                "Can't keep the session of %s (%s): it ends with this run. Make room, or choose "
+                "another folder with --data-dir.",
+                values[0],
+                error,
+            )
 
     def close(self) -> None:
         """Close the file."""

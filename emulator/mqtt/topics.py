@@ -68,6 +68,13 @@ class Channel(enum.Enum):
     METHODS = "methods/POST"
 
 
+_COMMON_FILTERS = {
+    "$iothub/twin/res/#": Channel.TWIN_RESPONSES,
+    "$iothub/twin/PATCH/properties/desired/#": Channel.DESIRED,
+    "$iothub/methods/POST/#": Channel.METHODS,
+}
+
+
 class Filter(NamedTuple):
     """A topic filter that the hub knows; `method` is the one that it is narrowed to."""
 
@@ -144,7 +151,7 @@ def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
     Raises:
         ProtocolError: the hub knows no such filter, or it is another device's.
     """
-    known = _filters(key).get(topic_filter)
+    known = _COMMON_FILTERS.get(topic_filter) or _own_filters(key).get(topic_filter)
     if known is not None:
         return Filter(known)
     # A subscription may be narrowed to one method (IoT Hub docs: direct methods).
@@ -154,22 +161,18 @@ def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
     raise ProtocolError(f"SUBSCRIBE to {topic_filter!r}")
 
 
-def _filters(key: IdentityKey) -> dict[str, Channel]:
-    filters = {
-        "$iothub/twin/res/#": Channel.TWIN_RESPONSES,
-        "$iothub/twin/PATCH/properties/desired/#": Channel.DESIRED,
-        "$iothub/methods/POST/#": Channel.METHODS,
-    }
+def _own_filters(key: IdentityKey) -> dict[str, Channel]:
+    """List the filters that name the device or module."""
     device = f"devices/{key.device_id}"
     if key.module_id is None:
-        filters[f"{device}/messages/devicebound/#"] = Channel.CLOUD_TO_DEVICE
-    else:
-        module = f"{device}/modules/{key.module_id}"
-        # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing on them.
-        filters[f"{module}/messages/devicebound/#"] = Channel.CLOUD_TO_DEVICE
-        filters[f"{module}/inputs/#"] = Channel.INPUTS
-        filters[f"{module}/#"] = Channel.INPUTS
-    return filters
+        return {f"{device}/messages/devicebound/#": Channel.CLOUD_TO_DEVICE}
+    module = f"{device}/modules/{key.module_id}"
+    # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing on them.
+    return {
+        f"{module}/messages/devicebound/#": Channel.CLOUD_TO_DEVICE,
+        f"{module}/inputs/#": Channel.INPUTS,
+        f"{module}/#": Channel.INPUTS,
+    }
 
 
 def twin_response(status: int, request_id: str, version: int | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -270,6 +271,28 @@ def test_a_file_that_is_something_else_is_named(started: Restarts, settings: Set
     with pytest.raises(StartError, match=re.escape(str(file))), started(settings):
         pass
     assert file.read_bytes().startswith(b"this is no database")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on a file's size")
+def test_a_device_is_served_where_the_disk_is_full(
+    started: Restarts, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    import resource
+
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with started(settings) as connected:
+        wire = connected("d1")
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+            for packet_id in range(1, 101):
+                wire.send(subscribe(packet_id, _TWIN_ANSWERS))
+                wire.expect(suback(packet_id, 0))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        wire.send(publish("$iothub/twin/GET/?$rid=1"))
+        wire.expect_publish("$iothub/twin/res/200/?$rid=1")
+    assert "Can't keep the session of d1" in caplog.text
+    assert "--data-dir" in caplog.text
 
 
 # --- the file itself
