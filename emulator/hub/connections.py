@@ -117,9 +117,16 @@ class Connections:
         """Forget the presence of an identity that was deleted."""
         self._presence.pop(key, None)
 
+    def is_known(self, key: IdentityKey) -> bool:
+        """Whether an identity was ever heard of, and not deleted since."""
+        return key in self._presence
+
     def heard_of(self, key: IdentityKey, now: datetime) -> None:
         """Note that something was sent or received, over a connection or without one."""
-        self._presence.setdefault(key, Presence()).last_activity = now
+        presence = self._presence.get(key)
+        if presence is None:
+            presence = self._presence[key] = Presence()
+        presence.last_activity = now
 
     def listener(self, key: IdentityKey, method: str) -> DeviceLink | None:
         """Find the link of an identity, if it listens for this direct method."""

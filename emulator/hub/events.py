@@ -13,7 +13,8 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from emulator.hub import limits
 from emulator.hub.connections import Admission
@@ -22,18 +23,20 @@ from emulator.hub.messages import Message
 from emulator.hub.times import iso
 
 
-class Event(NamedTuple):
+class Event(Struct, frozen=True, gc=False):
     """A message in the log, as the hub stamped it (IoT Hub docs: read device-to-cloud messages).
 
     Args:
         sequence_number: counts the hub's events, from 0 (Event Hubs).
         sender: who sent it, and how that was proved.
+        size: of the message.
     """
 
     sequence_number: int
     enqueued: datetime
     sender: Admission
     message: Message
+    size: int
 
     @property
     def annotations(self) -> JsonObject:
@@ -81,7 +84,6 @@ class EventLog:
         self._max_events = events
         self._max_size = size
         self._events: deque[Event] = deque()
-        self._sizes: deque[int] = deque()
         self._size = 0
         self._next = 0
         self._appended: asyncio.Future[None] | None = None
@@ -89,14 +91,12 @@ class EventLog:
     def extend(self, sender: Admission, messages: Iterable[Message], now: datetime) -> None:
         """Stamp messages of one sender, and keep them."""
         for message in messages:
-            size = message.size
-            self._events.append(Event(self._next, now, sender, message))
-            self._sizes.append(size)
+            event = Event(self._next, now, sender, message, message.size)
+            self._events.append(event)
             self._next += 1
-            self._size += size
+            self._size += event.size
         while len(self._events) > self._max_events or self._size > self._max_size:
-            self._events.popleft()
-            self._size -= self._sizes.popleft()
+            self._size -= self._events.popleft().size
         if self._appended is not None:
             self._appended.set_result(None)
             self._appended = None

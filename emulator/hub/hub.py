@@ -238,9 +238,10 @@ class IotHub:
 
     def ingest(self, sender: Admission, messages: Sequence[Message]) -> None:
         """Stamp messages, and put them into the event log (IoT Hub docs: device-to-cloud)."""
-        now = self._clock()
-        if self._store.identity(sender.key) is not None:  # a deleted device can leave a will
-            self._connections.heard_of(sender.key, now)
+        now, key = self._clock(), sender.key
+        # A deleted device can leave a will.
+        if self._connections.is_known(key) or self._store.identity(key) is not None:
+            self._connections.heard_of(key, now)
         self.events.extend(sender, messages, now)
 
     # --- a device's own twin

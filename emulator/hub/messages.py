@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 # A property without a value is None: MQTT's bags tell it from an empty one.
 Properties = Mapping[str, str | None]
@@ -16,7 +17,7 @@ Properties = Mapping[str, str | None]
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-class Message(NamedTuple):
+class Message(Struct, frozen=True, gc=False):
     """One message, as its sender made it.
 
     Args:

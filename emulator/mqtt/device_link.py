@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Collection
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from emulator.hub import limits
 from emulator.hub.cloud_to_device import Command
@@ -31,9 +31,8 @@ from emulator.mqtt.topics import Channel, Filter
 
 log = logging.getLogger(__name__)
 
-# Devices send to the same topics again and again: what those that aren't long say is remembered.
+# A device sends to the same topic again and again: what one that isn't long says is remembered.
 _REMEMBERED_TOPIC = 512
-_REMEMBERED_TOPICS = 4096
 
 _TOPIC_BYTES = 0xFFFF  # MQTT 3.1.1, section 1.5.3; a bag is ASCII
 
@@ -63,6 +62,9 @@ class MqttLink(Struct, eq=False):
     in_flight: dict[int, str] = field(default_factory=dict)
     """The lock tokens of the messages that were sent with QoS 1, by packet id."""
     _telemetry: list[Message] = field(default_factory=list)
+    _topic: str = ""
+    """The topic of its last telemetry, and the properties that stand in it."""
+    _bag: Bag | None = None
 
     @property
     def key(self) -> IdentityKey:
@@ -124,9 +126,13 @@ class MqttLink(Struct, eq=False):
         Raises:
             ProtocolError: it went to a topic that the hub doesn't know.
         """
-        read = _recall if len(packet.topic) <= _REMEMBERED_TOPIC else _read
-        request = read(packet.topic, self.admission.key)
+        if packet.topic == self._topic and self._bag is not None:
+            self._telemetry.append(_message(packet, self._bag))
+            return None
+        request = _read(packet.topic, self.admission.key)
         if isinstance(request, Bag):
+            if len(packet.topic) <= _REMEMBERED_TOPIC:
+                self._topic, self._bag = packet.topic, request
             self._telemetry.append(_message(packet, request))
             return None
         self.hub.heard_of(self)
@@ -186,7 +192,7 @@ def will_message(packet: Publish, key: IdentityKey) -> Message:
     if not isinstance(request, Bag):
         raise ProtocolError(f"a will for {packet.topic!r}")
     will = _message(packet, request)
-    return will._replace(properties={**will.properties, "iothub-MessageType": "Will"})
+    return replace(will, properties={**will.properties, "iothub-MessageType": "Will"})
 
 
 def _read(topic: str, key: IdentityKey) -> Bag | topics.Request:
@@ -201,9 +207,6 @@ def _read(topic: str, key: IdentityKey) -> Bag | topics.Request:
     return request
 
 
-_recall = functools.lru_cache(_REMEMBERED_TOPICS)(_read)
-
-
 def _message(packet: Publish, bag: Bag) -> Message:
     """Make a message of a PUBLISH; its flags become properties (IoT Hub docs: MQTT; EdgeHub).
 
@@ -211,7 +214,11 @@ def _message(packet: Publish, bag: Bag) -> Message:
         ProtocolError: it is over the limit.
     """
     message = Message(packet.payload, bag.system, bag.properties)
-    if message.size > limits.D2C_MESSAGE_BYTES:
+    # Few are near the limit: properties take more in the topic than what is counted of them.
+    if (
+        len(packet.payload) + _TOPIC_BYTES > limits.D2C_MESSAGE_BYTES
+        and message.size > limits.D2C_MESSAGE_BYTES
+    ):
         raise ProtocolError(f"a message of {message.size} bytes")
     if packet.retain or packet.duplicate:
         flags: dict[str, str | None] = {}
@@ -219,7 +226,7 @@ def _message(packet: Publish, bag: Bag) -> Message:
             flags["mqtt-retain"] = "true"
         if packet.duplicate:
             flags["mqtt-dup"] = "true"
-        return message._replace(properties={**message.properties, **flags})
+        return replace(message, properties={**message.properties, **flags})
     return message
 
 

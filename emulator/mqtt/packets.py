@@ -8,7 +8,8 @@ Section numbers are those of MQTT 3.1.1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 # What a packet from a client can begin with: its type and flags (MQTT 3.1.1, section 2.2). A hub
 # takes no QoS 2, so none of that flow's packets; DUP makes no sense with QoS 0.
@@ -21,7 +22,7 @@ class ProtocolError(Exception):
     """A client broke a rule of MQTT or of the hub: its connection closes, no packet says why."""
 
 
-class Publish(NamedTuple):
+class Publish(Struct, frozen=True, gc=False):
     """A PUBLISH packet; `packet_id` is 0 with QoS 0."""
 
     topic: str

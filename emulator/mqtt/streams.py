@@ -137,9 +137,16 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        if nbytes <= _AT_ONCE_BYTES and self.at_once is not None and self._is_idle():
+        take = self.at_once
+        # Whether there is little, the reader waits for bytes, and the peer takes ours.
+        if (
+            take is not None
+            and nbytes <= _AT_ONCE_BYTES
+            and self._reader is not None
+            and self._full is None
+        ):
             try:
-                self.at_once(bytes(self._buffer[:nbytes]))
+                take(bytes(self._buffer[:nbytes]))
             except Exception as error:  # noqa: BLE001 - raised by `read`
                 self._error = error
                 self._wake()
@@ -149,10 +156,6 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             with contextlib.suppress(_LOST):
                 self._transport.pause_reading()
         self._wake()
-
-    def _is_idle(self) -> bool:
-        """Whether the reader waits for bytes, and the peer takes ours."""
-        return self._reader is not None and not self._reader.done() and self._full is None
 
     def eof_received(self) -> None:
         """See `asyncio.BufferedProtocol`."""
@@ -178,8 +181,9 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             self._full = None
 
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():  # else its task has been cancelled
+            reader.set_result(None)
 
     # --- the hub's end
 

@@ -23,7 +23,7 @@ NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=timezone.utc)
 def append(log: EventLog, body: bytes = b"", device: str = "d", module: str | None = None) -> Event:
     sender = Admission(IdentityKey(device, module), math.inf, "1", "{}")
     log.extend(sender, [Message(body)], NOW)
-    return Event(log.end - 1, NOW, sender, Message(body))
+    return Event(log.end - 1, NOW, sender, Message(body), len(body))
 
 
 def numbers(events: list[Event]) -> list[int]:
@@ -104,7 +104,7 @@ def test_an_event_is_written_with_all_that_is_known_of_it() -> None:
         b'{"t":1.50}', {"content-type": "application/json", "dt-subject": "c"}, {"a": None}
     )
     sender = Admission(IdentityKey("d", "m"), math.inf, "42", '{"scope":"module"}', "dtmi:x;1")
-    event = Event(7, NOW, sender, message)
+    event = Event(7, NOW, sender, message, message.size)
     document = event.document()
     assert document.pop("body") == {"t": 1.5}
     assert document == {
