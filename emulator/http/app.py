@@ -63,9 +63,10 @@ _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 # `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
 _JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
 
-# Services ask the same again and again: how many paths and queries are remembered as read.
+# Services ask the same again and again: how much is remembered as read.
 _REMEMBERED_PATHS = 1024
 _REMEMBERED_QUERIES = 256
+_REMEMBERED_TYPES = 64
 
 _NO_CONTENT = 204
 _TOO_MANY_REQUESTS = 429
@@ -356,8 +357,13 @@ def _names_api_version(query: str) -> bool:
 
 def _check_content_type(request: Request) -> None:
     content_type = request.headers.get("Content-Type", "").strip()
-    if content_type and request.body_exists and not _JSON.fullmatch(content_type):
+    if content_type and request.body_exists and not _is_json(content_type):
         raise GenericUnsupportedMediaType(f"The body is {content_type}, and must be JSON")
+
+
+@functools.lru_cache(_REMEMBERED_TYPES)
+def _is_json(content_type: str) -> bool:
+    return _JSON.fullmatch(content_type) is not None
 
 
 def _charge(hub: IotHub, operation: Operation | None, request: Request) -> None:

@@ -207,7 +207,8 @@ class SasToken(Struct, frozen=True):
         host, *path = _segments(self.audience)
         if path and not path[-1]:
             path.pop()
-        if _bare_host(host) not in map(_bare_host, hosts) or len(path) > len(resource):
+        known = host in hosts or _bare_host(host) in map(_bare_host, hosts)
+        if not known or len(path) > len(resource):
             return False
         pairs = zip(path, resource, strict=False)
         if self.policy is None:

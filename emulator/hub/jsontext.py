@@ -5,6 +5,7 @@ error like any other.
 
 from __future__ import annotations
 
+import codecs
 import enum
 import functools
 import json
@@ -76,7 +77,7 @@ def loads(text: bytes | str) -> Any:
     if isinstance(text, str):
         text.encode()
     else:
-        text = text.decode("utf-8-sig")
+        text = text.removeprefix(codecs.BOM_UTF8).decode()
     try:
         value = _decoder.decode(text)
         if "\\u" in text or text.count("[") + text.count("{") > _DEEP:
