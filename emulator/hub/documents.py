@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from emulator.hub.connections import Presence
 from emulator.hub.identities import Authentication, Identity
@@ -74,7 +76,7 @@ def _as_created(document: JsonObject) -> JsonObject:
     }
 
 
-class TwinRow(NamedTuple):
+class TwinRow(Struct, frozen=True):
     """A twin, with what else the hub knows of its identity: what services see, and query.
 
     `pending` counts its cloud-to-device messages.

@@ -51,7 +51,7 @@ def view(desired: JsonObject, reported: JsonObject) -> JsonObject:
 def write(row: TwinRow, patch: object) -> TwinRow:
     """Apply a JSON patch, as the hub does."""
     body = {"properties": {"desired": digital_twins.desired_changes(row, patch)}}
-    return row._replace(twin=twins.patch(row.twin, body, LATER).twin)
+    return replace(row, twin=twins.patch(row.twin, body, LATER).twin)
 
 
 def desired_after(desired: JsonObject, reported: JsonObject, *patch: object) -> JsonObject:
@@ -291,7 +291,7 @@ def test_escapes_in_a_path_are_undone() -> None:
 )
 def test_a_test_that_holds_lets_the_patch_pass(step: JsonObject) -> None:
     row = make_row({"fan": 2}, {"fan": acknowledge(3, 1), "t": component(x={"a": [1, 2]})})
-    row = row._replace(identity=replace(row.identity, model_id="dtmi:x;1"))
+    row = replace(row, identity=replace(row.identity, model_id="dtmi:x;1"))
     assert digital_twins.desired_changes(row, [step, add("/fan", 4)]) == {"fan": 4}
 
 
