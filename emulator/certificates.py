@@ -49,9 +49,7 @@ TRUST_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 # X509_V_FLAG_NO_CHECK_TIME in OpenSSL's x509_vfy.h; the ssl module has no name for it.
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
-_PEM_CERTIFICATE = re.compile(
-    rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
-)
+_PEM_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 _BUNDLE_TITLE = (
     b"# Written by local-iot-hub: its own CA, the public roots, and what was trusted here before."
 )
@@ -351,7 +349,8 @@ def _bundle_content(certificates: Certificates) -> bytes:
     proven = set(_pem_certificates(certificates.bundle)) if certificates.bundle.exists() else set()
     for path in [*([system] if system.is_file() else []), *others]:
         found = _pem_certificates(path)
-        if _can_be_loaded([text for text in found if text not in proven]):
+        new = [text for text in found if text not in proven]
+        if not new or _can_be_loaded(new):
             trusted.update(dict.fromkeys(found))
         else:
             logger.warning("The certificates in %s are left out: OpenSSL can't read them.", path)
