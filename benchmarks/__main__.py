@@ -41,6 +41,8 @@ _EPILOG = """\
 peers:
   mosquitto   what MQTT over TLS costs; where it isn't installed, its columns are empty
   hello       what HTTPS costs: bare aiohttp with the emulator's event loop and TLS settings
+  nod         what an answer over TLS costs in Python: the emulator's event loop and TLS settings,
+              which acknowledges each packet unread
 
 columns:
   emulator, peer   the median of the rounds

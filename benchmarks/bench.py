@@ -89,6 +89,7 @@ class Bench:
         hub: the emulator.
         mosquitto: None if it isn't installed, or not asked for.
         hello: the bare HTTPS server; None if it isn't asked for.
+        nod: the bare MQTT server; likewise.
         rounds: how often to measure.
     """
 
@@ -96,6 +97,7 @@ class Bench:
     hub: Hub
     mosquitto: End | None
     hello: End | None
+    nod: End | None
     rounds: int
     effort: Effort
 
@@ -115,7 +117,8 @@ class Bench:
         fields: dict[str, Any] = json.loads(text)
         parts = fields["hub"]
         hub = Hub(End(**parts["mqtt"]), End(**parts["https"]), parts["key"])
-        ends = {name: fields[name] and End(**fields[name]) for name in ("mosquitto", "hello")}
+        peers = ("mosquitto", "hello", "nod")
+        ends = {name: fields[name] and End(**fields[name]) for name in peers}
         return cls(**{**fields, "hub": hub, **ends, "effort": Effort(**fields["effort"])})
 
 
@@ -131,6 +134,7 @@ class Measure:
         run: measures so many rounds, in a process that does nothing else.
         mosquitto: whether it needs it.
         hello: whether it needs the bare HTTPS server.
+        nod: whether it needs the bare MQTT server.
         devices: how many connections it opens at most.
         fresh: whether each round needs servers that have seen nothing yet.
         most_rounds: where a round takes long, and tells enough.
@@ -140,6 +144,7 @@ class Measure:
     run: Callable[[Bench], Iterator[Round]]
     mosquitto: bool = False
     hello: bool = False
+    nod: bool = False
     devices: int = 0
     fresh: bool = False
     most_rounds: int | None = None

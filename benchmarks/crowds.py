@@ -107,11 +107,18 @@ def grow(bench: Bench) -> Iterator[Round]:
         ids = new_ids(sizes[-1])
         register(bench, bench.hub, ids)
         hub = _observe(bench, bench.hub.mqtt, bench.hub, ids, sizes)
-        if bench.mosquitto is None:
-            yield tuple(map(Sample, hub.figures, [None] * len(hub.figures), hub.works))
-        else:
-            peer = _observe(bench, bench.mosquitto, None, ids, sizes)
-            yield tuple(map(Sample, hub.figures, peer.figures, hub.works, peer.works))
+        mosquitto, nod = (
+            None if end is None else _observe(bench, end, None, ids, sizes)
+            for end in (bench.mosquitto, bench.nod)
+        )
+        samples = [_beside(hub, mosquitto, number) for number in range(len(hub.figures))]
+        yield (*samples, _beside(hub, nod, -1))
+
+
+def _beside(hub: _Seen, peer: _Seen | None, number: int) -> Sample:
+    if peer is None:
+        return Sample(hub.figures[number], None, hub.works[number])
+    return Sample(hub.figures[number], peer.figures[number], hub.works[number], peer.works[number])
 
 
 _FLAT = Reach(1.2, of_peer=False)
@@ -126,9 +133,11 @@ MEASURES = (
             Figure(f"a message's cost, {_FEW} devices", "µs", "mosquitto"),
             Figure(f"its growth, {_FEW} of {_SIZES[-1]:,} devices send", "x", "mosquitto", _FLAT),
             Figure(f"its growth, {_SIZES[-1]:,} devices in turn", "x", "mosquitto", _FLAT),
+            Figure("the same growth, beside a bare event loop", "x", "nod"),
         ),
         grow,
         mosquitto=True,
+        nod=True,
         devices=_SIZES[-1],
         fresh=True,
         most_rounds=3,

@@ -60,7 +60,7 @@ class Fleet:
         self._trust = trust
         self._hub = hub
         self._subscribe = mqtt.subscribe(1, mqtt.FILTERS)
-        self._answer = bytes([mqtt.SUBACK, 2 + len(mqtt.FILTERS), 0, 1]) + bytes(len(mqtt.FILTERS))
+        self._answer = mqtt.suback(1, len(mqtt.FILTERS))
 
     def greetings(self, ids: Sequence[str]) -> list[tuple[str, bytes]]:
         """Encode the CONNECTs of devices: signing their tokens is none of the server's work."""

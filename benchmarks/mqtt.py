@@ -47,6 +47,11 @@ def subscribe(packet_id: int, filters: Sequence[str]) -> bytes:
     return packet(0x82, packet_id.to_bytes(2, "big") + topics)
 
 
+def suback(packet_id: int, filters: int) -> bytes:
+    """Encode a SUBACK that grants QoS 0 to so many filters."""
+    return packet(SUBACK, packet_id.to_bytes(2, "big") + bytes(filters))
+
+
 def greeting(client_id: str, hub: Hub | None) -> bytes:
     """Encode the CONNECT of a device, with its token for a hub and with nothing for a broker.
 

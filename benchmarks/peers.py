@@ -69,8 +69,11 @@ def serving(measure: Measure, folder: Path, rounds: int, effort: Effort) -> Iter
         broker = None
         if measure.mosquitto and (program := find_mosquitto()) is not None:
             broker = stack.enter_context(mosquitto(program, host, folder, shown.server))
-        bare = stack.enter_context(hello(host, folder)) if measure.hello else None
-        yield Bench(str(shown.ca), hub, broker, bare, rounds, effort)
+        bare, nod = (
+            stack.enter_context(_bare(name, host, folder)) if wanted else None
+            for name, wanted in (("hello", measure.hello), ("nod", measure.nod))
+        )
+        yield Bench(str(shown.ca), hub, broker, bare, nod, rounds, effort)
 
 
 def emulator_command(host: str, ports: tuple[int, int], folder: Path) -> list[str | Path]:
@@ -107,10 +110,10 @@ def mosquitto(program: str, host: str, folder: Path, server: Path) -> Iterator[E
 
 
 @contextlib.contextmanager
-def hello(host: str, folder: Path) -> Iterator[End]:
-    """Run the bare HTTPS server."""
-    command = python("-m", "benchmarks.hello", host, folder / "certificates")
-    with Program(command, folder / "hello.log") as program:
+def _bare(name: str, host: str, folder: Path) -> Iterator[End]:
+    """Run one of the bare servers: hello, or nod."""
+    command = python("-m", f"benchmarks.{name}", host, folder / "certificates")
+    with Program(command, folder / f"{name}.log") as program:
         yield End(host, int(program.line("port ")), program.pid)
 
 

@@ -1,7 +1,7 @@
 """Telemetry: how many messages a second a server takes and acknowledges, QoS 1, over TLS.
 
 A message has 100 bytes. The hub stamps each and keeps it in its event log; mosquitto has nobody to
-hand it to, and keeps nothing.
+hand it to, and keeps nothing; nod doesn't even read it.
 """
 
 from __future__ import annotations
@@ -171,31 +171,35 @@ class _Side:
         self._loop.close()
 
 
-def _compare(bench: Bench, devices: int, make: MakeSender) -> Iterator[Round]:
+def _compare(
+    bench: Bench, devices: int, make: MakeSender, ends: Sequence[End | None]
+) -> Iterator[Round]:
+    """Measure the hub beside each of these servers; one that is None isn't there."""
     ids = new_ids(devices)
     register(bench, bench.hub, ids)
-    sides = [_Side(bench, bench.hub.mqtt, bench.hub, ids, make)]
-    if bench.mosquitto is not None:
-        sides.append(_Side(bench, bench.mosquitto, None, ids, make))
+    hub = _Side(bench, bench.hub.mqtt, bench.hub, ids, make)
+    peers = [None if end is None else _Side(bench, end, None, ids, make) for end in ends]
+    sides = [hub, *(peer for peer in peers if peer is not None)]
     for number in range(bench.rounds):
         # Who is first changes from round to round.
         turn = sides if number % 2 == 0 else sides[::-1]
         measured = {side: side.rate() for side in turn}
-        rate, work = measured[sides[0]]
-        peer, peer_work = measured[sides[1]] if len(sides) > 1 else (None, None)
-        yield (Sample(rate, peer, work, peer_work),)
+        rate, work = measured[hub]
+        beside = [(None, None) if peer is None else measured[peer] for peer in peers]
+        yield tuple(Sample(rate, peer_rate, work, peer_work) for peer_rate, peer_work in beside)
     for side in sides:
         side.close()
 
 
 def pipelined(bench: Bench) -> Iterator[Round]:
     """Measure few devices that don't wait."""
-    return _compare(bench, _PIPELINED, Pipeline)
+    return _compare(bench, _PIPELINED, Pipeline, [bench.mosquitto])
 
 
 def one_by_one(bench: Bench) -> Iterator[Round]:
     """Measure many devices that wait for each answer."""
-    return _compare(bench, bench.effort.devices(_ONE_BY_ONE), OneByOne)
+    devices = bench.effort.devices(_ONE_BY_ONE)
+    return _compare(bench, devices, OneByOne, [bench.mosquitto, bench.nod])
 
 
 MEASURES = (
@@ -220,9 +224,11 @@ MEASURES = (
                 "mosquitto",
                 Reach(1.0, at_most=False),
             ),
+            Figure("the same, beside a bare event loop", "/s", "nod"),
         ),
         one_by_one,
         mosquitto=True,
-        devices=2 * _ONE_BY_ONE,
+        nod=True,
+        devices=3 * _ONE_BY_ONE,
     ),
 )
