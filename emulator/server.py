@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import logging
 import re
 import socket
@@ -347,10 +348,13 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
-        # A connection that is still in its TLS handshake has no owner yet; it ends with the loop.
+        # A connection that is still in its TLS handshake has no owner yet; it ends with the loop,
+        # and asyncio's own objects of it with the garbage.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             loop.close()
+            if isinstance(loop, asyncio.BaseEventLoop):
+                gc.collect()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
