@@ -1,6 +1,18 @@
 """A local Azure IoT Hub: unmodified Azure SDK programs run against it, without a subscription."""
 
-from emulator.server import Emulator, StartError
-from emulator.settings import Settings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emulator.server import Emulator, StartError
+    from emulator.settings import Settings
 
 __all__ = ["Emulator", "Settings", "StartError"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is: the command has something to do before that."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from emulator import server
+
+    return getattr(server, name)
