@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import msgspec
+
 # .NET's DateTime.MinValue: what the hub writes for a time that never was (seen on a real hub).
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -15,8 +17,8 @@ def utc_now() -> datetime:
 
 def iso(moment: datetime) -> str:
     """`2026-01-31T14:46:08.1234567Z`: UTC, trailing zeros of the fraction trimmed."""
-    # Not strftime, which takes three times as long and writes the year 1 as 1.
-    text = moment.isoformat()[: -len("+00:00")]
+    # Not isoformat, which takes four times as long, nor strftime, which writes the year 1 as 1.
+    text = msgspec.json.encode(moment).decode().strip('"Z')
     return f"{text.rstrip('0')}Z" if moment.microsecond else f"{text}Z"
 
 
