@@ -133,6 +133,11 @@ class Policy(Struct, frozen=True):
     rights: Right
     keys: SymmetricKeys
 
+    def allows(self, right: Right) -> bool:
+        """Whether it has this right; of several, one will do."""
+        # On the values: the operator of Flag makes a new Flag each time.
+        return self.rights.value & right.value != 0
+
 
 class SasToken(Struct, frozen=True):
     """A SAS token: `SharedAccessSignature sr=…&sig=…&se=…[&skn=…]`, its fields in any order.
@@ -210,6 +215,8 @@ class SasToken(Struct, frozen=True):
         known = host in hosts or _bare_host(host) in map(_bare_host, hosts)
         if not known or len(path) > len(resource):
             return False
+        if not path:
+            return True
         pairs = zip(path, resource, strict=False)
         if self.policy is None:
             return all(_may_spell(segment, wanted) for segment, wanted in pairs)

@@ -230,7 +230,7 @@ class IotHub:
 
     def _policy_with(self, right: Right, token: SasToken) -> Policy:
         policy = self._policy(token)
-        if not policy.rights & right:
+        if not policy.allows(right):
             raise IotHubUnauthorizedAccess
         return policy
 
