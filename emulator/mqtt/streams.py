@@ -245,6 +245,10 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     async def _ended(self) -> None:
         await self._gone
+        # uvloop's transport of TLS holds on to its protocol, and an error to where it was raised. In
+        # a circle, all would wait for the garbage collector, with 45 KB of buffers.
+        del self._transport
+        self._error = None
 
 
 class WebSocketStream(Stream):
