@@ -51,9 +51,6 @@ start, unless --keys names a file such as {"iothubowner": "<base64>", "myDeviceI
 # What a process may open on macOS at most, without being root.
 _FILES = 10_240
 
-# How many objects come before the garbage collector looks at them; 700 or 2,000 are Python's own.
-_COLLECTOR_ALLOCATIONS = 50_000
-
 # The exit status of a program that Ctrl-C ended, as shells have it.
 _INTERRUPTED = 130
 
@@ -84,7 +81,7 @@ def _is_worth_saying(record: logging.LogRecord) -> bool:
 
 
 async def _play(settings: Settings) -> int:
-    _collect_less()
+    _collect_garbage()
     playing = asyncio.ensure_future(tutorial.play(settings))
     _on_signals(playing.cancel)
     try:
@@ -99,7 +96,7 @@ async def _serve(settings: Settings) -> int:
     _on_signals(stopping.set)
     async with Emulator(settings) as emulator:
         print(_welcome(emulator), flush=True)
-        _collect_less()
+        _collect_garbage()
         await stopping.wait()
     return 0
 
@@ -117,16 +114,10 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
-def _collect_less() -> None:
-    """Have a garbage collector from now on, which looks less often for what is hardly ever there.
-
-    Connections end without it, and the hub's state stays; to go through all of it time and again
-    takes a seventh of what a device's connecting takes. In a process that is not the emulator's
-    own, that is for its owner to decide.
-    """
+def _collect_garbage() -> None:
+    """Have the garbage collector from now on, but not for what the start has made: that stays."""
     gc.freeze()
     gc.enable()
-    gc.set_threshold(_COLLECTOR_ALLOCATIONS, *gc.get_threshold()[1:])
 
 
 def _on_signals(stop: Callable[[], object]) -> None:
