@@ -245,8 +245,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     async def _ended(self) -> None:
         await self._gone
-        # uvloop's transport of TLS holds on to its protocol, and an error to where it was raised. In
-        # a circle, all would wait for the garbage collector, with 45 KB of buffers.
+        # uvloop's transport of TLS holds on to its protocol, and an error to where it was raised:
+        # in a circle, all would wait for the garbage collector, with 45 KB of buffers.
         del self._transport
         self._error = None
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gc
+import importlib.util
 import json
+import ssl
 import time
 from collections.abc import Callable
 
@@ -41,6 +44,34 @@ def _wait(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+# --- nothing is left
+
+
+def _tls_objects() -> int:
+    """Count the emulator's ends of TLS connections; a client's are sockets."""
+    return sum(type(each) is ssl.SSLObject for each in gc.get_objects())
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("uvloop") is None, reason="asyncio's own TLS is a circle by itself"
+)
+@pytest.mark.parametrize("last", [b"", DISCONNECT, b"\xff\xff"])
+def test_an_ended_connection_waits_for_no_garbage_collector(
+    dial: Dial, online: Online, device: Device, last: bytes
+) -> None:
+    gc.collect()
+    before = _tls_objects()
+    gc.disable()
+    try:
+        for _ in range(10):
+            for wire in (online(device, _METHODS), dial()):
+                wire.send(last)
+                wire.close()
+        _wait(lambda: _tls_objects() <= before)
+    finally:
+        gc.enable()
 
 
 # --- one connection for each identity
