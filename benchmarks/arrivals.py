@@ -61,5 +61,6 @@ MEASURES = (
         arrive,
         mosquitto=True,
         devices=_DEVICES,
+        fresh=True,
     ),
 )

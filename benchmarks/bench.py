@@ -136,7 +136,9 @@ class Measure:
         hello: whether it needs the bare HTTPS server.
         nod: whether it needs the bare MQTT server.
         devices: how many connections it opens at most.
-        fresh: whether each round needs servers that have seen nothing yet.
+        fresh: whether each round has new servers: because they must have seen nothing yet, or
+            because a process is up to a tenth faster or slower than the same one started again, by
+            where its memory lies.
         most_rounds: where a round takes long, and tells enough.
     """
 

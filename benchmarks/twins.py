@@ -58,8 +58,6 @@ def _compare(bench: Bench, requests: list[bytes]) -> Sample:
     return Sample(percentile(times, 0.5), percentile(peer_times, 0.5), meter.work, peer_meter.work)
 
 
-# A process is up to a tenth faster or slower than the same one started again: by where its memory
-# lies. So each round has new servers.
 MEASURES = (
     Measure(
         (

@@ -1,4 +1,4 @@
-"""The packets that go through amqtt's codec, which lets pass what MQTT forbids: strictly, here.
+"""CONNECT by amqtt's codec, which lets pass what MQTT forbids: strictly, here.
 
 Section numbers are those of MQTT 3.1.1.
 """
@@ -13,44 +13,20 @@ from amqtt.adapters import BufferReader
 from amqtt.errors import AMQTTError, MQTTError, NoDataError
 from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import CONNECT, MQTTFixedHeader
-from amqtt.mqtt.subscribe import SubscribePacket
-from amqtt.mqtt.unsubscribe import UnsubscribePacket
 
-from emulator.hub import limits
 from emulator.mqtt.packets import ProtocolError
 
 _T = TypeVar("_T")
-_Packet = TypeVar("_Packet", SubscribePacket, UnsubscribePacket)
 
 # What amqtt's codec raises over bytes that are no packet.
 _CODEC_ERRORS = (AMQTTError, MQTTError, NoDataError, ValueError, struct.error)
 
 
-def decode(kind: type[_Packet], first_byte: int, body: bytes) -> _Packet:
-    """Decode a packet with amqtt's codec, and refuse what the codec lets pass.
+def decode_connect(body: bytes) -> ConnectPacket:
+    """Decode a CONNECT with amqtt's codec, and refuse what the codec lets pass.
 
     The codec takes truncated packets, bytes too many, and text that is not UTF-8. None of them
-    comes out again as it went in, so that is what is checked.
-
-    Raises:
-        ProtocolError: the packet is malformed, or names more filters than a hub has.
-    """
-    if len(body) > limits.MQTT_FILTERS_BYTES:
-        raise ProtocolError(f"a {kind.__name__} of {len(body)} bytes")
-    header = MQTTFixedHeader(first_byte >> 4, first_byte & 0x0F, len(body))
-    whole = header.to_bytes() + body
-    try:
-        packet = _at_once(kind.from_stream(BufferReader(body), header))
-        well_formed = packet.to_bytes() == whole
-    except _CODEC_ERRORS as error:
-        raise ProtocolError(f"a malformed {kind.__name__}: {error}") from None
-    if not well_formed or getattr(packet.variable_header, "packet_id", 1) == 0:
-        raise ProtocolError(f"a malformed {kind.__name__}")
-    return packet
-
-
-def decode_connect(body: bytes) -> ConnectPacket:
-    """Decode a CONNECT as `decode` does other packets; its password need not be text.
+    comes out again as it went in, so that is what is checked; but the password need not be text.
 
     Raises:
         ProtocolError: the packet is malformed, or its flags contradict each other (MQTT 3.1.1,

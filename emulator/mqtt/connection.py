@@ -9,16 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from amqtt.mqtt.connack import CONNECTION_ACCEPTED, ConnackPacket
 from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import DISCONNECT, PINGREQ, PUBACK, PUBLISH, SUBSCRIBE, UNSUBSCRIBE
 from amqtt.mqtt.pingresp import PingRespPacket
-from amqtt.mqtt.suback import SubackPacket
-from amqtt.mqtt.subscribe import SubscribePacket
-from amqtt.mqtt.unsuback import UnsubackPacket
-from amqtt.mqtt.unsubscribe import UnsubscribePacket
 
 from emulator.hub import limits
 from emulator.hub.cloud_to_device import Command
@@ -26,7 +22,7 @@ from emulator.hub.connections import Admission
 from emulator.hub.errors import DeviceMessageLockLost, HubError
 from emulator.hub.hub import IotHub
 from emulator.hub.messages import Message
-from emulator.mqtt import codec, packets, topics
+from emulator.mqtt import packets, topics
 from emulator.mqtt.device_link import MqttLink
 from emulator.mqtt.packets import PacketBuffer, ProtocolError
 from emulator.mqtt.sessions import Sessions, Subscriptions
@@ -191,9 +187,9 @@ class DeviceConnection:
             if answer is not None:
                 self._publish(*answer)
         elif first_byte == _SUBSCRIBE:
-            self._take_subscribe(codec.decode(SubscribePacket, first_byte, body))
+            self._take_subscribe(*packets.parse_subscribe(body))
         elif first_byte == _UNSUBSCRIBE:
-            self._take_unsubscribe(codec.decode(UnsubscribePacket, first_byte, body))
+            self._take_unsubscribe(*packets.parse_unsubscribe(body))
         elif first_byte == _PINGREQ and not body:
             self._stream.write(PingRespPacket.build().to_bytes())
         elif first_byte == _DISCONNECT and not body:
@@ -204,38 +200,25 @@ class DeviceConnection:
         else:
             raise ProtocolError(f"a packet that begins with {first_byte:#04x}")
 
-    def _take_subscribe(self, subscribe: SubscribePacket) -> None:
+    def _take_subscribe(self, packet_id: int, requested: Sequence[tuple[str, int]]) -> None:
         """Take up subscriptions; a filter that a hub doesn't know ends the connection.
 
         Raises:
             ProtocolError: such a filter, or more of them than a hub allows.
         """
-        requested = subscribe.payload.topics
-        if not requested or any(qos > 2 for _, qos in requested):
-            raise ProtocolError("a malformed SUBSCRIBE")
         granted = [(name, min(qos, 1)) for name, qos in requested]
         self._subscribe({**self._subscriptions, **dict(granted)})
         self._keep_session()
-        packet_id = subscribe.variable_header.packet_id
-        answer = SubackPacket.build(packet_id, [qos for _, qos in granted])
-        self._stream.write(answer.to_bytes())
+        self._stream.write(packets.suback(packet_id, [qos for _, qos in granted]))
         self._hub.listens(self._link)
 
-    def _take_unsubscribe(self, unsubscribe: UnsubscribePacket) -> None:
-        """End subscriptions.
-
-        Raises:
-            ProtocolError: it names none.
-        """
-        ended = unsubscribe.payload.topics
-        if not ended:
-            raise ProtocolError("a malformed UNSUBSCRIBE")
+    def _take_unsubscribe(self, packet_id: int, ended: Collection[str]) -> None:
+        """End subscriptions."""
         self._subscribe(
             {name: qos for name, qos in self._subscriptions.items() if name not in ended}
         )
         self._keep_session()
-        answer = UnsubackPacket.build(unsubscribe.variable_header.packet_id)
-        self._stream.write(answer.to_bytes())
+        self._stream.write(packets.unsuback(packet_id))
 
     def _subscribe(self, subscriptions: Subscriptions) -> None:
         if len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:

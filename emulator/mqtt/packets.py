@@ -1,15 +1,18 @@
-"""MQTT packets cut out of whole buffers, and PUBLISH, the one that is frequent, by hand.
+"""MQTT packets cut out of whole buffers, and by hand those that each device sends and is sent.
 
-Every other packet goes through amqtt's codec. Reading what the socket has and cutting it here is
-what keeps messages in order, bounds their size before they are read, and is fast.
+A CONNECT and the rest of the answers go through amqtt's codec. Reading what the socket has and
+cutting it here is what keeps messages in order, bounds their size before they are read, and is
+fast.
 Section numbers are those of MQTT 3.1.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
+
+from emulator.hub import limits
 
 # What a packet from a client can begin with: its type and flags (MQTT 3.1.1, section 2.2). A hub
 # takes no QoS 2, so none of that flow's packets; DUP makes no sense with QoS 0.
@@ -132,6 +135,76 @@ def publish(topic: str, payload: bytes, *, packet_id: int = 0, duplicate: bool =
 def puback(packet_id: int) -> bytes:
     """Write a PUBACK (section 3.4)."""
     return b"\x40\x02" + packet_id.to_bytes(2, "big")
+
+
+def parse_subscribe(body: bytes) -> tuple[int, list[tuple[str, int]]]:
+    """Read a SUBSCRIBE (section 3.8): its packet id, and each filter with the QoS asked for.
+
+    Raises:
+        ProtocolError: it is malformed, or longer than a hub has filters for.
+    """
+    packet_id, position = _parse_packet_id(body), 2
+    filters = []
+    while position < len(body):
+        name, position = _parse_text(body, position)
+        if position == len(body) or body[position] > 2:
+            raise ProtocolError("a filter without a QoS")
+        filters.append((name, body[position]))
+        position += 1
+    if not filters:
+        raise ProtocolError("a SUBSCRIBE without a filter")
+    return packet_id, filters
+
+
+def parse_unsubscribe(body: bytes) -> tuple[int, list[str]]:
+    """Read an UNSUBSCRIBE (section 3.10): its packet id, and filters.
+
+    Raises:
+        ProtocolError: as `parse_subscribe`.
+    """
+    packet_id, position = _parse_packet_id(body), 2
+    filters = []
+    while position < len(body):
+        name, position = _parse_text(body, position)
+        filters.append(name)
+    if not filters:
+        raise ProtocolError("an UNSUBSCRIBE without a filter")
+    return packet_id, filters
+
+
+def suback(packet_id: int, granted: Iterable[int]) -> bytes:
+    """Write a SUBACK (section 3.9), with the QoS that each filter is granted."""
+    body = packet_id.to_bytes(2, "big") + bytes(granted)
+    return b"\x90" + _encode_length(len(body)) + body
+
+
+def unsuback(packet_id: int) -> bytes:
+    """Write an UNSUBACK (section 3.11)."""
+    return b"\xb0\x02" + packet_id.to_bytes(2, "big")
+
+
+def _parse_packet_id(body: bytes) -> int:
+    if len(body) > limits.MQTT_FILTERS_BYTES:
+        raise ProtocolError(f"filters of {len(body)} bytes")
+    packet_id = int.from_bytes(body[:2], "big")
+    if not packet_id:
+        raise ProtocolError("filters without a packet id")
+    return packet_id
+
+
+def _parse_text(body: bytes, position: int) -> tuple[str, int]:
+    """Decode section 1.5.3's text; gives it and where it ends."""
+    start = position + 2
+    end = start + int.from_bytes(body[position:start], "big")
+    if end > len(body):
+        raise ProtocolError("a filter that is too short")
+    try:
+        text = body[start:end].decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("a filter that is not UTF-8") from None
+    if "\0" in text:
+        raise ProtocolError(f"a filter with U+0000: {text!r}")
+    return text, end
 
 
 def _encode_length(length: int) -> bytes:

@@ -20,10 +20,6 @@ from amqtt.mqtt.connack import CONNECTION_ACCEPTED, ConnackPacket
 from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import MQTTFixedHeader, MQTTPacket
 from amqtt.mqtt.pingresp import PingRespPacket
-from amqtt.mqtt.suback import SubackPacket
-from amqtt.mqtt.subscribe import SubscribePacket
-from amqtt.mqtt.unsuback import UnsubackPacket
-from amqtt.mqtt.unsubscribe import UnsubscribePacket
 
 from tests.mqtt import raw
 
@@ -52,8 +48,6 @@ def test_amqtt_is_the_version_that_is_pinned() -> None:
         (Broker._client_connected, ["self", "listener_name", "reader", "writer"]),
         (MQTTFixedHeader.__init__, ["self", "packet_type", "flags", "length"]),
         (ConnackPacket.build, ["session_parent", "return_code"]),
-        (SubackPacket.build, ["packet_id", "return_codes"]),
-        (UnsubackPacket.build, ["packet_id"]),
         (PingRespPacket.build, []),
         (MQTTPacket.to_stream, ["self", "writer"]),
     ],
@@ -100,8 +94,6 @@ async def test_an_external_broker_opens_no_port_and_stops() -> None:
 def test_the_codec_writes_the_hubs_answers() -> None:
     answers = {
         raw.PINGRESP: PingRespPacket.build(),
-        raw.suback(7, 0, 1): SubackPacket.build(7, [0, 1]),
-        raw.unsuback(8): UnsubackPacket.build(8),
         raw.connack(0, session_present=True): ConnackPacket.build(True, CONNECTION_ACCEPTED),
     }
     assert [packet.to_bytes() for packet in answers.values()] == list(answers)
@@ -127,16 +119,3 @@ async def test_the_codec_reads_a_connect() -> None:
     assert not flags.will_retain_flag
     assert not flags.reserved_flag
     assert flags.will_qos == 0
-
-
-async def test_the_codec_reads_subscribe_and_unsubscribe() -> None:
-    data = raw.subscribe(7, ("a/#", 1), ("b", 2))
-    subscribe = await _decoded(SubscribePacket, data)
-    assert subscribe.to_bytes() == data
-    assert subscribe.variable_header.packet_id == 7
-    assert subscribe.payload.topics == [("a/#", 1), ("b", 2)]
-    data = raw.unsubscribe(8, "a/#", "b")
-    unsubscribe = await _decoded(UnsubscribePacket, data)
-    assert unsubscribe.to_bytes() == data
-    assert unsubscribe.variable_header.packet_id == 8
-    assert unsubscribe.payload.topics == ["a/#", "b"]

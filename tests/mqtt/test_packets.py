@@ -158,3 +158,58 @@ def test_a_large_publish_is_written_as_mqtt_has_it(size: int) -> None:
 def test_a_puback_is_written_as_mqtt_has_it() -> None:
     for packet_id in (1, 255, 256, 65535):
         assert packets.puback(packet_id) == raw.puback(packet_id)
+
+
+_bodies = st.one_of(
+    st.binary(max_size=30),
+    st.builds(
+        lambda head, parts: head + b"".join(parts),
+        st.sampled_from([b"", b"\0", b"\0\0", b"\0\1", b"\xff\xff"]),
+        st.lists(
+            st.sampled_from([b"\0\1a", b"\0\2a#", b"\0\0", b"\0", b"\1", b"\2", b"\3", b"\0\1\xff"])
+        ),
+    ),
+)
+
+
+def _body(packet: bytes) -> bytes:
+    [(_, body)] = PacketBuffer(1_000_000).feed(packet)
+    return body
+
+
+@settings(deadline=None)
+@given(_bodies)
+def test_what_is_read_of_filters_is_all_that_was_written(body: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        packet_id, requested = packets.parse_subscribe(body)
+        assert packet_id
+        assert requested
+        assert all(qos <= 2 for _, qos in requested)
+        assert _body(raw.subscribe(packet_id, *requested)) == body
+    with contextlib.suppress(ProtocolError):
+        packet_id, ended = packets.parse_unsubscribe(body)
+        assert packet_id
+        assert ended
+        assert _body(raw.unsubscribe(packet_id, *ended)) == body
+
+
+@settings(deadline=None)
+@given(_packet_ids, st.lists(st.tuples(_topics, st.integers(0, 2)), min_size=1))
+def test_filters_are_read_as_they_were_built(
+    packet_id: int, requested: list[tuple[str, int]]
+) -> None:
+    body = _body(raw.subscribe(packet_id, *requested))
+    assert packets.parse_subscribe(body) == (packet_id, requested)
+    names = [name for name, _ in requested]
+    assert packets.parse_unsubscribe(_body(raw.unsubscribe(packet_id, *names))) == (
+        packet_id,
+        names,
+    )
+    granted = [qos for _, qos in requested]
+    assert packets.suback(packet_id, granted) == raw.suback(packet_id, *granted)
+    assert packets.unsuback(packet_id) == raw.unsuback(packet_id)
+
+
+def test_a_text_with_u0000_is_no_filter() -> None:
+    with pytest.raises(ProtocolError, match=r"U\+0000"):
+        packets.parse_subscribe(_body(raw.subscribe(1, "a\0b")))
