@@ -19,21 +19,15 @@ _REST_SECONDS = 0.5
 
 def arrive(bench: Bench) -> Iterator[Round]:
     """Measure devices that were never seen before, from their TLS handshake to their SUBACK."""
-    servers: list[tuple[End, Hub | None]] = [(bench.hub.mqtt, bench.hub)]
-    if bench.mosquitto is not None:
-        servers.append((bench.mosquitto, None))
-    for number in range(bench.rounds):
+    for _ in range(bench.rounds):
         ids = new_ids(bench.effort.devices(_DEVICES))
         register(bench, bench.hub, ids)
-        measured = {
-            end.pid: _rate(bench, end, hub, ids)
-            for end, hub in (servers if number % 2 == 0 else servers[::-1])
-        }
-        rate, work = measured[bench.hub.mqtt.pid]
-        peer, peer_work = None, None
-        if bench.mosquitto is not None:
-            peer, peer_work = measured[bench.mosquitto.pid]
-        yield (Sample(rate, peer, work, peer_work),)
+        rate, work = _rate(bench, bench.hub.mqtt, bench.hub, ids)
+        if bench.mosquitto is None:
+            yield (Sample(rate, None, work),)
+        else:
+            peer, peer_work = _rate(bench, bench.mosquitto, None, ids)
+            yield (Sample(rate, peer, work, peer_work),)
 
 
 def _rate(bench: Bench, end: End, hub: Hub | None, ids: Sequence[str]) -> tuple[float, Work]:
