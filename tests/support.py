@@ -10,6 +10,7 @@ import random
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -91,3 +92,16 @@ class Service:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+@contextlib.contextmanager
+def small_files() -> Iterator[None]:
+    """Let no file of this process grow beyond 100 KB: as a disk that is full."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -24,6 +24,7 @@ from emulator.blobs import Storage, StorageError
 from emulator.hub import limits
 from emulator.hub.errors import BlobContainerValidationError
 from emulator.settings import LOCAL_STORAGE_HOSTS
+from tests.support import small_files
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such thing")
 
@@ -215,19 +216,6 @@ async def test_a_folder_that_can_not_be_written_is_said(storage: Storage, root: 
             await storage.check(BOX)
     finally:
         (root / "box").chmod(0o700)
-
-
-@contextmanager
-def small_files() -> Iterator[None]:
-    """Let no file of this process grow beyond 100 KB: as a disk that is full."""
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @posix_only

@@ -32,7 +32,7 @@ from tests.mqtt.raw import (
     unsuback,
     unsubscribe,
 )
-from tests.support import Device, Service, sas_token
+from tests.support import Device, Service, sas_token, small_files
 
 _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"
@@ -277,18 +277,12 @@ def test_a_file_that_is_something_else_is_named(started: Restarts, settings: Set
 def test_a_device_is_served_where_the_disk_is_full(
     started: Restarts, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import resource
-
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     with started(settings) as connected:
         wire = connected("d1")
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+        with small_files():
             for packet_id in range(1, 101):
                 wire.send(subscribe(packet_id, _TWIN_ANSWERS))
                 wire.expect(suback(packet_id, 0))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
         wire.send(publish("$iothub/twin/GET/?$rid=1"))
         wire.expect_publish("$iothub/twin/res/200/?$rid=1")
     assert "Can't keep the session of d1" in caplog.text
