@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import emulator as package
 from emulator import Emulator, Settings
 from emulator.server import StartError
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
@@ -412,3 +413,9 @@ def test_keys_off_loopback_are_random_each_time_unless_they_are_given() -> None:
     assert {len(base64.b64decode(key)) for key in keys} == {32}
     assert settings.key_pair("myDeviceId") == ("Z2l2ZW4=", "Z2l2ZW4=")
     assert "Z2l2ZW4=" not in repr(settings)
+
+
+def test_the_package_has_its_names_and_no_others() -> None:
+    assert {getattr(package, name).__name__ for name in package.__all__} == set(package.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        package.nothing  # noqa: B018

@@ -1,8 +1,8 @@
 """amqtt's broker, made to behave as an IoT hub's MQTT front end.
 
 All that leans on private parts of amqtt stands here, which is why requirements.txt pins its
-version. What is used of amqtt: the broker as the frame that connections come in by, and the packets
-(see codec.py). What is replaced, and why:
+version. What is used of amqtt: the broker as the frame that connections come in by, and the codec
+of CONNECT (see codec.py) and of two answers. What is replaced, and why:
 
 - how a connection begins: amqtt takes over a live session before it authenticates the newcomer;
 - the read loop: amqtt reads packet by packet, a task for each, in no order and without bound; and

@@ -126,13 +126,8 @@ class MqttLink(Struct, eq=False):
         Raises:
             ProtocolError: it went to a topic that the hub doesn't know.
         """
-        if packet.topic == self._topic and self._bag is not None:
-            self._telemetry.append(_message(packet, self._bag))
-            return None
-        request = _read(packet.topic, self.admission.key)
+        request = self._recall(packet.topic)
         if isinstance(request, Bag):
-            if len(packet.topic) <= _REMEMBERED_TOPIC:
-                self._topic, self._bag = packet.topic, request
             self._telemetry.append(_message(packet, request))
             return None
         self.hub.heard_of(self)
@@ -144,6 +139,15 @@ class MqttLink(Struct, eq=False):
             case topics.TwinPatch(request_id, version):
                 return self._answer(request_id, lambda: self._report(packet.payload, version))
         return None
+
+    def _recall(self, topic: str) -> Bag | topics.Request:
+        """Read a topic; that of the last telemetry is remembered."""
+        if topic == self._topic and self._bag is not None:
+            return self._bag
+        request = _read(topic, self.admission.key)
+        if isinstance(request, Bag) and len(topic) <= _REMEMBERED_TOPIC:
+            self._topic, self._bag = topic, request
+        return request
 
     def hand_in(self) -> None:
         """Put the telemetry that was received into the hub."""

@@ -74,8 +74,8 @@ class Sessions:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             log.warning(
-                "Can't keep the session of %s (%s): it ends with this run. Make room, or choose "
-                "another folder with --data-dir.",
+                "Can't keep the session of %s (%s): the next start finds it as it was before. "
+                "Make room, or choose another folder with --data-dir.",
                 values[0],
                 error,
             )
