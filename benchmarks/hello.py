@@ -14,9 +14,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from emulator import certificates
-from emulator.server import run
-from emulator.sockets import BACKLOG
+from emulator.emulator import run
+from emulator.net import certificates
+from emulator.net.listeners import BACKLOG
 
 
 async def hello(request: web.Request) -> web.Response:

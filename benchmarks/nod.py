@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks import mqtt
-from emulator import certificates
-from emulator.mqtt.streams import READ_BYTES
-from emulator.server import run
-from emulator.sockets import BACKLOG
+from emulator.emulator import run
+from emulator.net import certificates
+from emulator.net.listeners import BACKLOG
+from emulator.net.streams import READ_BYTES
 
 _CONNECT, _SUBSCRIBE, _PUBLISH = 0x10, 0x82, 0x32
 

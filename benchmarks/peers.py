@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.bench import Bench, Effort, End, Hub, Measure
 from benchmarks.processes import Program, ProgramError, python
-from emulator import certificates
+from emulator.net import certificates
 
 # Where systems put what isn't meant for every user's PATH.
 _PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")

@@ -12,10 +12,10 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.store import MemoryStore
+from emulator.hub.identities.identity import IdentityKey
 
 TWINS = 10_000
 ROUNDS = 15

@@ -10,19 +10,13 @@ from urllib.parse import quote
 
 from aiohttp.web_response import Response, StreamResponse
 
-from emulator.http.app import (
-    Request,
-    Route,
-    json_response,
-    no_content,
-    read_json,
-)
-from emulator.hub.access import Right
-from emulator.hub.errors import ArgumentInvalid, DeserializationError
-from emulator.hub.events import Event
+from emulator.http.server import Request, Route, json_response, no_content, read_json
+from emulator.hub.access.policies import Right
+from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.hub import IotHub
-from emulator.hub.jsontext import JsonObject, dumps
-from emulator.hub.messages import Message
+from emulator.hub.messages.event_log import Event
+from emulator.hub.messages.message import Message
 
 # How often a quiet stream says that it is alive, so that neither end takes it for dead.
 _STREAM_ALIVE_SECONDS = 15
@@ -65,7 +59,7 @@ async def _stream_events(
                 while event := await asyncio.wait_for(anext(events), _STREAM_ALIVE_SECONDS):
                     start = event.sequence_number + 1
                     await response.write(_server_sent(event))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 await response.write(b": alive\n\n")
     return response
 

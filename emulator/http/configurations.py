@@ -6,18 +6,11 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
-    Request,
-    Route,
-    if_match,
-    json_response,
-    no_content,
-    read_json,
-)
-from emulator.hub.access import Right
-from emulator.hub.etags import IfMatch
+from emulator.http.server import Request, Route, if_match, json_response, no_content, read_json
+from emulator.hub.access.policies import Right
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
-from emulator.hub.jsontext import JsonObject
 
 
 async def get_configuration(hub: IotHub, request: Request) -> Response:

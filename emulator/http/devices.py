@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
-    Request,
-    Route,
-    if_match,
-    json_response,
-    no_content,
-    read_json,
-)
-from emulator.hub import bulk
-from emulator.hub.access import Right
-from emulator.hub.errors import ArgumentInvalid, BulkRegistryOperationFailure
+from emulator.http.server import Request, Route, if_match, json_response, no_content, read_json
+from emulator.hub.access.policies import Right
+from emulator.hub.core.errors import ArgumentInvalid, BulkRegistryOperationFailure
+from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
-from emulator.hub.jsontext import JsonObject
+from emulator.hub.registry import bulk
 
 
 async def get_device(hub: IotHub, request: Request) -> Response:

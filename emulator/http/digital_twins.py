@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
+from emulator.http.server import (
     Request,
     Route,
     identity_key,
@@ -15,10 +15,10 @@ from emulator.http.app import (
     read_json,
     read_optional_json,
 )
-from emulator.hub import digital_twins
-from emulator.hub.access import Right
-from emulator.hub.errors import nested_body
+from emulator.hub.access.policies import Right
+from emulator.hub.core.errors import nested_body
 from emulator.hub.hub import IotHub
+from emulator.hub.registry import digital_twins
 
 _TIME_OUTS = ("responseTimeoutInSeconds", "connectTimeoutInSeconds")
 

@@ -8,23 +8,16 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
-    DeviceRoute,
-    Request,
-    Route,
-    json_response,
-    no_content,
-    read_body,
-)
-from emulator.hub import limits
-from emulator.hub.access import Right
-from emulator.hub.cloud_to_device import Command
-from emulator.hub.connections import Admission
-from emulator.hub.errors import ArgumentInvalid, MessageTooLarge
+from emulator.http.server import DeviceRoute, Request, Route, json_response, no_content, read_body
+from emulator.hub.access.policies import Right
+from emulator.hub.core import limits
+from emulator.hub.core.errors import ArgumentInvalid, MessageTooLarge
+from emulator.hub.core.json import dumps
+from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
-from emulator.hub.jsontext import dumps
-from emulator.hub.messages import Message
-from emulator.hub.times import iso
+from emulator.hub.links.connections import Admission
+from emulator.hub.messages.commands import Command
+from emulator.hub.messages.message import Message
 
 _APPLICATION = "iothub-app-"
 # Headers, and the system properties that they carry.

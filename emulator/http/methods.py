@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
-    Request,
-    Route,
-    identity_key,
-    json_response,
-    read_json,
-)
-from emulator.hub.access import Right
-from emulator.hub.errors import nested_body
+from emulator.http.server import Request, Route, identity_key, json_response, read_json
+from emulator.hub.access.policies import Right
+from emulator.hub.core.errors import nested_body
 from emulator.hub.hub import IotHub
 
 

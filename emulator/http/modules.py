@@ -9,7 +9,7 @@ from datetime import datetime
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
+from emulator.http.server import (
     Request,
     Route,
     identity_key,
@@ -18,10 +18,10 @@ from emulator.http.app import (
     no_content,
     read_json,
 )
-from emulator.hub.access import Right
-from emulator.hub.errors import HubError, IotHubUnauthorizedAccess, flat_body, nested_body
+from emulator.hub.access.policies import Right
+from emulator.hub.core.errors import HubError, IotHubUnauthorizedAccess, flat_body, nested_body
+from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
-from emulator.hub.jsontext import JsonObject
 
 
 async def get_module(hub: IotHub, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.hub.throttles import Operation
+from emulator.hub.access.throttles import Operation
 
 
 def operation_of(verb: str, path: str) -> Operation | None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
-    Request,
-    Route,
-    read_json,
-)
 from emulator.http.paging import page_request, page_response
-from emulator.hub.access import Right
-from emulator.hub.errors import ArgumentInvalid, DeserializationError
+from emulator.http.server import Request, Route, read_json
+from emulator.hub.access.policies import Right
+from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.hub import IotHub
 
 

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
-    Request,
-    Route,
-    json_response,
-)
-from emulator.hub.access import Right
+from emulator.http.server import Request, Route, json_response
+from emulator.hub.access.policies import Right
 from emulator.hub.hub import IotHub
 
 

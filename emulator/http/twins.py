@@ -7,16 +7,9 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
-    Request,
-    Route,
-    identity_key,
-    if_match,
-    json_response,
-    read_json,
-)
-from emulator.hub.access import Right
-from emulator.hub.errors import twin_message_body
+from emulator.http.server import Request, Route, identity_key, if_match, json_response, read_json
+from emulator.hub.access.policies import Right
+from emulator.hub.core.errors import twin_message_body
 from emulator.hub.hub import IotHub
 
 

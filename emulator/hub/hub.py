@@ -13,22 +13,13 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
-from emulator.hub.access import (
-    ClientCertificate,
-    Policy,
-    Right,
-    SasToken,
-    SymmetricKeys,
-    check_certificate,
-    check_reach,
-    check_signature,
-    check_token,
-)
-from emulator.hub.commands import Commands
-from emulator.hub.connections import Admission, Connections, DeviceLink
-from emulator.hub.device_management.configurations import Configurations
-from emulator.hub.digital_twins import DigitalTwins
-from emulator.hub.errors import (
+from emulator.hub.access.certificates import ClientCertificate, check_certificate
+from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.policies import Policy, Right
+from emulator.hub.access.sas import SasToken, check_reach, check_signature, check_token
+from emulator.hub.access.throttles import Operation, Throttles
+from emulator.hub.configurations.configurations import Configurations
+from emulator.hub.core.errors import (
     ConnectionForcefullyClosedOnNewConnection,
     DeviceNotFound,
     DeviceNotOnline,
@@ -39,18 +30,20 @@ from emulator.hub.errors import (
     ModuleNotFound,
     ServiceUnavailable,
 )
-from emulator.hub.events import EventLog
-from emulator.hub.identities import Identity, IdentityKey
-from emulator.hub.jobs.scheduled import Jobs
-from emulator.hub.jobs.transfers import Blobs, NoBlobs, Transfers
-from emulator.hub.jsontext import JsonObject, dumps
-from emulator.hub.messages import Message
-from emulator.hub.methods import MethodCalls, MethodRequest, MethodResult
-from emulator.hub.queries import Queries
-from emulator.hub.registry import Registry
-from emulator.hub.store import Store
-from emulator.hub.throttles import Operation, Throttles
-from emulator.hub.times import span, utc_now
+from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core.store import Store
+from emulator.hub.core.times import span, utc_now
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.import_export.transfers import Blobs, NoBlobs, Transfers
+from emulator.hub.jobs.jobs import Jobs
+from emulator.hub.links.connections import Admission, Connections, DeviceLink
+from emulator.hub.messages.cloud_to_device import Commands
+from emulator.hub.messages.event_log import EventLog
+from emulator.hub.messages.message import Message
+from emulator.hub.methods.calls import MethodCalls, MethodRequest, MethodResult
+from emulator.hub.query.queries import Queries
+from emulator.hub.registry.digital_twins import DigitalTwins
+from emulator.hub.registry.identities import Registry
 
 log = logging.getLogger(__name__)
 

@@ -16,18 +16,19 @@ from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import DISCONNECT, PINGREQ, PUBACK, PUBLISH, SUBSCRIBE, UNSUBSCRIBE
 from amqtt.mqtt.pingresp import PingRespPacket
 
-from emulator.hub import limits
-from emulator.hub.cloud_to_device import Command
-from emulator.hub.connections import Admission
-from emulator.hub.errors import DeviceMessageLockLost, HubError
+from emulator.hub.core import limits
+from emulator.hub.core.errors import DeviceMessageLockLost, HubError
 from emulator.hub.hub import IotHub
-from emulator.hub.messages import Message
-from emulator.mqtt import packets, topics
+from emulator.hub.links.connections import Admission
+from emulator.hub.messages.commands import Command
+from emulator.hub.messages.message import Message
+from emulator.mqtt import frame as packets
+from emulator.mqtt import topics
 from emulator.mqtt.device_link import MqttLink
-from emulator.mqtt.packets import PacketBuffer, ProtocolError
+from emulator.mqtt.frame import PacketBuffer, ProtocolError
 from emulator.mqtt.sessions import Sessions, Subscriptions
-from emulator.mqtt.streams import Stream
 from emulator.mqtt.topics import Channel
+from emulator.net.streams import Stream
 
 log = logging.getLogger(__name__)
 

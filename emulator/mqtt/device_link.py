@@ -8,10 +8,8 @@ from collections.abc import Callable, Collection
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from emulator.hub import limits
-from emulator.hub.cloud_to_device import Command
-from emulator.hub.connections import Admission
-from emulator.hub.errors import (
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     DeserializationError,
     HubError,
@@ -19,13 +17,15 @@ from emulator.hub.errors import (
     ServerError,
     flat_body,
 )
+from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.times import utc_now
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.jsontext import dumps, loads
-from emulator.hub.messages import Message
-from emulator.hub.times import utc_now
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.connections import Admission
+from emulator.hub.messages.commands import Command
+from emulator.hub.messages.message import Message
 from emulator.mqtt import property_bag, topics
-from emulator.mqtt.packets import ProtocolError, Publish
+from emulator.mqtt.frame import ProtocolError, Publish
 from emulator.mqtt.property_bag import Bag
 from emulator.mqtt.topics import Channel, Filter
 

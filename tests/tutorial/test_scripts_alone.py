@@ -163,7 +163,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         x509.DNSName("localhost"),
         x509.IPAddress(ipaddress.ip_address(FRONT_DOOR)),
     ]
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     signed = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from emulator.hub.jsontext import UNDEFINED
+from emulator.hub.core.json import UNDEFINED
 from emulator.hub.query.tree import (
     And,
     Arithmetic,

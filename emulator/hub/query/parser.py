@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 
-from emulator.hub import limits
-from emulator.hub.errors import ArgumentInvalid
-from emulator.hub.jsontext import UNDEFINED
+from emulator.hub.core import limits
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import UNDEFINED
 from emulator.hub.query.tree import (
     Aggregate,
     And,

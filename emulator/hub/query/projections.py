@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from emulator.hub.errors import ArgumentInvalid
-from emulator.hub.jsontext import UNDEFINED, JsonObject
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.query.expressions import (
     Members,
     R,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import NoneType
 from typing import Any, NamedTuple
 
-from emulator.hub.jsontext import UNDEFINED, WrittenNumber
+from emulator.hub.core.json import UNDEFINED, WrittenNumber
 
 # Up to here a double holds every integer.
 _INTEGERS = 2**53

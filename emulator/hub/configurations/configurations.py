@@ -1,0 +1,324 @@
+"""Configurations: content that the hub itself writes into the twins that a condition targets.
+
+The rules are those of IoT Hub docs: automatic device management, of IoT Edge docs: deployments, and
+of what was seen on a real hub. A real hub looks every five minutes; this one does at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from emulator.hub.configurations import records
+from emulator.hub.configurations.conditions import metric_query, system_queries
+from emulator.hub.configurations.content import (
+    AGENT,
+    Content,
+    Kind,
+    Setting,
+    change,
+    missing,
+    replaced,
+)
+from emulator.hub.configurations.records import Configuration, ConfigurationKey
+from emulator.hub.configurations.rules import (
+    Rule,
+    Rules,
+    Standing,
+    in_force,
+    make_rules,
+    modules_of,
+    reports,
+    standings,
+    wanted,
+)
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    ConfigurationAlreadyExists,
+    ConfigurationCountLimitExceeded,
+    ConfigurationNotFound,
+    InvalidConfigurationContent,
+    PreconditionFailed,
+    TooManyModulesOnDevice,
+)
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import JsonObject
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.registry.documents import TwinRow
+
+if TYPE_CHECKING:
+    from emulator.hub.core.store import Store
+    from emulator.hub.registry.identities import Registry
+
+log = logging.getLogger(__name__)
+
+
+class Configurations:
+    """The configurations of a hub.
+
+    Args:
+        count: tells how many rows a query finds: a metric's value.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        clock: Callable[[], datetime],
+        *,
+        count: Callable[[str], int],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._count = count
+        self._rules: Rules = make_rules(store.configurations())
+        # What each IoT Edge device was last given: see `_deploy`.
+        self._deployed: dict[str, list[Configuration]] = {}
+        registry.when_deleted(self._forget)
+
+    # --- as services see them
+
+    def get(self, configuration_id: str) -> JsonObject:
+        """Read a configuration, its metrics counted now.
+
+        Raises:
+            ConfigurationNotFound
+        """
+        configuration = self._configuration(ConfigurationKey(configuration_id))
+        return self._document(configuration, self._tally(configuration.content.kind))
+
+    def list(self) -> list[JsonObject]:
+        """List the configurations, the oldest first, their metrics counted now."""
+        configurations = self._store.configurations()
+        tallies = {kind: self._tally(kind) for kind in self._rules}
+        return [self._document(each, tallies[each.content.kind]) for each in configurations]
+
+    async def put(self, configuration_id: str, body: object, if_match: IfMatch) -> JsonObject:
+        """Create a configuration, or with `If-Match` update it, and reconcile the twins.
+
+        Its metrics are not counted yet in the answer (seen on a real hub).
+
+        Raises:
+            ConfigurationAlreadyExists, ConfigurationNotFound, PreconditionFailed
+            ConfigurationCountLimitExceeded: 100 are allowed.
+            InvalidConfigurationContent, InvalidConfigurationTargetCondition
+            InvalidConfigurationCustomMetricsQuery, ArgumentInvalid, DeserializationError
+        """
+        key = ConfigurationKey(configuration_id)
+        if if_match.absent:
+            self._check_room(key)
+            configuration = records.create(key, body, self._clock())
+        else:
+            before = self._configuration(key)
+            if not if_match.allows(before.etag):
+                raise PreconditionFailed
+            configuration = records.update(before, body, self._clock())
+        self._store.commit(put=(configuration,))
+        await self._changed(configuration.content.kind)
+        return configuration.document({}, {})
+
+    async def delete(self, configuration_id: str, if_match: IfMatch) -> None:
+        """Delete a configuration; what it has written stays, unless another one takes over.
+
+        Raises:
+            ConfigurationNotFound, PreconditionFailed
+        """
+        configuration = self._configuration(ConfigurationKey(configuration_id))
+        if not if_match.allows(configuration.etag):
+            raise PreconditionFailed
+        self._store.commit(delete=(configuration.key,))
+        await self._changed(configuration.content.kind)
+
+    def check_queries(self, body: object) -> JsonObject:
+        """Check a target condition and metrics: see `records.check_queries`."""
+        return records.check_queries(body)
+
+    def apply_content(self, device_id: str, body: object) -> None:
+        """Give modules to one IoT Edge device, past all deployments (IoT Edge docs).
+
+        Deployments that target it leave it so until they change (seen on a real hub).
+
+        Raises:
+            DeviceNotFound
+            InvalidConfigurationContent: it is not for the modules of a device.
+            ArgumentInvalid: it is no IoT Edge device, or a module twin can't hold what it is given.
+            TooManyModulesOnDevice
+        """
+        content = Content.parse(body)
+        if content.kind is not Kind.EDGE:
+            raise InvalidConfigurationContent(f"The content must have {Kind.EDGE.value}")
+        if not self._registry.identity(IdentityKey(device_id)).iot_edge:
+            raise ArgumentInvalid("Not an Azure IoT Edge device")
+        for module_id, settings in content.settings.items():
+            self._set_module(IdentityKey(device_id, module_id), settings)
+
+    def statuses(self, key: IdentityKey) -> JsonObject:
+        """Tell which configurations target a twin: `{"<id>": {"status": "Applied"}}`.
+
+        Those of deployments stand in the twin of `$edgeAgent` (IoT Edge docs).
+        """
+        if not self._rules:
+            return {}
+        kind = Kind.DEVICE if key.module_id is None else Kind.MODULE
+        found = [*self._standings(kind, self._registry.row(key))]
+        if key.module_id == AGENT:
+            device = self._registry.row(IdentityKey(key.device_id))
+            found += self._standings(Kind.EDGE, device)
+        return {
+            standing.rule.id: {"status": "Applied" if standing.applied else "Targeted"}
+            for standing in found
+        }
+
+    def _configuration(self, key: ConfigurationKey) -> Configuration:
+        configuration = self._store.configuration(key)
+        if configuration is None:
+            raise ConfigurationNotFound(key.id)
+        return configuration
+
+    def _check_room(self, key: ConfigurationKey) -> None:
+        if self._store.configuration(key) is not None:
+            raise ConfigurationAlreadyExists(
+                f"A configuration with ID '{key.id}' is already registered."
+            )
+        if len(self._store.configurations()) >= limits.CONFIGURATIONS_PER_HUB:
+            raise ConfigurationCountLimitExceeded(
+                f"The hub has {limits.CONFIGURATIONS_PER_HUB} configurations, as many as it may."
+            )
+
+    # --- metrics
+
+    def _document(
+        self, configuration: Configuration, tally: Counter[tuple[str, str]]
+    ) -> JsonObject:
+        key, kind = configuration.key, configuration.content.kind
+        names = system_queries(key.id, kind, configuration.target_condition)
+        return configuration.document(
+            {name: tally[key.id, name] for name in names},
+            {name: self._count(metric_query(text)) for name, text in configuration.metrics.items()},
+        )
+
+    def _tally(self, kind: Kind) -> Counter[tuple[str, str]]:
+        """Count the system metrics of all configurations of a kind, by id and by metric."""
+        tally: Counter[tuple[str, str]] = Counter()
+        for row in self._rows(kind):
+            for rule, applied in self._standings(kind, row):
+                tally[rule.id, "targetedCount"] += 1
+                if not applied:
+                    continue
+                tally[rule.id, "appliedCount"] += 1
+                if kind is Kind.EDGE and (success := self._reports(row)) is not None:
+                    which = "reportedSuccessfulCount" if success else "reportedFailedCount"
+                    tally[rule.id, which] += 1
+        return tally
+
+    def _rows(self, kind: Kind) -> Iterator[TwinRow]:
+        if kind not in self._rules:
+            return iter(())
+        return self._registry.module_rows() if kind is Kind.MODULE else self._registry.device_rows()
+
+    def _reports(self, device: TwinRow) -> bool | None:
+        agent = self._store.twin(IdentityKey(device.identity.key.device_id, AGENT))
+        return None if agent is None else reports(agent)
+
+    def _standings(self, kind: Kind, row: TwinRow) -> Sequence[Standing]:
+        rules = self._targeting(kind, row)
+        if kind is not Kind.EDGE or not rules:
+            return standings(rules, row.twin)
+        force = in_force(rules)
+        device_id = row.identity.key.device_id
+        stands = all(
+            self._wanted_of(IdentityKey(device_id, module_id), settings) == {}
+            for module_id, settings in modules_of(force).items()
+        )
+        return [Standing(rule, stands and rule in force) for rule in rules]
+
+    def _targeting(self, kind: Kind, row: TwinRow) -> Sequence[Rule]:
+        return [rule for rule in self._rules.get(kind, ()) if rule.targets(row)]
+
+    # --- what they do
+
+    async def _changed(self, kind: Kind) -> None:
+        """Hold the configurations as they are now against all twins.
+
+        Other work has its turn between: a hub may have thousands of devices.
+        """
+        self._rules = make_rules(self._store.configurations())
+        keys = [
+            key
+            for device in self._store.devices()
+            for key in self._store.keys_of(device.key.device_id)
+            if (kind is Kind.MODULE) is (key.module_id is not None)
+        ]
+        for start in range(0, len(keys), limits.CONFIGURATION_SLICE):
+            for key in keys[start : start + limits.CONFIGURATION_SLICE]:
+                if self._store.identity(key) is not None:  # it may be gone by now
+                    self.reconcile(key)
+            await asyncio.sleep(0)
+
+    def reconcile(self, key: IdentityKey) -> None:
+        """Write into a twin what the configurations that target it want there."""
+        if not self._rules:
+            return
+        row = self._registry.row(key)
+        kind = Kind.DEVICE if key.module_id is None else Kind.MODULE
+        rules = self._targeting(kind, row)
+        if rules:
+            self._try(key, self._write, key, missing(row.twin.desired.values, wanted(tuple(rules))))
+        if Kind.EDGE in self._rules and key.module_id in (None, AGENT):
+            self._deploy(key.device_id)
+
+    def _deploy(self, device_id: str) -> None:
+        """Give a device the modules that its deployments want, if these are others than before.
+
+        If not, it is left as it is, and so is what it was given directly (seen on a real hub).
+        """
+        if self._store.identity(IdentityKey(device_id, AGENT)) is None:
+            return  # it is no IoT Edge device
+        row = self._registry.row(IdentityKey(device_id))
+        force = in_force(self._targeting(Kind.EDGE, row))
+        deployed = [rule.configuration for rule in force]
+        if not force or self._deployed.get(device_id) == deployed:
+            return
+        modules = modules_of(force).items()
+        keys = [(IdentityKey(device_id, module_id), settings) for module_id, settings in modules]
+        done = [self._try(key, self._set_module, key, settings) for key, settings in keys]
+        if all(done):
+            self._deployed[device_id] = deployed
+
+    def _forget(self, key: IdentityKey) -> None:
+        if key.module_id == AGENT:
+            self._deployed.pop(key.device_id, None)
+
+    def _try(self, key: IdentityKey, write: Callable[..., None], *arguments: object) -> bool:
+        """Write, or say why it can't be done: what isn't there stays Targeted."""
+        try:
+            write(*arguments)
+        except (ArgumentInvalid, TooManyModulesOnDevice) as error:
+            log.warning("Configurations can't be applied to %s: %s", key, error)
+            return False
+        return True
+
+    def _set_module(self, key: IdentityKey, settings: Iterable[Setting]) -> None:
+        """Make settings in the twin of a module, which is created if it isn't there."""
+        if self._store.identity(key) is None:
+            names = {"deviceId": key.device_id, "moduleId": key.module_id}
+            self._registry.create(key, {**names, "managedBy": "iotEdge"})
+        self._write(key, self._wanted_of(key, settings) or {})
+
+    def _wanted_of(self, key: IdentityKey, settings: Iterable[Setting]) -> JsonObject | None:
+        """Give the patch that makes settings in a module's twin; None if it isn't there."""
+        twin = self._store.twin(key)
+        if twin is None:
+            return None
+        values = twin.desired.values
+        return change(values, replaced(values, settings))
+
+    def _write(self, key: IdentityKey, patch: JsonObject) -> None:
+        if patch:
+            self._registry.write_twin(key, {"properties": {"desired": patch}})

@@ -1,0 +1,237 @@
+"""One configuration, from what a service sends to what a service sees.
+
+The rules are those of IoT Hub docs: automatic device management, and of what was seen on a real
+hub.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from emulator.hub.configurations.conditions import (
+    EVERY_DEVICE,
+    check_condition,
+    metric_query,
+    not_a_condition,
+    system_queries,
+    targets,
+)
+from emulator.hub.configurations.content import Content
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    DeserializationError,
+    InvalidConfigurationCustomMetricsQuery,
+    InvalidConfigurationTargetCondition,
+)
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.times import iso
+
+# Seen on a real hub; no upper case.
+_ID = re.compile(rf"[a-z0-9\-+%_*!']{{1,{limits.CONFIGURATION_ID_LENGTH}}}", re.ASCII)
+
+
+class ConfigurationKey(NamedTuple):
+    """Names one configuration."""
+
+    id: str
+
+
+class Configuration(Struct, frozen=True):
+    """One configuration.
+
+    Args:
+        metrics: the queries of the custom metrics, by name.
+        revision: counts the writes, from 1.
+    """
+
+    key: ConfigurationKey
+    content: Content
+    target_condition: str
+    priority: int
+    schema_version: str | None
+    labels: JsonObject | None
+    metrics: Mapping[str, str]
+    created: datetime
+    updated: datetime
+    revision: int = 1
+
+    @property
+    def etag(self) -> str:
+        """Base64 of the revision's digits, `MQ==` first (seen on a real hub)."""
+        return base64.b64encode(str(self.revision).encode()).decode()
+
+    def document(self, system_results: JsonObject, results: JsonObject) -> JsonObject:
+        """Write it as a service sees it, the members in the order of a real hub.
+
+        Args:
+            system_results: what the system metrics count; empty before they have.
+            results: what the custom metrics count.
+        """
+        queries = system_queries(self.key.id, self.content.kind, self.target_condition)
+        return {
+            "id": self.key.id,
+            "schemaVersion": self.schema_version,
+            "labels": self.labels,
+            "content": self.content.document(),
+            "targetCondition": self.target_condition,
+            "createdTimeUtc": iso(self.created),
+            "lastUpdatedTimeUtc": iso(self.updated),
+            "priority": self.priority,
+            "systemMetrics": {"results": system_results, "queries": queries},
+            "metrics": {"results": results, "queries": self.metrics},
+            "etag": self.etag,
+        }
+
+
+def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
+    """Make a new configuration from a request body.
+
+    Raises:
+        ArgumentInvalid, DeserializationError: the id, or a member of the body, is not valid.
+        InvalidConfigurationContent, InvalidConfigurationTargetCondition
+        InvalidConfigurationCustomMetricsQuery
+    """
+    if not _ID.fullmatch(key.id):
+        raise ArgumentInvalid(
+            f"The id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}' is not valid: 1 to "
+            f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!'"
+        )
+    members = _members(key, body, None)
+    return Configuration(key=key, created=now, updated=now, **members)
+
+
+def update(configuration: Configuration, body: object, now: datetime) -> Configuration:
+    """Replace what a service may set; members left out fall back.
+
+    The content stays: it must be given again, but what is given is only checked (seen on a real
+    hub).
+
+    Raises:
+        ArgumentInvalid, DeserializationError, InvalidConfigurationContent
+        InvalidConfigurationTargetCondition, InvalidConfigurationCustomMetricsQuery
+    """
+    members = _members(configuration.key, body, configuration.content)
+    revision = configuration.revision + 1
+    return replace(configuration, updated=now, revision=revision, **members)
+
+
+def check_queries(body: object) -> JsonObject:
+    """Check a target condition and metrics, which are written nowhere.
+
+    Args:
+        body: `{"targetCondition", "customMetricQueries": {name: query}}`, one of them at least.
+
+    Returns:
+        `{"targetConditionError", "customMetricQueryErrors": {name: error}}`; where nothing is wrong
+        null, and an empty object.
+
+    Raises:
+        DeserializationError, ArgumentInvalid: the body is not of that form.
+    """
+    members = _object(body)
+    condition = _string(members, "targetCondition")
+    queries = _strings(members, "customMetricQueries") or {}
+    if not condition and not queries:
+        raise ArgumentInvalid  # seen on a real hub
+    errors = {name: _metric_error(text) for name, text in queries.items()}
+    return {
+        "targetConditionError": _condition_error(condition) if condition else None,
+        "customMetricQueryErrors": {name: error for name, error in errors.items() if error},
+    }
+
+
+def _members(key: ConfigurationKey, body: object, content: Content | None) -> dict[str, Any]:
+    """Read what a service may set; what it leaves out falls back.
+
+    Args:
+        content: what stays, of a configuration that is there already.
+    """
+    members = _object(body)
+    if members.get("id") != key.id:
+        raise ArgumentInvalid("The id in the body is not the one in the URL")
+    given = Content.parse(members.get("content"))
+    content = content or given
+    condition = _string(members, "targetCondition") or ""
+    targets(condition, content.kind)
+    return {
+        "content": content,
+        "target_condition": condition,
+        "priority": _priority(members),
+        "schema_version": _string(members, "schemaVersion"),
+        "labels": _strings(members, "labels"),
+        "metrics": _metrics(members),
+    }
+
+
+def _priority(members: JsonObject) -> int:
+    value = members.get("priority")
+    if value is None:
+        return 0
+    # A positive number by the docs; recordings have 0 as well, which is the default.
+    allowed = range(limits.CONFIGURATION_PRIORITY_MAX + 1)
+    if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
+        raise ArgumentInvalid(f"priority is not a number within [0; {allowed.stop - 1}]")
+    return value
+
+
+def _metrics(members: JsonObject) -> dict[str, str]:
+    metrics = members.get("metrics")
+    queries = {} if metrics is None else _strings(_object(metrics, "metrics"), "queries") or {}
+    if len(queries) > limits.CONFIGURATION_METRICS:
+        raise InvalidConfigurationCustomMetricsQuery(
+            f"{len(queries)} metrics; {limits.CONFIGURATION_METRICS} are allowed"
+        )
+    for name, text in queries.items():
+        if error := _metric_error(text):
+            raise InvalidConfigurationCustomMetricsQuery(f"{name}: {error}")
+    return queries
+
+
+def _condition_error(text: str) -> str | None:
+    # A real hub takes `*` as a condition, and yet calls it wrong when it is asked to check it.
+    try:
+        if text.strip() == EVERY_DEVICE:
+            raise not_a_condition(text)
+        check_condition(text)
+    except InvalidConfigurationTargetCondition as error:
+        return error.text
+    return None
+
+
+def _metric_error(text: str) -> str | None:
+    try:
+        metric_query(text)
+    except InvalidConfigurationCustomMetricsQuery as error:
+        return error.text
+    return None
+
+
+def _object(value: object, name: str | None = None) -> JsonObject:
+    if not isinstance(value, dict):
+        raise DeserializationError if name is None else ArgumentInvalid(f"{name} is not an object")
+    return value
+
+
+def _string(members: JsonObject, name: str) -> str | None:
+    value = members.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ArgumentInvalid(f"{name} is not a string")
+    return value
+
+
+def _strings(members: JsonObject, name: str) -> dict[str, str] | None:
+    value = members.get(name)
+    if value is None:
+        return None
+    if not all(isinstance(each, str) for each in _object(value, name).values()):
+        raise ArgumentInvalid(f"{name} holds something else than strings")
+    strings: dict[str, str] = value
+    return strings

@@ -1,0 +1,175 @@
+"""The files of import and export jobs: a line of JSON for each identity or configuration.
+
+IoT Hub docs: import and export identities in bulk. The order of the members, and that properties
+are there without their metadata, was seen on real hubs.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from emulator.hub.core import limits
+from emulator.hub.core.errors import DeserializationError, HubError
+from emulator.hub.core.json import JsonObject, dumps, loads
+from emulator.hub.registry import documents
+from emulator.hub.registry.documents import TwinRow
+
+# The first line of an export without credentials: that there is one was seen on a real hub, its
+# words are ours. No program can take it for an identity.
+NO_KEYS_WARNING = (
+    b"Warning: this file holds no credentials. Devices that are created from it get new keys.\n"
+)
+
+# Members of a configuration that hold members of the service's own, which are spelt like it.
+_NESTED = ("content", "metrics", "systemMetrics")
+# What an import reads of a configuration, and what of the nested members.
+_MEMBERS = {
+    name.lower(): name
+    for name in (
+        *("id", "schemaVersion", "labels", "content", "targetCondition", "priority", "metrics"),
+        *("etag", "deviceContent", "moduleContent", "modulesContent", "queries"),
+    )
+}
+# How much of a line an error repeats.
+_SHOWN = 1_000
+
+
+class Line(NamedTuple):
+    """One line of a file; `percent` of the file lie before it."""
+
+    text: bytes
+    percent: int
+
+
+def identity_line(row: TwinRow, *, with_keys: bool) -> bytes:
+    """Write a device or module with its twin.
+
+    The docs show no credentials of any kind where keys are excluded, so thumbprints go as well. The
+    manager of a module is not in the API's description of this format; without it, a file that is
+    read back would not give the same module.
+    """
+    identity, twin = row.identity, row.twin
+    key = identity.key
+    if key.module_id is None:
+        document = documents.device(identity, row.presence, row.pending)
+    else:
+        document = documents.module(identity, row.presence)
+    members = {
+        "id": key.device_id,
+        "moduleId": key.module_id,
+        "eTag": identity.etag,
+        "status": identity.status,
+        "statusReason": identity.status_reason,
+    }
+    item: JsonObject = {name: value for name, value in members.items() if value is not None}
+    item["authentication"] = document["authentication"] if with_keys else None
+    item["twinETag"] = twin.etag
+    item["tags"] = twin.tags
+    item["properties"] = {"desired": twin.desired.values, "reported": twin.reported.values}
+    for name in ("capabilities", "deviceScope", "parentScopes", "managedBy"):
+        if document.get(name) is not None:
+            item[name] = document[name]
+    return dumps(item) + b"\n"
+
+
+def configuration_line(document: JsonObject) -> bytes:
+    """Write a configuration as services see it, but in PascalCase (seen on a real hub)."""
+    item = {
+        _pascal(name): (
+            {_pascal(inner): value for inner, value in members.items()}
+            if name in _NESTED
+            else members
+        )
+        for name, members in document.items()
+    }
+    return dumps(item) + b"\n"
+
+
+def _pascal(name: str) -> str:
+    return "ETag" if name == "etag" else name[:1].upper() + name[1:]
+
+
+def lines(content: bytes) -> Iterator[Line]:
+    """Go through the lines of a file that say something."""
+    done = 0
+    for text in io.BytesIO(content):
+        stripped = text.strip()
+        if stripped:
+            yield Line(stripped, done * 100 // len(content))
+        done += len(text)
+
+
+def read_identity(line: bytes) -> JsonObject:
+    """Read what a line asks for, as `bulk.apply` takes it.
+
+    Tags and properties that are empty are left out: an export writes them so for a twin that has
+    none, and they ask for nothing.
+
+    Raises:
+        DeserializationError: it is no JSON object, or has no id or no status (seen on a real hub:
+            every line needs a status, also that of a device that is to be deleted).
+    """
+    item = _object(line, "device")
+    for name in ("id", "status"):
+        if not isinstance(item.get(name), str):
+            raise _invalid("device", line, f"Required property '{name}' not found in JSON")
+    properties = item.get("properties")
+    if isinstance(properties, dict):
+        item["properties"] = {name: each for name, each in properties.items() if each != {}}
+    return {
+        name: value
+        for name, value in item.items()
+        if name not in ("tags", "properties") or value != {}
+    }
+
+
+def read_configuration(line: bytes) -> JsonObject:
+    """Read a configuration, its members in any case, as a request to its own route has it.
+
+    Raises:
+        DeserializationError: it is no JSON object, or has no id.
+    """
+    item = _spelt(_object(line, "configuration"))
+    for name in _NESTED:
+        if isinstance(item.get(name), dict):
+            members = _spelt(item[name])
+            item[name] = {inner: each for inner, each in members.items() if each is not None}
+    if not isinstance(item.get("id"), str):
+        raise _invalid("configuration", line, "Required property 'id' not found in JSON")
+    return item
+
+
+def _spelt(members: JsonObject) -> JsonObject:
+    """Spell members as this hub does; those that it wouldn't read are left out."""
+    return {
+        _MEMBERS[name.lower()]: value for name, value in members.items() if name.lower() in _MEMBERS
+    }
+
+
+def error_line(error: HubError, names: JsonObject | None = None) -> bytes:
+    """Write what became of a line that could not be carried out (seen on a real hub).
+
+    Args:
+        names: what the line was for; None if that could not be read.
+    """
+    status = error.text or error.name
+    return dumps({**(names or {}), "errorCode": error.code, "errorStatus": status}) + b"\n"
+
+
+def _object(line: bytes, what: str) -> JsonObject:
+    if len(line) > limits.IMPORT_LINE_BYTES:
+        raise _invalid(what, line, f"It is over {limits.IMPORT_LINE_BYTES} bytes")
+    try:
+        value = loads(line)
+    except ValueError as error:
+        raise _invalid(what, line, str(error)) from None
+    if not isinstance(value, dict):
+        raise _invalid(what, line, "It is not an object")
+    return value
+
+
+def _invalid(what: str, line: bytes, why: str) -> DeserializationError:
+    shown = line[:_SHOWN].decode(errors="replace")
+    return DeserializationError(f"Invalid {what} format in line: {shown}. {why}.")

@@ -1,0 +1,333 @@
+"""Scheduled jobs: a twin update or a direct method for every device that a condition finds.
+
+The rules are those of IoT Hub docs: schedule jobs, and of what was seen on a real hub. Each job is
+a task on the event loop, from the request for it to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from heapq import nsmallest
+from operator import itemgetter
+
+from msgspec.structs import replace
+
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    HubError,
+    JobAlreadyExists,
+    JobNotFound,
+    JobRunPreconditionFailed,
+    OperationNotAllowedInCurrentState,
+    ServerError,
+    ServiceUnavailable,
+    ThrottlingMaxActiveJobCountExceeded,
+)
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.store import Store
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.jobs.records import (
+    DeviceJob,
+    DeviceJobStatus,
+    Job,
+    JobKey,
+    JobStatus,
+    JobType,
+    Statistics,
+)
+from emulator.hub.methods.calls import MethodResult
+from emulator.hub.query.continuations import Continuation, Place
+from emulator.hub.query.queries import Page
+from emulator.hub.registry.identities import Registry
+
+log = logging.getLogger(__name__)
+
+# What may be asked for in a list of jobs (swagger of the service API). No job has some of them.
+_TYPES = (
+    *("unknown", "export", "import", "backup", "readDeviceProperties", "writeDeviceProperties"),
+    *("updateDeviceConfiguration", "rebootDevice", "factoryResetDevice", "firmwareUpdate"),
+    *("scheduleDeviceMethod", "scheduleUpdateTwin", "restoreFromBackup", "failoverDataCopy"),
+)
+_STATUSES = (
+    *("unknown", "enqueued", "running", "completed"),
+    *("failed", "cancelled", "scheduled", "queued"),
+)
+
+
+class Jobs:
+    """The scheduled jobs of a hub.
+
+    A job is forgotten `limits.JOB_HISTORY` after it has ended. No timer waits for that: whatever
+    asks for jobs clears away first, and looks at no more than the oldest of them.
+
+    Args:
+        find: names the twins that a job's condition finds: `*`, a WHERE clause without the word,
+            or `FROM devices.modules WHERE …`.
+        invoke: invokes a direct method, as `IotHub.invoke_method` does.
+        slots: how many jobs may be active or scheduled at a time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        clock: Callable[[], datetime],
+        *,
+        find: Callable[[str], Sequence[IdentityKey]],
+        invoke: Callable[[IdentityKey, object], Awaitable[MethodResult]],
+        slots: int,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._find = find
+        self._invoke = invoke
+        self._slots = slots
+        self._tasks: dict[JobKey, asyncio.Task[None]] = {}
+        self._stopped = False
+
+    # --- what services ask for
+
+    def create(self, job_id: str, body: object) -> JsonObject:
+        """Make a job; gives the little that the answer tells of it.
+
+        Raises:
+            DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+            JobAlreadyExists: one of this id is known, even if it is over.
+            ThrottlingMaxActiveJobCountExceeded: the slots are taken; a scheduled job has one, too.
+            ServiceUnavailable: the hub is stopping.
+        """
+        self._check_not_stopped()
+        self._forget_old()
+        job = Job.parse(job_id, body, self._clock())
+        if self._store.job(job.key) is not None:
+            raise JobAlreadyExists(f"A job with ID '{job_id}' already exists.")
+        if sum(not each.status.over for each in self._store.jobs()) >= self._slots:
+            raise ThrottlingMaxActiveJobCountExceeded(
+                f"As many jobs are active or scheduled as may be: {self._slots}"
+            )
+        self._store.commit(put=(job,))
+        task = asyncio.get_running_loop().create_task(self._run(job.key, job.start))
+        self._tasks[job.key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
+        return job.answer()
+
+    def get(self, job_id: str) -> JsonObject:
+        """Read a job; one that is not known has the type and the status `unknown` (seen on a real
+        hub; whether there it tells its id is not known).
+        """
+        self._forget_old()
+        job = self._store.job(JobKey(job_id))
+        if job is None:
+            return {"jobId": job_id, "type": "unknown", "status": "unknown"}
+        return job.document()
+
+    def cancel(self, job_id: str) -> JsonObject:
+        """Cancel a job that has not started; gives it as it then is.
+
+        Raises:
+            JobNotFound
+            OperationNotAllowedInCurrentState: it runs, or is over.
+            ServiceUnavailable: the hub is stopping.
+        """
+        self._check_not_stopped()
+        self._forget_old()
+        job = self._job(JobKey(job_id))
+        if not job.status.waits:
+            raise OperationNotAllowedInCurrentState(
+                f"The job '{job_id}' is {job.status.value}, and can't be cancelled"
+            )
+        self._tasks[job.key].cancel()
+        return self._end(job, JobStatus.CANCELLED).document()
+
+    def query(self, *, kind: str, status: str, size: int, continuation: str | None) -> Page:
+        """List jobs, the oldest first, in pages of at most `size`.
+
+        Args:
+            kind: the type that they have; empty is any. SDKs differ in how they spell it, so case
+                doesn't count.
+            status: likewise.
+
+        Raises:
+            ArgumentInvalid: no job has such a type or status, or the continuation is not one of
+                this list.
+        """
+        self._forget_old()
+        kind, status = _known("jobType", kind, _TYPES), _known("jobStatus", status, _STATUSES)
+        listed = f"{kind} {status}"
+        after = Continuation.read(continuation, listed).after if continuation else ()
+        found = (
+            (_place(job), job)
+            for job in self._store.jobs()
+            if kind in ("", job.type.value) and status in ("", job.status.value)
+        )
+        # One more than the page holds tells whether there is a next one.
+        page = nsmallest(size + 1, (each for each in found if each[0] > after), key=itemgetter(0))
+        following = None
+        if len(page) > size:
+            page.pop()
+            following = Continuation(page[-1][0]).token(listed)
+        return Page([job.document() for _, job in page], "JobResponse", following)
+
+    def device_documents(self) -> Iterator[JsonObject]:
+        """Go through the documents of `devices.jobs`."""
+        self._forget_old()
+        return (record.document() for record in self._store.device_jobs())
+
+    async def stop(self) -> None:
+        """End what runs: the hub is stopping.
+
+        The records stay as they are, a job's devices pending or running: a real hub never stops, so
+        there is no status for that, and with the hub its store is gone. Those that a direct method
+        was under way to were told before (`IotHub.drop_all`).
+        """
+        self._stopped = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _check_not_stopped(self) -> None:
+        if self._stopped:
+            raise ServiceUnavailable
+
+    def _forget_old(self) -> None:
+        oldest = self._clock() - timedelta(seconds=limits.JOB_HISTORY)
+        early = itertools.takewhile(lambda job: job.created <= oldest, self._store.jobs())
+        old = [job.key for job in early if job.ended is not None and job.ended <= oldest]
+        if old:
+            self._store.commit(delete=old)
+
+    def _job(self, key: JobKey) -> Job:
+        job = self._store.job(key)
+        if job is None:
+            raise JobNotFound(key.id)
+        return job
+
+    # --- a job's life
+
+    async def _run(self, key: JobKey, start: datetime) -> None:
+        await self._wait_until(start)
+        try:
+            await self._carry_out(self._job(key))
+        except HubError as error:  # of a condition that is none
+            self._end(self._job(key), JobStatus.FAILED, error.text or error.name)
+        except Exception:
+            log.exception("The job %s failed", key.id)
+            await self._fail_rest(key, ServerError())
+            self._end(self._job(key), JobStatus.FAILED, ServerError.text)
+
+    async def _wait_until(self, moment: datetime) -> None:
+        while True:  # a timer may be a little ahead of the clock, and a clock may be set back
+            seconds = (moment - self._clock()).total_seconds()
+            if seconds <= 0:
+                return
+            await asyncio.sleep(seconds)
+
+    async def _carry_out(self, job: Job) -> None:
+        """Do a job's work on every device that its condition finds now.
+
+        Where its time is over before that, the job is completed all the same, as it is where
+        devices could not be reached: those that are left have failed (as a vendor of IoT software
+        describes it, and the error as it stands in an SDK's tests).
+
+        Raises:
+            ArgumentInvalid: the condition is none.
+        """
+        targets = self._find(job.condition)
+        job = replace(job, status=JobStatus.RUNNING, statistics=Statistics())
+        self._store.commit(put=(job,))
+        records = await self._enlist(job, targets)
+        if not await self._work_on(job, records):
+            await self._fail_rest(job.key, JobRunPreconditionFailed())
+        self._end(self._job(job.key), JobStatus.COMPLETED)
+
+    async def _enlist(self, job: Job, targets: Iterable[IdentityKey]) -> list[DeviceJob]:
+        """Note for each device that the job waits for it."""
+        left, records = iter(targets), []
+        while some := list(itertools.islice(left, limits.JOB_SLICE)):
+            now = self._clock()
+            new = [DeviceJob(job.key, each, job.type, created=now, updated=now) for each in some]
+            counted = self._job(job.key).counted(None, DeviceJobStatus.PENDING, len(new))
+            self._store.commit(put=(*new, counted))
+            records += new
+            await asyncio.sleep(0)
+        return records
+
+    async def _work_on(self, job: Job, records: Sequence[DeviceJob]) -> bool:
+        """Take the devices in their turn; tells whether that was possible in the job's time."""
+        # A twin is written at once. Devices take their time to answer, so many are asked together.
+        at_once = limits.JOB_METHODS_AT_ONCE if job.type is JobType.METHOD else 1
+        left = iter(records)
+
+        async def work() -> None:
+            for record in left:
+                await self._work_on_one(job, record)
+                await asyncio.sleep(0)  # for those that there is nothing to wait for
+
+        workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(records)))]
+        if not workers:
+            return True
+        try:
+            done, late = await asyncio.wait(
+                workers, timeout=job.execution_time, return_when=asyncio.FIRST_EXCEPTION
+            )
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        for worker in done:
+            worker.result()  # raises what it raised
+        return not late
+
+    async def _work_on_one(self, job: Job, record: DeviceJob) -> None:
+        """Do a job's work on one device. That it is gone by now is a failure like any other."""
+        try:
+            response = None
+            if job.type is JobType.TWIN:
+                self._registry.patch_twin(record.target, job.content, IfMatch(None))
+            else:
+                record = self._move(record, record.running(self._clock()))
+                response = await self._invoke(record.target, job.content)
+        except HubError as error:
+            self._move(record, record.failed(error, self._clock()))
+        else:
+            self._move(record, record.completed(response, self._clock()))
+
+    async def _fail_rest(self, key: JobKey, error: HubError) -> None:
+        """Note of each device that is not done with that it failed."""
+        for record in self._store.device_jobs_of(key):
+            if not record.status.over:
+                self._move(record, record.failed(error, self._clock()))
+                await asyncio.sleep(0)
+
+    def _move(self, before: DeviceJob, after: DeviceJob) -> DeviceJob:
+        """Write what has become of a device, and count it with the job."""
+        job = self._job(after.job).counted(before.status, after.status)
+        self._store.commit(put=(after, job))
+        return after
+
+    def _end(self, job: Job, status: JobStatus, failure_reason: str | None = None) -> Job:
+        job = replace(job, status=status, ended=self._clock(), failure_reason=failure_reason)
+        self._store.commit(put=(job,))
+        log.info("The job %s is %s", job.key.id, status.value)
+        return job
+
+
+def _known(name: str, given: str, words: Iterable[str]) -> str:
+    """Spell a word as it is known; an empty one stays empty."""
+    word = {"": ""} | {each.lower(): each for each in words}
+    if given.lower() not in word:
+        raise ArgumentInvalid(f"{name} ({given}) is none that a job has")
+    return word[given.lower()]
+
+
+def _place(job: Job) -> Place:
+    return f"{job.created:%Y-%m-%dT%H:%M:%S.%f}", job.key.id

@@ -1,0 +1,290 @@
+"""Cloud-to-device messages: a device's queue, and what becomes of each message in it.
+
+A queue is a value. An operation makes a new one, and tells the outcomes that the sender of a
+message wants to hear of. Each first settles what the time has brought: lapsed locks, and messages
+that have expired.
+
+The rules are those of IoT Hub docs: cloud-to-device messages.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    DeviceMaximumQueueDepthExceeded,
+    InvalidMessageExpiryTime,
+    MessageTooLarge,
+)
+from emulator.hub.messages import locks
+from emulator.hub.messages.locks import Queued
+from emulator.hub.messages.message import Message
+
+# The characters are those of IoT Hub docs: create and read messages.
+_ID = re.compile(rf"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{{0,{limits.MESSAGE_ID_LENGTH}}}", re.ASCII)
+_PROPERTY_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+", re.ASCII)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+_UTC_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?Z?", re.ASCII)
+
+
+class Status(enum.StrEnum):
+    """How a message ended, as feedback has it."""
+
+    SUCCESS = "Success"
+    EXPIRED = "Expired"
+    DELIVERY_COUNT_EXCEEDED = "DeliveryCountExceeded"
+    REJECTED = "Rejected"
+    PURGED = "Purged"
+
+
+class Ack(enum.StrEnum):
+    """Which outcomes the sender wants to hear of: the application property `iothub-ack`."""
+
+    NONE = "none"
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    FULL = "full"
+
+    def wants(self, status: Status) -> bool:
+        """Say whether a message with this level makes feedback of this outcome."""
+        if self in (Ack.NONE, Ack.FULL):
+            return self is Ack.FULL
+        return (self is Ack.POSITIVE) == (status is Status.SUCCESS)
+
+
+class Command(Queued, frozen=True, kw_only=True):
+    """One message in a device's queue, which the service API calls a command."""
+
+    message: Message
+    ack: Ack
+
+
+class CommandQueue(Struct, frozen=True):
+    """The messages that a device has not ended yet, in sequence order, the locked ones too."""
+
+    device_id: str
+    commands: tuple[Command, ...] = ()
+    next_sequence_number: int = 1
+
+    def pending(self, now: datetime) -> int:
+        """Count the messages; those that have expired by now are none, even if not settled yet."""
+        return len(locks.settle(self.commands, now)[0])
+
+
+class Outcome(NamedTuple):
+    """How a message ended, and when; `message_id` is None if its sender gave it none."""
+
+    message_id: str | None
+    status: Status
+    device_id: str
+    time: datetime
+
+
+class Change(NamedTuple):
+    """What an operation made of a queue.
+
+    Args:
+        queue: the new one.
+        outcomes: what the senders of its messages want to hear of.
+        command: what `receive` hands out.
+    """
+
+    queue: CommandQueue
+    outcomes: tuple[Outcome, ...]
+    command: Command | None = None
+
+
+def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
+    """Queue a message for the device.
+
+    Args:
+        queue: the queue as it is.
+        message: its `absolute-expiry-time`, if it has one, is written as `times.iso` does. It is
+            queued as it is: a message that names no id, no ack level or no expiry gets none here.
+        now: in UTC.
+
+    Raises:
+        MessageTooLarge
+        ArgumentInvalid: a message or correlation id, an application property's name, the ack level
+            or the expiry time is none.
+        InvalidMessageExpiryTime: it expires in the past, or more than two days from now.
+        DeviceMaximumQueueDepthExceeded: 50 messages are pending.
+    """
+    if message.size > limits.C2D_MESSAGE_BYTES:
+        raise MessageTooLarge(
+            f"The message is {message.size} bytes; {limits.C2D_MESSAGE_BYTES} are allowed."
+        )
+    _check_ids(message)
+    _check_property_names(message)
+    _check_values(message)
+    ack, expires = _ack(message), _expiry(message, now)
+    queue, outcomes, _ = expire(queue, now)
+    if len(queue.commands) >= limits.C2D_QUEUE_DEPTH:
+        raise DeviceMaximumQueueDepthExceeded
+    number = queue.next_sequence_number
+    command = Command(
+        sequence_number=number, message=message, enqueued=now, expires=expires, ack=ack
+    )
+    commands = (*queue.commands, command)
+    return Change(replace(queue, commands=commands, next_sequence_number=number + 1), outcomes)
+
+
+def receive(
+    queue: CommandQueue, now: datetime, lock_seconds: float | None = limits.C2D_LOCK
+) -> Change:
+    """Hand out the first message that waits, under a lock; `command` is None if there is none.
+
+    A lock without `lock_seconds` holds until the message expires.
+    """
+    queue, outcomes, _ = expire(queue, now)
+    until = None if lock_seconds is None else now + timedelta(seconds=lock_seconds)
+    commands, command = locks.lend(queue.commands, until)
+    return Change(replace(queue, commands=commands), outcomes, command)
+
+
+def complete(queue: CommandQueue, token: str, now: datetime) -> Change:
+    """End a message: the device has taken it.
+
+    Raises:
+        DeviceMessageLockLost: the lock is no more.
+    """
+    return _end(queue, token, Status.SUCCESS, now)
+
+
+def reject(queue: CommandQueue, token: str, now: datetime) -> Change:
+    """End a message: the device doesn't want it.
+
+    Raises:
+        DeviceMessageLockLost: the lock is no more.
+    """
+    return _end(queue, token, Status.REJECTED, now)
+
+
+def abandon(queue: CommandQueue, token: str, now: datetime) -> Change:
+    """Give a message back, which counts as a delivery; after the tenth it is dead.
+
+    Raises:
+        DeviceMessageLockLost: the lock is no more.
+    """
+    queue, outcomes, _ = expire(queue, now)
+    commands, dead = locks.abandon(queue.commands, token, limits.C2D_DELIVERIES)
+    if dead is not None:
+        outcomes += _outcomes(queue, Status.DELIVERY_COUNT_EXCEEDED, [(dead, now)])
+    # Once more: the lock may have been all that kept the message from expiring.
+    queue, expired, _ = expire(replace(queue, commands=commands), now)
+    return Change(queue, outcomes + expired)
+
+
+def release(queue: CommandQueue, tokens: Collection[str], now: datetime) -> Change:
+    """Give back the messages that a connection held which is gone; it doesn't count."""
+    return expire(replace(queue, commands=locks.release(queue.commands, tokens)), now)
+
+
+def purge(queue: CommandQueue, now: datetime) -> Change:
+    """End all messages, those too that the device holds; ask `pending` before for their number.
+
+    What a real hub does with the ones that the device holds is not known. A service that purges
+    wants the queue empty, and a device that never acknowledges is a good reason to purge.
+    """
+    queue, outcomes, _ = expire(queue, now)
+    outcomes += _outcomes(queue, Status.PURGED, ((command, now) for command in queue.commands))
+    return Change(replace(queue, commands=()), outcomes)
+
+
+def expire(queue: CommandQueue, now: datetime) -> Change:
+    """Settle what the time has brought."""
+    living, expired = locks.settle(queue.commands, now)
+    ends = ((command, command.expires) for command in expired)
+    return Change(replace(queue, commands=living), _outcomes(queue, Status.EXPIRED, ends))
+
+
+def _end(queue: CommandQueue, token: str, status: Status, now: datetime) -> Change:
+    queue, outcomes, _ = expire(queue, now)
+    commands, command = locks.end(queue.commands, token)
+    outcomes += _outcomes(queue, status, [(command, now)])
+    return Change(replace(queue, commands=commands), outcomes)
+
+
+def _outcomes(
+    queue: CommandQueue, status: Status, ends: Iterable[tuple[Command, datetime]]
+) -> tuple[Outcome, ...]:
+    """Tell of commands that ended, each at its time, as far as their senders want to hear of it."""
+    return tuple(
+        Outcome(command.message.system.get("message-id"), status, queue.device_id, time)
+        for command, time in ends
+        if command.ack.wants(status)
+    )
+
+
+# --- checking a message
+
+
+def _check_ids(message: Message) -> None:
+    for name in ("message-id", "correlation-id"):
+        if not _ID.fullmatch(message.system.get(name, "")):
+            raise ArgumentInvalid(
+                f"The {name} is not valid: up to {limits.MESSAGE_ID_LENGTH} ASCII letters, digits "
+                "and - : . + % _ # * ? ! ( ) , = @ ; $ ' are allowed"
+            )
+
+
+def _check_values(message: Message) -> None:
+    # They become headers over HTTPS.
+    values = [*message.system.values(), *filter(None, message.properties.values())]
+    if any(_CONTROLS.search(value) for value in values):
+        raise ArgumentInvalid("A property's value has a control character")
+
+
+def _check_property_names(message: Message) -> None:
+    # The docs allow no other characters in values either. But in their own example of a message
+    # that a device receives (MQTT support) a value is `a string`, so values are left alone.
+    for name in message.properties:
+        if not _PROPERTY_NAME.fullmatch(name):
+            raise ArgumentInvalid(
+                f"The property name '{name}' is not valid: ASCII letters, digits and "
+                "! # $ % & ' * + - . ^ _ ` | ~ are allowed"
+            )
+
+
+def _ack(message: Message) -> Ack:
+    level = message.properties.get("iothub-ack", Ack.NONE)
+    try:
+        return Ack(level)
+    except ValueError:
+        raise ArgumentInvalid(
+            f"iothub-ack ({level}) must be none, positive, negative or full"
+        ) from None
+
+
+def _expiry(message: Message, now: datetime) -> datetime:
+    text = message.system.get("absolute-expiry-time")
+    if text is None:
+        return now + timedelta(seconds=limits.C2D_TIME_TO_LIVE)
+    expires = _utc_time(text)
+    if not now < expires <= now + timedelta(seconds=limits.C2D_TIME_TO_LIVE_MAX):
+        raise InvalidMessageExpiryTime(
+            f"The message would expire at {text}: that must be in the future, and at most "
+            f"{limits.C2D_TIME_TO_LIVE_MAX // 3600} hours from now."
+        )
+    return expires
+
+
+def _utc_time(text: str) -> datetime:
+    try:
+        match = _UTC_TIME.fullmatch(text)
+        if match is None:
+            raise ValueError(text)
+        return datetime.fromisoformat(f"{match[1]}.{match[2] or '':0<6}+00:00")
+    except ValueError:
+        raise ArgumentInvalid(
+            f"absolute-expiry-time ({text}) is not a UTC time such as 2026-01-31T14:46:08.123Z"
+        ) from None
