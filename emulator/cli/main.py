@@ -23,7 +23,9 @@ except ImportError:  # Windows, which has no such limit
     resource = None  # type: ignore[assignment]
 
 from emulator.cli import tutorial
-from emulator.emulator import Emulator, StartError, run
+from emulator.emulator import Emulator
+from emulator.errors import StartError
+from emulator.event_loop import run
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.throttles import ThrottleError, Throttles
 from emulator.hub.core.errors import ArgumentInvalid

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from emulator.emulator import Emulator, StartError
+from emulator.emulator import Emulator
+from emulator.errors import StartError
 from emulator.hub.identities.identity import IdentityKey
 from emulator.settings import Settings
 
