@@ -178,7 +178,7 @@ class Emulator:
     def _running(self) -> _Running:
         if self._state is None:
             raise RuntimeError(
-                "The emulator is not running. Use it in its block: with Emulator() as hub: …"
+                "The emulator is not running. Use it inside its block: with Emulator() as hub."
             )
         return self._state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager
@@ -44,7 +45,7 @@ class BlockThread:
                 raise StartError(f"The emulator did not start within {_START_SECONDS:.0f} s.")
             self._entered.result()
         except BaseException:
-            # A thread that still enters the block leaves it at once.
+            # A thread that is still entering the block gives that up.
             self._leaving.set_result(None)
             if self._thread.is_alive():
                 self._thread.join(_GIVE_UP_SECONDS)
@@ -69,6 +70,10 @@ class BlockThread:
             self._ended.set_result(None)
 
     async def _hold(self) -> None:
-        async with self._block:
-            self._entered.set_result(None)
-            await asyncio.wrap_future(self._leaving)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        asyncio.wrap_future(self._leaving).add_done_callback(lambda _: task.cancel())
+        with contextlib.suppress(asyncio.CancelledError):
+            async with self._block:
+                self._entered.set_result(None)
+                await asyncio.Event().wait()
