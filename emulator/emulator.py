@@ -32,7 +32,7 @@ from emulator.net.certificates import CertificateError, Certificates
 from emulator.net.listeners import ListenError
 from emulator.net.streams import web_socket_handler
 from emulator.net.tls import Handshakes
-from emulator.settings import Settings
+from emulator.settings import Settings, table, user_folder
 from emulator.storage.storage import Storage, StorageError
 from emulator.thread import BlockThread
 
@@ -222,8 +222,8 @@ class Emulator:
     async def _start(self, stack: AsyncExitStack) -> _Running:
         settings = self.settings
         names = certificates.local_names(settings.host)
-        files = certificates.prepare(settings.cert_dir, names)
-        bound = {name: _listen(stack, settings, name) for name in ("mqtt_port", "https_port")}
+        files = certificates.prepare(settings.cert_dir or user_folder(), names)
+        bound = {name: _listen(stack, settings, name) for name in settings.ports}
         policies = {
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()
@@ -311,8 +311,9 @@ def _open_sessions(settings: Settings) -> Sessions:
 
 
 def _listen(stack: AsyncExitStack, settings: Settings, name: str) -> list[socket.socket]:
-    option = f"--{name.replace('_', '-')}"
-    bound = listeners.listen(settings.host, getattr(settings, name), option=option)
+    """Open the sockets of a port."""
+    option = table()[name].option
+    bound = listeners.listen(settings.host, settings.ports[name], option=option)
     for each in bound:
         stack.callback(each.close)
     return bound

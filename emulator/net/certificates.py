@@ -117,28 +117,6 @@ def prepare(folder: Path, names: Collection[str], *, now: datetime | None = None
     return certificates
 
 
-def default_folder() -> Path:
-    """Return the user's own folder for certificates; it need not exist yet.
-
-    CertificateError: the user has no home folder.
-    """
-    try:
-        if sys.platform == "win32":
-            local = os.environ.get("LOCALAPPDATA")
-            base = Path(local) if local else Path.home() / "AppData" / "Local"
-        elif sys.platform == "darwin":
-            base = Path.home() / "Library" / "Application Support"
-        else:
-            # XDG Base Directory Specification: a relative path is to be ignored.
-            data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
-            base = data_home if data_home.is_absolute() else Path.home() / ".local" / "share"
-    except RuntimeError as error:
-        raise CertificateError(
-            "this user has no home folder to keep certificates in; choose a folder with --cert-dir"
-        ) from error
-    return base / "local-iot-hub"
-
-
 def local_names(host: str) -> tuple[str, ...]:
     """Return the names by which clients can reach an emulator that listens on `host`.
 

@@ -26,13 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from emulator.net import certificates
 from emulator.net.authority import Authority
-from emulator.net.certificates import (
-    CertificateError,
-    Certificates,
-    default_folder,
-    local_names,
-    prepare,
-)
+from emulator.net.certificates import CertificateError, Certificates, local_names, prepare
 
 NOW = datetime.now(UTC)
 NAMES = ("localhost", "127.0.0.1", "::1")
@@ -685,25 +679,3 @@ def test_an_emulator_answers_to_the_host_that_it_listens_on() -> None:
     assert ip_address(local_names("[FE80::1%lo]")[-1]) == ip_address("fe80::1")
     with pytest.raises(CertificateError, match=r"'127\.0\.0\.256' is neither"):
         local_names("127.0.0.256")
-
-
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="other systems have other folders")
-def test_the_default_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_DATA_HOME", "/data")
-    assert default_folder() == Path("/data/local-iot-hub")
-    for value in ("", "relative"):
-        monkeypatch.setenv("XDG_DATA_HOME", value)
-        assert default_folder() == tmp_path / ".local/share/local-iot-hub"
-
-
-@pytest.mark.skipif(sys.platform != "darwin", reason="macOS only")
-def test_the_default_folder_on_macos() -> None:
-    expected = Path.home() / "Library" / "Application Support" / "local-iot-hub"
-    assert default_folder() == expected
-
-
-@pytest.mark.skipif(sys.platform != "win32", reason="Windows only")
-def test_the_default_folder_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCALAPPDATA", r"C:\Data")
-    assert default_folder() == Path(r"C:\Data\local-iot-hub")
