@@ -214,13 +214,13 @@ def no_database(folder: Path) -> dict[str, object]:
 
 # Each gives the settings that are wrong, and what the error must name.
 FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] = {
-    "the devices' port is taken": lambda stack, _: (
+    "the devices' port is in use": lambda stack, _: (
         {"mqtt_port": (port := taken_port(stack))},
-        f"Port {port} on 127.0.0.1 is taken.*--mqtt-port",
+        f"Port {port} is in use on 127.0.0.1.*--mqtt-port",
     ),
-    "the services' port is taken": lambda stack, _: (
+    "the services' port is in use": lambda stack, _: (
         {"https_port": (port := taken_port(stack))},
-        f"Port {port} on 127.0.0.1 is taken.*--https-port",
+        f"Port {port} is in use on 127.0.0.1.*--https-port",
     ),
     "the address is another machine's": lambda *_: (
         {"host": "192.0.2.1"},

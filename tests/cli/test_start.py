@@ -325,7 +325,7 @@ def test_what_is_wrong_is_said_in_one_line(failed: dict[str, Console], name: str
 
 
 @pytest.mark.parametrize("option", ["--mqtt-port", "--https-port"])
-def test_a_taken_port_is_said_in_one_line(data_dir: Path, option: str) -> None:
+def test_a_port_in_use_is_said_in_one_line(data_dir: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         usual = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
@@ -333,8 +333,8 @@ def test_a_taken_port_is_said_in_one_line(data_dir: Path, option: str) -> None:
             assert console.wait() == 1
     assert console.lines == []
     assert console.errors == [
-        f"emulator: Port {port} on 127.0.0.1 is taken, perhaps by another emulator: stop that "
-        f"program, or choose another port with {option}, or another address with --host."
+        f"emulator: Port {port} is in use on 127.0.0.1. Stop the other program, or use another "
+        f"address (--host ADDRESS) or another port ({option} PORT)."
     ]
 
 

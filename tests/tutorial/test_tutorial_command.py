@@ -28,7 +28,7 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
         assert command.wait() == 1
     assert command.lines == []
     assert len(command.errors) == 1
-    assert command.errors[0].startswith(f"emulator: Port 8883 on {host} is taken")
+    assert command.errors[0].startswith(f"emulator: Port 8883 is in use on {host}.")
 
 
 def test_without_the_scripts_it_says_which_one_is_missing(tmp_path: Path) -> None:
