@@ -33,7 +33,8 @@ from emulator.net.listeners import ListenError
 from emulator.net.streams import web_socket_handler
 from emulator.net.tls import Handshakes
 from emulator.settings import Settings, table, user_folder
-from emulator.storage.storage import Storage, StorageError
+from emulator.storage.container import StorageError
+from emulator.storage.storage import Storage
 from emulator.thread import BlockThread
 
 _T = TypeVar("_T")
