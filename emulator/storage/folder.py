@@ -120,7 +120,7 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(name) or name.endswith(".") or _DEVICE.fullmatch(name):
         raise BlobError(
             f"{name[: limits.ID_LENGTH]!r} can't be the name of a folder or file. Use letters, "
-            "digits, $, - and _; a dot can stand inside the name."
+            "digits, $, - and _. A dot can stand inside the name."
         )
     return name
 
