@@ -17,13 +17,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeviceMaximumQueueDepthExceeded,
-    InvalidMessageExpiryTime,
-    MessageTooLarge,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.core.store import Key
 from emulator.hub.links.link import Delivery
 from emulator.hub.messages import locks
@@ -147,7 +141,7 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
         DeviceMaximumQueueDepthExceeded: 50 messages are pending.
     """
     if message.size > limits.C2D_MESSAGE_BYTES:
-        raise MessageTooLarge(
+        raise errors.MessageTooLarge(
             f"The message is {message.size} bytes; {limits.C2D_MESSAGE_BYTES} are allowed."
         )
     _check_ids(message)
@@ -156,7 +150,7 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
     ack, expires = _ack(message), _expiry(message, now)
     queue, outcomes, _ = expire(queue, now)
     if len(queue.commands) >= limits.C2D_QUEUE_DEPTH:
-        raise DeviceMaximumQueueDepthExceeded
+        raise errors.DeviceMaximumQueueDepthExceeded
     number = queue.next_sequence_number
     command = Command(
         sequence_number=number, message=message, enqueued=now, expires=expires, ack=ack
@@ -265,7 +259,7 @@ def _outcomes(
 def _check_ids(message: Message) -> None:
     for name in ("message-id", "correlation-id"):
         if not _ID.fullmatch(message.system.get(name, "")):
-            raise ArgumentInvalid(
+            raise errors.ArgumentInvalid(
                 f"The {name} is not valid: up to {limits.MESSAGE_ID_LENGTH} ASCII letters, digits "
                 "and - : . + % _ # * ? ! ( ) , = @ ; $ ' are allowed"
             )
@@ -275,7 +269,7 @@ def _check_values(message: Message) -> None:
     # They become headers over HTTPS.
     values = [*message.system.values(), *filter(None, message.properties.values())]
     if any(_CONTROLS.search(value) for value in values):
-        raise ArgumentInvalid("A property's value has a control character")
+        raise errors.ArgumentInvalid("A property's value has a control character")
 
 
 def _check_property_names(message: Message) -> None:
@@ -283,7 +277,7 @@ def _check_property_names(message: Message) -> None:
     # that a device receives (MQTT support) a value is `a string`, so values are left alone.
     for name in message.properties:
         if not _PROPERTY_NAME.fullmatch(name):
-            raise ArgumentInvalid(
+            raise errors.ArgumentInvalid(
                 f"The property name '{name}' is not valid: ASCII letters, digits and "
                 "! # $ % & ' * + - . ^ _ ` | ~ are allowed"
             )
@@ -294,7 +288,7 @@ def _ack(message: Message) -> Ack:
     try:
         return Ack(level or "")
     except ValueError:
-        raise ArgumentInvalid(
+        raise errors.ArgumentInvalid(
             f"iothub-ack ({level}) must be none, positive, negative or full"
         ) from None
 
@@ -305,7 +299,7 @@ def _expiry(message: Message, now: datetime) -> datetime:
         return now + timedelta(seconds=limits.C2D_TIME_TO_LIVE)
     expires = _utc_time(text)
     if not now < expires <= now + timedelta(seconds=limits.C2D_TIME_TO_LIVE_MAX):
-        raise InvalidMessageExpiryTime(
+        raise errors.InvalidMessageExpiryTime(
             f"The message would expire at {text}: that must be in the future, and at most "
             f"{limits.C2D_TIME_TO_LIVE_MAX // 3600} hours from now."
         )
@@ -319,6 +313,6 @@ def _utc_time(text: str) -> datetime:
             raise ValueError(text)
         return datetime.fromisoformat(f"{match[1]}.{match[2] or '':0<6}+00:00")
     except ValueError:
-        raise ArgumentInvalid(
+        raise errors.ArgumentInvalid(
             f"absolute-expiry-time ({text}) is not a UTC time such as 2026-01-31T14:46:08.123Z"
         ) from None
