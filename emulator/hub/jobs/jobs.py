@@ -285,7 +285,7 @@ class Jobs:
         return len(in_time) == len(done)
 
     async def _work_on_one(self, job: Job, record: DeviceJob) -> None:
-        """Run a job on one device. If the device was deleted meanwhile, the job has failed there."""
+        """Run a job on one device; a device that was deleted meanwhile is a failure."""
         try:
             response = None
             if job.type is JobType.TWIN:
