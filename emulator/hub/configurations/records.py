@@ -1,4 +1,4 @@
-"""One configuration, from what a service sends to what a service sees.
+"""The record of a configuration: from the request of a service to its document.
 
 The rules are those of IoT Hub docs: automatic device management, and of what was seen on a real
 hub.
@@ -24,10 +24,9 @@ from emulator.hub.configurations.conditions import (
     targets,
 )
 from emulator.hub.configurations.content import Content
-from emulator.hub.core import limits
+from emulator.hub.core import limits, members
 from emulator.hub.core.errors import (
     ArgumentInvalid,
-    DeserializationError,
     InvalidConfigurationCustomMetricsQuery,
     InvalidConfigurationTargetCondition,
 )
@@ -39,7 +38,7 @@ _ID = re.compile(rf"[a-z0-9\-+%_*!']{{1,{limits.CONFIGURATION_ID_LENGTH}}}", re.
 
 
 class ConfigurationKey(NamedTuple):
-    """Names one configuration."""
+    """The key of a configuration."""
 
     id: str
 
@@ -69,11 +68,11 @@ class Configuration(Struct, frozen=True):
         return base64.b64encode(str(self.revision).encode()).decode()
 
     def document(self, system_results: JsonObject, results: JsonObject) -> JsonObject:
-        """Write it as a service sees it, the members in the order of a real hub.
+        """Return it as a service sees it, with the members in the order of a real hub.
 
         Args:
-            system_results: what the system metrics count; empty before they have.
-            results: what the custom metrics count.
+            system_results: the counts of the system metrics; empty before the first count.
+            results: the counts of the custom metrics.
         """
         queries = system_queries(self.key.id, self.content.kind, self.target_condition)
         return {
@@ -92,7 +91,7 @@ class Configuration(Struct, frozen=True):
 
 
 def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
-    """Make a new configuration from a request body.
+    """Create a configuration from a request body.
 
     Raises:
         ArgumentInvalid, DeserializationError: the id, or a member of the body, is not valid.
@@ -101,44 +100,42 @@ def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
     """
     if not _ID.fullmatch(key.id):
         raise ArgumentInvalid(
-            f"The id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}' is not valid: 1 to "
-            f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!'"
+            f"Invalid id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}': 1 to "
+            f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!' are allowed"
         )
-    members = _members(key, body, None)
-    return Configuration(key=key, created=now, updated=now, **members)
+    return Configuration(key=key, created=now, updated=now, **_read(key, body, None))
 
 
 def update(configuration: Configuration, body: object, now: datetime) -> Configuration:
-    """Replace what a service may set; members left out fall back.
+    """Replace the members that a service can set; members left out get their defaults.
 
-    The content stays: it must be given again, but what is given is only checked (seen on a real
-    hub).
+    The content stays: the request must repeat it, and it is only checked (seen on a real hub).
 
     Raises:
         ArgumentInvalid, DeserializationError, InvalidConfigurationContent
         InvalidConfigurationTargetCondition, InvalidConfigurationCustomMetricsQuery
     """
-    members = _members(configuration.key, body, configuration.content)
+    given = _read(configuration.key, body, configuration.content)
     revision = configuration.revision + 1
-    return replace(configuration, updated=now, revision=revision, **members)
+    return replace(configuration, updated=now, revision=revision, **given)
 
 
 def check_queries(body: object) -> JsonObject:
-    """Check a target condition and metrics, which are written nowhere.
+    """Check a target condition and metrics; nothing is stored.
 
     Args:
-        body: `{"targetCondition", "customMetricQueries": {name: query}}`, one of them at least.
+        body: `{"targetCondition", "customMetricQueries": {name: query}}`; one is required.
 
     Returns:
-        `{"targetConditionError", "customMetricQueryErrors": {name: error}}`; where nothing is wrong
-        null, and an empty object.
+        `{"targetConditionError", "customMetricQueryErrors": {name: error}}`: null and an empty
+        object without errors.
 
     Raises:
         DeserializationError, ArgumentInvalid: the body is not of that form.
     """
-    members = _object(body)
-    condition = _string(members, "targetCondition")
-    queries = _strings(members, "customMetricQueries") or {}
+    body = members.document(body)
+    condition = members.text(body, "targetCondition")
+    queries = members.texts(body, "customMetricQueries") or {}
     if not condition and not queries:
         raise ArgumentInvalid  # seen on a real hub
     errors = {name: _metric_error(text) for name, text in queries.items()}
@@ -148,43 +145,32 @@ def check_queries(body: object) -> JsonObject:
     }
 
 
-def _members(key: ConfigurationKey, body: object, content: Content | None) -> dict[str, Any]:
-    """Read what a service may set; what it leaves out falls back.
+def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[str, Any]:
+    """Parse the members that a service can set; members left out get their defaults.
 
     Args:
-        content: what stays, of a configuration that is there already.
+        content: the content that stays, if the configuration exists.
     """
-    members = _object(body)
-    if members.get("id") != key.id:
+    body = members.document(body)
+    if body.get("id") != key.id:
         raise ArgumentInvalid("The id in the body is not the one in the URL")
-    given = Content.parse(members.get("content"))
+    given = Content.parse(body.get("content"))
     content = content or given
-    condition = _string(members, "targetCondition") or ""
+    condition = members.text(body, "targetCondition") or ""
     targets(condition, content.kind)
     return {
         "content": content,
         "target_condition": condition,
-        "priority": _priority(members),
-        "schema_version": _string(members, "schemaVersion"),
-        "labels": _strings(members, "labels"),
-        "metrics": _metrics(members),
+        # A positive number by the docs; recordings have 0 as well, which is the default.
+        "priority": members.number(body, "priority", limits.CONFIGURATION_PRIORITY, 0),
+        "schema_version": members.text(body, "schemaVersion"),
+        "labels": members.texts(body, "labels"),
+        "metrics": _metrics(body),
     }
 
 
-def _priority(members: JsonObject) -> int:
-    value = members.get("priority")
-    if value is None:
-        return 0
-    # A positive number by the docs; recordings have 0 as well, which is the default.
-    allowed = range(limits.CONFIGURATION_PRIORITY_MAX + 1)
-    if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
-        raise ArgumentInvalid(f"priority is not a number within [0; {allowed.stop - 1}]")
-    return value
-
-
-def _metrics(members: JsonObject) -> dict[str, str]:
-    metrics = members.get("metrics")
-    queries = {} if metrics is None else _strings(_object(metrics, "metrics"), "queries") or {}
+def _metrics(body: JsonObject) -> dict[str, str]:
+    queries = members.texts(members.block(body, "metrics"), "queries") or {}
     if len(queries) > limits.CONFIGURATION_METRICS:
         raise InvalidConfigurationCustomMetricsQuery(
             f"{len(queries)} metrics; {limits.CONFIGURATION_METRICS} are allowed"
@@ -196,7 +182,7 @@ def _metrics(members: JsonObject) -> dict[str, str]:
 
 
 def _condition_error(text: str) -> str | None:
-    # A real hub takes `*` as a condition, and yet calls it wrong when it is asked to check it.
+    # A real hub accepts the condition `*`, but this check reports it as an error.
     try:
         if text.strip() == EVERY_DEVICE:
             raise not_a_condition(text)
@@ -212,26 +198,3 @@ def _metric_error(text: str) -> str | None:
     except InvalidConfigurationCustomMetricsQuery as error:
         return error.text
     return None
-
-
-def _object(value: object, name: str | None = None) -> JsonObject:
-    if not isinstance(value, dict):
-        raise DeserializationError if name is None else ArgumentInvalid(f"{name} is not an object")
-    return value
-
-
-def _string(members: JsonObject, name: str) -> str | None:
-    value = members.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ArgumentInvalid(f"{name} is not a string")
-    return value
-
-
-def _strings(members: JsonObject, name: str) -> dict[str, str] | None:
-    value = members.get(name)
-    if value is None:
-        return None
-    if not all(isinstance(each, str) for each in _object(value, name).values()):
-        raise ArgumentInvalid(f"{name} holds something else than strings")
-    strings: dict[str, str] = value
-    return strings

@@ -1,4 +1,4 @@
-"""What is kept of import and export jobs, and what a request for one asks for.
+"""The records of import and export jobs, and their requests.
 
 The rules are those of IoT Hub docs: import and export identities in bulk, of the swagger of the
 service API (JobProperties), and of what was seen on a real hub.
@@ -8,42 +8,39 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from msgspec import Struct
 
-from emulator.hub.core import limits
+from emulator.hub.core import limits, members
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
-    DeserializationError,
     ManagedIdentityNotEnabled,
 )
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
 
-_T = TypeVar("_T", str, bool)
-
-# What blobs are called if the request doesn't say (swagger).
+# The names of blobs if the request has no names (swagger).
 _DEVICES = "devices.txt"
 _CONFIGURATIONS = "configurations.txt"
 
 
 class TransferKey(NamedTuple):
-    """Names one import or export job."""
+    """The key of an import or export job."""
 
     id: str
 
 
 class TransferType(enum.Enum):
-    """Which way the identities go."""
+    """The direction of a job."""
 
     EXPORT = "export"
     IMPORT = "import"
 
 
 class TransferStatus(enum.Enum):
-    """How far an import or export job is; a real hub has others, which none of these comes to."""
+    """The status of an import or export job; the other statuses of a real hub do not occur here."""
 
     ENQUEUED = "enqueued"
     RUNNING = "running"
@@ -53,16 +50,16 @@ class TransferStatus(enum.Enum):
 
     @property
     def over(self) -> bool:
-        """Nothing more happens."""
+        """Whether the job has ended."""
         return self not in (TransferStatus.ENQUEUED, TransferStatus.RUNNING)
 
 
 class Transfer(Struct, frozen=True):
-    """One import or export job. Where its blobs are is not kept: that holds a secret.
+    """One import or export job. The URIs of its containers are not stored: they hold secrets.
 
     Args:
-        progress: how much is done, in percent.
-        failure_reason: why it failed as a whole.
+        progress: the progress in percent.
+        failure_reason: why the whole job failed.
     """
 
     key: TransferKey
@@ -75,12 +72,12 @@ class Transfer(Struct, frozen=True):
     failure_reason: str | None = None
 
     def document(self) -> JsonObject:
-        """Write it as services see it.
+        """Return the job as services see it.
 
-        The URI of the output container is empty, that of the input left out, and so is what there
-        is nothing to say about (seen on a real hub).
+        The URI of the output container is empty; the URI of the input, and members without a value,
+        are left out (seen on a real hub).
         """
-        members = {
+        document = {
             "jobId": self.key.id,
             "startTimeUtc": iso(self.started),
             "endTimeUtc": iso(self.ended) if self.ended else None,
@@ -92,18 +89,18 @@ class Transfer(Struct, frozen=True):
             "failureReason": self.failure_reason,
             "useSecondaryStorageAsSource": False,
         }
-        return {name: value for name, value in members.items() if value is not None}
+        return {name: value for name, value in document.items() if value is not None}
 
 
 class Order(Struct, frozen=True):
-    """What a request for a job asks for.
+    """The request for a job.
 
     Args:
-        input: the container that an import reads, the output's if the request names none.
-        output: the container that is written.
-        devices: the name of the blob that holds the identities.
-        configurations: that of the configurations; None leaves them out.
-        exclude_keys: whether an export is to hold no credentials.
+        input: the container that an import reads; by default the output container.
+        output: the container that the job writes.
+        devices: the name of the blob of identities.
+        configurations: the name of the blob of configurations; None leaves them out.
+        exclude_keys: whether an export leaves out credentials.
     """
 
     type: TransferType
@@ -125,25 +122,24 @@ class Order(Struct, frozen=True):
 
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid
-            ManagedIdentityNotEnabled: the hub is to use an identity of its own, and has none.
+            ManagedIdentityNotEnabled: the request needs a managed identity of the hub.
         """
-        if not isinstance(body, dict):
-            raise DeserializationError
+        body = members.document(body)
         kind = _type(body)
         _check_authentication(body)
-        given_input = _optional(body, "inputBlobContainerUri", str)
-        output = _optional(body, "outputBlobContainerUri", str)
+        given_input = members.text(body, "inputBlobContainerUri")
+        output = members.text(body, "outputBlobContainerUri")
         if kind is TransferType.IMPORT:
             if not given_input:
                 raise ArgumentNull("inputBlobContainerUri is missing")
-            # The SDK for C# says that the container serves both ends then.
+            # The SDK for C# documents that the container is used for both.
             output = output or given_input
         if not output:
             raise ArgumentNull("outputBlobContainerUri is missing")
         end = "input" if kind is TransferType.IMPORT else "output"
         configurations = _blob_name(body, "configurationsBlobName", _CONFIGURATIONS)
-        included = _optional(body, "includeConfigurations", bool)
-        exclude_keys = _optional(body, "excludeKeysInExport", bool) or False
+        included = members.flag(body, "includeConfigurations")
+        exclude_keys = members.flag(body, "excludeKeysInExport")
         return cls(
             type=kind,
             input=given_input or output,
@@ -155,7 +151,7 @@ class Order(Struct, frozen=True):
 
 
 def _type(body: JsonObject) -> TransferType:
-    given = _optional(body, "type", str)
+    given = members.text(body, "type")
     if not given:
         raise ArgumentNull("type is missing")
     for kind in TransferType:
@@ -165,31 +161,24 @@ def _type(body: JsonObject) -> TransferType:
 
 
 def _check_authentication(body: JsonObject) -> None:
-    given = (_optional(body, "storageAuthenticationType", str) or "keyBased").lower()
+    given = (members.text(body, "storageAuthenticationType") or "keyBased").lower()
     if given == "identitybased":
         raise ManagedIdentityNotEnabled(
-            "The hub has no managed identity: with storageAuthenticationType keyBased, a SAS in "
-            "the containers' URIs opens them"
+            "The hub has no managed identity. Use storageAuthenticationType keyBased, and a SAS in "
+            "the URIs of the containers"
         )
     if given != "keybased":
-        raise ArgumentInvalid(f"storageAuthenticationType ({given}) is neither of the two")
-
-
-def _optional(body: JsonObject, name: str, kind: type[_T]) -> _T | None:
-    value = body.get(name)
-    if value is None or isinstance(value, kind):
-        return value
-    raise ArgumentInvalid(f"{name} is not a {'string' if kind is str else 'boolean'}")
+        raise ArgumentInvalid(f"Unknown storageAuthenticationType: {given}")
 
 
 def _blob_name(body: JsonObject, name: str, default: str) -> str:
-    """Read the name of a blob (Azure Storage docs: naming blobs)."""
-    given = _optional(body, name, str) or default
+    """Return the name of a blob (Azure Storage docs: naming blobs)."""
+    given = members.text(body, name) or default
     parts = given.split("/")
     if (
         len(given) > limits.BLOB_NAME_LENGTH
         or not given.isprintable()
         or any(part in ("", ".", "..") for part in parts)
     ):
-        raise ArgumentInvalid(f"{name} is not the name of a blob")
+        raise ArgumentInvalid(f"{name} is not a valid name of a blob")
     return given
