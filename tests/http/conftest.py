@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from emulator import Emulator
-from tests.http.support import MethodDevice, echo, new_id, register
+from tests.http.support import MethodDevice, echo, registered
 from tests.support import Device, Service
 
 
@@ -23,14 +23,16 @@ def service(emulator: Emulator) -> Iterator[Service]:
 @pytest.fixture
 def other(emulator: Emulator, janitor: Service) -> Iterator[Device]:
     """A second device that no other test uses."""
-    device = register(emulator, new_id("other"))
-    yield device
-    janitor.request("DELETE", f"/devices/{device.id}", headers={"If-Match": "*"})
+    with registered(emulator, janitor) as device:
+        yield device
 
 
 @pytest.fixture(scope="module")
-def connected_echo(emulator: Emulator) -> Iterator[MethodDevice]:
-    with MethodDevice(emulator, register(emulator, "echoing"), echo) as connected:
+def connected_echo(emulator: Emulator, janitor: Service) -> Iterator[MethodDevice]:
+    with (
+        registered(emulator, janitor, "echoing") as device,
+        MethodDevice(emulator, device, echo) as connected,
+    ):
         yield connected
 
 

@@ -9,7 +9,6 @@ import queue
 import re
 import ssl
 import threading
-import types
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,6 +114,14 @@ def register(emulator: Emulator, device_id: str) -> Device:
     """Register a device without a request."""
     string = emulator.register_device(device_id)
     return Device(device_id, string.partition(";SharedAccessKey=")[2], string)
+
+
+@contextmanager
+def registered(emulator: Emulator, janitor: Service, device_id: str = "") -> Iterator[Device]:
+    """Register a device; it is deleted after the block."""
+    device = register(emulator, device_id or new_id())
+    yield device
+    janitor.request("DELETE", f"/devices/{device.id}", headers=ANY)
 
 
 def put_device(service: Service, device_id: str, **members: Any) -> dict[str, Any]:
@@ -258,12 +265,7 @@ class MethodDevice:
         assert self._subscribed.wait(PATIENCE)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.disconnect()
         self._client.loop_stop()
 

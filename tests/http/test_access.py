@@ -175,30 +175,22 @@ def test_both_keys_of_a_policy_sign(service: Service, emulator: Emulator, device
         assert send(service, "GET", "/devices", device.id, token).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("verb", "path", "scope", "passes"),
-    [
-        ("GET", "/devices/*", "devices/{}", True),
-        ("GET", "/devices/*", "devices", True),
-        ("POST", "/twins/*/methods", "twins/{}", True),
-        ("GET", "/devices/*", "devices/{}x", False),
-        ("GET", "/devices", "devices/{}", False),
-        ("GET", "/twins/*", "devices/{}", False),
-    ],
-)
 def test_a_token_can_be_for_a_part_of_the_hub(
-    service: Service,
-    emulator: Emulator,
-    untouched: Device,
-    verb: str,
-    path: str,
-    scope: str,
-    passes: bool,
+    service: Service, emulator: Emulator, untouched: Device
 ) -> None:
     # Its audience is a prefix, by segments, of what it opens (IoT Hub docs: SAS token structure).
-    resource = f"{emulator.https_host}/{scope.format(untouched.id)}"
-    token = policy_token(emulator, "iothubowner", resource=resource)
-    (check_passed if passes else check_refused)(send(service, verb, path, untouched.id, token))
+    own = f"devices/{untouched.id}"
+    for verb, path, scope, check in (
+        ("GET", "/devices/*", own, check_passed),
+        ("GET", "/devices/*", "devices", check_passed),
+        ("POST", "/twins/*/methods", f"twins/{untouched.id}", check_passed),
+        ("GET", "/devices/*", f"{own}x", check_refused),
+        ("GET", "/devices", own, check_refused),
+        ("GET", "/twins/*", own, check_refused),
+    ):
+        resource = f"{emulator.https_host}/{scope}"
+        token = policy_token(emulator, "iothubowner", resource=resource)
+        check(send(service, verb, path, untouched.id, token))
 
 
 def test_a_token_may_carry_any_name_of_this_machine(

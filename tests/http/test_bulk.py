@@ -10,12 +10,10 @@ import requests
 from emulator import Emulator
 from tests.devices import connect_device
 from tests.http.support import (
-    EDGE,
     JSON_TYPE,
     MethodDevice,
     check_error,
     new_id,
-    put_device,
     read,
     silence,
     trust,
@@ -142,22 +140,3 @@ def test_a_device_receives_its_new_desired_properties(
         item = {"id": device.id, "importMode": mode, "properties": {"desired": {"a": 1}}}
         check_success(post(service, item))
         wire.expect_publish(f"{topic}?$version=2", {"a": 1, "$version": 2})
-
-
-def test_a_child_is_created_below_its_parent(service: Service) -> None:
-    parent, leaf, edge = (new_id("bulk") for _ in range(3))
-    scope = put_device(service, parent, **EDGE)["deviceScope"]
-    check_success(
-        post(
-            service,
-            {"id": leaf, "importMode": "create", "deviceScope": scope},
-            {"id": edge, "importMode": "create", "parentScopes": [scope], **EDGE},
-        )
-    )
-    for each in (leaf, edge):
-        assert read(service, f"/devices/{each}")["parentScopes"] == [scope]
-    modules = read(service, f"/devices/{edge}/modules")
-    assert [each["moduleId"] for each in modules] == ["$edgeAgent", "$edgeHub"]
-    wrong = {"id": leaf, "importMode": "update", "deviceScope": scope[:-1]}
-    (error,) = check_failure(post(service, wrong))
-    assert error["errorCode"] == "InvalidDeviceScope"

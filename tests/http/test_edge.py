@@ -77,12 +77,6 @@ def test_an_edge_device_is_created_with_its_own_scope(service: Service) -> None:
         assert scopes_of(document) == (scope, None)
 
 
-def test_a_plain_device_has_no_scope(service: Service, device: Device) -> None:
-    assert scopes_of(get(service, device.id)) == (None, None)
-    assert scopes_of(read(service, f"/twins/{device.id}")) == (None, None)
-    assert modules_of(service, device.id) == []
-
-
 def test_an_edge_device_repeats_its_scope_in_every_update(service: Service, parent: str) -> None:
     device_id = new_id("edge")
     put_device(service, device_id, **EDGE, parentScopes=[parent])

@@ -13,7 +13,6 @@ import requests
 
 from emulator import Emulator
 from tests.http.support import (
-    ANY,
     JSON_TYPE,
     MOMENT,
     PATIENCE,
@@ -24,9 +23,8 @@ from tests.http.support import (
     new_id,
     put_device,
     read,
-    register,
+    registered,
     second_hub,
-    silence,
 )
 from tests.messages import put_module, wait_until
 from tests.support import Device, Service
@@ -105,10 +103,8 @@ def schedule(service: Service, job_id: str) -> Iterator[Schedule]:
 @pytest.fixture
 def devices(emulator: Emulator, janitor: Service) -> Iterator[list[Device]]:
     """Three devices."""
-    devices = [register(emulator, new_id()) for _ in range(3)]
-    yield devices
-    for device in devices:
-        janitor.request("DELETE", f"/devices/{device.id}", headers=ANY)
+    with ExitStack() as stack:
+        yield [stack.enter_context(registered(emulator, janitor)) for _ in range(3)]
 
 
 # --- direct methods
@@ -170,32 +166,6 @@ def test_a_job_invokes_a_method_on_each_device_of_its_condition(
     for row in rows.values():
         for name in ("startTimeUtc", "endTimeUtc", "createdDateTimeUtc", "lastUpdatedDateTimeUtc"):
             assert MOMENT.fullmatch(row[name])
-
-
-def test_a_device_that_disconnects_during_its_method_has_failed(
-    service: Service, emulator: Emulator, devices: list[Device], schedule: Schedule, job_id: str
-) -> None:
-    leaver, deleted, _ = devices
-    with (
-        MethodDevice(emulator, leaver, silence) as first,
-        MethodDevice(emulator, deleted, silence) as second,
-    ):
-        schedule(method_job(queryCondition=on(leaver, deleted)))
-        for connected in (first, second):
-            connected.next_call()
-        job = get_job(service, job_id)
-        assert job["status"] == "running"
-        assert job["deviceJobStatistics"]["runningCount"] == 2
-        assert "endTime" not in job
-        check_error(cancel(service, job_id), 405, "OperationNotAllowedInCurrentState")
-        first.disconnect()
-        service.request("DELETE", f"/devices/{deleted.id}", headers=ANY)
-        job = when_over(service, job_id)
-    assert (job["status"], job["deviceJobStatistics"]["failedCount"]) == ("completed", 2)
-    # The result is kept for a device that is deleted, too.
-    rows = device_jobs(service, job_id)
-    assert rows.keys() == {leaver.id, deleted.id}
-    assert {row["error"]["code"] for row in rows.values()} == {"DeviceNotOnline"}
 
 
 def test_a_job_waits_for_a_device_as_long_as_its_method_allows(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 import requests
@@ -12,7 +13,7 @@ import requests
 from emulator import Emulator
 from tests.http.support import check_error, device_token, read
 from tests.messages import pending, read_events, send, take_feedback, try_to_send
-from tests.support import API_VERSION, Device, Service
+from tests.support import Device, Service
 
 _LIMIT = 262_144  # IoT Hub docs: quotas and throttling, 256 KB
 _FEEDBACK = "/messages/serviceBound/feedback"
@@ -21,34 +22,19 @@ _FEEDBACK = "/messages/serviceBound/feedback"
 class DeviceApi:
     """A device that uses HTTPS."""
 
-    def __init__(self, emulator: Emulator, device: Device) -> None:
-        self._start = f"https://{emulator.https_host}/devices/{device.id}/messages"
-        self._session = requests.Session()
-        self._session.trust_env = False  # or the whole bundle of public roots is read each time
-        self._session.verify = str(emulator.ca_file)
-        self._session.headers["Authorization"] = device_token(emulator, device)
+    def __init__(self, service: Service, emulator: Emulator, device: Device) -> None:
+        self._service = service
+        self._path = f"/devices/{device.id}/messages"
+        self._token = device_token(emulator, device)
 
-    def call(
-        self,
-        verb: str,
-        path: str,
-        *,
-        data: bytes = b"",
-        headers: dict[str, str | bytes] | None = None,
-        **params: str,
-    ) -> requests.Response:
-        return self._session.request(
-            verb,
-            f"{self._start}/{path}",
-            data=data,
-            headers=headers,
-            params={"api-version": API_VERSION, **params},
-            timeout=30,
-        )
+    def call(self, verb: str, path: str, body: bytes = b"", **headers: Any) -> requests.Response:
+        """Send a request; underscores in a header's name stand for dashes."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named["Authorization"] = self._token
+        return self._service.request(verb, f"{self._path}/{path}", data=body, headers=named)
 
     def send(self, body: bytes, **headers: str | bytes) -> requests.Response:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.call("POST", "events", data=body, headers=named)
+        return self.call("POST", "events", body, **headers)
 
     def receive(self) -> requests.Response:
         return self.call("GET", "deviceBound")
@@ -63,20 +49,15 @@ class DeviceApi:
         return self.call("DELETE", f"deviceBound/{lock}")
 
     def reject(self, lock: str) -> requests.Response:
-        return self.call("DELETE", f"deviceBound/{lock}", reject="")
+        return self.call("DELETE", f"deviceBound/{lock}?reject=")
 
     def abandon(self, lock: str) -> requests.Response:
         return self.call("POST", f"deviceBound/{lock}/abandon")
 
-    def close(self) -> None:
-        self._session.close()
-
 
 @pytest.fixture
-def api(emulator: Emulator, device: Device) -> Iterator[DeviceApi]:
-    api = DeviceApi(emulator, device)
-    yield api
-    api.close()
+def api(service: Service, emulator: Emulator, device: Device) -> DeviceApi:
+    return DeviceApi(service, emulator, device)
 
 
 # --- telemetry
@@ -268,9 +249,8 @@ def test_a_lock_is_valid_once_and_for_its_own_device(
     _, lock = api.take()
     for lost in (stale, "no-such-lock", "%00"):
         check_error(settle(api, lost), 412, "DeviceMessageLockLost")
-    stranger = DeviceApi(emulator, other)
-    check_error(settle(stranger, lock), 412, "DeviceMessageLockLost")
-    stranger.close()
+    of_other = settle(DeviceApi(service, emulator, other), lock)
+    check_error(of_other, 412, "DeviceMessageLockLost")
     assert settle(api, lock).status_code == 204
     check_error(settle(api, lock), 412, "DeviceMessageLockLost")
 

@@ -316,18 +316,3 @@ def test_30_devices_answer_at_the_same_time(emulator: Emulator) -> None:
             calls[device.id] = stack.enter_context(call)
         for device_id, open_call in calls.items():
             assert open_call.answer() == {"status": 200, "payload": {"for": device_id}}
-
-
-def test_each_call_to_one_device_receives_its_own_answer(
-    service: Service, device: Device, emulator: Emulator, pool: ThreadPoolExecutor
-) -> None:
-    with MethodDevice(emulator, device, silence) as connected:
-        open_calls = {
-            number: pool.submit(invoke, service, device.id, payload=number) for number in range(4)
-        }
-        received = [connected.next_call() for _ in open_calls]
-        assert len({call.request_id for call in received}) == len(received)
-        for call in reversed(received):
-            connected.reply(call.request_id, int(call.payload), call.payload)
-        for number, open_call in open_calls.items():
-            assert open_call.result(PATIENCE).json() == {"status": number, "payload": number}

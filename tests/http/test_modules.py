@@ -86,15 +86,6 @@ def test_a_module_is_created_with_the_members_of_a_real_hub(
     assert "ETag" not in found.headers
 
 
-def test_a_member_that_is_left_out_has_a_default(service: Service, device: Device) -> None:
-    module = put(service, device, authentication={"type": "none"}).json()
-    assert module["managedBy"] is None
-    assert module["authentication"]["type"] == "sas"
-    keys = module["authentication"]["symmetricKey"]
-    assert len(set(keys.values())) == 2
-    assert all(len(base64.b64decode(key)) == 32 for key in keys.values())
-
-
 def test_a_module_is_updated_under_its_etag(service: Service, device: Device) -> None:
     first = put(service, device).json()
     etag = first["etag"]
@@ -138,13 +129,6 @@ def test_a_module_is_created_once(service: Service, device: Device) -> None:
     text = check_flat_error(put(service, device), 409301, "ModuleAlreadyExistsOnDevice")
     assert device.id in text
     assert read(service, path_of(device)) == module
-
-
-def test_a_device_has_twenty_modules_at_most(service: Service, device: Device) -> None:
-    for number in range(20):
-        put_module(service, device.id, f"m{number}")
-    check_flat_error(put(service, device, "m20"), 413003, "TooManyModulesOnDevice")
-    assert len(read(service, f"/devices/{device.id}/modules")) == 20
 
 
 @pytest.mark.parametrize(
