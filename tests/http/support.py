@@ -124,13 +124,12 @@ def registered(emulator: Emulator, janitor: Service, device_id: str = "") -> Ite
     janitor.request("DELETE", f"/devices/{device.id}", headers=ANY)
 
 
-def put_device(service: Service, device_id: str, **members: Any) -> dict[str, Any]:
+def put_device(service: Service, device_id: str, **members: Any) -> Any:
     """Create a device; return its document."""
     body = {"deviceId": device_id, **members}
     response = service.request("PUT", f"/devices/{device_id}", json=body)
     assert response.status_code == 200, response.text
-    document: dict[str, Any] = response.json()
-    return document
+    return response.json()
 
 
 def update_device(service: Service, device_id: str, **members: Any) -> requests.Response:

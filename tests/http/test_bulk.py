@@ -106,11 +106,6 @@ def test_a_refused_item_is_described_and_the_others_are_done(
     assert read(service, f"/devices/{new}")["deviceId"] == new
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b'[{"id":"x"},1]'])
-def test_a_body_must_be_an_array_of_objects(service: Service, data: bytes) -> None:
-    check_error(service.request("POST", "/devices", data=data), 400, "DeserializationError")
-
-
 def test_a_call_has_a_hundred_items_at_most(service: Service) -> None:
     ids = [new_id("bulk") for _ in range(101)]
     items: list[dict[str, Any]] = [{"id": each, "importMode": "create"} for each in ids]

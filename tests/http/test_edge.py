@@ -27,9 +27,8 @@ SYSTEM_MODULES = ["$edgeAgent", "$edgeHub"]
 READ_ONLY = "SystemModuleModifyUnauthorizedAccess"
 
 
-def get(service: Service, device_id: str) -> dict[str, Any]:
-    document: dict[str, Any] = read(service, f"/devices/{device_id}")
-    return document
+def get(service: Service, device_id: str) -> Any:
+    return read(service, f"/devices/{device_id}")
 
 
 def create(service: Service, device_id: str, **members: Any) -> requests.Response:

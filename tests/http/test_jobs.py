@@ -57,12 +57,11 @@ def put_job(service: Service, job_id: str, **members: Any) -> requests.Response:
     return service.request("PUT", f"/jobs/v2/{job_id}", json=body)
 
 
-def get_job(service: Service, job_id: str) -> dict[str, Any]:
-    job: dict[str, Any] = read(service, f"/jobs/v2/{job_id}")
-    return job
+def get_job(service: Service, job_id: str) -> Any:
+    return read(service, f"/jobs/v2/{job_id}")
 
 
-def when_over(service: Service, job_id: str) -> dict[str, Any]:
+def when_over(service: Service, job_id: str) -> Any:
     """Wait for a job to end; return it."""
     active = ("queued", "scheduled", "running")
     wait_until(lambda: get_job(service, job_id)["status"] not in active)
@@ -239,11 +238,6 @@ def test_an_invalid_job_is_refused(
 ) -> None:
     check_error(schedule(members), 400, name)
     assert get_job(service, job_id)["status"] == "unknown"
-
-
-def test_a_job_must_be_an_object(service: Service, job_id: str) -> None:
-    response = service.request("PUT", f"/jobs/v2/{job_id}", data="[]")
-    check_error(response, 400, "DeserializationError")
 
 
 @pytest.mark.parametrize("job_id", ["Upper", "sp%20ace", "x" * 65])

@@ -141,35 +141,21 @@ def test_a_payload_may_have_128_kb(service: Service, echoing: MethodDevice) -> N
     assert echoing.calls.empty()
 
 
-def test_an_answer_over_128_kb_fails_the_call(
-    service: Service, device: Device, emulator: Emulator
-) -> None:
-    answers = [b"1" * (PAYLOAD_BYTES + 1), b'"small"']
-    with MethodDevice(emulator, device, lambda call: (200, answers.pop(0))):
-        check_nested_error(invoke(service, device.id), 413001, "MessageTooLarge")
-        # The device is still connected.
-        assert invoke(service, device.id).json()["payload"] == "small"
-
-
 @pytest.mark.parametrize(
-    ("members", "texts"),
+    ("members", "text"),
     [
-        ({"responseTimeoutInSeconds": 4}, ["must be within [5; 300]"]),
-        ({"responseTimeoutInSeconds": 10**30}, ["must be within [5; 300]"]),
-        (
-            {"responseTimeoutInSeconds": 10, "connectTimeoutInSeconds": 11},
-            ["Device connection timeout", "cannot be longer than an overall call timeout"],
-        ),
-        ({"connectTimeoutInSeconds": [1]}, [""]),
-        ({"methodName": "n" * 101}, [""]),
+        ({"responseTimeoutInSeconds": 4}, "must be within [5; 300]"),
+        ({"responseTimeoutInSeconds": 10**30}, "must be within [5; 300]"),
+        ({"connectTimeoutInSeconds": 31}, "cannot be longer than an overall call timeout"),
+        ({"connectTimeoutInSeconds": [1]}, ""),
+        ({"methodName": "n" * 101}, ""),
     ],
 )
 def test_an_invalid_value_is_refused(
-    service: Service, echoing: MethodDevice, members: dict[str, Any], texts: list[str]
+    service: Service, echoing: MethodDevice, members: dict[str, Any], text: str
 ) -> None:
     response = invoke(service, "echoing", **members)
-    message = check_nested_error(response, 400004, "ArgumentInvalid")["message"]
-    assert all(text in message for text in texts)
+    assert text in check_nested_error(response, 400004, "ArgumentInvalid")["message"]
     assert echoing.calls.empty()
 
 

@@ -33,9 +33,8 @@ FIRST_ETAG, SECOND_ETAG = "AAAAAAAAAAE=", "AAAAAAAAAAI="
 WRITES = pytest.mark.parametrize("verb", ["PATCH", "PUT"])
 
 
-def read(service: Service, device: Device) -> dict[str, Any]:
-    twin: dict[str, Any] = read_document(service, f"/twins/{device.id}")
-    return twin
+def read(service: Service, device: Device) -> Any:
+    return read_document(service, f"/twins/{device.id}")
 
 
 def send(
@@ -45,12 +44,11 @@ def send(
     return service.request(verb, f"/twins/{device.id}", json=body, headers=headers)
 
 
-def write(service: Service, device: Device, verb: str, body: object) -> dict[str, Any]:
+def write(service: Service, device: Device, verb: str, body: object) -> Any:
     response = send(service, device, verb, body)
     assert response.status_code == 200, response.text
-    twin: dict[str, Any] = response.json()
-    assert twin == read(service, device)
-    return twin
+    assert response.json() == read(service, device)
+    return response.json()
 
 
 def desired(properties: object) -> dict[str, Any]:

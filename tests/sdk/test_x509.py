@@ -22,12 +22,6 @@ from emulator import Emulator
 from tests.support import Service, free_loopback_address
 from tests.x509 import Credential, issue
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    # paho forgets the socket pair that woke its thread, each time that it connects again.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
 CA = issue("Root", ca=True)
 PASS_PHRASE = "a pass phrase"
 

@@ -1,0 +1,26 @@
+"""azure-iot-hub. Where it cannot be installed, the modules that import this one are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip(
+    "azure.iot.hub", reason="azure-iot-hub needs uamqp, which has wheels for x86-64 only"
+)
+from azure.iot import hub as sdk
+from azure.iot.hub.protocol import models
+from msrest.exceptions import DeserializationError, HttpOperationError
+
+__all__ = ["DeserializationError", "HttpOperationError", "models", "refused", "sdk"]
+
+
+@contextmanager
+def refused(status: int, code: str) -> Iterator[None]:
+    """Expect that the hub refuses the call in the block."""
+    with pytest.raises(HttpOperationError) as caught:
+        yield
+    response = caught.value.response
+    assert (response.status_code, response.headers["iothub-errorcode"]) == (status, code)
