@@ -130,7 +130,8 @@ def test_a_route_is_open_to_each_policy_with_its_right_and_to_no_other(
     allowed = [policy for policy, rights in RIGHTS.items() if rights & needed]
     for policy in RIGHTS.keys() - allowed:
         check_refused(send(service, verb, path, device.id, policy_token(emulator, policy)))
-    check_untouched(service, device)
+    if verb != "GET":
+        check_untouched(service, device)
     for policy in allowed:
         check_passed(send(service, verb, path, device.id, policy_token(emulator, policy)))
 
@@ -150,7 +151,8 @@ def test_a_route_refuses_a_request_without_a_valid_token(
         *([] if (verb, path) in OF_DEVICES else own_key),
     ):
         check_refused(send(service, verb, path, untouched.id, token))
-    check_untouched(service, untouched)
+    if verb != "GET":
+        check_untouched(service, untouched)
 
 
 @pytest.mark.parametrize(NAMES, OF_DEVICES)

@@ -99,22 +99,22 @@ class BackEnd:
     """The calls of a service on one device, through azure-iot-hub."""
 
     def __init__(self, registry: Any, device_id: str) -> None:
-        from tests.sdk.service_sdk import models
+        from tests.sdk import service_sdk
 
         self._registry = registry
         self._device_id = device_id
-        self._models = models
+        self._sdk = service_sdk
 
     def invoke(self, name: str, payload: object, **time_outs: int) -> tuple[int, object]:
         """Invoke a direct method; return the device's status and payload."""
-        method = self._models.CloudToDeviceMethod(method_name=name, payload=payload, **time_outs)
+        method = self._sdk.method(name, payload, **time_outs)
         result = self._registry.invoke_device_method(self._device_id, method)
         return result.status, result.payload
 
     def desire(self, patch: dict[str, object]) -> int:
         """Patch the desired properties; return their new version."""
-        twin = self._models.Twin(properties=self._models.TwinProperties(desired=patch))
-        return self._registry.update_twin(self._device_id, twin).properties.desired["$version"]
+        twin = self._registry.update_twin(self._device_id, self._sdk.twin_of(patch))
+        return twin.properties.desired["$version"]
 
     def reported(self) -> dict[str, object]:
         """Read the reported properties, without the members that the hub adds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,17 @@ from azure.iot import hub as sdk
 from azure.iot.hub.protocol import models
 from msrest.exceptions import DeserializationError, HttpOperationError
 
-__all__ = ["DeserializationError", "HttpOperationError", "models", "refused", "sdk"]
+__all__ = ["DeserializationError", "HttpOperationError", "models", "sdk"]
+
+
+def method(name: str, payload: object = None, **time_outs: int) -> models.CloudToDeviceMethod:
+    """Make a call of a direct method."""
+    return models.CloudToDeviceMethod(method_name=name, payload=payload, **time_outs)
+
+
+def twin_of(desired: dict[str, Any], **members: Any) -> models.Twin:
+    """Make a twin, or a patch of one, with desired properties."""
+    return models.Twin(properties=models.TwinProperties(desired=desired), **members)
 
 
 @contextmanager

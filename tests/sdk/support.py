@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import queue
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,13 @@ def wait_until(happened: Callable[[], Any]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
+
+
+def desired_patches(client: Any) -> queue.Queue[dict[str, Any]]:
+    """Return the queue of the desired patches that a client receives from now on."""
+    patches: queue.Queue[dict[str, Any]] = queue.Queue()
+    client.on_twin_desired_properties_patch_received = patches.put
+    return patches
 
 
 def own(properties: dict[str, Any]) -> dict[str, Any]:

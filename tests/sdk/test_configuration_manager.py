@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +11,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient
 
 from tests.sdk.service_sdk import HttpOperationError, models, refused, sdk
-from tests.sdk.support import KEYS, PATIENCE, own, real_hub
+from tests.sdk.support import KEYS, PATIENCE, desired_patches, own, real_hub
 from tests.support import Device
 
 CHILLER = {"properties.desired.chiller": {"temperature": 66, "pressure": 28}}
@@ -152,8 +151,7 @@ def test_content_is_for_edge_devices_only(manager: Any, device: Device) -> None:
 def test_a_device_receives_a_configuration(
     manager: Any, name: str, device: Device, client: IoTHubDeviceClient
 ) -> None:
-    patches: queue.Queue[dict[str, Any]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     metrics = models.ConfigurationMetrics(queries={"pending": PENDING})
     manager.create_configuration(
         configuration(name, target_condition=f"deviceId = '{device.id}'", metrics=metrics)
@@ -170,8 +168,7 @@ def test_a_device_receives_a_configuration(
 def test_a_device_receives_a_configuration_when_its_condition_becomes_true(
     manager: Any, name: str, client: IoTHubDeviceClient
 ) -> None:
-    patches: queue.Queue[dict[str, Any]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     condition = f"properties.reported.wants = '{name}'"
     manager.create_configuration(configuration(name, target_condition=condition))
     client.patch_twin_reported_properties({"wants": name})

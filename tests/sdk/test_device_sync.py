@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, Message, MethodRequest, MethodResponse
 from azure.iot.device.exceptions import ClientError, CredentialError
 
-from tests.sdk.support import PATIENCE, real_hub, uses_deprecated_calls, wait_until
+from tests.sdk.support import PATIENCE, desired_patches, real_hub, uses_deprecated_calls, wait_until
 from tests.support import Device
 
 if TYPE_CHECKING:
@@ -104,8 +103,7 @@ def test_a_reported_patch_that_the_hub_refuses_is_an_error_and_changes_nothing(
 
 
 def test_a_desired_patch_reaches_the_handler(client: IoTHubDeviceClient, back_end: BackEnd) -> None:
-    patches: queue.Queue[dict[str, object]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     back_end.desire({"interval": 30, "unit": {"name": "s"}})
     assert patches.get(timeout=PATIENCE) == {"interval": 30, "unit": {"name": "s"}, "$version": 2}
     back_end.desire({"unit": None})
@@ -123,8 +121,7 @@ def test_a_desired_patch_is_received(client: IoTHubDeviceClient, back_end: BackE
 def test_the_device_receives_a_desired_patch_of_its_absence(
     client: IoTHubDeviceClient, back_end: BackEnd
 ) -> None:
-    patches: queue.Queue[dict[str, object]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     assert client.get_twin()["desired"] == {"$version": 1}
     client.disconnect()
     back_end.desire({"interval": 30})
@@ -193,8 +190,7 @@ def test_a_device_that_is_deleted_loses_its_connection(
 def test_a_connection_that_the_hub_closed_is_restored_with_its_subscriptions(
     client: IoTHubDeviceClient, make_client: MakeClient, back_end: BackEnd
 ) -> None:
-    patches: queue.Queue[dict[str, object]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     client.on_method_request_received = lambda request: client.send_method_response(
         MethodResponse(request.request_id, 200, "still here")
     )

@@ -11,7 +11,7 @@ from azure.iot.device import IoTHubDeviceClient, MethodRequest, MethodResponse
 
 from emulator import Emulator
 from tests.sdk.service_sdk import refused, sdk
-from tests.sdk.support import PATIENCE, own, real_hub
+from tests.sdk.support import PATIENCE, desired_patches, own, real_hub
 from tests.support import Device
 
 pytestmark = real_hub
@@ -52,12 +52,9 @@ def test_a_device_without_a_model_has_a_digital_twin(twins: Any, device: Device)
 def test_a_digital_twin_shows_the_reported_properties(
     twins: Any, device: Device, controller: IoTHubDeviceClient
 ) -> None:
-    controller.patch_twin_reported_properties(
-        {
-            "serialNumber": "alwinexlepaho8329",
-            "thermostat1": {"__t": "c", "maxTempSinceLastReboot": 25.3},
-        }
-    )
+    component = {"__t": "c", "maxTempSinceLastReboot": 25.3}
+    report = {"serialNumber": "alwinexlepaho8329", "thermostat1": component}
+    controller.patch_twin_reported_properties(report)
     twin = twins.get_digital_twin(device.id)
     assert twin["$dtId"] == device.id
     assert twin["$metadata"]["$model"] == MODEL
@@ -71,8 +68,7 @@ def test_a_digital_twin_shows_the_reported_properties(
 def test_the_device_receives_a_desired_value_and_acknowledges_it(
     twins: Any, device: Device, controller: IoTHubDeviceClient
 ) -> None:
-    patches: queue.Queue[dict[str, Any]] = queue.Queue()
-    controller.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(controller)
     controller.get_twin()  # by its answer the device is subscribed
     update = add("/thermostat1/targetTemperature", 21.8)
     assert twins.update_digital_twin(device.id, [update]) is None

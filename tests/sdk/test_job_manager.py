@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
 import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,8 +11,8 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, MethodRequest, MethodResponse
 
 from emulator import Emulator
-from tests.sdk.service_sdk import DeserializationError, models, refused, sdk
-from tests.sdk.support import PATIENCE, wait_until
+from tests.sdk.service_sdk import DeserializationError, method, models, refused, sdk, twin_of
+from tests.sdk.support import PATIENCE, desired_patches, wait_until
 from tests.support import Device
 
 
@@ -35,15 +34,14 @@ def on(*devices: Device) -> str:
 
 def twin_job(job_id: str, **members: Any) -> Any:
     # The hub accepts no other etag, and the SDK does not set it.
-    properties = models.TwinProperties(desired={"interval": 5})
-    twin = models.Twin(etag="*", tags={"floor": 1}, properties=properties)
+    twin = twin_of({"interval": 5}, tags={"floor": 1}, etag="*")
     members = {"update_twin": twin, "query_condition": "*", **members}
     return models.JobRequest(job_id=job_id, type="scheduleUpdateTwin", **members)
 
 
 def method_job(job_id: str, **members: Any) -> Any:
-    method = models.CloudToDeviceMethod(method_name="reboot", payload={"delay": 1})
-    members = {"cloud_to_device_method": method, "query_condition": "*", **members}
+    reboot = method("reboot", {"delay": 1})
+    members = {"cloud_to_device_method": reboot, "query_condition": "*", **members}
     return models.JobRequest(job_id=job_id, type="scheduleDeviceMethod", **members)
 
 
@@ -60,8 +58,7 @@ def test_a_job_patches_a_twin_and_the_device_receives_the_patch(
     device: Device,
     job_id: str,
 ) -> None:
-    patches: queue.Queue[dict[str, Any]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     # By the answer to this call the device is subscribed.
     client.get_twin()
     before = datetime.now(timezone.utc) - timedelta(seconds=1)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,21 +15,13 @@ from azure.iot.device.exceptions import CredentialError
 
 from emulator import Emulator
 from tests.messages import read_events
-from tests.sdk.service_sdk import models, refused
-from tests.sdk.support import KEYS, OTHER_KEYS, PATIENCE, own, real_hub, wait_until
+from tests.sdk.service_sdk import method, refused, twin_of
+from tests.sdk.support import KEYS, OTHER_KEYS, PATIENCE, desired_patches, own, real_hub, wait_until
 from tests.support import Device, Service
 
 MODULE = "camera"
 
 MakeModuleClient = Callable[..., IoTHubModuleClient]
-
-
-def twin_of(desired: dict[str, Any], **members: Any) -> Any:
-    return models.Twin(properties=models.TwinProperties(desired=desired), **members)
-
-
-def zoom(**members: Any) -> Any:
-    return models.CloudToDeviceMethod(method_name="zoom", **members)
 
 
 @pytest.fixture
@@ -90,7 +81,7 @@ def test_an_unknown_module_has_no_twin_and_no_methods(registry: Any, device: Dev
     with refused(404, "DeviceNotFound"):
         registry.get_module_twin(device.id, "unknown")
     with refused(404, "ModuleNotFound"):
-        registry.invoke_device_module_method(device.id, "unknown", zoom())
+        registry.invoke_device_module_method(device.id, "unknown", method("zoom"))
 
 
 # --- the module client
@@ -117,8 +108,7 @@ def test_the_log_names_the_module_of_a_message(
 def test_a_module_reads_and_reports_its_twin_and_receives_patches(
     module_client: IoTHubModuleClient, registry: Any, device: Device
 ) -> None:
-    patches: queue.Queue[dict[str, Any]] = queue.Queue()
-    module_client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(module_client)
     module_client.patch_twin_reported_properties({"zoom": 1})
     registry.update_module_twin(device.id, MODULE, twin_of({"zoom": 2}))
     assert patches.get(timeout=PATIENCE) == {"zoom": 2, "$version": 2}
@@ -139,11 +129,11 @@ def test_a_module_answers_methods(
         module_client.send_method_response(response)
 
     module_client.on_method_request_received = answer
-    method = zoom(payload={"by": 2}, connect_timeout_in_seconds=20)
-    result = registry.invoke_device_module_method(device.id, MODULE, method)
+    zoom = method("zoom", {"by": 2}, connect_timeout_in_seconds=20)
+    result = registry.invoke_device_module_method(device.id, MODULE, zoom)
     assert (result.status, result.payload) == (201, {"zoom": {"by": 2}})
     with refused(404, "DeviceNotOnline"):  # the device itself is not connected
-        registry.invoke_device_method(device.id, zoom())
+        registry.invoke_device_method(device.id, method("zoom"))
 
 
 @real_hub

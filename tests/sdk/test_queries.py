@@ -12,7 +12,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient
 
 from emulator import Emulator
-from tests.sdk.service_sdk import models, refused
+from tests.sdk.service_sdk import models, refused, twin_of
 from tests.support import Service
 
 
@@ -28,9 +28,8 @@ def devices(registry: Any, site: str) -> Iterator[list[str]]:
     names = [f"{site}-{number}" for number in range(5)]
     for number, name in enumerate(names):
         registry.create_device_with_sas(name, "", "", "enabled")
-        properties = models.TwinProperties(desired={"interval": 60 * number})
         tags = {"site": site, "number": number}
-        registry.update_twin(name, models.Twin(tags=tags, properties=properties))
+        registry.update_twin(name, twin_of({"interval": 60 * number}, tags=tags))
     yield names
     for name in names:
         registry.delete_device(name)

@@ -13,7 +13,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, MethodResponse
 
 from emulator import Emulator
-from tests.sdk.service_sdk import models, refused, sdk
+from tests.sdk.service_sdk import method, models, refused, sdk, twin_of
 from tests.sdk.support import KEYS, OTHER_KEYS, PATIENCE, keys_of, own, real_hub
 from tests.support import Device
 
@@ -93,7 +93,7 @@ def test_an_unknown_device_is_not_found(registry: Any, device_id: str) -> None:
         lambda: registry.delete_device(device_id),
         lambda: registry.get_twin(device_id),
         lambda: registry.update_twin(device_id, models.Twin(tags={"a": 1})),
-        lambda: registry.invoke_device_method(device_id, reboot()),
+        lambda: registry.invoke_device_method(device_id, method("reboot")),
     ):
         with refused(404, "DeviceNotFound"):
             call()
@@ -334,7 +334,7 @@ def test_a_policy_has_its_own_rights_and_no_others(emulator: Emulator) -> None:
     for call in (
         lambda: reader.delete_device(device_id),
         lambda: writer.get_twin(device_id),
-        lambda: writer.invoke_device_method(device_id, reboot()),
+        lambda: writer.invoke_device_method(device_id, method("reboot")),
         lambda: caller.get_device(device_id),
         lambda: device_policy.get_twin(device_id),
     ):
@@ -343,10 +343,6 @@ def test_a_policy_has_its_own_rights_and_no_others(emulator: Emulator) -> None:
 
 
 # --- twins
-
-
-def twin_of(desired: dict[str, Any], **members: Any) -> Any:
-    return models.Twin(properties=models.TwinProperties(desired=desired), **members)
 
 
 def test_a_new_twin_is_empty(registry: Any, device: Device) -> None:
@@ -398,29 +394,25 @@ def test_an_invalid_name_in_a_twin_is_refused(registry: Any, device: Device) -> 
 # --- direct methods and their time-outs
 
 
-def reboot(**time_outs: int) -> Any:
-    return models.CloudToDeviceMethod(method_name="reboot", payload={}, **time_outs)
-
-
 def test_a_device_that_is_not_connected_or_not_subscribed_is_not_online(
     registry: Any, device: Device, make_client: Callable[..., IoTHubDeviceClient]
 ) -> None:
     with refused(404, "DeviceNotOnline"):
-        registry.invoke_device_method(device.id, reboot())
+        registry.invoke_device_method(device.id, method("reboot"))
     client = make_client()
     client.connect()
     client.get_twin()
     with refused(404, "DeviceNotOnline"):
-        registry.invoke_device_method(device.id, reboot())
+        registry.invoke_device_method(device.id, method("reboot"))
 
 
 def test_the_connect_timeout_waits_for_a_device_that_connects_later(
     registry: Any, device: Device, make_client: Callable[..., IoTHubDeviceClient]
 ) -> None:
     client = make_client()
-    method = reboot(connect_timeout_in_seconds=60, response_timeout_in_seconds=60)
+    reboot = method("reboot", connect_timeout_in_seconds=60, response_timeout_in_seconds=60)
     with ThreadPoolExecutor() as background:
-        call = background.submit(registry.invoke_device_method, device.id, method)
+        call = background.submit(registry.invoke_device_method, device.id, reboot)
         assert not wait([call], timeout=0.3).done
         client.on_method_request_received = lambda request: client.send_method_response(
             MethodResponse(request.request_id, 200, "at last")
@@ -429,28 +421,30 @@ def test_the_connect_timeout_waits_for_a_device_that_connects_later(
     assert (result.status, result.payload) == (200, "at last")
 
 
-def test_the_timeouts_end_a_call(registry: Any, device: Device, client: IoTHubDeviceClient) -> None:
-    client.on_method_request_received = lambda _: None
-    began = time.monotonic()
-    with refused(504, "GatewayTimeout"):
-        registry.invoke_device_method(device.id, reboot(response_timeout_in_seconds=5))
-    assert time.monotonic() - began >= 5
-    client.disconnect()
-    began = time.monotonic()
-    with refused(404, "DeviceNotOnline"):
-        registry.invoke_device_method(device.id, reboot(connect_timeout_in_seconds=1))
-    assert time.monotonic() - began >= 1
-
-
-@pytest.mark.parametrize(
-    "time_outs",
-    [
-        {"response_timeout_in_seconds": 301},
-        {"response_timeout_in_seconds": 10, "connect_timeout_in_seconds": 11},
-    ],
-)
-def test_a_timeout_out_of_range_is_refused(
-    registry: Any, device: Device, time_outs: dict[str, int]
+def test_the_timeouts_end_a_call(
+    registry: Any,
+    device: Device,
+    client: IoTHubDeviceClient,
+    make_edge_device: Callable[..., Any],
 ) -> None:
-    with refused(400, "ArgumentInvalid"):
-        registry.invoke_device_method(device.id, reboot(**time_outs))
+    def wait_for(status: int, code: str, device_id: str, **time_outs: int) -> float:
+        began = time.monotonic()
+        with refused(status, code):
+            registry.invoke_device_method(device_id, method("reboot", **time_outs))
+        return time.monotonic() - began
+
+    absent = make_edge_device().device_id
+    client.on_method_request_received = lambda _: None
+    with ThreadPoolExecutor() as background:
+        connecting = background.submit(
+            wait_for, 404, "DeviceNotOnline", absent, connect_timeout_in_seconds=1
+        )
+        assert wait_for(504, "GatewayTimeout", device.id, response_timeout_in_seconds=5) >= 5
+        assert connecting.result(PATIENCE) >= 1
+
+
+def test_a_timeout_out_of_range_is_refused(registry: Any, device: Device) -> None:
+    for name, seconds in (("response", 301), ("connect", 31)):
+        time_outs = {f"{name}_timeout_in_seconds": seconds}
+        with refused(400, "ArgumentInvalid"):
+            registry.invoke_device_method(device.id, method("reboot", **time_outs))

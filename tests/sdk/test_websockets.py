@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import queue
 import socket
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient, Message, MethodRequest, MethodResponse
 
 from emulator import Emulator
-from tests.sdk.support import PATIENCE, wait_until
+from tests.sdk.support import PATIENCE, desired_patches, wait_until
 from tests.support import Device, Service
 
 _HTTPS_PORT = 443
 
 
 @pytest.fixture(scope="module")
-def hub_at_443(emulator: Emulator) -> Iterator[Emulator]:
+def hub(emulator: Emulator) -> Iterator[Emulator]:
     """A second emulator at the address of the first, which this process trusts already."""
     try:
         socket.create_server((emulator.host_name, _HTTPS_PORT)).close()
@@ -31,27 +30,17 @@ def hub_at_443(emulator: Emulator) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def device(hub_at_443: Emulator) -> Device:
-    device_id = f"device-{uuid.uuid4().hex[:12]}"
-    connection_string = hub_at_443.register_device(device_id)
-    return Device(device_id, connection_string.partition("AccessKey=")[2], connection_string)
-
-
-@pytest.fixture
-def service(hub_at_443: Emulator) -> Iterator[Service]:
-    client = Service(hub_at_443)
+def service(hub: Emulator) -> Iterator[Service]:
+    client = Service(hub)
     yield client
     client.close()
 
 
 @pytest.fixture
-def client(device: Device) -> Iterator[IoTHubDeviceClient]:
-    client = IoTHubDeviceClient.create_from_connection_string(
-        device.connection_string, websockets=True, connection_retry_interval=1
-    )
+def client(make_client: Callable[..., IoTHubDeviceClient]) -> IoTHubDeviceClient:
+    client = make_client(websockets=True)
     client.connect()
-    yield client
-    client.shutdown()
+    return client
 
 
 def test_a_device_connects_and_leaves(
@@ -81,8 +70,7 @@ def test_a_device_answers_a_method(
 def test_a_device_reads_and_patches_its_twin(
     client: IoTHubDeviceClient, service: Service, device: Device
 ) -> None:
-    arrived: queue.Queue[dict[str, object]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = arrived.put
+    arrived = desired_patches(client)
     client.patch_twin_reported_properties({"a": 1})
     body = {"properties": {"desired": {"b": 2}}}
     service.request("PATCH", f"/twins/{device.id}", json=body)
@@ -106,17 +94,18 @@ def test_a_device_sends_and_receives_messages(
 
 
 def test_a_connection_that_the_hub_closed_is_restored_with_its_subscriptions(
-    client: IoTHubDeviceClient, device: Device, service: Service
+    client: IoTHubDeviceClient,
+    make_client: Callable[..., IoTHubDeviceClient],
+    device: Device,
+    service: Service,
 ) -> None:
     def answer(request: MethodRequest) -> None:
         client.send_method_response(MethodResponse(request.request_id, 200, "still here"))
 
     client.on_method_request_received = answer
-    second = IoTHubDeviceClient.create_from_connection_string(
-        device.connection_string, websockets=True, connection_retry=False
-    )
+    second = make_client(websockets=True, connection_retry=False)
     second.connect()
-    second.shutdown()
+    second.disconnect()
     body = {"methodName": "are you there", "connectTimeoutInSeconds": 25}
     response = service.request("POST", f"/twins/{device.id}/methods", json=body)
     assert response.json() == {"status": 200, "payload": "still here"}
