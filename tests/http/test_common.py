@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import pytest
 import requests
@@ -368,10 +367,8 @@ def test_an_invalid_host_header_changes_nothing(emulator: Emulator, host: str) -
 
 
 def test_a_token_may_carry_the_name_by_which_the_client_reaches_the_hub(emulator: Emulator) -> None:
-    names: Any = {"host": "a-container:443", "resource": "a-container"}
-    assert exchange(emulator, head_of(emulator, "GET", "/devices", **names)).startswith(
-        b"HTTP/1.1 200 "
-    )
+    head = head_of(emulator, "GET", "/devices", host="a-container:443", resource="a-container")
+    assert exchange(emulator, head).startswith(b"HTTP/1.1 200 ")
 
 
 def test_http_1_0_without_a_host_is_answered(emulator: Emulator, service: Service) -> None:

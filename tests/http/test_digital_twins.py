@@ -236,7 +236,7 @@ RESPONSE, CONNECT = "responseTimeoutInSeconds", "connectTimeoutInSeconds"
     ],
 )
 def test_an_invalid_time_out_is_refused(
-    service: Service, echoing: MethodDevice, time_outs: dict[str, object], text: str
+    service: Service, echoing: MethodDevice, time_outs: dict[str, Any], text: str
 ) -> None:
     response = command(service, "echoing", **time_outs)
     assert text in check_nested_error(response, 400004, "ArgumentInvalid")["message"]

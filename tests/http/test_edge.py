@@ -123,7 +123,7 @@ def test_an_edge_device_with_a_parent_scope_is_a_child(service: Service, parent:
         assert scopes_of(document) == (own, [parent])
     grandchild = put_device(service, new_id("leaf"), deviceScope=own)
     assert scopes_of(grandchild) == (own, [own])
-    for detaching in ({"parentScopes": []}, {}):
+    for detaching in (dict[str, Any](parentScopes=[]), {}):
         members = {**EDGE, "deviceScope": own}
         attached = put(service, device_id, **members, parentScopes=[parent])
         assert scopes_of(attached.json()) == (own, [parent])

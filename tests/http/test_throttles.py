@@ -55,8 +55,8 @@ def test_a_route_counts_against_its_throttle_alone(
     route: Route | DeviceRoute,
 ) -> None:
     def request() -> requests.Response:
-        body = {} if route.verb in ("POST", "PUT", "PATCH") else None
-        return call(service, emulator, route, device, json=body)
+        body = b"{}" if route.verb in ("POST", "PUT", "PATCH") else None
+        return call(service, emulator, route, device, data=body)
 
     _, expected = TABLE[row_of(route)]
     name, operation = expected or ("", "")
