@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
+from emulator.hub.links.connections import Admission
 
 from emulator.hub.core.errors import DeviceMessageLockLost, HubError
 from emulator.hub.core.etags import IfMatch
@@ -15,7 +16,6 @@ from emulator.hub.core.store import MemoryStore
 from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import Admission
 from emulator.hub.messages.commands import Command
 from emulator.hub.messages.message import Message
 

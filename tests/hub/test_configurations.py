@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from emulator.hub.links.connections import Admission
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,6 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import Admission
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 CREATE, ANY = IfMatch(None), IfMatch("*")

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from itertools import islice
 
 import pytest
+from emulator.hub.links.connections import Admission
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import Admission
 from emulator.hub.messages.event_log import Event, EventLog
 from emulator.hub.messages.message import Message
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from emulator.hub.methods.calls import MethodResult
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,6 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.jobs import Jobs
 from emulator.hub.jobs.records import Job, JobStatus, JobType
-from emulator.hub.methods.calls import MethodResult
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 CREATE, ANY = IfMatch(None), IfMatch("*")

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from emulator.hub.methods.calls import MethodCalls, MethodRequest, MethodResult
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,6 @@ from emulator.hub.core.errors import (
 from emulator.hub.core.json import loads
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.commands import Command
-from emulator.hub.methods.calls import MethodCalls, MethodRequest, MethodResult
 
 KEY = IdentityKey("myDevice")
 REQUEST = MethodRequest("reboot", b'{"delay":1.0}', response_timeout=30, connect_timeout=0)
