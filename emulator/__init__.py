@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emulator.server import Emulator, StartError
+    from emulator.emulator import Emulator, StartError
     from emulator.settings import Settings
 
 __all__ = ["Emulator", "Settings", "StartError"]
@@ -13,6 +13,6 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for, when it is: the command has something to do before that."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from emulator import server
+    from emulator import emulator
 
-    return getattr(server, name)
+    return getattr(emulator, name)

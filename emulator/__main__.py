@@ -7,6 +7,6 @@ import sys
 # has its collector when it is ready: see `_collect_garbage` in cli.py.
 gc.disable()
 
-from emulator.cli import main  # noqa: E402
+from emulator.cli.main import main  # noqa: E402
 
 sys.exit(main())

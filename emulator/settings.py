@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emulator.certificates import default_folder
+from emulator.net.certificates import default_folder
 
 # MQTT's registered port for TLS; Azure's device SDKs dial no other.
 MQTT_PORT = 8883

@@ -10,19 +10,16 @@ from urllib.parse import quote
 
 from aiohttp.web_response import Response, StreamResponse
 
-from emulator.http.app import (
-    Request,
-    Route,
-    json_response,
-    no_content,
-    read_json,
-)
-from emulator.hub.access import Right
-from emulator.hub.errors import ArgumentInvalid, DeserializationError
-from emulator.hub.events import Event
+from emulator.http.requests import Request, read_json
+from emulator.http.responses import json_response, no_content
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
+from emulator.hub.core import members
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
-from emulator.hub.jsontext import JsonObject, dumps
-from emulator.hub.messages import Message
+from emulator.hub.messages.event_log import Event
+from emulator.hub.messages.message import Message
 
 # How often a quiet stream says that it is alive, so that neither end takes it for dead.
 _STREAM_ALIVE_SECONDS = 15
@@ -65,7 +62,7 @@ async def _stream_events(
                 while event := await asyncio.wait_for(anext(events), _STREAM_ALIVE_SECONDS):
                     start = event.sequence_number + 1
                     await response.write(_server_sent(event))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 await response.write(b": alive\n\n")
     return response
 
@@ -78,7 +75,7 @@ async def send_command(hub: IotHub, request: Request) -> Response:
     JSON. All but `body` may be left out.
     """
     device_id = request.names["device_id"]
-    hub.commands.send(device_id, _message(device_id, await read_json(request)))
+    hub.cloud_to_device.send(device_id, _message(device_id, await read_json(request)))
     return no_content()
 
 
@@ -95,37 +92,27 @@ def _server_sent(event: Event) -> bytes:
 
 
 def _message(device_id: str, body: object) -> Message:
-    if not isinstance(body, dict):
-        raise DeserializationError
-    members: JsonObject = body
+    given = members.document(body)
     system = {"to": f"/devices/{quote(device_id, safe='')}/messages/deviceBound"}
     system |= {
-        name: _text(members, member) for member, name in _SYSTEM.items() if member in members
+        name: value
+        for member, name in _SYSTEM.items()
+        if (value := members.text(given, member)) is not None
     }
-    properties = members.get("properties", {})
-    if not isinstance(properties, dict):
-        raise ArgumentInvalid("properties is not an object")
-    application: dict[str, str | None] = {name: _text(properties, name) for name in properties}
-    if "ack" in members:
-        application["iothub-ack"] = _text(members, "ack")
-    content = members.get("body", "")
+    properties: dict[str, str | None] = dict(members.texts(given, "properties") or {})
+    if (ack := members.text(given, "ack")) is not None:
+        properties["iothub-ack"] = ack
+    content = given.get("body", "")
     payload = content.encode() if isinstance(content, str) else dumps(content)
-    return Message(payload, system, application)
-
-
-def _text(members: JsonObject, name: str) -> str:
-    value = members[name]
-    if not isinstance(value, str):
-        raise ArgumentInvalid(f"{name} is not a string")
-    return value
+    return Message(payload, system, properties)
 
 
 ROUTES = (
-    Route("GET", "/_emulator/events", Right.SERVICE_CONNECT, read_events, versioned=False),
+    Route("GET", "/_emulator/events", Operation.READ_EVENTS, read_events, versioned=False),
     Route(
         "POST",
         "/_emulator/devices/{device_id}/messages",
-        Right.SERVICE_CONNECT,
+        Operation.SEND_COMMAND,
         send_command,
         versioned=False,
     ),

@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 from aiohttp.web_response import Response
 
-from emulator.http.app import (
-    Request,
-    json_response,
-)
-from emulator.hub import limits
-from emulator.hub.errors import ArgumentInvalid
-from emulator.hub.queries import Page
+from emulator.http.requests import Request
+from emulator.http.responses import json_response
+from emulator.hub.core import limits
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.query.queries import Page
 
 
 class PageRequest(NamedTuple):

@@ -14,7 +14,7 @@ from amqtt.errors import AMQTTError, MQTTError, NoDataError
 from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import CONNECT, MQTTFixedHeader
 
-from emulator.mqtt.packets import ProtocolError
+from emulator.mqtt.frame import ProtocolError
 
 _T = TypeVar("_T")
 

@@ -16,18 +16,18 @@ from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import DISCONNECT, PINGREQ, PUBACK, PUBLISH, SUBSCRIBE, UNSUBSCRIBE
 from amqtt.mqtt.pingresp import PingRespPacket
 
-from emulator.hub import limits
-from emulator.hub.cloud_to_device import Command
-from emulator.hub.connections import Admission
-from emulator.hub.errors import DeviceMessageLockLost, HubError
+from emulator.hub.core import limits
+from emulator.hub.core.errors import DeviceMessageLockLost, HubError
 from emulator.hub.hub import IotHub
-from emulator.hub.messages import Message
-from emulator.mqtt import packets, topics
+from emulator.hub.links.link import Admission, Delivery
+from emulator.hub.messages.message import Message
+from emulator.mqtt import frame as packets
+from emulator.mqtt import topics
 from emulator.mqtt.device_link import MqttLink
-from emulator.mqtt.packets import PacketBuffer, ProtocolError
+from emulator.mqtt.frame import PacketBuffer, ProtocolError
 from emulator.mqtt.sessions import Sessions, Subscriptions
-from emulator.mqtt.streams import Stream
 from emulator.mqtt.topics import Channel
+from emulator.net.streams import Stream
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +103,12 @@ class DeviceConnection:
         # meanwhile, that the device is disabled for one, would miss it.
         session_present = self._resume()
         self._stream.write(ConnackPacket.build(session_present, CONNECTION_ACCEPTED).to_bytes())
-        self._hub.connect(self._link, self._admission)
+        self._hub.links.connect(self._link, self._admission)
         self._last_heard = self._loop.time()
         self._watch(self._silence)
         try:
             if self._subscriptions:
-                self._hub.listens(self._link)
+                self._hub.links.subscribed(self._link)
             await self._handle(waiting)
             self._buffer = buffer
             self._stream.at_once = self._handle_at_once
@@ -118,9 +118,9 @@ class DeviceConnection:
         finally:
             self._open = False
             self._timer.cancel()
-            self._hub.disconnect(self._link)
+            self._hub.links.disconnect(self._link)
             if self._will is not None:
-                self._hub.ingest(self._admission, [self._will])
+                self._hub.telemetry.ingest(self._admission, [self._will])
             # Each holds the other: both would wait for the garbage collector, with TLS buffers.
             del self._link
             self._stream.at_once = None
@@ -171,7 +171,7 @@ class DeviceConnection:
         finally:
             self._link.hand_in()
             await self._stream.drain()
-        self._hub.commands.push(self._link)  # what a congested connection had to wait for
+        self._hub.cloud_to_device.push(self._link)  # what a congested connection had to wait for
 
     def _take(self, first_byte: int, body: bytes) -> None:
         """Take one packet.
@@ -210,7 +210,7 @@ class DeviceConnection:
         self._subscribe({**self._subscriptions, **dict(granted)})
         self._keep_session()
         self._stream.write(packets.suback(packet_id, [qos for _, qos in granted]))
-        self._hub.listens(self._link)
+        self._hub.links.subscribed(self._link)
 
     def _take_unsubscribe(self, packet_id: int, ended: Collection[str]) -> None:
         """End subscriptions."""
@@ -240,20 +240,20 @@ class DeviceConnection:
         else:
             self._stream.write(packets.publish(topic, payload))
 
-    def _publish_command(self, topic: str, payload: bytes, command: Command) -> None:
+    def _publish_command(self, topic: str, payload: bytes, command: Delivery) -> None:
         """Send a cloud-to-device message, with QoS 1 where that was granted.
 
         With QoS 0 it is taken as soon as it is sent.
         """
-        token = command.lock.token if command.lock else ""
+        token = command.lock_token
         if not self._command_qos():
             self._stream.write(packets.publish(topic, payload))
-            self._hub.commands.complete(self._admission.key.device_id, token)
+            self._hub.cloud_to_device.complete(self._admission.key.device_id, token)
             return
         packet_id = self._next_packet_id()
         self._link.in_flight[packet_id] = token
         self._stream.write(
-            packets.publish(topic, payload, packet_id=packet_id, duplicate=command.handed_out)
+            packets.publish(topic, payload, packet_id=packet_id, duplicate=command.redelivered)
         )
 
     def _next_packet_id(self) -> int:
@@ -278,7 +278,7 @@ class DeviceConnection:
         token = self._link.in_flight.pop(packet_id, None)
         if token is not None:
             with contextlib.suppress(DeviceMessageLockLost):  # purged, or expired, meanwhile
-                self._hub.commands.complete(self._admission.key.device_id, token)
+                self._hub.cloud_to_device.complete(self._admission.key.device_id, token)
 
     def _watch(self, seconds: float) -> None:
         self._timer = self._loop.call_later(seconds, self._check_keep_alive)
@@ -296,7 +296,7 @@ class DeviceConnection:
 
     def _close(self) -> None:
         self._open = False
-        self._hub.disconnect(self._link)  # now, not when the peer has said goodbye
+        self._hub.links.disconnect(self._link)  # now, not when the peer has said goodbye
         self._stream.drop()
 
 

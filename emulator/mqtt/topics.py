@@ -11,8 +11,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from emulator.hub.identities import IdentityKey
-from emulator.mqtt.packets import ProtocolError
+from emulator.hub.identities.identity import IdentityKey
+from emulator.mqtt.frame import ProtocolError
 
 # Percent-encoding in a method name: the SDK for Python decodes it, others don't, so
 # only what would break a topic is encoded. Which of them a real hub encodes is not known.

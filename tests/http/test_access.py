@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from emulator import Emulator
-from emulator.server import ROUTES
+from emulator.emulator import ROUTES
 from tests.http.support import check_error, put_device
 from tests.support import Device, Service, sas_token
 

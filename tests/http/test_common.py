@@ -14,9 +14,9 @@ import pytest
 import requests
 
 from emulator import Emulator, Settings
-from emulator.http.app import DeviceRoute, Route
-from emulator.hub import limits
-from emulator.server import ROUTES
+from emulator.emulator import ROUTES
+from emulator.http.server import DeviceRoute, Route
+from emulator.hub.core import limits
 from tests.http.support import check_error, put_device
 from tests.support import API_VERSION, Device, Service, free_loopback_address, sas_token
 

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pytest
 
 from emulator import Emulator
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.hub.store import MemoryStore
 from tests.http.support import MethodDevice, check_error, put_device, silence
 from tests.support import Device, Service
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
@@ -225,7 +225,7 @@ def test_an_empty_queue_is_no_content(api: DeviceApi) -> None:
 def test_a_message_brings_its_properties_in_headers(
     api: DeviceApi, service: Service, device: Device
 ) -> None:
-    expiry = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=1000)
+    expiry = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1000)
     send(
         service,
         device,
@@ -260,7 +260,7 @@ def test_a_message_brings_its_properties_in_headers(
     }
     assert {name: headers.get(name) for name in expected} == expected
     enqueued = datetime.fromisoformat(headers["iothub-enqueuedtime"].partition(".")[0].rstrip("Z"))
-    age = datetime.now(timezone.utc).replace(tzinfo=None) - enqueued
+    age = datetime.now(UTC).replace(tzinfo=None) - enqueued
     assert timedelta(0) <= age < timedelta(seconds=60)
     assert "iothub-app-iothub-ack" not in headers
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import requests
 
 from emulator import Emulator, Settings, StartError
-from emulator.http.app import DeviceRoute, Route
-from emulator.hub.throttles import Throttles
-from emulator.server import ROUTES
+from emulator.emulator import ROUTES
+from emulator.http.server import DeviceRoute, Route
+from emulator.hub.access.throttles import Throttles
 from tests.devices import connect_device
 from tests.http.support import MethodDevice, check_error, echo, invoke
 from tests.mqtt.raw import publish
 from tests.support import Device, Service, free_loopback_address, sas_token
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 ID = re.compile(r"\{[^}]+\}")
 
 # The throttle that each operation counts against (IoT Hub docs: quotas and throttling), and the

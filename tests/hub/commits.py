@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emulator.hub.store import Key, MemoryStore, Record
+from emulator.hub.core.store import Key, MemoryStore, Record
 
 
 class CountingStore(MemoryStore):

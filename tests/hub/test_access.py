@@ -14,17 +14,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import astuple
 
-from emulator.hub import limits
-from emulator.hub.access import (
-    DEFAULT_RIGHTS,
-    Policy,
-    Right,
-    SasToken,
-    SymmetricKeys,
-    check_token,
-    mask_key,
-)
-from emulator.hub.errors import ArgumentInvalid, IotHubUnauthorizedAccess
+from emulator.hub.access.keys import SymmetricKeys, mask_key
+from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, Right
+from emulator.hub.access.sas import SasToken, check_token
+from emulator.hub.core import limits
+from emulator.hub.core.errors import ArgumentInvalid, IotHubUnauthorizedAccess
 
 KEYS = SymmetricKeys(base64.b64encode(b"p" * 32).decode(), base64.b64encode(b"s" * 32).decode())
 OTHER_KEYS = SymmetricKeys.generate()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub import bulk, limits
-from emulator.hub.errors import (
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     DeserializationError,
     DeviceAlreadyExists,
@@ -24,14 +24,15 @@ from emulator.hub.errors import (
     TooManyDevices,
     TooManyModulesOnDevice,
 )
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.registry import Registry
-from emulator.hub.store import MemoryStore
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.registry import bulk
+from emulator.hub.registry.identities import Registry
 from tests.hub.commits import CountingStore
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 NEVER = "0001-01-01T00:00:00Z"
 CREATE, ANY = IfMatch(None), IfMatch("*")
 DEVICE, MODULE = IdentityKey("d"), IdentityKey("d", "m")

@@ -11,19 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.access import (
-    DEFAULT_RIGHTS,
-    ClientCertificate,
-    Policy,
-    SymmetricKeys,
-    check_certificate,
-)
-from emulator.hub.connections import Admission
-from emulator.hub.errors import DeviceNotFound, IotHubUnauthorizedAccess
-from emulator.hub.etags import IfMatch
+from emulator.hub.access.certificates import ClientCertificate, check_certificate
+from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy
+from emulator.hub.core.errors import DeviceNotFound, IotHubUnauthorizedAccess
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.store import MemoryStore
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.connections import Admission
 from tests.support import sas_token
 
 KEYS = SymmetricKeys(base64.b64encode(b"p" * 32).decode(), base64.b64encode(b"s" * 32).decode())

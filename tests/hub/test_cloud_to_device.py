@@ -7,7 +7,7 @@ import string
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,19 +15,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from emulator.hub import cloud_to_device as c2d
-from emulator.hub.cloud_to_device import Ack, Change, Command, CommandQueue, Status
-from emulator.hub.errors import (
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     DeviceMaximumQueueDepthExceeded,
     DeviceMessageLockLost,
     InvalidMessageExpiryTime,
     MessageTooLarge,
 )
-from emulator.hub.messages import Message
-from emulator.hub.times import iso
+from emulator.hub.core.times import iso
+from emulator.hub.messages import commands as c2d
+from emulator.hub.messages.commands import Ack, Change, Command, CommandQueue, Status
+from emulator.hub.messages.message import Message
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 EMPTY = CommandQueue("device")
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
 
-from emulator.hub.cloud_to_device import Command
-from emulator.hub.connections import Admission
-from emulator.hub.errors import DeviceMessageLockLost, HubError
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.errors import DeviceMessageLockLost, HubError
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore
+from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.messages import Message
-from emulator.hub.store import MemoryStore
-from emulator.hub.times import iso
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.connections import Admission
+from emulator.hub.messages.commands import Command
+from emulator.hub.messages.message import Message
 
 KEY = IdentityKey("d")
 
@@ -26,7 +26,7 @@ class Clock:
     """The time, as the test has it."""
 
     def __init__(self) -> None:
-        self.now = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+        self.now = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         return self.now

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -16,10 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from emulator.hub import limits
-from emulator.hub.connections import Admission
-from emulator.hub.device_management.conditions import metric_query, system_queries, targets
-from emulator.hub.device_management.content import (
+from emulator.hub.configurations.conditions import metric_query, system_queries, targets
+from emulator.hub.configurations.content import (
     Content,
     Kind,
     Setting,
@@ -29,7 +27,8 @@ from emulator.hub.device_management.content import (
     patch_of,
     replaced,
 )
-from emulator.hub.errors import (
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     ConfigurationCountLimitExceeded,
     ConfigurationNotFound,
@@ -39,12 +38,13 @@ from emulator.hub.errors import (
     InvalidConfigurationTargetCondition,
     PreconditionFailed,
 )
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.store import MemoryStore
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.connections import Admission
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 CREATE, ANY = IfMatch(None), IfMatch("*")
 DEVICE, AGENT = IdentityKey("d"), IdentityKey("e", "$edgeAgent")
 

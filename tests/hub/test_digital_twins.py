@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from emulator.hub import digital_twins, identities, twins
-from emulator.hub.connections import Presence
-from emulator.hub.documents import TwinRow
-from emulator.hub.errors import (
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     DeviceNotFound,
     HubError,
@@ -20,14 +17,19 @@ from emulator.hub.errors import (
     InvalidDigitalTwinPatchPath,
     PreconditionFailed,
 )
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.store import MemoryStore
+from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.jsontext import dumps, loads
-from emulator.hub.store import MemoryStore
-from emulator.hub.times import iso
+from emulator.hub.identities import identity as identities
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.connections import Presence
+from emulator.hub.registry import digital_twins
+from emulator.hub.registry.documents import TwinRow
+from emulator.hub.twins import twin as twins
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 REPORTED = NOW + timedelta(seconds=1)
 LATER = NOW + timedelta(seconds=2)
 KEY = IdentityKey("sample-device")

@@ -3,14 +3,14 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub import errors
-from emulator.hub.errors import (
+from emulator.hub.core import errors
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     DeviceNotFound,
     DeviceNotOnline,
@@ -24,7 +24,7 @@ from emulator.hub.errors import (
     nested_body,
 )
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 CLASSES = [
     error
     for _, error in inspect.getmembers(errors, inspect.isclass)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
 
 # Both kinds that a hub makes: of an identity's digits, of a twin's eight bytes.
 ETAGS = st.one_of(

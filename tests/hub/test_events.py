@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import islice
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.hub.connections import Admission
-from emulator.hub.events import Event, EventLog
-from emulator.hub.identities import IdentityKey
-from emulator.hub.messages import Message
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.connections import Admission
+from emulator.hub.messages.event_log import Event, EventLog
+from emulator.hub.messages.message import Message
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=UTC)
 
 
 def append(log: EventLog, body: bytes = b"", device: str = "d", module: str | None = None) -> Event:

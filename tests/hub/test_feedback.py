@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.hub import feedback
-from emulator.hub.cloud_to_device import Outcome, Status
-from emulator.hub.errors import DeviceMessageLockLost
-from emulator.hub.feedback import Batch, FeedbackQueue
-from emulator.hub.jsontext import JsonObject
+from emulator.hub.core.errors import DeviceMessageLockLost
+from emulator.hub.core.json import JsonObject
+from emulator.hub.messages import feedback
+from emulator.hub.messages.commands import Outcome, Status
+from emulator.hub.messages.feedback import Batch, FeedbackQueue
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 
 
 def after(seconds: float) -> datetime:

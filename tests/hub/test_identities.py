@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import re
 import string
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from emulator.hub.access import SymmetricKeys
-from emulator.hub.errors import ArgumentInvalid, DeserializationError, HubError
-from emulator.hub.identities import (
+from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.core.errors import ArgumentInvalid, DeserializationError, HubError
+from emulator.hub.core.json import loads
+from emulator.hub.core.times import NEVER
+from emulator.hub.identities.identity import (
     Authentication,
     Identity,
     IdentityKey,
@@ -22,10 +24,8 @@ from emulator.hub.identities import (
     create,
     update,
 )
-from emulator.hub.jsontext import loads
-from emulator.hub.times import NEVER
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
 KEY = IdentityKey("myDevice")
 ALLOWED = string.ascii_letters + string.digits + "-.+%_#*?!(),=@$':;"

@@ -7,7 +7,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -15,8 +15,8 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub import limits
-from emulator.hub.errors import (
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
     DeserializationError,
@@ -30,15 +30,15 @@ from emulator.hub.errors import (
     ServiceUnavailable,
     ThrottlingMaxActiveJobCountExceeded,
 )
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import Key, MemoryStore, Record
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.jobs.scheduled import Jobs
-from emulator.hub.jobs.scheduled_records import Job, JobStatus, JobType
-from emulator.hub.methods import MethodResult
-from emulator.hub.store import Key, MemoryStore, Record
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.jobs.jobs import Jobs
+from emulator.hub.jobs.records import Job, JobStatus, JobType
+from emulator.hub.methods.calls import MethodResult
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 CREATE, ANY = IfMatch(None), IfMatch("*")
 # Longer than anything here takes on a busy machine: waiting ends by the event, not by this.
 PATIENCE = 30.0
@@ -249,7 +249,7 @@ def test_an_id_may_have_every_character_that_a_hub_takes(job_id: str) -> None:
         ("2026-01-31T16:16:08.120+01:30", NOW),
         ("2026-01-31T13:46:08.120000-01:00", NOW),
         ("2026-02-07T14:46:08.12Z", NOW + timedelta(hours=168)),
-        ("0001-01-01T00:00:00", datetime.min.replace(tzinfo=timezone.utc)),
+        ("0001-01-01T00:00:00", datetime.min.replace(tzinfo=UTC)),
     ],
 )
 def test_a_start_is_read_as_every_sdk_writes_it(text: str | None, start: datetime) -> None:
@@ -259,7 +259,7 @@ def test_a_start_is_read_as_every_sdk_writes_it(text: str | None, start: datetim
 
 
 @given(
-    st.datetimes(max_value=datetime(2026, 1, 1), timezones=st.just(timezone.utc)),
+    st.datetimes(max_value=datetime(2026, 1, 1), timezones=st.just(UTC)),
     st.integers(-23 * 60, 23 * 60),
 )
 def test_a_start_is_the_same_moment_in_every_offset(moment: datetime, minutes: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from emulator.hub.jsontext import dumps, loads
+from emulator.hub.core.json import dumps, loads
 
 # --- JSON texts, made by the grammar of RFC 8259
 

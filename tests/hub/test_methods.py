@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub import limits
-from emulator.hub.cloud_to_device import Command
-from emulator.hub.errors import (
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
     DeserializationError,
@@ -22,9 +21,10 @@ from emulator.hub.errors import (
     HubError,
     MessageTooLarge,
 )
-from emulator.hub.identities import IdentityKey
-from emulator.hub.jsontext import loads
-from emulator.hub.methods import MethodCalls, MethodRequest, MethodResult
+from emulator.hub.core.json import loads
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.messages.commands import Command
+from emulator.hub.methods.calls import MethodCalls, MethodRequest, MethodResult
 
 KEY = IdentityKey("myDevice")
 REQUEST = MethodRequest("reboot", b'{"delay":1.0}', response_timeout=30, connect_timeout=0)

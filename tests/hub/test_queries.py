@@ -5,22 +5,22 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.errors import ArgumentInvalid
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.jsontext import JsonObject, dumps
-from emulator.hub.queries import Page, Queries
-from emulator.hub.store import MemoryStore
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.query.queries import Page, Queries
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 NOW_TEXT = "2026-01-31T14:46:08Z"
 CREATE, ANY = IfMatch(None), IfMatch("*")
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from emulator.hub import limits
-from emulator.hub.errors import ArgumentInvalid
-from emulator.hub.jsontext import UNDEFINED, loads
+from emulator.hub.core import limits
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import UNDEFINED, loads
 from emulator.hub.query import Members, Source, parse, parse_condition
 from emulator.hub.query.projections import compile_aggregation, compile_projection
 
@@ -795,7 +795,7 @@ def test_groups_without_aggregates() -> None:
 
 def test_the_parser_is_not_loaded_before_the_first_query() -> None:
     code = (
-        "import sys, emulator.server; from emulator.hub.query import parse; "
+        "import sys, emulator.emulator; from emulator.hub.query import parse; "
         "assert 'lark' not in sys.modules; parse('SELECT * FROM devices'); "
         "assert 'lark' in sys.modules"
     )

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from emulator.hub.errors import ArgumentInvalid
-from emulator.hub.jsontext import UNDEFINED, Undefined, dumps, loads
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import UNDEFINED, Undefined, dumps, loads
 from emulator.hub.query import Members, parse, parse_condition
 from emulator.hub.query.projections import compile_projection
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from emulator.hub.access import ClientCertificate
-from emulator.hub.errors import (
+from emulator.hub.access.certificates import ClientCertificate
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     DeviceNotFound,
     HubError,
@@ -19,14 +19,14 @@ from emulator.hub.errors import (
     PreconditionFailed,
     TooManyModulesOnDevice,
 )
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.registry import Registry
-from emulator.hub.store import MemoryStore
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.registry.identities import Registry
 from tests.hub.commits import CountingStore
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 CREATE, ANY = IfMatch(None), IfMatch("*")
 MODULE = IdentityKey("d", "m")
 

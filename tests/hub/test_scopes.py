@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub import scopes
-from emulator.hub.errors import ArgumentInvalid, HubError, InvalidDeviceScope
-from emulator.hub.scopes import NO_SCOPES, Scopes
+from emulator.hub.core.errors import ArgumentInvalid, HubError, InvalidDeviceScope
+from emulator.hub.identities import scopes
+from emulator.hub.identities.scopes import NO_SCOPES, Scopes
 
 PARENT = "ms-azure-iot-edge://parent-638316034265745064"
 OWN = "ms-azure-iot-edge://d-637121074930370650"

@@ -1,21 +1,23 @@
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from emulator.hub import cloud_to_device, identities, twins
-from emulator.hub.cloud_to_device import CommandQueue
-from emulator.hub.feedback import FeedbackQueue
-from emulator.hub.identities import Identity, IdentityKey
-from emulator.hub.messages import Message
-from emulator.hub.store import MemoryStore, Store
-from emulator.hub.twins import Twin
+from emulator.hub.core.store import MemoryStore, Store
+from emulator.hub.identities import identity as identities
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.messages import commands as cloud_to_device
+from emulator.hub.messages.commands import CommandQueue
+from emulator.hub.messages.feedback import FeedbackQueue
+from emulator.hub.messages.message import Message
+from emulator.hub.twins import twin as twins
+from emulator.hub.twins.twin import Twin
 
-NOW = datetime(2026, 1, 31, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
 DEVICES = ["a", "b", "c"]
 KEYS = [IdentityKey(device, module) for device in DEVICES for module in (None, "m", "n")]
 

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.errors import ThrottlingException
-from emulator.hub.throttles import Operation, Rate, ThrottleError, Throttles
+from emulator.hub.access.throttles import Operation, Rate, ThrottleError, Throttles
+from emulator.hub.core.errors import ThrottlingException
 
-START = datetime(2026, 1, 31, 14, 46, 8, tzinfo=timezone.utc)
+START = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 
 # IoT Hub docs: quotas and throttling; a hub of one unit. Direct methods are metered in KB a second.
 DOCUMENTED = {

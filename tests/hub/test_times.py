@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.times import NEVER, iso, span, ticks, utc_now
+from emulator.hub.core.times import NEVER, iso, span, ticks, utc_now
 
-UTC = timezone.utc
+UTC = UTC
 MOMENTS = st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(UTC))
 
 

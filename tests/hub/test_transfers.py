@@ -7,15 +7,15 @@ import itertools
 import json
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub import limits
-from emulator.hub.errors import (
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
     BlobContainerValidationError,
@@ -27,15 +27,15 @@ from emulator.hub.errors import (
     ManagedIdentityNotEnabled,
     ServiceUnavailable,
 )
-from emulator.hub.etags import IfMatch
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.hub.identities import IdentityKey
-from emulator.hub.jobs import transfer_files
-from emulator.hub.jobs.transfer_records import Order, TransferType
-from emulator.hub.jobs.transfers import NoBlobs
-from emulator.hub.store import MemoryStore
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.import_export import files as transfer_files
+from emulator.hub.import_export.records import Order, TransferType
+from emulator.hub.import_export.transfers import NoBlobs
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=UTC)
 CREATE = IfMatch(None)
 KEYS = {"primaryKey": "cHJpbWFyeSBrZXkgISEhISE=", "secondaryKey": "c2Vjb25kYXJ5IGtleSEhISE="}
 THUMBPRINT = "0123456789abcdefABCDEF0123456789abcdefAB"

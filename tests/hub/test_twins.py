@@ -8,20 +8,20 @@ import re
 import string
 import unicodedata
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.hub import twins
-from emulator.hub.errors import ArgumentInvalid, PreconditionFailed
-from emulator.hub.identities import IdentityKey
-from emulator.hub.jsontext import dumps, loads
-from emulator.hub.twins import Twin
+from emulator.hub.core.errors import ArgumentInvalid, PreconditionFailed
+from emulator.hub.core.json import dumps, loads
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.twins import twin as twins
+from emulator.hub.twins.twin import Twin
 
-BORN = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=timezone.utc)
+BORN = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 NOW = BORN + timedelta(hours=1)
 BORN_TEXT, NOW_TEXT = "2026-01-31T14:46:08.12Z", "2026-01-31T15:46:08.12Z"
 

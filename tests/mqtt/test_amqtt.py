@@ -1,4 +1,4 @@
-"""What emulator/mqtt/broker.py leans on in amqtt, private names included.
+"""What emulator/mqtt/server.py leans on in amqtt, private names included.
 
 These fail when amqtt is another version, or has changed where the broker overrides it.
 """

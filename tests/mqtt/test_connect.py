@@ -9,7 +9,7 @@ import time
 import pytest
 
 from emulator import Emulator
-from emulator.hub import limits
+from emulator.hub.core import limits
 from tests.mqtt.raw import (
     DISCONNECT,
     PINGREQ,

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from emulator import Emulator
-from emulator.hub.identities import IdentityKey
+from emulator.hub.identities.identity import IdentityKey
 from emulator.mqtt import property_bag, topics
-from emulator.mqtt.packets import PacketBuffer, ProtocolError, parse_publish
-from emulator.mqtt.packets import publish as write_publish
+from emulator.mqtt.frame import PacketBuffer, ProtocolError, parse_publish
+from emulator.mqtt.frame import publish as write_publish
 from tests.mqtt.raw import (
     DISCONNECT,
     PINGREQ,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from emulator import Emulator
-from emulator.hub import limits
+from emulator.hub.core import limits
 from tests.mqtt.raw import (
     DISCONNECT,
     PINGREQ,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.mqtt import packets
-from emulator.mqtt.packets import PacketBuffer, ProtocolError, Publish
+from emulator.mqtt import frame as packets
+from emulator.mqtt.frame import PacketBuffer, ProtocolError, Publish
 from tests.mqtt import raw
 
 _LIMIT = 300

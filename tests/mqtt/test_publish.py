@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from emulator.hub import limits
+from emulator.hub.core import limits
 from tests.mqtt.raw import (
     Dial,
     Greet,

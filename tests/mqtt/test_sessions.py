@@ -16,8 +16,8 @@ from typing import Protocol
 import pytest
 
 from emulator import Emulator, Settings
+from emulator.emulator import StartError
 from emulator.mqtt.sessions import Sessions
-from emulator.server import StartError
 from tests.mqtt.raw import (
     DISCONNECT,
     Dial,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.hub.identities import IdentityKey
+from emulator.hub.identities.identity import IdentityKey
 from emulator.mqtt import topics
-from emulator.mqtt.packets import ProtocolError
+from emulator.mqtt.frame import ProtocolError
 from emulator.mqtt.topics import (
     Channel,
     Filter,

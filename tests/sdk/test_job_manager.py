@@ -7,7 +7,7 @@ import queue
 import time
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -91,7 +91,7 @@ def test_a_twin_is_patched_by_a_job_and_its_device_is_told(
     client.on_twin_desired_properties_patch_received = patches.put
     # The handler is in place when the twin has come: its subscription was sent before.
     client.get_twin()
-    before = datetime.now(timezone.utc) - timedelta(seconds=1)
+    before = datetime.now(UTC) - timedelta(seconds=1)
     created = job_manager.create_scheduled_job(
         job_id, twin_job(job_id, query_condition=on(device), max_execution_time_in_seconds=60)
     )
@@ -158,7 +158,7 @@ def test_a_device_that_is_not_there_fails_and_the_job_does_not(
 
 
 def test_a_job_for_later_is_cancelled(job_manager: IoTHubJobManager, job_id: str) -> None:
-    start = datetime.now(timezone.utc) + timedelta(days=1)
+    start = datetime.now(UTC) + timedelta(days=1)
     created = job_manager.create_scheduled_job(job_id, method_job(job_id, start_time=start))
     assert created.status == "queued"
     job = job_manager.get_scheduled_job(job_id)
@@ -185,7 +185,7 @@ def test_a_job_that_can_not_be_is_refused(job_manager: IoTHubJobManager, job_id:
     with refused(400, "ArgumentNull"):
         job_manager.create_scheduled_job(job_id, method_job(job_id, query_condition=None))
     with refused(400, "ArgumentInvalid"):
-        start = datetime.now(timezone.utc) + timedelta(days=8)
+        start = datetime.now(UTC) + timedelta(days=8)
         job_manager.create_scheduled_job(job_id, method_job(job_id, start_time=start))
     nobody = "deviceId = 'nobody'"
     job_manager.create_scheduled_job(job_id, twin_job(job_id, query_condition=nobody))

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import queue
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -54,7 +54,7 @@ def service(emulator: Emulator) -> Iterator[Service]:
 
 
 def expiry() -> str:
-    moment = datetime.now(timezone.utc) + timedelta(seconds=1000)
+    moment = datetime.now(UTC) + timedelta(seconds=1000)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -6,7 +6,7 @@ import gc
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -131,7 +131,7 @@ def test_which_devices_have_rebooted_and_when(
     moments = {}
     with ExitStack() as stack:
         for name in (devices[3], devices[1]):
-            moments[name] = datetime.now(timezone.utc).isoformat()
+            moments[name] = datetime.now(UTC).isoformat()
             client = IoTHubDeviceClient.create_from_connection_string(
                 emulator.device_connection_string(name)
             )

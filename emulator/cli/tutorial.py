@@ -1,0 +1,143 @@
+"""The tutorial by one command: a hub, its two scripts as they are, and both consoles as one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from emulator.emulator import Emulator, StartError
+from emulator.hub.identities.identity import IdentityKey
+from emulator.settings import Settings
+
+_FOLDER = Path(__file__).resolve().parents[2]
+_DEVICE_SCRIPT = _FOLDER / "dmpatterns_getstarted_device.py"
+_SERVICE_SCRIPT = _FOLDER / "dmpatterns_getstarted_service.py"
+
+_METHOD = "rebootDevice"
+# What the service prints last of all: the tutorial's proof.
+_PROOF = "Last reboot time: "
+
+# A step that takes longer than this has failed. The device reboots for 20 seconds.
+_CONNECT_SECONDS = 30
+_REBOOT_SECONDS = 90
+# How long a script may take to end on Ctrl-C.
+_END_SECONDS = 5
+
+
+class _Console:
+    """A running script; its lines are shown as they come, with its name before them."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.process = process
+        self._proved = asyncio.Event()
+        self.reading = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None  # noqa: S101 - it was started with a pipe
+        async for line in self.process.stdout:
+            text = line.decode(errors="replace").rstrip()
+            _say(self.name, text)
+            if text.startswith(_PROOF):
+                self._proved.set()
+
+    async def prove(self) -> bool:
+        """Wait for the line that proves the reboot; False if it doesn't come."""
+        try:
+            await asyncio.wait_for(self._proved.wait(), _REBOOT_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    async def end(self) -> None:
+        """End the script as Ctrl-C does, or by force if that takes too long."""
+        if self.process.returncode is None:
+            if sys.platform == "win32":  # a Ctrl-C there would reach this process as well
+                self.process.terminate()
+            else:
+                self.process.send_signal(signal.SIGINT)
+            try:
+                await asyncio.wait_for(self.process.wait(), _END_SECONDS)
+            except TimeoutError:
+                self.process.kill()
+        await self.reading
+
+
+async def play(settings: Settings) -> int:
+    """Run the tutorial on a hub of its own; gives 0 once the service saw the reboot, else 1.
+
+    Raises:
+        StartError: the hub can't start, or the scripts are not there.
+    """
+    for script in (_DEVICE_SCRIPT, _SERVICE_SCRIPT):
+        if not script.is_file():
+            raise StartError(f"{script} is missing: run the tutorial from a full checkout.")
+    async with Emulator(settings) as emulator:
+        device_id = settings.devices[0]
+        _say("hub", f"ready at mqtts://{emulator.mqtt_host}, https://{emulator.https_host}")
+        environment = {**os.environ, **emulator.environment(device_id)}
+        async with _console("device", _DEVICE_SCRIPT, environment) as device:
+            listening = _listens(emulator, IdentityKey(device_id))
+            if not await _happens(listening, device):
+                return _failed("the device did not connect and listen", device)
+            async with _console("service", _SERVICE_SCRIPT, environment) as service:
+                if not await _happens(service.prove(), service, device):
+                    return _failed("the service did not see the reboot", service, device)
+    _say("hub", "the tutorial worked: the device rebooted, and the service saw it")
+    return 0
+
+
+async def _listens(emulator: Emulator, device: IdentityKey) -> bool:
+    link = await emulator.hub.links.wait_for_listener(device, _METHOD, _CONNECT_SECONDS)
+    return link is not None
+
+
+@asynccontextmanager
+async def _console(
+    name: str, script: Path, environment: Mapping[str, str]
+) -> AsyncIterator[_Console]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(script),
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    console = _Console(name, process)
+    try:
+        yield console
+    finally:
+        await console.end()
+
+
+async def _happens(step: Coroutine[Any, Any, bool], *consoles: _Console) -> bool:
+    """Wait for a step of the tutorial; False if it fails, or a script ends before that."""
+    stepping = asyncio.ensure_future(step)
+    endings = [asyncio.ensure_future(console.process.wait()) for console in consoles]
+    try:
+        await asyncio.wait([stepping, *endings], return_when=asyncio.FIRST_COMPLETED)
+        return stepping.done() and stepping.result()
+    finally:
+        for task in (stepping, *endings):
+            task.cancel()
+
+
+def _failed(step: str, *consoles: _Console) -> int:
+    ended = [
+        f"the {console.name} script ended with status {console.process.returncode}"
+        for console in consoles
+        if console.process.returncode is not None
+    ]
+    _say("hub", f"the tutorial failed: {'; '.join([step, *ended])}")
+    return 1
+
+
+def _say(name: str, text: str) -> None:
+    print(f"{name:<7} | {text}".rstrip(), flush=True)

@@ -1,0 +1,40 @@
+"""Import and export jobs: `/jobs` (IoT Hub docs: import and export identities in bulk)."""
+
+from __future__ import annotations
+
+from aiohttp.web_response import Response
+
+from emulator.http.requests import Request, read_json
+from emulator.http.responses import json_response, no_content
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
+from emulator.hub.hub import IotHub
+
+
+async def create_job(hub: IotHub, request: Request) -> Response:
+    """`POST /jobs/create`: make an import or export job; 200 with the job, enqueued."""
+    return json_response(await hub.transfers.create(await read_json(request)))
+
+
+async def list_jobs(hub: IotHub, _: Request) -> Response:
+    """`GET /jobs`: 200 with an array of the import and export jobs."""
+    return json_response(hub.transfers.list())
+
+
+async def get_job(hub: IotHub, request: Request) -> Response:
+    """`GET /jobs/{id}`: 200 with the job."""
+    return json_response(hub.transfers.get(request.names["job_id"]))
+
+
+async def cancel_job(hub: IotHub, request: Request) -> Response:
+    """`DELETE /jobs/{id}`: cancel the job; 204, of the two answers that the swagger has."""
+    await hub.transfers.cancel(request.names["job_id"])
+    return no_content()
+
+
+ROUTES = (
+    Route("POST", "/jobs/create", Operation.WRITE_TRANSFER, create_job),
+    Route("GET", "/jobs", Operation.READ_TRANSFER, list_jobs),
+    Route("GET", "/jobs/{job_id}", Operation.READ_TRANSFER, get_job),
+    Route("DELETE", "/jobs/{job_id}", Operation.WRITE_TRANSFER, cancel_job),
+)

@@ -1,0 +1,247 @@
+"""The REST API's server: the head by which services, and devices that speak HTTPS, come in.
+
+A route names its operation and the form of its errors. Here each request passes the gate, its
+api-version and content type are checked, and its error is rendered.
+
+It is aiohttp's server without its application, whose router and hooks would take a third of the
+time of an answer. Its parts are imported from their own modules, here and elsewhere: `aiohttp.web`
+imports the application too, which takes 4 ms of a start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from urllib.parse import parse_qs, unquote
+
+from aiohttp import HttpVersion11
+from aiohttp.web_exceptions import HTTPException
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
+
+from emulator.http.errors import ErrorForm, message_body
+from emulator.http.requests import Request, identity_key
+from emulator.http.responses import error_response
+from emulator.http.route import DeviceRoute, Route
+from emulator.http.router import Found, Router
+from emulator.hub.access.certificates import ClientCertificate
+from emulator.hub.core import errors, limits
+from emulator.hub.gate import DeviceCaller, ServiceCaller
+from emulator.hub.hub import IotHub
+from emulator.net.listeners import BACKLOG
+
+log = logging.getLogger(__name__)
+
+# A client that sends something else than HTTP gets an answer; aiohttp would log a traceback too.
+_protocol_log = logging.getLogger("emulator.http.protocol")
+_protocol_log.setLevel(logging.CRITICAL)
+
+# `2021-04-12`, `2020-05-31-preview`. Any of that form passes: a newer one is never refused.
+_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
+
+# `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
+_JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
+
+# Services repeat their requests: how many paths, queries and content types are remembered.
+_REMEMBERED_PATHS = 1024
+_REMEMBERED_QUERIES = 256
+_REMEMBERED_TYPES = 64
+
+# How long a stopping server waits for requests that are being answered.
+_DRAIN_SECONDS = 0.25
+
+RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
+CertificateReader = Callable[[ssl.SSLObject | None], ClientCertificate | None]
+# Serves a request whose path has these segments.
+_Serve = Callable[[Request, Sequence[str]], Awaitable[StreamResponse]]
+
+
+class HttpServer:
+    """Serves the routes of a hub.
+
+    Args:
+        hub: the hub.
+        routes: the routes of services and of devices.
+        client_certificate: returns the certificate that the client of a TLS connection has sent.
+        web_sockets: by path, the handlers that upgrade a request to a WebSocket.
+    """
+
+    def __init__(
+        self,
+        hub: IotHub,
+        routes: Iterable[Route | DeviceRoute],
+        client_certificate: CertificateReader,
+        web_sockets: Mapping[str, RequestHandler],
+    ) -> None:
+        self._hub = hub
+        self._client_certificate = client_certificate
+        self._router: Router[_Serve] = Router()
+        for route in routes:
+            answer = (
+                functools.partial(self._serve_service, route)
+                if isinstance(route, Route)
+                else functools.partial(self._serve_device, route)
+            )
+            self._router.add(route.verb, route.path, answer)
+        for path, upgrade in web_sockets.items():
+            self._router.add("GET", path, functools.partial(self._upgrade, upgrade))
+        self._find = functools.lru_cache(_REMEMBERED_PATHS)(self._find_route)
+        self._listening: list[asyncio.Server] = []
+
+    async def start(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext) -> None:
+        """Accept HTTPS on sockets that are bound already."""
+        loop = asyncio.get_running_loop()
+        self._server = Server(
+            self._dispatch,  # type: ignore[arg-type] # requests are what request_factory makes
+            request_factory=functools.partial(
+                Request, loop=loop, client_max_size=limits.HTTP_BODY_BYTES
+            ),
+            access_log=None,
+            logger=_protocol_log,
+        )
+        for listener in sockets:
+            # Not aiohttp's own site, which can't bound the time of a handshake.
+            server = await loop.create_server(
+                self._server,
+                sock=listener,
+                ssl=tls,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT,
+            )
+            self._listening.append(server)
+
+    async def stop(self) -> None:
+        """Stop accepting, answer what has arrived, and close the connections."""
+        for server in self._listening:
+            server.close()
+        transports = [connection.transport for connection in self._server.connections]
+        await asyncio.sleep(0)  # what has arrived begins to be answered
+        self._server.pre_shutdown()
+        await self._server.shutdown(_DRAIN_SECONDS)
+        for transport in transports:
+            if transport is not None:
+                transport.abort()  # else it waits for the end of TLS from its peer
+        await asyncio.sleep(0)
+
+    # --- a request
+
+    async def _dispatch(self, request: Request) -> StreamResponse:
+        if "Expect" in request.headers:
+            await _meet_expectation(request)
+        segments, found = self._find(request.rel_url.raw_path)
+        for each in found:
+            serve = each.verbs.get(request.method)
+            if serve is not None:
+                request.names = each.names
+                return await serve(request, segments)
+        return self._refuse_path(request, {verb for each in found for verb in each.verbs})
+
+    def _find_route(self, path: str) -> tuple[list[str], list[Found[_Serve]]]:
+        segments = [unquote(part) for part in path.split("/")[1:]]
+        return segments, list(self._router.find(segments))
+
+    async def _serve_service(
+        self, route: Route, request: Request, resource: Sequence[str]
+    ) -> StreamResponse:
+        token = request.headers.get("Authorization")
+        try:
+            self._hub.gate.enter(
+                ServiceCaller(token, request.host, resource),
+                route.operation,
+                size=request.content_length or 0,
+            )
+            if route.versioned:
+                _check_api_version(request)
+                _check_content_type(request)
+        except errors.HubError as error:
+            return self._refuse(request, error)
+        return await self._answer(request, route.handler(self._hub, request), route.error_form)
+
+    async def _serve_device(
+        self, route: DeviceRoute, request: Request, _: Sequence[str]
+    ) -> StreamResponse:
+        caller = DeviceCaller(
+            identity_key(request),
+            request.headers.get("Authorization"),
+            request.host,
+            self._client_certificate(request.get_extra_info("ssl_object")),
+        )
+        try:
+            device = self._hub.gate.enter(caller, route.operation, size=request.content_length or 0)
+            _check_api_version(request)
+        except errors.HubError as error:
+            return self._refuse(request, error)
+        return await self._answer(request, route.handler(self._hub, request, device), message_body)
+
+    async def _upgrade(
+        self, upgrade: RequestHandler, request: Request, _: Sequence[str]
+    ) -> StreamResponse:
+        """Upgrade to a WebSocket; the head that speaks on it enters the gate."""
+        try:
+            return await upgrade(request)
+        except HTTPException as error:
+            return self._error(errors.GenericBadRequest(error.reason), message_body)
+
+    async def _answer(
+        self, request: Request, answer: Awaitable[StreamResponse], form: ErrorForm
+    ) -> StreamResponse:
+        try:
+            return await answer
+        except errors.HubError as error:
+            return self._error(error, form)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return self._error(errors.ServerError(), form)
+
+    # --- refusals
+
+    def _refuse(self, request: Request, error: errors.HubError) -> Response:
+        """Refuse a request before its handler runs: in the same form on every route."""
+        log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
+        return self._error(error, message_body)
+
+    def _refuse_path(self, request: Request, allowed: Collection[str]) -> Response:
+        """Refuse a path or a verb that has no route: what a real hub answers is unknown."""
+        if not allowed:
+            return self._error(errors.GenericNotFound(f"No route {request.path}"), message_body)
+        error = errors.GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
+        response = self._error(error, message_body)
+        response.headers["Allow"] = ",".join(sorted(allowed))
+        return response
+
+    def _error(self, error: errors.HubError, form: ErrorForm) -> Response:
+        return error_response(error, form, self._hub.clock.now())
+
+
+async def _meet_expectation(request: Request) -> None:
+    """Ask for the body, if the client waits for that; other expectations mean nothing here."""
+    if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is not a part of the response
+
+
+def _check_api_version(request: Request) -> None:
+    if not _names_api_version(request.rel_url.raw_query_string):
+        raise errors.InvalidProtocolVersion
+
+
+@functools.lru_cache(_REMEMBERED_QUERIES)
+def _names_api_version(query: str) -> bool:
+    versions = parse_qs(query, keep_blank_values=True).get("api-version", [""])
+    return _API_VERSION.fullmatch(versions[0]) is not None
+
+
+def _check_content_type(request: Request) -> None:
+    content_type = request.headers.get("Content-Type", "").strip()
+    if content_type and request.body_exists and not _is_json(content_type):
+        raise errors.GenericUnsupportedMediaType(f"The body is {content_type}, and must be JSON")
+
+
+@functools.lru_cache(_REMEMBERED_TYPES)
+def _is_json(content_type: str) -> bool:
+    return _JSON.fullmatch(content_type) is not None

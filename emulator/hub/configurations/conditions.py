@@ -1,0 +1,159 @@
+"""The queries of a configuration: its target condition and its metrics.
+
+The rules are those of IoT Hub docs: automatic device management, and of what was seen on a real
+hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from emulator.hub import query
+from emulator.hub.configurations.content import AGENT, Kind
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    InvalidConfigurationCustomMetricsQuery,
+    InvalidConfigurationTargetCondition,
+)
+from emulator.hub.query import tree
+from emulator.hub.registry.documents import QUERY_MEMBERS, TwinRow
+
+EVERY_DEVICE = "*"
+_DEVICES = "select deviceId from devices"
+_MODULES = "select deviceId from devices.modules"
+_FROM = re.compile(r"\s*FROM\b", re.IGNORECASE)
+# A real hub accepts this as a metric, although the grammar does not.
+_BARE_SELECT = re.compile(r"\s*select\s+\*\s*", re.IGNORECASE)
+
+
+def targets(text: str, kind: Kind) -> Callable[[TwinRow], bool]:
+    """Return the function that decides whether a configuration targets a twin.
+
+    An empty condition targets no twin (seen on a real hub). A deployment targets IoT Edge devices
+    only.
+
+    Raises:
+        InvalidConfigurationTargetCondition
+    """
+    if not text.strip():
+        return lambda row: False
+    condition = check_condition(text)
+    if kind is Kind.MODULE:
+        if condition.source is not query.Source.MODULES:
+            raise _not_for(kind, "must begin with FROM devices.modules")
+    elif _FROM.match(text):
+        raise _not_for(kind, "must be the condition alone, without FROM")
+    matches = condition.compile(QUERY_MEMBERS)
+    if kind is Kind.EDGE:
+        return lambda row: row.identity.iot_edge and matches(row)
+    return matches
+
+
+def _not_for(kind: Kind, why: str) -> InvalidConfigurationTargetCondition:
+    return InvalidConfigurationTargetCondition(
+        f"Invalid targetCondition. That of {kind.value} {why}"
+    )
+
+
+def check_condition(text: str) -> query.Condition:
+    """Parse a target condition: `*`, a WHERE clause without the word, or `FROM devices.modules …`.
+
+    Raises:
+        InvalidConfigurationTargetCondition: the condition is invalid. Or it has an IN, which a real
+            hub accepts in queries only. Or it reads a member other than `deviceId`, `moduleId`,
+            tags and reported properties.
+    """
+    try:
+        condition = query.parse_condition(text)
+    except ArgumentInvalid as error:
+        raise InvalidConfigurationTargetCondition(error.text) from None
+    if condition.source is query.Source.JOBS:
+        raise InvalidConfigurationTargetCondition("BadRequest: devices.jobs has no twins")
+    for path in sorted(condition.paths):
+        if not _allowed(path, condition.source):
+            raise not_a_condition(".".join(path))
+    if condition.where is not None and _has_membership(condition.where):
+        raise InvalidConfigurationTargetCondition("BadRequest: a targetCondition can't have IN")
+    return condition
+
+
+def not_a_condition(found: str) -> InvalidConfigurationTargetCondition:
+    """Return the error for a member that a target condition must not have (text of a real hub)."""
+    return InvalidConfigurationTargetCondition(
+        "Invalid targetCondition. It must be a filter condition based on 'deviceId', 'tags', or "
+        f"'properties.reported'. It contains: {found}"
+    )
+
+
+def _allowed(path: tuple[str, ...], source: query.Source) -> bool:
+    root = path[0].lower()  # root members match in any case
+    if root == "properties":
+        return path[1:2] == ("reported",)
+    return root in ("deviceid", "tags") or (root == "moduleid" and source is query.Source.MODULES)
+
+
+def _has_membership(expression: tree.Expression) -> bool:
+    match expression:
+        case tree.Membership():
+            return True
+        case tree.Not(operand) | tree.Negative(operand):
+            return _has_membership(operand)
+        case tree.And(operands) | tree.Or(operands) | tree.Call(_, operands):
+            return any(map(_has_membership, operands))
+        case tree.Comparison(left, _, right):
+            return _has_membership(left) or _has_membership(right)
+        case tree.Arithmetic(first, steps):
+            return _has_membership(first) or any(_has_membership(each) for _, each in steps)
+    return False
+
+
+def metric_query(text: str) -> str:
+    """Return the query whose rows a metric counts.
+
+    Raises:
+        InvalidConfigurationCustomMetricsQuery: the query is invalid.
+    """
+    if _BARE_SELECT.fullmatch(text):
+        return f"{text} from devices"
+    try:
+        query.parse(text)
+    except ArgumentInvalid as error:
+        raise InvalidConfigurationCustomMetricsQuery(error.text) from None
+    return text
+
+
+def system_queries(configuration_id: str, kind: Kind, condition: str) -> dict[str, str]:
+    """Return the queries of the system metrics (seen on a real hub).
+
+    The queries for modules were not seen: they follow those for devices.
+    """
+    applied = f"configurations.[[{configuration_id}]].status = 'Applied'"
+    if kind is Kind.MODULE:
+        select = "select deviceId, moduleId"
+        return {
+            "targetedCount": f"{select} {condition}" if condition.strip() else "",
+            "appliedCount": f"{select} from devices.modules where {applied}",
+        }
+    if kind is Kind.DEVICE:
+        return {
+            "targetedCount": _targeted_devices(condition),
+            "appliedCount": f"{_DEVICES} where {applied}",
+        }
+    applied = f"{_MODULES} where moduleId = '{AGENT}' and {applied}"
+    reported = f"{applied} and properties.desired.$version = properties.reported.lastDesiredVersion"
+    code = "properties.reported.lastDesiredStatus.code"
+    return {
+        "targetedCount": _targeted_devices(condition, "capabilities.iotEdge = true"),
+        "appliedCount": applied,
+        "reportedSuccessfulCount": f"{reported} and {code} = 200",
+        "reportedFailedCount": f"{reported} and {code} != 200",
+    }
+
+
+def _targeted_devices(condition: str, *restrictions: str) -> str:
+    if not condition.strip():
+        return ""
+    every = condition.strip() == EVERY_DEVICE
+    where = " and ".join([*restrictions, *([] if every else [condition])])
+    return f"{_DEVICES} where {where}" if where else _DEVICES

@@ -1,0 +1,333 @@
+"""Configurations: content that the hub itself writes into the twins that a condition targets.
+
+The rules are those of IoT Hub docs: automatic device management, of IoT Edge docs: deployments, and
+of what was seen on a real hub. A real hub applies them every five minutes; this one does at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from emulator.hub.configurations import records
+from emulator.hub.configurations.conditions import metric_query, system_queries
+from emulator.hub.configurations.content import (
+    AGENT,
+    Content,
+    Kind,
+    Setting,
+    change,
+    missing,
+    replaced,
+)
+from emulator.hub.configurations.records import Configuration, ConfigurationKey
+from emulator.hub.configurations.rules import (
+    Rule,
+    Rules,
+    Standing,
+    in_force,
+    make_rules,
+    modules_of,
+    reports,
+    standings,
+    wanted,
+)
+from emulator.hub.core import errors, limits
+from emulator.hub.core.clock import Clock
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.store import Store
+from emulator.hub.feed import Feed
+from emulator.hub.identities.changes import IdentityCreated, IdentityDeleted
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.query.queries import Queries
+from emulator.hub.registry.documents import TwinRow
+from emulator.hub.registry.identities import Identities
+from emulator.hub.registry.rows import Rows
+from emulator.hub.registry.twins import Twins
+from emulator.hub.twins.changes import TwinChanged
+from emulator.hub.twins.twin import Twin
+
+log = logging.getLogger(__name__)
+
+
+class Configurations:
+    """The configurations of a hub.
+
+    A new identity, and a twin with new tags or reported properties, is reconciled at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        identities: Identities,
+        twins: Twins,
+        rows: Rows,
+        queries: Queries,
+        feed: Feed,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._identities = identities
+        self._twins = twins
+        self._twin_rows = rows
+        self._queries = queries
+        self._clock = clock
+        self._rules: Rules = make_rules(self._all())
+        # The deployments that each IoT Edge device has: see `_deploy`.
+        self._deployed: dict[str, list[Configuration]] = {}
+        queries.add_member("configurations", lambda row: self.statuses(row.identity.key))
+        feed.subscribe(IdentityCreated, lambda change: self.reconcile(change.key))
+        feed.subscribe(TwinChanged, self._twin_changed)
+        feed.subscribe(IdentityDeleted, self._forget)
+
+    # --- for services
+
+    def get(self, configuration_id: str) -> JsonObject:
+        """Return a configuration, with its metrics as they are now.
+
+        Raises:
+            ConfigurationNotFound
+        """
+        configuration = self._configuration(ConfigurationKey(configuration_id))
+        return self._document(configuration, self._tally(configuration.content.kind))
+
+    def list(self) -> list[JsonObject]:
+        """Return the configurations, the oldest first, with their metrics as they are now."""
+        configurations = self._all()
+        tallies = {kind: self._tally(kind) for kind in self._rules}
+        return [self._document(each, tallies[each.content.kind]) for each in configurations]
+
+    async def put(self, configuration_id: str, body: object, if_match: IfMatch) -> JsonObject:
+        """Create a configuration, or with `If-Match` update it, and reconcile the twins.
+
+        The answer has no metrics yet (seen on a real hub).
+
+        Raises:
+            ConfigurationAlreadyExists, ConfigurationNotFound, PreconditionFailed
+            ConfigurationCountLimitExceeded: 100 are allowed.
+            InvalidConfigurationContent, InvalidConfigurationTargetCondition
+            InvalidConfigurationCustomMetricsQuery, ArgumentInvalid, DeserializationError
+        """
+        key = ConfigurationKey(configuration_id)
+        if if_match.absent:
+            self._check_room(key)
+            configuration = records.create(key, body, self._clock.now())
+        else:
+            before = self._configuration(key)
+            if not if_match.allows(before.etag):
+                raise errors.PreconditionFailed
+            configuration = records.update(before, body, self._clock.now())
+        self._store.commit(put=(configuration,))
+        await self._changed(configuration.content.kind)
+        return configuration.document({}, {})
+
+    async def delete(self, configuration_id: str, if_match: IfMatch) -> None:
+        """Delete a configuration; its values stay, unless another configuration replaces them.
+
+        Raises:
+            ConfigurationNotFound, PreconditionFailed
+        """
+        configuration = self._configuration(ConfigurationKey(configuration_id))
+        if not if_match.allows(configuration.etag):
+            raise errors.PreconditionFailed
+        self._store.commit(delete=((Configuration, configuration.key),))
+        await self._changed(configuration.content.kind)
+
+    def check_queries(self, body: object) -> JsonObject:
+        """Check a target condition and metrics: see `records.check_queries`."""
+        return records.check_queries(body)
+
+    def apply_content(self, device_id: str, body: object) -> None:
+        """Write modules of one IoT Edge device directly (IoT Edge docs).
+
+        Deployments that target the device do not undo this until they change (seen on a real hub).
+
+        Raises:
+            DeviceNotFound
+            InvalidConfigurationContent: the content is not for the modules of a device.
+            ArgumentInvalid: it is not an IoT Edge device, or a module twin can't hold the content.
+            TooManyModulesOnDevice
+        """
+        content = Content.parse(body)
+        if content.kind is not Kind.EDGE:
+            raise errors.InvalidConfigurationContent(f"The content must have {Kind.EDGE.value}")
+        if not self._twin_rows.row(IdentityKey(device_id)).identity.iot_edge:
+            raise errors.ArgumentInvalid("Not an Azure IoT Edge device")
+        for module_id, settings in content.settings.items():
+            self._set_module(IdentityKey(device_id, module_id), settings)
+
+    def statuses(self, key: IdentityKey) -> JsonObject:
+        """Return the configurations that target a twin: `{"<id>": {"status": "Applied"}}`.
+
+        Deployments are in the twin of `$edgeAgent` (IoT Edge docs).
+        """
+        if not self._rules:
+            return {}
+        kind = Kind.DEVICE if key.module_id is None else Kind.MODULE
+        found = [*self._standings(kind, self._twin_rows.row(key))]
+        if key.module_id == AGENT:
+            device = self._twin_rows.row(IdentityKey(key.device_id))
+            found += self._standings(Kind.EDGE, device)
+        return {
+            standing.rule.id: {"status": "Applied" if standing.applied else "Targeted"}
+            for standing in found
+        }
+
+    def _all(self) -> Sequence[Configuration]:
+        return self._store.scan(Configuration)
+
+    def _configuration(self, key: ConfigurationKey) -> Configuration:
+        configuration = self._store.get(Configuration, key)
+        if configuration is None:
+            raise errors.ConfigurationNotFound(key.id)
+        return configuration
+
+    def _check_room(self, key: ConfigurationKey) -> None:
+        if self._store.get(Configuration, key) is not None:
+            raise errors.ConfigurationAlreadyExists(
+                f"A configuration with ID '{key.id}' is already registered."
+            )
+        if len(self._all()) >= limits.CONFIGURATIONS_PER_HUB:
+            raise errors.ConfigurationCountLimitExceeded(
+                f"The hub has {limits.CONFIGURATIONS_PER_HUB} configurations: no more are allowed."
+            )
+
+    # --- metrics
+
+    def _document(
+        self, configuration: Configuration, tally: Counter[tuple[str, str]]
+    ) -> JsonObject:
+        key, kind = configuration.key, configuration.content.kind
+        names = system_queries(key.id, kind, configuration.target_condition)
+        return configuration.document(
+            {name: tally[key.id, name] for name in names},
+            {
+                name: self._queries.count(metric_query(text))
+                for name, text in configuration.metrics.items()
+            },
+        )
+
+    def _tally(self, kind: Kind) -> Counter[tuple[str, str]]:
+        """Return the system metrics of all configurations of a kind, by id and metric."""
+        tally: Counter[tuple[str, str]] = Counter()
+        for row in self._rows(kind):
+            for rule, applied in self._standings(kind, row):
+                tally[rule.id, "targetedCount"] += 1
+                if not applied:
+                    continue
+                tally[rule.id, "appliedCount"] += 1
+                if kind is Kind.EDGE and (success := self._reports(row)) is not None:
+                    which = "reportedSuccessfulCount" if success else "reportedFailedCount"
+                    tally[rule.id, which] += 1
+        return tally
+
+    def _rows(self, kind: Kind) -> Iterator[TwinRow]:
+        if kind not in self._rules:
+            return iter(())
+        return self._twin_rows.modules() if kind is Kind.MODULE else self._twin_rows.devices()
+
+    def _reports(self, device: TwinRow) -> bool | None:
+        agent = self._store.get(Twin, IdentityKey(device.identity.key.device_id, AGENT))
+        return None if agent is None else reports(agent)
+
+    def _standings(self, kind: Kind, row: TwinRow) -> Sequence[Standing]:
+        rules = self._targeting(kind, row)
+        if kind is not Kind.EDGE or not rules:
+            return standings(rules, row.twin)
+        force = in_force(rules)
+        device_id = row.identity.key.device_id
+        stands = all(
+            self._wanted_of(IdentityKey(device_id, module_id), settings) == {}
+            for module_id, settings in modules_of(force).items()
+        )
+        return [Standing(rule, stands and rule in force) for rule in rules]
+
+    def _targeting(self, kind: Kind, row: TwinRow) -> Sequence[Rule]:
+        return [rule for rule in self._rules.get(kind, ()) if rule.targets(row)]
+
+    # --- applying them
+
+    async def _changed(self, kind: Kind) -> None:
+        """Apply the configurations to all twins.
+
+        Other work has its turn in between: a hub can have thousands of devices.
+        """
+        self._rules = make_rules(self._all())
+        keys = [
+            key
+            for key in self._twin_rows.identity_keys()
+            if (kind is Kind.MODULE) is (key.module_id is not None)
+        ]
+        for start in range(0, len(keys), limits.CONFIGURATION_SLICE):
+            for key in keys[start : start + limits.CONFIGURATION_SLICE]:
+                self.reconcile(key)
+            await asyncio.sleep(0)
+
+    def reconcile(self, key: IdentityKey) -> None:
+        """Write into a twin what the configurations that target it want; it may be deleted."""
+        if not self._rules or self._store.get(Identity, key) is None:
+            return
+        row = self._twin_rows.row(key)
+        kind = Kind.DEVICE if key.module_id is None else Kind.MODULE
+        rules = self._targeting(kind, row)
+        if rules:
+            self._try(key, self._write, key, missing(row.twin.desired.values, wanted(tuple(rules))))
+        if Kind.EDGE in self._rules and key.module_id in (None, AGENT):
+            self._deploy(key.device_id)
+
+    def _deploy(self, device_id: str) -> None:
+        """Write the modules of a device's deployments, if these deployments have changed.
+
+        Otherwise the device stays as it is, with what was written directly (seen on a real hub).
+        """
+        if self._store.get(Identity, IdentityKey(device_id, AGENT)) is None:
+            return  # it is not an IoT Edge device
+        row = self._twin_rows.row(IdentityKey(device_id))
+        force = in_force(self._targeting(Kind.EDGE, row))
+        deployed = [rule.configuration for rule in force]
+        if not force or self._deployed.get(device_id) == deployed:
+            return
+        modules = modules_of(force).items()
+        keys = [(IdentityKey(device_id, module_id), settings) for module_id, settings in modules]
+        done = [self._try(key, self._set_module, key, settings) for key, settings in keys]
+        if all(done):
+            self._deployed[device_id] = deployed
+
+    def _twin_changed(self, change: TwinChanged) -> None:
+        if change.tags is not None or change.reported is not None:
+            self.reconcile(change.key)
+
+    def _forget(self, change: IdentityDeleted) -> None:
+        if change.key.module_id == AGENT:
+            self._deployed.pop(change.key.device_id, None)
+
+    def _try(self, key: IdentityKey, write: Callable[..., None], *arguments: object) -> bool:
+        """Write and return True, or log why not: then the configuration stays Targeted."""
+        try:
+            write(*arguments)
+        except (errors.ArgumentInvalid, errors.TooManyModulesOnDevice) as error:
+            log.warning("Cannot apply configurations to %s: %s", key, error)
+            return False
+        return True
+
+    def _set_module(self, key: IdentityKey, settings: Iterable[Setting]) -> None:
+        """Apply settings to the twin of a module, which is created if it is missing."""
+        if self._store.get(Identity, key) is None:
+            names = {"deviceId": key.device_id, "moduleId": key.module_id}
+            self._identities.create(key, {**names, "managedBy": "iotEdge"})
+        self._write(key, self._wanted_of(key, settings) or {})
+
+    def _wanted_of(self, key: IdentityKey, settings: Iterable[Setting]) -> JsonObject | None:
+        """Return the patch that applies settings to a module's twin; None without a twin."""
+        twin = self._store.get(Twin, key)
+        if twin is None:
+            return None
+        values = twin.desired.values
+        return change(values, replaced(values, settings))
+
+    def _write(self, key: IdentityKey, patch: JsonObject) -> None:
+        if patch:
+            self._twins.write(key, {"properties": {"desired": patch}})

@@ -1,0 +1,200 @@
+"""The record of a configuration: from the request of a service to its document.
+
+The rules are those of IoT Hub docs: automatic device management, and of what was seen on a real
+hub.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from emulator.hub.configurations.conditions import (
+    EVERY_DEVICE,
+    check_condition,
+    metric_query,
+    not_a_condition,
+    system_queries,
+    targets,
+)
+from emulator.hub.configurations.content import Content
+from emulator.hub.core import limits, members
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    InvalidConfigurationCustomMetricsQuery,
+    InvalidConfigurationTargetCondition,
+)
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.times import iso
+
+# Seen on a real hub; no upper case.
+_ID = re.compile(rf"[a-z0-9\-+%_*!']{{1,{limits.CONFIGURATION_ID_LENGTH}}}", re.ASCII)
+
+
+class ConfigurationKey(NamedTuple):
+    """The key of a configuration."""
+
+    id: str
+
+
+class Configuration(Struct, frozen=True):
+    """One configuration.
+
+    Args:
+        metrics: the queries of the custom metrics, by name.
+        revision: counts the writes, from 1.
+    """
+
+    key: ConfigurationKey
+    content: Content
+    target_condition: str
+    priority: int
+    schema_version: str | None
+    labels: JsonObject | None
+    metrics: Mapping[str, str]
+    created: datetime
+    updated: datetime
+    revision: int = 1
+
+    @property
+    def etag(self) -> str:
+        """Base64 of the revision's digits, `MQ==` first (seen on a real hub)."""
+        return base64.b64encode(str(self.revision).encode()).decode()
+
+    def document(self, system_results: JsonObject, results: JsonObject) -> JsonObject:
+        """Return it as a service sees it, with the members in the order of a real hub.
+
+        Args:
+            system_results: the counts of the system metrics; empty before the first count.
+            results: the counts of the custom metrics.
+        """
+        queries = system_queries(self.key.id, self.content.kind, self.target_condition)
+        return {
+            "id": self.key.id,
+            "schemaVersion": self.schema_version,
+            "labels": self.labels,
+            "content": self.content.document(),
+            "targetCondition": self.target_condition,
+            "createdTimeUtc": iso(self.created),
+            "lastUpdatedTimeUtc": iso(self.updated),
+            "priority": self.priority,
+            "systemMetrics": {"results": system_results, "queries": queries},
+            "metrics": {"results": results, "queries": self.metrics},
+            "etag": self.etag,
+        }
+
+
+def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
+    """Create a configuration from a request body.
+
+    Raises:
+        ArgumentInvalid, DeserializationError: the id, or a member of the body, is not valid.
+        InvalidConfigurationContent, InvalidConfigurationTargetCondition
+        InvalidConfigurationCustomMetricsQuery
+    """
+    if not _ID.fullmatch(key.id):
+        raise ArgumentInvalid(
+            f"Invalid id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}': 1 to "
+            f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!' are allowed"
+        )
+    return Configuration(key=key, created=now, updated=now, **_read(key, body, None))
+
+
+def update(configuration: Configuration, body: object, now: datetime) -> Configuration:
+    """Replace the members that a service can set; members left out get their defaults.
+
+    The content stays: the request must repeat it, and it is only checked (seen on a real hub).
+
+    Raises:
+        ArgumentInvalid, DeserializationError, InvalidConfigurationContent
+        InvalidConfigurationTargetCondition, InvalidConfigurationCustomMetricsQuery
+    """
+    given = _read(configuration.key, body, configuration.content)
+    revision = configuration.revision + 1
+    return replace(configuration, updated=now, revision=revision, **given)
+
+
+def check_queries(body: object) -> JsonObject:
+    """Check a target condition and metrics; nothing is stored.
+
+    Args:
+        body: `{"targetCondition", "customMetricQueries": {name: query}}`; one is required.
+
+    Returns:
+        `{"targetConditionError", "customMetricQueryErrors": {name: error}}`: null and an empty
+        object without errors.
+
+    Raises:
+        DeserializationError, ArgumentInvalid: the body is not of that form.
+    """
+    body = members.document(body)
+    condition = members.text(body, "targetCondition")
+    queries = members.texts(body, "customMetricQueries") or {}
+    if not condition and not queries:
+        raise ArgumentInvalid  # seen on a real hub
+    errors = {name: _metric_error(text) for name, text in queries.items()}
+    return {
+        "targetConditionError": _condition_error(condition) if condition else None,
+        "customMetricQueryErrors": {name: error for name, error in errors.items() if error},
+    }
+
+
+def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[str, Any]:
+    """Parse the members that a service can set; members left out get their defaults.
+
+    Args:
+        content: the content that stays, if the configuration exists.
+    """
+    body = members.document(body)
+    if body.get("id") != key.id:
+        raise ArgumentInvalid("The id in the body is not the one in the URL")
+    given = Content.parse(body.get("content"))
+    content = content or given
+    condition = members.text(body, "targetCondition") or ""
+    targets(condition, content.kind)
+    return {
+        "content": content,
+        "target_condition": condition,
+        # A positive number by the docs; recordings have 0 as well, which is the default.
+        "priority": members.number(body, "priority", limits.CONFIGURATION_PRIORITY, 0),
+        "schema_version": members.text(body, "schemaVersion"),
+        "labels": members.texts(body, "labels"),
+        "metrics": _metrics(body),
+    }
+
+
+def _metrics(body: JsonObject) -> dict[str, str]:
+    queries = members.texts(members.block(body, "metrics"), "queries") or {}
+    if len(queries) > limits.CONFIGURATION_METRICS:
+        raise InvalidConfigurationCustomMetricsQuery(
+            f"{len(queries)} metrics; {limits.CONFIGURATION_METRICS} are allowed"
+        )
+    for name, text in queries.items():
+        if error := _metric_error(text):
+            raise InvalidConfigurationCustomMetricsQuery(f"{name}: {error}")
+    return queries
+
+
+def _condition_error(text: str) -> str | None:
+    # A real hub accepts the condition `*`, but this check reports it as an error.
+    try:
+        if text.strip() == EVERY_DEVICE:
+            raise not_a_condition(text)
+        check_condition(text)
+    except InvalidConfigurationTargetCondition as error:
+        return error.text
+    return None
+
+
+def _metric_error(text: str) -> str | None:
+    try:
+        metric_query(text)
+    except InvalidConfigurationCustomMetricsQuery as error:
+        return error.text
+    return None

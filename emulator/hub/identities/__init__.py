@@ -1,0 +1,1 @@
+"""Devices and modules as values: credentials, etags, scopes."""

@@ -1,0 +1,172 @@
+"""An import job: it applies the lines of its files, one after the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+
+from emulator.hub.configurations.configurations import Configurations
+from emulator.hub.core import errors, limits
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.store import Store
+from emulator.hub.identities import scopes
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.import_export.files import error_line, lines, read_configuration, read_identity
+from emulator.hub.registry.bulk import Bulk
+from emulator.hub.registry.rows import find_identity
+from emulator.hub.registry.twins import Twins
+
+# The mode of a line that names no mode (IoT Hub docs: import and export identities in bulk).
+_DEFAULT_MODE = "createOrUpdate"
+# The progress while lines wait for other lines, in percent.
+_ALMOST_DONE = 99
+
+
+class Import:
+    """One import.
+
+    Each line is applied or refused on its own, in one commit. An import undoes nothing.
+
+    Args:
+        devices_file: the file of the identities.
+        configurations_file: the file of the configurations; empty without configurations.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bulk: Bulk,
+        twins: Twins,
+        configurations: Configurations,
+        devices_file: bytes,
+        configurations_file: bytes,
+    ) -> None:
+        self._store = store
+        self._bulk = bulk
+        self._twins = twins
+        self._configurations = configurations
+        self._devices_file = devices_file
+        self._configurations_file = configurations_file
+        self._postponed: dict[str, list[JsonObject]] = {}  # by the id of the device
+        self.errors: list[bytes] = []
+        """A line for each refusal."""
+
+    async def run(self, turn: Callable[[int], Awaitable[None]]) -> None:
+        """Apply all lines.
+
+        Args:
+            turn: is called at times with the progress in percent; it lets other work run.
+        """
+        for number, line in enumerate(lines(self._devices_file)):
+            if number % limits.TRANSFER_SLICE == 0:
+                await turn(line.percent)
+            self._identity(line.text)
+        await self._do_postponed(turn)
+        # These come last: then their targets exist.
+        for line in lines(self._configurations_file):
+            await self._configuration(line.text)
+
+    # --- identities
+
+    def _identity(self, line: bytes) -> None:
+        try:
+            item = read_identity(line)
+        except errors.DeserializationError as error:
+            self.errors.append(error_line(error))
+            return
+        self._carry_out(item)
+
+    def _carry_out(self, item: JsonObject) -> None:
+        device_id: str = item["id"]
+        if device_id in self._postponed:  # lines of one device keep their order
+            self._postponed[device_id].append(item)
+            return
+        try:
+            self._apply(item)
+        except errors.InvalidDeviceScope:  # the line of its parent can follow
+            self._postponed[device_id] = [item]
+        except errors.HubError as error:
+            self._refuse(item, error)
+
+    async def _do_postponed(self, turn: Callable[[int], Awaitable[None]]) -> None:
+        """Apply the lines that waited for their parents, layer by layer."""
+        for _ in range(limits.EDGE_LAYERS):
+            waiting, self._postponed = self._postponed, {}
+            for number, item in enumerate(itertools.chain(*waiting.values())):
+                if number % limits.TRANSFER_SLICE == 0:
+                    await turn(_ALMOST_DONE)
+                self._carry_out(item)
+        for item in itertools.chain(*self._postponed.values()):
+            try:
+                self._apply(item)
+            except errors.HubError as error:
+                self._refuse(item, error)
+
+    def _apply(self, item: JsonObject) -> None:
+        module_id = item.get("moduleId")
+        if not item.get("importMode") and isinstance(module_id, str) and module_id.startswith("$"):
+            self._restore(IdentityKey(item["id"], module_id), item)
+        else:
+            self._bulk.apply(self._at_home(item), default_mode=_DEFAULT_MODE)
+
+    def _restore(self, key: IdentityKey, item: JsonObject) -> None:
+        """Restore the twin of an IoT Edge runtime module, which was created with its device."""
+        find_identity(self._store, key)
+        twin = {name: item[name] for name in ("tags", "properties") if item.get(name)}
+        if twin:
+            self._twins.write(key, twin)
+
+    def _at_home(self, item: JsonObject) -> JsonObject:
+        """Translate the scopes of IoT Edge devices to those of this hub.
+
+        A scope holds the time at which its device was created, so an export from another hub has
+        other scopes for the same devices. What a real hub does with them is unknown.
+        """
+        result = dict(item)
+        if isinstance(item.get("deviceScope"), str):
+            result["deviceScope"] = self._scope(item["deviceScope"])
+        if isinstance(item.get("parentScopes"), list):
+            result["parentScopes"] = [
+                self._scope(each) if isinstance(each, str) else each
+                for each in item["parentScopes"]
+            ]
+        return result
+
+    def _scope(self, scope: str) -> str:
+        key = IdentityKey(scopes.device_of(scope))
+        device = self._store.get(Identity, key)
+        if device is not None and device.iot_edge and device.scopes.device is not None:
+            return device.scopes.device
+        return scope
+
+    def _refuse(self, item: JsonObject, error: errors.HubError) -> None:
+        names: JsonObject = {"deviceId": item["id"]}
+        if item.get("moduleId"):
+            names["moduleId"] = item["moduleId"]
+        self.errors.append(error_line(error, names))
+
+    # --- configurations
+
+    async def _configuration(self, line: bytes) -> None:
+        """Create a configuration, or update it if the etag matches: the only mode of configurations
+        (an SDK's ConfigurationImportMode).
+        """
+        names: JsonObject | None = None
+        try:
+            item = read_configuration(line)
+            # How a real hub names a configuration in this file is unknown.
+            names = {"configurationId": item["id"]}
+            await self._put(item)
+        except errors.HubError as error:
+            self.errors.append(error_line(error, names))
+
+    async def _put(self, item: JsonObject) -> None:
+        try:
+            await self._configurations.put(item["id"], item, IfMatch(None))
+        except errors.ConfigurationAlreadyExists:
+            etag = item.get("etag")
+            if_match = IfMatch.parse(etag if isinstance(etag, str) else None)
+            if if_match.absent:
+                raise errors.PreconditionFailed("PreconditionFailed, Etag missing.") from None
+            await self._configurations.put(item["id"], item, if_match)

@@ -1,0 +1,184 @@
+"""The records of import and export jobs, and their requests.
+
+The rules are those of IoT Hub docs: import and export identities in bulk, of the swagger of the
+service API (JobProperties), and of what was seen on a real hub.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from emulator.hub.core import limits, members
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    ArgumentNull,
+    ManagedIdentityNotEnabled,
+)
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.times import iso
+
+# The names of blobs if the request has no names (swagger).
+_DEVICES = "devices.txt"
+_CONFIGURATIONS = "configurations.txt"
+
+
+class TransferKey(NamedTuple):
+    """The key of an import or export job."""
+
+    id: str
+
+
+class TransferType(enum.Enum):
+    """The direction of a job."""
+
+    EXPORT = "export"
+    IMPORT = "import"
+
+
+class TransferStatus(enum.Enum):
+    """The status of an import or export job; the other statuses of a real hub do not occur here."""
+
+    ENQUEUED = "enqueued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended."""
+        return self not in (TransferStatus.ENQUEUED, TransferStatus.RUNNING)
+
+
+class Transfer(Struct, frozen=True):
+    """One import or export job. The URIs of its containers are not stored: they hold secrets.
+
+    Args:
+        progress: the progress in percent.
+        failure_reason: why the whole job failed.
+    """
+
+    key: TransferKey
+    type: TransferType
+    exclude_keys: bool
+    started: datetime
+    ended: datetime | None = None
+    status: TransferStatus = TransferStatus.ENQUEUED
+    progress: int = 0
+    failure_reason: str | None = None
+
+    def document(self) -> JsonObject:
+        """Return the job as services see it.
+
+        The URI of the output container is empty; the URI of the input, and members without a value,
+        are left out (seen on a real hub).
+        """
+        document = {
+            "jobId": self.key.id,
+            "startTimeUtc": iso(self.started),
+            "endTimeUtc": iso(self.ended) if self.ended else None,
+            "type": self.type.value,
+            "status": self.status.value,
+            "progress": self.progress,
+            "outputBlobContainerUri": "",
+            "excludeKeysInExport": self.exclude_keys,
+            "failureReason": self.failure_reason,
+            "useSecondaryStorageAsSource": False,
+        }
+        return {name: value for name, value in document.items() if value is not None}
+
+
+class Order(Struct, frozen=True):
+    """The request for a job.
+
+    Args:
+        input: the container that an import reads; by default the output container.
+        output: the container that the job writes.
+        devices: the name of the blob of identities.
+        configurations: the name of the blob of configurations; None leaves them out.
+        exclude_keys: whether an export leaves out credentials.
+    """
+
+    type: TransferType
+    input: str
+    output: str
+    devices: str
+    configurations: str | None
+    exclude_keys: bool
+
+    def __repr__(self) -> str:
+        # The URIs of containers have signatures in them.
+        return f"{type(self).__name__}(type={self.type!r}, devices={self.devices!r})"
+
+    @classmethod
+    def parse(cls, body: object) -> Order:
+        """Read a request: `{"type", "inputBlobContainerUri", "outputBlobContainerUri",
+        "inputBlobName", "outputBlobName", "excludeKeysInExport", "includeConfigurations",
+        "configurationsBlobName", "storageAuthenticationType"}`.
+
+        Raises:
+            DeserializationError, ArgumentNull, ArgumentInvalid
+            ManagedIdentityNotEnabled: the request needs a managed identity of the hub.
+        """
+        body = members.document(body)
+        kind = _type(body)
+        _check_authentication(body)
+        given_input = members.text(body, "inputBlobContainerUri")
+        output = members.text(body, "outputBlobContainerUri")
+        if kind is TransferType.IMPORT:
+            if not given_input:
+                raise ArgumentNull("inputBlobContainerUri is missing")
+            # The SDK for C# documents that the container is used for both.
+            output = output or given_input
+        if not output:
+            raise ArgumentNull("outputBlobContainerUri is missing")
+        end = "input" if kind is TransferType.IMPORT else "output"
+        configurations = _blob_name(body, "configurationsBlobName", _CONFIGURATIONS)
+        included = members.flag(body, "includeConfigurations")
+        exclude_keys = members.flag(body, "excludeKeysInExport")
+        return cls(
+            type=kind,
+            input=given_input or output,
+            output=output,
+            devices=_blob_name(body, f"{end}BlobName", _DEVICES),
+            configurations=configurations if included else None,
+            exclude_keys=exclude_keys and kind is TransferType.EXPORT,
+        )
+
+
+def _type(body: JsonObject) -> TransferType:
+    given = members.text(body, "type")
+    if not given:
+        raise ArgumentNull("type is missing")
+    for kind in TransferType:
+        if given.lower() == kind.value:
+            return kind
+    raise ArgumentInvalid(f"type ({given}) must be export or import")
+
+
+def _check_authentication(body: JsonObject) -> None:
+    given = (members.text(body, "storageAuthenticationType") or "keyBased").lower()
+    if given == "identitybased":
+        raise ManagedIdentityNotEnabled(
+            "The hub has no managed identity. Use storageAuthenticationType keyBased, and a SAS in "
+            "the URIs of the containers"
+        )
+    if given != "keybased":
+        raise ArgumentInvalid(f"Unknown storageAuthenticationType: {given}")
+
+
+def _blob_name(body: JsonObject, name: str, default: str) -> str:
+    """Return the name of a blob (Azure Storage docs: naming blobs)."""
+    given = members.text(body, name) or default
+    parts = given.split("/")
+    if (
+        len(given) > limits.BLOB_NAME_LENGTH
+        or not given.isprintable()
+        or any(part in ("", ".", "..") for part in parts)
+    ):
+        raise ArgumentInvalid(f"{name} is not a valid name of a blob")
+    return given

@@ -1,0 +1,336 @@
+"""Scheduled jobs: a twin update or a direct method for every device that a condition finds.
+
+The rules are those of IoT Hub docs: schedule jobs, and of what was seen on a real hub. Each job is
+a task on the event loop, from its request to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from heapq import nsmallest
+from operator import itemgetter
+
+from msgspec.structs import replace
+
+from emulator.hub.core import errors, limits
+from emulator.hub.core.clock import Clock
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.store import Deletion, Store
+from emulator.hub.feed import Feed
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.jobs.changes import JobEnded, JobStarted
+from emulator.hub.jobs.records import (
+    DeviceJob,
+    DeviceJobStatus,
+    Job,
+    JobKey,
+    JobStatus,
+    JobType,
+    Statistics,
+)
+from emulator.hub.jobs.rows import device_jobs_collection
+from emulator.hub.methods.methods import Methods
+from emulator.hub.query.continuations import Continuation, Place
+from emulator.hub.query.queries import Page, Queries
+from emulator.hub.query.tree import Source
+from emulator.hub.registry.twins import Twins
+
+log = logging.getLogger(__name__)
+
+# The types and statuses that a list can ask for (swagger of the service API). Some of them never
+# occur.
+_TYPES = (
+    *("unknown", "export", "import", "backup", "readDeviceProperties", "writeDeviceProperties"),
+    *("updateDeviceConfiguration", "rebootDevice", "factoryResetDevice", "firmwareUpdate"),
+    *("scheduleDeviceMethod", "scheduleUpdateTwin", "restoreFromBackup", "failoverDataCopy"),
+)
+_STATUSES = (
+    *("unknown", "enqueued", "running", "completed"),
+    *("failed", "cancelled", "scheduled", "queued"),
+)
+
+
+class Jobs:
+    """The scheduled jobs of a hub.
+
+    A job is deleted `limits.JOB_HISTORY` after its end. No timer waits for that: each call first
+    deletes the old jobs.
+
+    Args:
+        slots: how many jobs can be active or scheduled at a time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        twins: Twins,
+        methods: Methods,
+        queries: Queries,
+        feed: Feed,
+        clock: Clock,
+        *,
+        slots: int,
+    ) -> None:
+        self._store = store
+        self._twins = twins
+        self._methods = methods
+        self._queries = queries
+        self._feed = feed
+        self._clock = clock
+        self._slots = slots
+        self._tasks: dict[JobKey, asyncio.Task[None]] = {}
+        self._stopped = False
+        queries.add_collection(Source.JOBS, device_jobs_collection(self._device_jobs))
+
+    # --- for services
+
+    def create(self, job_id: str, body: object) -> JsonObject:
+        """Create a job; return the few members that the answer has.
+
+        Raises:
+            DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+            JobAlreadyExists: a job with this id exists, even if it has ended.
+            ThrottlingMaxActiveJobCountExceeded: too many jobs are active or scheduled.
+            ServiceUnavailable: the hub is stopping.
+        """
+        self._check_not_stopped()
+        self._forget_old()
+        job = Job.parse(job_id, body, self._clock.now())
+        if self._store.get(Job, job.key) is not None:
+            raise errors.JobAlreadyExists(f"A job with ID '{job_id}' already exists.")
+        if sum(not each.status.over for each in self._store.scan(Job)) >= self._slots:
+            raise errors.ThrottlingMaxActiveJobCountExceeded(
+                f"{self._slots} jobs are active or scheduled: no more are allowed"
+            )
+        self._store.commit(put=(job,))
+        task = asyncio.get_running_loop().create_task(self._run(job.key, job.start))
+        self._tasks[job.key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
+        return job.answer()
+
+    def get(self, job_id: str) -> JsonObject:
+        """Return a job. A job that does not exist has the type and the status `unknown` (seen on a
+        real hub; whether it has its id there is unknown).
+        """
+        self._forget_old()
+        job = self._store.get(Job, JobKey(job_id))
+        if job is None:
+            return {"jobId": job_id, "type": "unknown", "status": "unknown"}
+        return job.document()
+
+    def cancel(self, job_id: str) -> JsonObject:
+        """Cancel a job that has not started; return it.
+
+        Raises:
+            JobNotFound
+            OperationNotAllowedInCurrentState: the job is running, or has ended.
+            ServiceUnavailable: the hub is stopping.
+        """
+        self._check_not_stopped()
+        self._forget_old()
+        job = self._job(JobKey(job_id))
+        if not job.status.waits:
+            raise errors.OperationNotAllowedInCurrentState(
+                f"The job '{job_id}' is {job.status.value}, and cannot be cancelled"
+            )
+        self._tasks[job.key].cancel()
+        return self._end(job, JobStatus.CANCELLED).document()
+
+    def query(self, *, kind: str, status: str, size: int, continuation: str | None) -> Page:
+        """Return jobs, the oldest first, in pages of at most `size`.
+
+        Args:
+            kind: the type of the jobs, in any case; empty is any type.
+            status: the status of the jobs, in any case; empty is any status.
+            size: the largest number of jobs on the page.
+            continuation: the token for this page; None is the first page.
+
+        Raises:
+            ArgumentInvalid: the type or the status is unknown, or the continuation is of another
+                list.
+        """
+        self._forget_old()
+        kind, status = _known("jobType", kind, _TYPES), _known("jobStatus", status, _STATUSES)
+        listed = f"{kind} {status}"
+        after = Continuation.read(continuation, listed).after if continuation else ()
+        found = (
+            (_place(job), job)
+            for job in self._store.scan(Job)
+            if kind in ("", job.type.value) and status in ("", job.status.value)
+        )
+        # One more job than the page holds shows whether there is a next page.
+        page = nsmallest(size + 1, (each for each in found if each[0] > after), key=itemgetter(0))
+        following = None
+        if len(page) > size:
+            page.pop()
+            following = Continuation(page[-1][0]).token(listed)
+        return Page([job.document() for _, job in page], "JobResponse", following)
+
+    def _device_jobs(self) -> Iterable[JsonObject]:
+        """Return the documents of `devices.jobs`."""
+        self._forget_old()
+        return (record.document() for record in self._store.scan(DeviceJob))
+
+    async def stop(self) -> None:
+        """End the tasks of all jobs: the hub is stopping.
+
+        The records stay as they are, with devices that are pending or running: a real hub never
+        stops, so it has no status for that.
+        """
+        self._stopped = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _check_not_stopped(self) -> None:
+        if self._stopped:
+            raise errors.ServiceUnavailable
+
+    def _forget_old(self) -> None:
+        oldest = self._clock.now() - timedelta(seconds=limits.JOB_HISTORY)
+        early = itertools.takewhile(lambda job: job.created <= oldest, self._store.scan(Job))
+        old = [job.key for job in early if job.ended is not None and job.ended <= oldest]
+        if old:
+            records = [each for key in old for each in self._store.scan(DeviceJob, (key.id,))]
+            deletions: list[Deletion] = [(Job, key) for key in old]
+            self._store.commit(delete=deletions + [(DeviceJob, each.key) for each in records])
+
+    def _job(self, key: JobKey) -> Job:
+        job = self._store.get(Job, key)
+        if job is None:
+            raise errors.JobNotFound(key.id)
+        return job
+
+    # --- the life of a job
+
+    async def _run(self, key: JobKey, start: datetime) -> None:
+        await self._wait_until(start)
+        try:
+            await self._carry_out(self._job(key))
+        except errors.HubError as error:  # the condition is invalid
+            self._end(self._job(key), JobStatus.FAILED, error.text or error.name)
+        except Exception:
+            log.exception("The job %s failed", key.id)
+            await self._fail_rest(key, errors.ServerError())
+            self._end(self._job(key), JobStatus.FAILED, errors.ServerError.text)
+
+    async def _wait_until(self, moment: datetime) -> None:
+        while True:  # a timer can be early, and a clock can be set back
+            seconds = (moment - self._clock.now()).total_seconds()
+            if seconds <= 0:
+                return
+            await self._clock.sleep(seconds)
+
+    async def _carry_out(self, job: Job) -> None:
+        """Run a job on every device that its condition finds now.
+
+        If the execution time ends first, the job is completed, and the devices that are left have
+        failed (described by a vendor of IoT software; the error is in an SDK's tests).
+
+        Raises:
+            ArgumentInvalid: the condition is invalid.
+        """
+        targets = self._queries.find(job.condition)
+        job = replace(job, status=JobStatus.RUNNING, statistics=Statistics())
+        self._store.commit(put=(job,))
+        self._feed.publish(JobStarted(job))
+        records = await self._enlist(job, targets)
+        if not await self._work_on(job, records):
+            await self._fail_rest(job.key, errors.JobRunPreconditionFailed())
+        self._end(self._job(job.key), JobStatus.COMPLETED)
+
+    async def _enlist(self, job: Job, targets: Iterable[IdentityKey]) -> list[DeviceJob]:
+        """Store a pending record for each device."""
+        left, records = iter(targets), []
+        while some := list(itertools.islice(left, limits.JOB_SLICE)):
+            now = self._clock.now()
+            new = [DeviceJob(job.key, each, job.type, created=now, updated=now) for each in some]
+            counted = self._job(job.key).counted(None, DeviceJobStatus.PENDING, len(new))
+            self._store.commit(put=(*new, counted))
+            records += new
+            await asyncio.sleep(0)
+        return records
+
+    async def _work_on(self, job: Job, records: Sequence[DeviceJob]) -> bool:
+        """Run a job on its devices; return whether it ended within the execution time."""
+        # A twin is written at once. Devices need time to answer, so many are called.
+        at_once = limits.JOB_METHODS_AT_ONCE if job.type is JobType.METHOD else 1
+        left = iter(records)
+
+        async def work() -> None:
+            for record in left:
+                await self._work_on_one(job, record)
+                await asyncio.sleep(0)  # a twin update waits for nothing
+
+        workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(records)))]
+        if not workers:
+            return True
+        timer = self._clock.call_later(job.execution_time, _cancel, workers)
+        try:
+            done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            timer.cancel()
+            _cancel(workers)
+            await asyncio.gather(*workers, return_exceptions=True)
+        in_time = [worker for worker in done if not worker.cancelled()]
+        for worker in in_time:
+            worker.result()  # raises what it raised
+        return len(in_time) == len(done)
+
+    async def _work_on_one(self, job: Job, record: DeviceJob) -> None:
+        """Run a job on one device; a device that was deleted meanwhile is a failure."""
+        try:
+            response = None
+            if job.type is JobType.TWIN:
+                self._twins.patch(record.target, job.content, IfMatch(None))
+            else:
+                record = self._move(record, record.running(self._clock.now()))
+                response = await self._methods.invoke(record.target, job.content)
+        except errors.HubError as error:
+            self._move(record, record.failed(error, self._clock.now()))
+        else:
+            self._move(record, record.completed(response, self._clock.now()))
+
+    async def _fail_rest(self, key: JobKey, error: errors.HubError) -> None:
+        """Store a failure for each device where the job has not ended."""
+        for record in self._store.scan(DeviceJob, (key.id,)):
+            if not record.status.over:
+                self._move(record, record.failed(error, self._clock.now()))
+                await asyncio.sleep(0)
+
+    def _move(self, before: DeviceJob, after: DeviceJob) -> DeviceJob:
+        """Store the new state of a device, and count it in the job."""
+        job = self._job(after.job).counted(before.status, after.status)
+        self._store.commit(put=(after, job))
+        return after
+
+    def _end(self, job: Job, status: JobStatus, failure_reason: str | None = None) -> Job:
+        job = replace(job, status=status, ended=self._clock.now(), failure_reason=failure_reason)
+        self._store.commit(put=(job,))
+        self._feed.publish(JobEnded(job))
+        log.info("The job %s is %s", job.key.id, status.value)
+        return job
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+def _known(name: str, given: str, words: Iterable[str]) -> str:
+    """Return a word in its usual spelling; an empty one stays empty."""
+    word = {"": ""} | {each.lower(): each for each in words}
+    if given.lower() not in word:
+        raise errors.ArgumentInvalid(f"Unknown {name}: {given}")
+    return word[given.lower()]
+
+
+def _place(job: Job) -> Place:
+    return f"{job.created:%Y-%m-%dT%H:%M:%S.%f}", job.key.id

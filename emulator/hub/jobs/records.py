@@ -1,0 +1,365 @@
+"""The records of scheduled jobs: each job, and its state on each device.
+
+Parsing a request and writing documents are pure functions; jobs run in `jobs.py`. The rules are
+those of IoT Hub docs: schedule jobs, and of what was seen on a real hub.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from emulator.hub.core import limits, members
+from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, HubError
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.store import Key
+from emulator.hub.core.times import iso
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.methods.request import MethodRequest, MethodResult
+from emulator.hub.twins import twin as twins
+from emulator.hub.twins import writes
+
+# Seen on a real hub, which refuses capitals, underscores and points.
+_JOB_ID = re.compile(rf"[a-z0-9\-']{{1,{limits.JOB_ID_LENGTH}}}", re.ASCII)
+# The forms of the SDKs: with or without a fraction; in UTC, with an offset, or without.
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:Z|([+-]\d\d:\d\d))?", re.ASCII
+)
+
+
+class JobKey(NamedTuple):
+    """The key of a scheduled job."""
+
+    id: str
+
+
+class JobType(enum.Enum):
+    """What a scheduled job does to each device."""
+
+    METHOD = "scheduleDeviceMethod"
+    TWIN = "scheduleUpdateTwin"
+
+    @property
+    def member(self) -> str:
+        """The member of a job's document that has the details."""
+        return "cloudToDeviceMethod" if self is JobType.METHOD else "updateTwin"
+
+
+class JobStatus(enum.Enum):
+    """The status of a job (IoT Hub docs: schedule jobs)."""
+
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"  # it waits for its start time
+    RUNNING = "running"
+    COMPLETED = "completed"  # also if it failed on all devices (seen on a real hub)
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job has not started."""
+        return self in (JobStatus.QUEUED, JobStatus.SCHEDULED)
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended."""
+        return not self.waits and self is not JobStatus.RUNNING
+
+
+class DeviceJobStatus(enum.Enum):
+    """The status of a job on one device. `canceled`, which SDKs know, never occurs: a job that can
+    be cancelled has no devices yet.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended on the device."""
+        return self in (DeviceJobStatus.COMPLETED, DeviceJobStatus.FAILED)
+
+
+class Statistics(NamedTuple):
+    """How many devices of a job have which status.
+
+    They are stored in the job, so that a read of the job does not scan its devices. Each commit
+    that changes the record of a device updates them.
+    """
+
+    failed: int = 0
+    completed: int = 0
+    running: int = 0
+    pending: int = 0
+
+    def added(self, status: DeviceJobStatus, devices: int) -> Statistics:
+        """Return the statistics with more devices in a status."""
+        count: int = getattr(self, status.value)
+        return self._replace(**{status.value: count + devices})
+
+    def document(self) -> JsonObject:
+        """Return the `deviceJobStatistics` of a job."""
+        return {
+            "deviceCount": sum(self),
+            "failedCount": self.failed,
+            "succeededCount": self.completed,
+            "runningCount": self.running,
+            "pendingCount": self.pending,
+        }
+
+
+class Job(Struct, frozen=True):
+    """One scheduled job.
+
+    Args:
+        content: the direct method or the patch of the twin, as the service sent it.
+        condition: the condition that selects devices or modules.
+        start: the start time, in UTC.
+        execution_time: how long it can run, in seconds.
+        failure_reason: why the whole job failed.
+        statistics: None before the start.
+    """
+
+    key: JobKey
+    type: JobType
+    content: JsonObject
+    condition: str
+    created: datetime
+    start: datetime
+    execution_time: int
+    status: JobStatus
+    ended: datetime | None = None
+    failure_reason: str | None = None
+    statistics: Statistics | None = None
+
+    @classmethod
+    def parse(cls, job_id: str, body: object, now: datetime) -> Job:
+        """Parse the request for a job.
+
+        Args:
+            body: `{"jobId", "type", "cloudToDeviceMethod" or "updateTwin", "queryCondition",
+                "startTime", "maxExecutionTimeInSeconds"}`. The condition is not parsed: a real hub
+                accepts an invalid one, and the job fails when it starts (seen there).
+
+        Raises:
+            DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+        """
+        body = members.document(body)
+        _check_id(job_id, body.get("jobId"))
+        kind = _job_type(body.get("type"))
+        content = _content(kind, body, now)
+        condition = members.text(body, "queryCondition")
+        if not condition:
+            raise ArgumentNull("queryCondition is missing")
+        start = _start(body.get("startTime"), now)
+        return cls(
+            key=JobKey(job_id),
+            type=kind,
+            content=content,
+            condition=condition,
+            created=now,
+            start=start,
+            execution_time=_execution_time(body),
+            status=JobStatus.SCHEDULED if start > now else JobStatus.QUEUED,
+        )
+
+    def counted(
+        self, before: DeviceJobStatus | None, after: DeviceJobStatus, devices: int = 1
+    ) -> Job:
+        """Return the job with devices moved from one status to another; from None they are new."""
+        statistics = self.statistics or Statistics()
+        if before is not None:
+            statistics = statistics.added(before, -devices)
+        return replace(self, statistics=statistics.added(after, devices))
+
+    def document(self) -> JsonObject:
+        """Return the job as services see it; members that have no value yet are left out.
+
+        The payload of a method is the JSON that was sent. A real hub returns its bytes as an array
+        of numbers, which no client expects. `statusMessage` never occurs.
+        """
+        document = {
+            "jobId": self.key.id,
+            "queryCondition": self.condition,
+            "createdTime": iso(self.created),
+            "startTime": iso(self.start),
+            "endTime": iso(self.ended) if self.ended else None,
+            "maxExecutionTimeInSeconds": self.execution_time,
+            "type": self.type.value,
+            self.type.member: self.content,
+            "status": self.status.value,
+            "failureReason": self.failure_reason,
+            "deviceJobStatistics": self.statistics.document() if self.statistics else None,
+        }
+        return {name: value for name, value in document.items() if value is not None}
+
+    def answer(self) -> JsonObject:
+        """Return the answer to the request for the job: its status is queued, even if it starts
+        later (seen on a real hub).
+        """
+        status = JobStatus.QUEUED.value
+        return {"jobId": self.key.id, "type": self.type.value, "status": status}
+
+
+class JobError(NamedTuple):
+    """Why a job failed on a device: the name and the text of an error."""
+
+    code: str
+    description: str
+
+
+class DeviceJob(Struct, frozen=True):
+    """The state of a scheduled job on one device or module.
+
+    Args:
+        started: when the job began on the device; None before that.
+        ended: when it ended there; None before that.
+        response: the device's response to a direct method.
+        error: why it failed.
+    """
+
+    job: JobKey
+    target: IdentityKey
+    type: JobType
+    created: datetime
+    updated: datetime
+    status: DeviceJobStatus = DeviceJobStatus.PENDING
+    started: datetime | None = None
+    ended: datetime | None = None
+    response: MethodResult | None = None
+    error: JobError | None = None
+
+    @property
+    def key(self) -> Key:
+        """See `Record.key`."""
+        return (self.job.id, *self.target)
+
+    def running(self, now: datetime) -> DeviceJob:
+        """Return the record once the job has begun on the device."""
+        return replace(self, status=DeviceJobStatus.RUNNING, started=now, updated=now)
+
+    def completed(self, response: MethodResult | None, now: datetime) -> DeviceJob:
+        """Return the record once the device has answered, whatever status it returned."""
+        return replace(self._over(DeviceJobStatus.COMPLETED, now), response=response)
+
+    def failed(self, error: HubError, now: datetime) -> DeviceJob:
+        """Return the record of a failure."""
+        reason = JobError(error.name, error.text or error.name)
+        return replace(self._over(DeviceJobStatus.FAILED, now), error=reason)
+
+    def _over(self, status: DeviceJobStatus, now: datetime) -> DeviceJob:
+        return replace(self, status=status, started=self.started or now, ended=now, updated=now)
+
+    def document(self) -> JsonObject:
+        """Return the row of `devices.jobs` (IoT Hub docs: queries for jobs).
+
+        The outcome is empty without success, and has no response for a twin update (the docs'
+        sample, and one of a real hub in an SDK's tests).
+        """
+        error = self.error
+        document = {
+            "deviceId": self.target.device_id,
+            "moduleId": self.target.module_id,
+            "jobId": self.job.id,
+            "jobType": self.type.value,
+            "status": self.status.value,
+            "startTimeUtc": iso(self.started) if self.started else None,
+            "endTimeUtc": iso(self.ended) if self.ended else None,
+            "createdDateTimeUtc": iso(self.created),
+            "lastUpdatedDateTimeUtc": iso(self.updated),
+            "outcome": self._outcome(),
+            "error": {"code": error.code, "description": error.description} if error else None,
+        }
+        return {name: value for name, value in document.items() if value is not None}
+
+    def _outcome(self) -> JsonObject:
+        if self.status is not DeviceJobStatus.COMPLETED:
+            return {}
+        response = self.response
+        return {
+            "deviceMethodResponse": (
+                {"status": response.status, "payload": response.payload} if response else None
+            )
+        }
+
+
+# --- parsing a request
+
+
+def _check_id(job_id: str, given: object) -> None:
+    if not _JOB_ID.fullmatch(job_id):
+        raise ArgumentInvalid(
+            f"Invalid job id '{job_id}': 1 to {limits.JOB_ID_LENGTH} lowercase letters, digits, "
+            "hyphens and apostrophes are allowed"
+        )
+    if given not in (None, job_id):
+        raise ArgumentInvalid(f"jobId ({given}) differs from the job id in the path ({job_id})")
+
+
+def _job_type(given: object) -> JobType:
+    if given is None:
+        raise ArgumentNull("type is missing")
+    try:
+        return JobType(given)
+    except ValueError:
+        types = " or ".join(kind.value for kind in JobType)
+        raise ArgumentInvalid(f"type ({given}) must be {types}") from None
+
+
+def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
+    if body.get(kind.member) is None:
+        raise ArgumentNull(f"{kind.member} is missing")
+    content = members.block(body, kind.member)
+    if kind is JobType.METHOD:
+        MethodRequest.parse(content)
+        return content
+    if content.get("etag") != "*":
+        raise ArgumentInvalid(
+            f"Invalid etag of updateTwin: {content.get('etag')}. Use *: scheduleUpdateTwin is a "
+            "forced update"
+        )
+    # Whether a real hub checks the patch now, or lets it fail on each device, is unknown. An answer
+    # at once helps the caller most.
+    writes.patch(twins.create(IdentityKey(""), now), content, now)
+    return content
+
+
+def _start(given: object, now: datetime) -> datetime:
+    if given is None or given == "":
+        return now
+    start = _time(given)
+    if start - now > timedelta(seconds=limits.JOB_START_AHEAD):
+        hours = limits.JOB_START_AHEAD // 3600
+        raise ArgumentInvalid(f"startTime ({given}) is more than {hours} hours ahead")
+    return start
+
+
+def _time(given: object) -> datetime:
+    """Parse a time; without an offset it is UTC, as in the SDKs."""
+    try:
+        match = _TIME.fullmatch(given) if isinstance(given, str) else None
+        if match is None:
+            raise ValueError(given)
+        second, fraction, offset = match.groups()
+        moment = datetime.fromisoformat(f"{second}.{fraction or '':0<6}{offset or '+00:00'}")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentInvalid(
+            f"startTime ({given}) is not a time such as 2026-01-31T14:46:08.123Z"
+        ) from None
+
+
+def _execution_time(body: JsonObject) -> int:
+    name, default = "maxExecutionTimeInSeconds", limits.JOB_EXECUTION_TIME_DEFAULT
+    # Clients that can't leave a member out send 0; what the service makes of it is unknown. Here it
+    # counts as missing: a job that ends before it begins is of no use.
+    if body.get(name) == 0 and type(body[name]) is int:
+        return default
+    return members.number(body, name, limits.JOB_EXECUTION_TIME, default)

@@ -1,0 +1,1 @@
+"""The connected devices, and when each identity was last active."""

@@ -1,0 +1,1 @@
+"""Direct methods: requests, and the calls that wait for a response."""

@@ -1,0 +1,162 @@
+"""The queries of a hub: over the twins of devices and modules, and over other collections.
+
+The other modules of this package are the language. This one applies it to rows, and returns pages.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from typing import Any
+
+from msgspec import Struct
+
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import JsonObject
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.query import Condition, Members, Query, Source, parse, parse_condition
+from emulator.hub.query.continuations import Continuation, Place
+from emulator.hub.query.projections import compile_aggregation, compile_projection
+from emulator.hub.registry import documents
+from emulator.hub.registry.documents import QUERY_MEMBERS, TwinRow
+from emulator.hub.registry.rows import Rows
+
+
+class Page(Struct, frozen=True):
+    """A page of an answer.
+
+    Args:
+        items: the rows, as JSON values.
+        type: their type, in the words of the header `x-ms-item-type`: Twin, DeviceJob, Raw.
+        continuation: the token for the next page; None on the last page.
+    """
+
+    items: list[Any]
+    type: str
+    continuation: str | None
+
+
+class Collection(Struct, frozen=True):
+    """The rows that queries over one source read.
+
+    Args:
+        rows: returns the rows.
+        members: the readers of their members.
+        place: returns the place of a row among the others.
+        document: returns a row in the form of SELECT *.
+        type: the type of these documents.
+    """
+
+    rows: Callable[[], Iterable[Any]]
+    members: Members[Any]
+    place: Callable[[Any], Place]
+    document: Callable[[Any], JsonObject]
+    type: str
+
+
+class Queries:
+    """The queries of services. The answers are of this moment: no index lags behind."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._twin_rows = rows
+        self._members: dict[str, Callable[[TwinRow], Any]] = dict(QUERY_MEMBERS)
+        self._collections = {
+            Source.DEVICES: Collection(
+                rows.devices, self._members, _place_of_twin, documents.twin, "Twin"
+            ),
+            Source.MODULES: Collection(
+                rows.modules, self._members, self._place_of_module, documents.twin, "Twin"
+            ),
+        }
+
+    def add_collection(self, source: Source, collection: Collection) -> None:
+        """Add rows of another kind, which a later feature owns."""
+        self._collections[source] = collection
+
+    def add_member(self, name: str, read: Callable[[TwinRow], Any]) -> None:
+        """Add a member that queries can read of a twin, and that is part of no document."""
+        self._members[name] = read
+
+    def run(self, text: str, *, size: int, continuation: str | None) -> Page:
+        """Answer a query with one page of at most `size` rows.
+
+        Raises:
+            ArgumentInvalid: the query is invalid, or the continuation is of another query.
+        """
+        query = parse(text)
+        start = Continuation(left=query.top)
+        if continuation is not None:
+            start = Continuation.read(continuation, text)
+        wanted = size if start.left is None else min(size, start.left)
+        placed, write, type_ = self._answer(query)
+        # In the order of places, not of the store. One more row shows that another page follows.
+        found = heapq.nsmallest(
+            wanted + 1, (each for each in placed if each[0] > start.after), key=itemgetter(0)
+        )
+        page = found[:wanted]
+        left = None if start.left is None else start.left - wanted
+        last = len(found) <= wanted or left == 0
+        following = None if last else Continuation(page[-1][0], left).token(text)
+        return Page([write(row) for _, row in page], type_, following)
+
+    def count(self, text: str) -> int:
+        """Return how many rows a query finds: the metric of a configuration.
+
+        Raises:
+            ArgumentInvalid: the query is invalid.
+        """
+        query = parse(text)
+        placed, _, _ = self._answer(query)
+        found = sum(1 for _ in placed)
+        return found if query.top is None else min(found, query.top)
+
+    def find(self, condition: str) -> list[IdentityKey]:
+        """Return the keys of the twins that a job's condition finds.
+
+        Args:
+            condition: `*`, a WHERE clause without the word, or `FROM devices.modules [WHERE …]`.
+
+        Raises:
+            ArgumentInvalid: the condition is invalid.
+        """
+        parsed = parse_condition(condition)
+        if parsed.source is Source.JOBS:
+            raise ArgumentInvalid("BadRequest: a condition is on devices or devices.modules")
+        return [row.identity.key for row in self._rows(parsed)]
+
+    def _rows(self, condition: Condition) -> Iterator[Any]:
+        collection = self._collections[condition.source]
+        return filter(condition.compile(collection.members), collection.rows())
+
+    def _answer(
+        self, query: Query
+    ) -> tuple[Iterable[tuple[Place, Any]], Callable[[Any], JsonObject], str]:
+        """Return the rows of an answer with their places, how to write one, and their type."""
+        collection = self._collections[query.source]
+        rows = self._rows(Condition(query.source, query.where))
+        if query.aggregates:
+            aggregate = compile_aggregation(query.items or (), query.group_by, collection.members)
+            groups = enumerate(aggregate(rows))
+            return (((f"{number:09}",), row) for number, row in groups), lambda row: row, "Raw"
+        placed = ((collection.place(row), row) for row in rows)
+        if query.items is None:
+            return placed, collection.document, collection.type
+        return placed, compile_projection(query.items, collection.members), "Raw"
+
+    def _place_of_module(self, row: TwinRow) -> Place:
+        device = self._twin_rows.row(IdentityKey(row.identity.key.device_id)).identity
+        return *_place(device), *_place(row.identity)
+
+
+# Places are in the order of creation: no other row can change them.
+
+
+def _place_of_twin(row: TwinRow) -> Place:
+    return _place(row.identity)
+
+
+def _place(identity: Identity) -> Place:
+    # A generation id is a time; identities of the same time are ordered by their ids.
+    device_id, module_id = identity.key
+    return identity.generation_id.rjust(20, "0"), module_id or device_id

@@ -1,0 +1,1 @@
+"""The services over identities and twins, and the documents that they return."""

@@ -1,0 +1,1 @@
+"""What all heads share: listeners, byte streams, WebSockets, TLS and certificates."""

@@ -1,0 +1,159 @@
+"""The local certificate authority (CA): its key, its certificate, and the certificates it signs.
+
+Bytes in, bytes out: `emulator.net.certificates` keeps the files. It imports this module
+only to make a certificate, because importing `cryptography` takes 50 to 200 ms.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
+
+# Long enough that nobody who trusted the CA by hand has to do it again.
+CA_LIFETIME = timedelta(days=3650)
+# Chromium and Apple refuse server certificates that are valid for more than 398 days, the day of
+# clock skew included (CA/Browser Forum, Baseline Requirements 6.3.2).
+SERVER_LIFETIME = timedelta(days=365)
+# How far a client's clock may lag behind ours before it finds a new certificate "not yet valid".
+CLOCK_SKEW = timedelta(days=1)
+# RFC 5280 appendix A, ub-common-name.
+_MAX_COMMON_NAME = 64
+
+
+class Authority(Struct, frozen=True):
+    """A CA: its certificate, and the private key that signs."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def create(cls, machine: str, now: datetime) -> Authority:
+        """Make a CA; its subject tells a reader on which `machine`."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = _subject(f"local-iot-hub CA, development only, {machine}")
+        certificate = (
+            _builder(subject, subject, key.public_key(), now, now + CA_LIFETIME)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(signs_certificates=True), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        return cls(certificate, key)
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> Authority:
+        """Read what `to_pem` wrote. ValueError: it is damaged, or something else."""
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+            certificate = x509.load_pem_x509_certificate(pem)
+        except (TypeError, UnsupportedAlgorithm) as error:  # a password, an exotic kind of key
+            raise ValueError(str(error)) from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError("the key is not an elliptic-curve key")
+        if key.public_key() != certificate.public_key():
+            raise ValueError("the key is not the certificate's")
+        return cls(certificate, key)
+
+    @property
+    def start(self) -> datetime:
+        """When it becomes valid, aware."""
+        return self.certificate.not_valid_before_utc
+
+    @property
+    def end(self) -> datetime:
+        """When it ceases to be valid, aware."""
+        return self.certificate.not_valid_after_utc
+
+    def to_pem(self) -> bytes:
+        """Return key and certificate as one text: kept in one file, they can't fall out of step."""
+        return _key_pem(self.key) + self.certificate_pem()
+
+    def certificate_pem(self) -> bytes:
+        """Return the certificate alone, which is for everybody."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(self, names: tuple[str, ...], now: datetime) -> bytes:
+        """Return a new server certificate and its key, as PEM. It never outlives the CA.
+
+        `names` are DNS names and IP addresses.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        end = min(now + SERVER_LIFETIME, self.end)
+        certificate = (
+            _builder(
+                _subject("local-iot-hub"), self.certificate.subject, key.public_key(), now, end
+            )
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
+            .sign(self.key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    end: datetime,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _subject(common_name: str) -> x509.Name:
+    # ASCII: the limit counts bytes, and a machine's name may even be no text at all.
+    text = common_name.encode("ascii", "replace").decode("ascii")[:_MAX_COMMON_NAME]
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Say what a key may do: sign certificates and revocation lists, or else sign handshakes."""
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

@@ -1,0 +1,1 @@
+"""Blob containers: folders, and containers of a storage account."""

@@ -1,0 +1,467 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator import Emulator, Settings, StartError
+from emulator.hub.access.certificates import ClientCertificate
+from emulator.net.certificates import CertificateError, Certificates, prepare
+from emulator.net.tls import Handshakes, _leaf
+from tests.x509 import DAY, Credential, issue
+
+TLS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+CA = issue("Root", ca=True)
+INTERMEDIATE = issue("Intermediate", by=CA, ca=True)
+UNKNOWN_CA = issue("Unknown", ca=True)
+
+
+class RefusedError(Exception):
+    """The server ended the handshake."""
+
+
+@dataclass
+class Meeting:
+    """What the server saw of a connection."""
+
+    certificate: ClientCertificate | None
+    connection: Any
+    session: ssl.SSLSession | None = None
+
+
+@dataclass
+class Server:
+    """Accepts TLS in a thread of its own, and says one byte to each client."""
+
+    ca: Path
+    folder: Path
+    port: int
+    meetings: queue.Queue[Meeting]
+    registered: set[str]
+    clients: dict[Any, ssl.SSLContext] = field(default_factory=dict)
+
+    def meet(
+        self, credential: Credential | None, version: str, session: ssl.SSLSession | None = None
+    ) -> Meeting:
+        """Connect as a client would, and tell what the server saw."""
+        context = self._client_context(credential, version)
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as tls,
+            ):
+                if tls.recv(1) != b".":
+                    raise RefusedError
+                meeting = self.meetings.get(timeout=10)
+                meeting.session = tls.session
+                return meeting
+        except (ssl.SSLError, ConnectionError) as error:
+            raise RefusedError from error
+
+    def register(self, credential: Credential) -> None:
+        self.registered.add(credential.sha256)
+
+    def _client_context(self, credential: Credential | None, version: str) -> ssl.SSLContext:
+        key = (credential and credential.sha256, version)
+        if key not in self.clients:  # a session can be resumed in its own context only
+            context = ssl.create_default_context(cafile=self.ca)
+            context.minimum_version = context.maximum_version = TLS[version]
+            if credential is not None:
+                context.load_cert_chain(credential.client_file(self.folder))
+            self.clients[key] = context
+        return self.clients[key]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """What the server shows."""
+    return prepare(tmp_path_factory.mktemp("certificates"), ["localhost"])
+
+
+def _loop(kind: str) -> asyncio.AbstractEventLoop:
+    if kind == "asyncio":
+        return asyncio.new_event_loop()
+    uvloop = pytest.importorskip("uvloop", reason="uvloop has no build here")
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+@pytest.fixture
+def serve(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers that register the CAs in the files they are given."""
+    stops: list[Callable[[], None]] = []
+
+    def start(loop_kind: str, *authorities: Path) -> Server:
+        loop = _loop(loop_kind)
+        registered: set[str] = set()
+        handshakes = Handshakes(
+            certificates,
+            authorities=authorities,
+            thumbprints=registered,
+        )
+        meetings: queue.Queue[Meeting] = queue.Queue()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("ssl_object")
+            certificate = handshakes.client_certificate(connection)
+            meetings.put(Meeting(certificate, connection))
+            writer.write(b".")
+            await reader.read()
+            writer.close()
+
+        listener = loop.run_until_complete(
+            asyncio.start_server(accept, "127.0.0.1", 0, ssl=handshakes.context)
+        )
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+
+        async def end() -> None:
+            listener.close()
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            if tasks:
+                await asyncio.wait(tasks, timeout=5)
+
+        def stop() -> None:
+            asyncio.run_coroutine_threadsafe(end(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+        stops.append(stop)
+        port = listener.sockets[0].getsockname()[1]
+        return Server(certificates.ca, tmp_path, port, meetings, registered)
+
+    yield start
+    for stop in stops:
+        stop()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def server(request: pytest.FixtureRequest, serve: Callable[..., Server], tmp_path: Path) -> Server:
+    """A server that registers one CA."""
+    return serve(request.param, CA.certificate_file(tmp_path))
+
+
+each_version = pytest.mark.parametrize("version", TLS)
+
+
+@each_version
+def test_a_client_may_do_without_a_certificate(server: Server, version: str) -> None:
+    assert server.meet(None, version).certificate is None
+
+
+# --- certificates that an identity names
+
+
+NAMED = {
+    "plainest self-signed": issue("device"),
+    "fit to sign others": issue("device", ca=True),
+    "signed by an unknown CA": issue("device", by=UNKNOWN_CA, ca=False),
+    "with its chain": issue("device", by=UNKNOWN_CA, ca=False, chain=(UNKNOWN_CA,)),
+    "longer than a record": issue("device", comment=bytes(20_000)),
+}
+
+
+@each_version
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_named_certificate_passes_whoever_signed_it(
+    server: Server, version: str, kind: str
+) -> None:
+    credential = NAMED[kind]
+    server.register(credential)
+    assert server.meet(credential, version).certificate == ClientCertificate(
+        credential.sha1, credential.sha256, "device", by_authority=False
+    )
+
+
+@each_version
+def test_a_certificate_may_be_named_by_its_sha1_thumbprint(server: Server, version: str) -> None:
+    credential = issue("device")
+    server.registered.add(credential.sha1)
+    assert server.meet(credential, version).certificate
+
+
+@each_version
+def test_named_certificates_may_share_a_subject(server: Server, version: str) -> None:
+    credentials = [issue("device") for _ in range(3)]
+    for credential in credentials:
+        server.register(credential)
+    for credential in credentials * 2:
+        certificate = server.meet(credential, version).certificate
+        assert certificate
+        assert certificate.sha256 == credential.sha256
+
+
+@each_version
+def test_a_certificate_that_is_named_no_more_is_refused(server: Server, version: str) -> None:
+    credential = issue("device")
+    server.register(credential)
+    assert server.meet(credential, version).certificate
+    server.registered.clear()
+    with pytest.raises(RefusedError):
+        server.meet(credential, version)
+
+
+# --- certificates that a CA signed
+
+
+@each_version
+@pytest.mark.parametrize(
+    ("authority", "credential"),
+    [
+        (CA, issue("device", by=CA)),
+        (CA, issue("device", by=INTERMEDIATE, ca=False, chain=(INTERMEDIATE,))),
+        (INTERMEDIATE, issue("device", by=INTERMEDIATE, ca=False)),
+        (INTERMEDIATE, issue("device", by=INTERMEDIATE, chain=(INTERMEDIATE, CA))),
+    ],
+    ids=["root", "root by an intermediate", "intermediate", "intermediate, root sent along"],
+)
+def test_a_certificate_of_a_registered_ca_passes(
+    serve: Callable[..., Server],
+    tmp_path: Path,
+    version: str,
+    authority: Credential,
+    credential: Credential,
+) -> None:
+    server = serve("asyncio", authority.certificate_file(tmp_path))
+    expected = ClientCertificate(credential.sha1, credential.sha256, "device", by_authority=True)
+    assert server.meet(credential, version).certificate == expected
+    server.register(issue("other"))
+    assert server.meet(credential, version).certificate == expected
+
+
+def test_several_cas_may_stand_in_one_file_or_in_several(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    first, second, third = authorities = [issue(f"CA {number}", ca=True) for number in range(3)]
+    files = [each.certificate_file(tmp_path) for each in authorities]
+    files[0].write_bytes(files[0].read_bytes() + files.pop().read_bytes())
+    server = serve("asyncio", *files)
+    for authority in (first, second, third):
+        certificate = server.meet(issue("device", by=authority), "1.2").certificate
+        assert certificate
+        assert certificate.by_authority
+
+
+@pytest.mark.parametrize(
+    ("names", "common_name"), [((), None), (("a", "b"), None), (("dévice/m",), "dévice/m")]
+)
+def test_a_subject_has_a_common_name_only_if_that_is_clear(
+    server: Server, names: tuple[str, ...], common_name: str | None
+) -> None:
+    certificate = server.meet(issue(*names, by=CA), "1.2").certificate
+    assert certificate
+    assert certificate.common_name == common_name
+
+
+# --- certificates that are refused
+
+
+@each_version
+@pytest.mark.parametrize(
+    "credential",
+    [
+        issue("device"),
+        issue("device", ca=True),
+        issue("device", by=UNKNOWN_CA, chain=(UNKNOWN_CA,)),
+        issue("device", by=issue("Root", ca=True)),
+        issue("device", by=issue("device", by=CA, ca=False)),
+        issue("device", by=CA, end=-DAY / 2),
+        issue("device", by=CA, start=DAY),
+    ],
+    ids=[
+        "self-signed",
+        "self-signed, fit to sign",
+        "of an unknown CA",
+        "of a CA by the same name",
+        "signed with a CA-signed certificate that is no CA's",
+        "expired",
+        "not yet valid",
+    ],
+)
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    server: Server, version: str, credential: Credential
+) -> None:
+    with pytest.raises(RefusedError):
+        server.meet(credential, version)
+    server.register(issue("device"))
+    with pytest.raises(RefusedError):
+        server.meet(credential, version)
+
+
+@each_version
+@pytest.mark.parametrize("dates", [{"end": -DAY / 2}, {"start": DAY}])
+def test_a_named_certificate_out_of_its_dates_is_refused(
+    server: Server, version: str, dates: dict[str, Any]
+) -> None:
+    credential = issue("device", **dates)
+    server.register(credential)
+    with pytest.raises(RefusedError):
+        server.meet(credential, version)
+
+
+@each_version
+def test_what_a_named_certificate_signed_is_refused(server: Server, version: str) -> None:
+    device = issue("device", ca=True)
+    server.register(device)
+    assert server.meet(device, version).certificate  # from now on, it is a trust anchor
+    for signed in (
+        issue("other", by=device),
+        issue("other", by=device, chain=(device,)),
+        issue("device", by=device, chain=(device,)),
+    ):
+        with pytest.raises(RefusedError):
+            server.meet(signed, version)
+
+
+@each_version
+def test_a_named_certificate_that_is_only_sent_along_counts_for_nothing(
+    server: Server, version: str
+) -> None:
+    device, thief = issue("device", ca=True), issue("device")
+    server.register(device)
+    with pytest.raises(RefusedError):
+        server.meet(Credential(thief.certificate, thief.key, (device.certificate,)), version)
+
+
+def test_a_refusal_is_told_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "emulator.net.tls")
+    server.register(issue("other"))
+    credential = issue("device")
+    with pytest.raises(RefusedError):
+        server.meet(credential, "1.2")
+    assert credential.sha1 in caplog.text
+    assert credential.sha256 in caplog.text
+
+
+# --- sessions that are resumed: nobody shows a certificate there, and OpenSSL checks none
+
+
+@each_version
+@pytest.mark.parametrize("by", [None, CA], ids=["named", "CA-signed"])
+def test_a_resumed_session_has_the_certificate_of_the_first(
+    server: Server, version: str, by: Credential | None
+) -> None:
+    credential = issue("device", by=by, ca=by is None)
+    if by is None:
+        server.register(credential)
+    first = server.meet(credential, version)
+    server.meet(issue("other", by=CA), version)
+    for others in ([], [issue("other").sha1]):  # no identity may name a certificate any more
+        server.registered.clear()
+        server.registered.update(others)
+        resumed = server.meet(credential, version, first.session)
+        assert resumed.connection.session_reused
+        assert resumed.certificate == first.certificate
+        assert resumed.certificate
+        assert resumed.certificate.by_authority is (by is CA)
+
+
+@each_version
+@pytest.mark.parametrize("by", [None, CA], ids=["named", "CA-signed"])
+def test_a_session_resumed_with_a_certificate_that_has_expired_since_has_none(
+    server: Server, version: str, by: Credential | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credential = issue("device", by=by)
+    if by is None:
+        server.register(credential)
+    first = server.meet(credential, version)
+    later = time.time() + (31 * DAY).total_seconds()
+    monkeypatch.setattr("emulator.net.tls.time.time", lambda: later)
+    resumed = server.meet(credential, version, first.session)
+    assert resumed.connection.session_reused
+    assert resumed.certificate is None
+
+
+# --- cost
+
+
+@each_version
+@pytest.mark.parametrize("credential", [None, NAMED["fit to sign others"], issue("x", by=CA)])
+def test_no_python_runs_for_the_records_behind_a_handshake(
+    server: Server, version: str, credential: Credential | None
+) -> None:
+    server.register(NAMED["fit to sign others"])
+    first = server.meet(credential, version)
+    resumed = server.meet(credential, version, first.session)
+    assert resumed.connection.session_reused
+    assert first.connection.context._msg_callback is None
+    assert resumed.connection.context._msg_callback is None
+
+
+# --- Certificate messages
+
+
+def _vector(data: bytes, length_bytes: int) -> bytes:
+    return len(data).to_bytes(length_bytes, "big") + data
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=3), st.binary(max_size=255))
+def test_the_first_certificate_of_a_message_is_the_clients(
+    certificates: list[bytes], request_context: bytes
+) -> None:
+    first = certificates[0] if certificates else b""
+    listed = b"".join(_vector(each, 3) for each in certificates)
+    assert _leaf(b"\x0b" + _vector(_vector(listed, 3), 3), TLS["1.2"]) == first
+    listed = b"".join(_vector(each, 3) + _vector(b"extensions", 2) for each in certificates)
+    body = _vector(request_context, 1) + _vector(listed, 3)
+    assert _leaf(b"\x0b" + _vector(body, 3), TLS["1.3"]) == first
+
+
+@given(st.binary(max_size=40), st.sampled_from(list(TLS.values())))
+def test_a_malformed_message_is_no_error_here(message: bytes, version: int) -> None:
+    assert _leaf(message, version) in message
+
+
+# --- the files of CAs
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "No such file"),
+        (b"", "PEM"),
+        (b"no certificate", "PEM"),
+        (CA.der, "PEM"),
+        ("leaf", "not a CA's"),
+        ("leaf and CA", "not a CA's"),
+    ],
+    ids=["missing", "empty", "text", "DER", "leaf", "leaf and CA"],
+)
+def test_a_file_that_holds_no_cas_stops_the_start(
+    certificates: Certificates, tmp_path: Path, content: bytes | str | None, complaint: str
+) -> None:
+    file = tmp_path / "authority.pem"
+    leaf = issue("device", by=CA, ca=False).certificate_file(tmp_path).read_bytes()
+    if content == "leaf":
+        content = leaf
+    elif content == "leaf and CA":
+        content = leaf + CA.certificate_file(tmp_path).read_bytes()
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    with pytest.raises(CertificateError, match=complaint) as raised:
+        Handshakes(certificates, authorities=[file], thumbprints=())
+    assert str(file) in str(raised.value)
+    assert os.linesep not in str(raised.value)
+
+
+def test_an_emulator_says_in_one_line_that_a_ca_is_none(tmp_path: Path) -> None:
+    settings = Settings(
+        mqtt_port=0, https_port=0, cert_dir=tmp_path, authorities=(tmp_path / "missing.pem",)
+    )
+    with pytest.raises(StartError, match=r"missing\.pem for --client-ca: .*"), Emulator(settings):
+        pass

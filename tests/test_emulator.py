@@ -1,0 +1,421 @@
+"""`Emulator` as a block: what it offers inside, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import emulator as package
+from emulator import Emulator, Settings
+from emulator.emulator import StartError
+from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
+from tests.devices import METHODS, connect_device
+from tests.support import Service
+
+# How long an emulator may take to stop.
+END_SECONDS = 2.0
+
+METHOD = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
+
+no_other_loopback = pytest.mark.skipif(
+    sys.platform == "darwin", reason="macOS has but one loopback address"
+)
+no_count_of_files = pytest.mark.skipif(
+    not Path("/dev/fd").is_dir(), reason="this system has no folder of open files"
+)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+
+
+@pytest.fixture(scope="module")
+def cert_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all: certificates take a third of a second to make."""
+    return tmp_path_factory.mktemp("certificates")
+
+
+@pytest.fixture
+def settings(cert_dir: Path) -> Settings:
+    return Settings(host="127.0.0.1", mqtt_port=0, https_port=0, cert_dir=cert_dir)
+
+
+@pytest.fixture
+def trust(monkeypatch: pytest.MonkeyPatch) -> Callable[[Emulator], ssl.SSLContext]:
+    """Makes this process's clients trust an emulator, whatever the environment said before."""
+
+    def prepare(emulator: Emulator) -> ssl.SSLContext:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(emulator.ca_bundle))
+        return ssl.create_default_context(cafile=str(emulator.ca_file))
+
+    return prepare
+
+
+Trust = Callable[[Emulator], ssl.SSLContext]
+
+
+def devices_of(emulator: Emulator) -> list[str]:
+    """List a running emulator's devices, over the network."""
+    service = Service(emulator)
+    try:
+        return [device["deviceId"] for device in service.request("GET", "/devices").json()]
+    finally:
+        service.close()
+
+
+def listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.fixture
+def open_files(settings: Settings) -> Callable[[], int]:
+    """Counts this process's open files and sockets."""
+    # The first event loop of a process opens what libuv keeps for all later ones.
+    with Emulator(settings):
+        pass
+    return count_open_files
+
+
+def count_open_files() -> int:
+    gc.collect()
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+# --- the two ways to run it
+
+
+async def test_it_runs_in_the_callers_event_loop(settings: Settings, trust: Trust) -> None:
+    async with Emulator(settings) as emulator:
+        trust(emulator)
+        emulator.register_device("kitchen")
+        assert await asyncio.to_thread(devices_of, emulator) == ["myDeviceId", "kitchen"]
+        ports = [emulator.mqtt_port, emulator.https_port]
+    assert not any(listens("127.0.0.1", port) for port in ports)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_it_runs_in_a_thread_of_its_own(settings: Settings, trust: Trust) -> None:
+    before = threading.enumerate()
+    with Emulator(settings) as emulator:
+        trust(emulator)
+        assert devices_of(emulator) == ["myDeviceId"]
+        ports = [emulator.mqtt_port, emulator.https_port]
+    assert not any(listens("127.0.0.1", port) for port in ports)
+    assert threading.enumerate() == before
+
+
+def test_an_error_in_the_block_stops_it_and_passes_on(settings: Settings) -> None:
+    emulator = Emulator(settings)
+    with pytest.raises(ZeroDivisionError), emulator:
+        raise ZeroDivisionError
+    assert not listens("127.0.0.1", emulator.https_port)
+
+
+@no_other_loopback
+def test_several_run_side_by_side_on_addresses_of_their_own(
+    settings: Settings, trust: Trust
+) -> None:
+    with Emulator(settings) as one:
+        ports = {"mqtt_port": one.mqtt_port, "https_port": one.https_port}
+        with (
+            Emulator(replace(settings, host="127.0.0.2", devices=("two",), **ports)) as two,
+            Emulator(replace(settings, host="127.0.0.3", devices=("three",), **ports)) as three,
+        ):
+            context = trust(three)  # they share a folder, so its CA is that of all
+            assert [devices_of(each) for each in (one, two, three)] == [
+                ["myDeviceId"],
+                ["two"],
+                ["three"],
+            ]
+            with connect_device(two.device_connection_string("two"), two.mqtt_port, context):
+                assert len({one.mqtt_port, two.mqtt_port, three.mqtt_port}) == 1
+
+
+@needs_ipv6
+def test_localhost_is_both_families_on_one_port(settings: Settings, trust: Trust) -> None:
+    with Emulator(replace(settings, host="localhost")) as emulator:
+        context = trust(emulator)
+        for port in (emulator.mqtt_port, emulator.https_port):
+            for address in ("127.0.0.1", "::1"):
+                with (
+                    socket.create_connection((address, port), timeout=5) as connection,
+                    context.wrap_socket(connection, server_hostname="localhost") as tls,
+                ):
+                    assert tls.getpeercert()
+
+
+@needs_ipv6
+def test_an_ipv6_address_stands_in_brackets(settings: Settings, trust: Trust) -> None:
+    with Emulator(replace(settings, host="::1")) as emulator:
+        trust(emulator)
+        assert emulator.https_host == f"[::1]:{emulator.https_port}"
+        assert devices_of(emulator) == ["myDeviceId"]
+
+
+def test_devices_are_registered_from_any_thread(settings: Settings, trust: Trust) -> None:
+    with Emulator(settings) as emulator, ThreadPoolExecutor(8) as threads:
+        context = trust(emulator)
+        names = [f"device-{n}" for n in range(40)]
+        connection_strings = list(threads.map(emulator.register_device, names))
+        assert sorted(devices_of(emulator)) == sorted(["myDeviceId", *names])
+        connect_device(connection_strings[7], emulator.mqtt_port, context).close()
+
+
+# --- a start that fails
+
+
+def taken_port(stack: ExitStack) -> int:
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    return int(listener.getsockname()[1])
+
+
+def below_a_file(folder: Path) -> Path:
+    file = folder / "file"
+    file.touch()
+    return file / "folder"
+
+
+def no_database(folder: Path) -> dict[str, object]:
+    """Settings whose session file is something else."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    (folder / f"sessions-127.0.0.1-{port}.sqlite").write_text("not a database, " * 100)
+    return {"data_dir": folder, "mqtt_port": port}
+
+
+# Each gives the settings that are wrong, and what the error must name.
+FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] = {
+    "the devices' port is taken": lambda stack, _: (
+        {"mqtt_port": (port := taken_port(stack))},
+        f"Port {port} on 127.0.0.1 is taken.*--mqtt-port",
+    ),
+    "the services' port is taken": lambda stack, _: (
+        {"https_port": (port := taken_port(stack))},
+        f"Port {port} on 127.0.0.1 is taken.*--https-port",
+    ),
+    "the address is another machine's": lambda *_: (
+        {"host": "192.0.2.1"},
+        "192.0.2.1 is not an address of this machine.*--host",
+    ),
+    "a device id is not valid": lambda *_: ({"devices": ("a/b",)}, "a/b"),
+    "a device's key is not base64": lambda *_: (
+        {"keys": {"myDeviceId": "k3y!" * 11}},
+        "Invalid device key",
+    ),
+    "a policy's key is too short": lambda *_: (
+        {"keys": {"iothubowner": "azN5"}},
+        "Invalid device key length",
+    ),
+    "the folder of the certificates can't be made": lambda _, folder: (
+        {"cert_dir": below_a_file(folder)},
+        "cert",
+    ),
+    "the folder of the sessions can't be made": lambda _, folder: (
+        {"data_dir": below_a_file(folder), "mqtt_port": 8899},
+        "Can't keep sessions in .*--data-dir",
+    ),
+    "the file of the sessions is something else": lambda _, folder: (
+        no_database(folder),
+        "Can't keep sessions in .*--data-dir",
+    ),
+}
+
+
+@pytest.fixture(params=FAILURES.values(), ids=FAILURES.keys())
+def failure(
+    request: pytest.FixtureRequest, settings: Settings, tmp_path: Path
+) -> Iterator[tuple[Settings, str]]:
+    with ExitStack() as stack:
+        wrong, named = request.param(stack, tmp_path)
+        yield replace(settings, **wrong), named
+
+
+@no_count_of_files
+def test_a_failed_start_is_raised_in_the_callers_thread_and_leaves_nothing(
+    failure: tuple[Settings, str], open_files: Callable[[], int]
+) -> None:
+    settings, named = failure
+    files, threads = open_files(), threading.active_count()
+    with pytest.raises(StartError, match=named) as error, Emulator(settings):
+        pytest.fail("it started")
+    assert "\n" not in str(error.value)
+    assert "k3y!" not in str(error.value)
+    assert "azN5" not in str(error.value)
+    del error
+    deadline = time.monotonic() + 5
+    while (open_files(), threading.active_count()) != (files, threads):
+        assert time.monotonic() < deadline, "a thread, or a file or socket, was left"
+        time.sleep(0.02)
+
+
+async def test_a_failed_start_is_raised_in_the_callers_event_loop(
+    failure: tuple[Settings, str],
+) -> None:
+    settings, named = failure
+    with pytest.raises(StartError, match=named):
+        async with Emulator(settings):
+            pytest.fail("it started")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# --- the end
+
+
+class Burden:
+    """What an emulator has to end: a device, an open call, and callers that don't let go."""
+
+    def __init__(self, emulator: Emulator, context: ssl.SSLContext) -> None:
+        self._stack = ExitStack()
+        self._service = Service(emulator)
+        self._stack.callback(self._service.close)
+        threads = self._stack.enter_context(ThreadPoolExecutor())
+        self.device = self._stack.enter_context(
+            connect_device(
+                emulator.device_connection_string("myDeviceId"),
+                emulator.mqtt_port,
+                context,
+                METHODS,
+            )
+        )
+        path = "/twins/myDeviceId/methods"
+        self.call = threads.submit(self._service.request, "POST", path, json=METHOD)
+        self.device.expect_method("reboot")
+
+        # A connection that is kept open for another request.
+        idle = Service(emulator)
+        self._stack.callback(idle.close)
+        assert idle.request("GET", "/devices").status_code == 200
+        # Two that never begin TLS.
+        for port in (emulator.mqtt_port, emulator.https_port):
+            address = (emulator.host_name, port)
+            self._stack.enter_context(socket.create_connection(address, timeout=5))
+        # One that the emulator has ended, and whose caller takes no notice.
+        plain = socket.create_connection((emulator.host_name, emulator.https_port), timeout=5)
+        deaf = self._stack.enter_context(
+            context.wrap_socket(plain, server_hostname=emulator.host_name)
+        )
+        deaf.sendall(b"GET /nowhere HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
+        assert deaf.recv(8).startswith(b"HTTP/1.1")
+
+    def let_go(self) -> None:
+        """Close all that is still open on this side."""
+        self._stack.close()
+
+
+@no_count_of_files
+def test_it_stops_at_once_whoever_is_connected_and_leaves_nothing(
+    settings: Settings, trust: Trust, open_files: Callable[[], int]
+) -> None:
+    files, threads = open_files(), threading.active_count()
+    with Emulator(settings) as emulator:
+        burden = Burden(emulator, trust(emulator))
+        began = time.monotonic()
+    assert time.monotonic() - began < END_SECONDS
+    answer = burden.call.result()
+    assert (answer.status_code, answer.headers["iothub-errorcode"]) == (503, "ServiceUnavailable")
+    burden.device.expect_closed()
+    burden.let_go()
+    del emulator, burden, answer
+    assert (open_files(), threading.active_count()) == (files, threads)
+
+
+async def test_it_stops_at_once_in_the_callers_event_loop_too(
+    settings: Settings, trust: Trust
+) -> None:
+    async with Emulator(settings) as emulator:
+        burden = await asyncio.to_thread(Burden, emulator, trust(emulator))
+        began = time.monotonic()
+    assert time.monotonic() - began < END_SECONDS
+    answer = await asyncio.to_thread(burden.call.result)
+    assert (answer.status_code, answer.headers["iothub-errorcode"]) == (503, "ServiceUnavailable")
+    await asyncio.to_thread(burden.device.expect_closed)
+    burden.let_go()
+    # asyncio itself holds on to a connection that never began TLS, until its peer goes.
+    deadline = time.monotonic() + 5
+    while asyncio.all_tasks() != {asyncio.current_task()}:
+        assert time.monotonic() < deadline, asyncio.all_tasks()
+        await asyncio.sleep(0.02)
+
+
+# --- what it offers
+
+
+def test_it_tells_how_to_reach_it(settings: Settings) -> None:
+    with Emulator(replace(settings, keys={"service": "c2VydmljZSBrZXkgc2VydmljZSBrZXk="})) as it:
+        key = WELL_KNOWN_PRIMARY_KEY
+        https = f"127.0.0.1:{it.https_port}"
+        assert (it.https_host, it.mqtt_host) == (https, f"127.0.0.1:{it.mqtt_port}")
+        device = f"HostName=127.0.0.1;DeviceId=myDeviceId;SharedAccessKey={key}"
+        owner = f"HostName={https};SharedAccessKeyName=iothubowner;SharedAccessKey={key}"
+        assert it.environment("myDeviceId") == {
+            "SSL_CERT_FILE": str(it.ca_bundle),
+            "REQUESTS_CA_BUNDLE": str(it.ca_bundle),
+            "IOTHUB_DEVICE_CONNECTION_STRING": device,
+            "IOTHUB_CONNECTION_STRING": owner,
+            "IOTHUB_DEVICE_ID": "myDeviceId",
+        }
+        assert it.policy_connection_string("service").endswith(
+            ";SharedAccessKeyName=service;SharedAccessKey=c2VydmljZSBrZXkgc2VydmljZSBrZXk="
+        )
+
+
+@pytest.mark.parametrize(
+    ("host", "on_loopback"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.7", False),
+        ("::ffff:192.168.1.7", False),
+        ("hub.example.com", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_well_known_keys_are_for_loopback_alone(host: str, on_loopback: bool) -> None:
+    settings = Settings(host=host)
+    assert settings.on_loopback is on_loopback
+    well_known = (WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY)
+    assert (settings.key_pair("iothubowner") == well_known) is on_loopback
+    assert (settings.key_pair("myDeviceId") == well_known) is on_loopback
+
+
+def test_keys_off_loopback_are_random_each_time_unless_they_are_given() -> None:
+    settings = Settings(host="0.0.0.0", keys={"myDeviceId": "Z2l2ZW4="})
+    keys = [key for _ in range(20) for key in settings.key_pair("iothubowner")]
+    assert len(set(keys)) == 40
+    assert {len(base64.b64decode(key)) for key in keys} == {32}
+    assert settings.key_pair("myDeviceId") == ("Z2l2ZW4=", "Z2l2ZW4=")
+    assert "Z2l2ZW4=" not in repr(settings)
+
+
+def test_the_package_has_its_names_and_no_others() -> None:
+    assert {getattr(package, name).__name__ for name in package.__all__} == set(package.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        package.nothing  # noqa: B018
