@@ -10,20 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from emulator.hub.core.json import UNDEFINED
-from emulator.hub.query.tree import (
-    And,
-    Arithmetic,
-    Array,
-    Call,
-    Comparison,
-    Constant,
-    Expression,
-    Membership,
-    Negative,
-    Not,
-    Or,
-    Path,
-)
+from emulator.hub.query import tree
 from emulator.hub.query.values import (
     COMPARISONS,
     FUNCTIONS,
@@ -44,39 +31,39 @@ Reader = Callable[[R], Any]
 Members = Mapping[str, Reader[R]]
 
 
-def member_name(path: Path, members: Members[Any]) -> str:
+def member_name(path: tree.Path, members: Members[Any]) -> str:
     """Name what a path reads: its last name, and a root member in its usual spelling."""
     names = [part for part in path.parts if isinstance(part, str)]
     return _canonical(names, members)[-1]
 
 
-def compile_expression(expression: Expression, members: Members[R]) -> Reader[R]:
+def compile_expression(expression: tree.Expression, members: Members[R]) -> Reader[R]:
     """Make the function that tells the value of an expression for a row."""
     match expression:
-        case Constant(value):
+        case tree.Constant(value):
             return lambda row: value
-        case Array(elements):
+        case tree.Array(elements):
             return lambda row: list(elements)
-        case Path():
+        case tree.Path():
             return compile_path(expression, members)
-        case Not(operand):
+        case tree.Not(operand):
             return _not(compile_expression(operand, members))
-        case And(operands):
+        case tree.And(operands):
             return _and([compile_expression(each, members) for each in operands])
-        case Or(operands):
+        case tree.Or(operands):
             return _or([compile_expression(each, members) for each in operands])
-        case Comparison():
+        case tree.Comparison():
             return _comparison(expression, members)
-        case Membership():
+        case tree.Membership():
             return _membership(expression, members)
-        case Negative(operand):
+        case tree.Negative(operand):
             return _arithmetic(lambda row: 0, [("-", compile_expression(operand, members))])
-        case Arithmetic(first, steps):
+        case tree.Arithmetic(first, steps):
             return _arithmetic(
                 compile_expression(first, members),
                 [(sign, compile_expression(operand, members)) for sign, operand in steps],
             )
-        case Call(function, arguments):
+        case tree.Call(function, arguments):
             return _call(FUNCTIONS[function], [compile_expression(a, members) for a in arguments])
 
 
@@ -88,7 +75,7 @@ def _canonical(names: list[str], members: Members[Any]) -> list[str]:
     return [next((name for name in members if name.lower() == root), names[0]), *names[1:]]
 
 
-def compile_path(path: Path, members: Members[R]) -> Reader[R]:
+def compile_path(path: tree.Path, members: Members[R]) -> Reader[R]:
     """Make the function that reads what a path leads to, `UNDEFINED` where it leads nowhere."""
     names = _canonical([str(part) for part in path.parts], members)
     known = []
@@ -164,11 +151,11 @@ def _or(operands: list[Reader[R]]) -> Reader[R]:
 # --- comparisons
 
 
-def _comparison(expression: Comparison, members: Members[R]) -> Reader[R]:
+def _comparison(expression: tree.Comparison, members: Members[R]) -> Reader[R]:
     sign, compare = expression.operator, COMPARISONS[expression.operator]
     kinds = {type_: kind for type_, kind in KINDS.items() if compares(sign, kind)}
     left = compile_expression(expression.left, members)
-    if isinstance(expression.right, Constant):
+    if isinstance(expression.right, tree.Constant):
         return _comparison_with_constant(left, compare, kinds, expression.right.value)
     right = compile_expression(expression.right, members)
 
@@ -209,9 +196,9 @@ def _comparable(kind: Kind, *values: Any) -> Any:
     return [float(value) for value in values] if kind is Kind.NUMBER else values
 
 
-def _membership(expression: Membership, members: Members[R]) -> Reader[R]:
+def _membership(expression: tree.Membership, members: Members[R]) -> Reader[R]:
     value = compile_expression(expression.value, members)
-    if isinstance(expression.array, Array):
+    if isinstance(expression.array, tree.Array):
         search = _search(expression.array.elements)
         return lambda row: search(value(row))
     # The docs have constants on the right only; an array of the row does no harm.
