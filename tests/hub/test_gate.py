@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -45,6 +44,8 @@ SAS = {
     "symmetricKey": {"primaryKey": OWN_KEYS.primary, "secondaryKey": OWN_KEYS.secondary},
 }
 OWN, OTHER = certificate(), certificate("other")
+AUTH_METHOD = '{"scope":"%s","type":"%s","issuer":"%s","acceptingIpFilterRule":null}'
+OF_DEVICES = [each for each, rule in RULES.items() if rule.right == Right.DEVICE_CONNECT]
 AGENT = IdentityKey("d", "$edgeAgent")
 
 
@@ -77,8 +78,7 @@ def refused(hub: IotHub, caller: Any, operation: Operation = Operation.CONNECT) 
     """Return whether the gate refuses the credentials of a caller."""
     try:
         hub.gate.enter(caller, operation)
-    except IotHubUnauthorizedAccess as error:
-        assert error.text == "Unauthorized"
+    except IotHubUnauthorizedAccess:
         return True
     return False
 
@@ -130,13 +130,14 @@ def test_a_service_proves_itself_with_either_key_for_a_part_of_the_hub(
     hub: IotHub, sr: str, key: str
 ) -> None:
     caller = service(sr=sr, key=key)
-    assert hub.gate.enter(caller, Operation.QUERY) is None  # type: ignore[func-returns-value]
+    assert not refused(hub, caller, Operation.QUERY)
     assert not refused(hub, caller._replace(host="elsewhere"), Operation.QUERY)
 
 
-def test_a_hub_can_be_addressed_by_a_name_that_it_does_not_know(hub: IotHub) -> None:
-    caller = service(sr="container:8443")._replace(host="container:443")
-    assert not refused(hub, caller, Operation.QUERY)
+def test_a_token_can_be_for_the_name_by_which_a_service_addressed_the_hub(hub: IotHub) -> None:
+    caller = service(sr="container:8443")
+    assert refused(hub, caller, Operation.QUERY)
+    assert not refused(hub, caller._replace(host="container:443"), Operation.QUERY)
 
 
 def test_a_token_that_passed_before_expires_all_the_same(hub: IotHub, clock: ManualClock) -> None:
@@ -171,8 +172,7 @@ def test_a_device_is_admitted_by_a_token(
         key,
         expires=int(LATER),
         generation_id=stored_identity(store, key).generation_id,
-        auth_method=f'{{"scope":"{scope}","type":"sas","issuer":"iothub",'
-        '"acceptingIpFilterRule":null}',
+        auth_method=AUTH_METHOD % (scope, "sas", "iothub"),
         model_id="dtmi:x;1",
     )
 
@@ -205,15 +205,14 @@ def test_a_device_with_another_token_is_refused(
     assert cause in str(refusal.value.__cause__)
 
 
-@pytest.mark.parametrize(
-    "operation", [o for o in Operation if RULES[o].right == Right.DEVICE_CONNECT]
-)
-def test_a_device_acts_for_itself_on_every_route(hub: IotHub, operation: Operation) -> None:
+def test_a_device_acts_for_itself_on_every_route(hub: IotHub) -> None:
+    other = IdentityKey("e")
     put(hub, DEVICE, authentication=SAS)
-    put(hub, IdentityKey("e"))
-    admission = hub.gate.enter(device(token=own_token("localhost")), operation)
-    assert admission.key == DEVICE
-    assert refused(hub, device(IdentityKey("e"), own_token("localhost")), operation)
+    put(hub, other)
+    for operation in OF_DEVICES:
+        hub.gate.throttles = Throttles()
+        assert hub.gate.enter(device(token=own_token("localhost")), operation).key == DEVICE
+        assert refused(hub, device(other, own_token("localhost")), operation)
 
 
 # --- devices and modules by their certificates
@@ -226,12 +225,7 @@ def test_a_certificate_admits_without_a_password_and_does_not_expire(
     put(hub, DEVICE, authentication=self_signed(OWN.sha1))
     admission = hub.gate.enter(device(token=password, shown=OWN), Operation.CONNECT)
     assert (admission.key, admission.expires) == (DEVICE, math.inf)
-    assert json.loads(admission.auth_method) == {
-        "scope": "device",
-        "type": "x509Certificate",
-        "issuer": "external",
-        "acceptingIpFilterRule": None,
-    }
+    assert admission.auth_method == AUTH_METHOD % ("device", "x509Certificate", "external")
 
 
 def test_a_certificate_of_a_ca_admits_the_identity_that_it_names(hub: IotHub) -> None:
@@ -322,7 +316,7 @@ def test_a_connected_device_is_charged_for_its_twin_and_for_nothing_else(
     put(hub, DEVICE, authentication=SAS)
     admission = hub.gate.enter(device(token=own_token()), Operation.CONNECT)
     charged = set()
-    for operation in (o for o in Operation if RULES[o].right == Right.DEVICE_CONNECT):
+    for operation in OF_DEVICES:
         assert hub.gate.enter(admission, operation) is admission
         try:
             hub.gate.enter(admission, operation)
