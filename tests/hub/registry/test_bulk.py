@@ -8,21 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeserializationError,
-    DeviceAlreadyExists,
-    DeviceNotFound,
-    HubError,
-    InvalidDeviceScope,
-    ModuleAlreadyExistsOnDevice,
-    ModuleNotFound,
-    PreconditionFailed,
-    SystemModuleModifyUnauthorizedAccess,
-    TooManyDevices,
-    TooManyModulesOnDevice,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
@@ -176,7 +162,7 @@ def test_a_child_is_created_below_its_parent(hub: IotHub) -> None:
     assert hub.identities.get_device("leaf")["deviceScope"] == scope
     for device_id in ("leaf", "below"):
         assert hub.identities.get_device(device_id)["parentScopes"] == [scope]
-    with pytest.raises(InvalidDeviceScope):
+    with pytest.raises(errors.InvalidDeviceScope):
         hub.bulk.apply({"id": "x", "importMode": "create", "deviceScope": "nowhere"})
 
 
@@ -184,7 +170,7 @@ def test_a_bulk_call_counts_against_the_limit_of_modules(hub: IotHub) -> None:
     names = [f"n{number}" for number in range(limits.MODULES_PER_DEVICE)]
     body = [{"id": "d", "moduleId": name, "importMode": "create"} for name in names]
     result = hub.bulk.run(body)
-    assert [error["errorCode"] for error in result["errors"]] == [TooManyModulesOnDevice.__name__]
+    assert [error["errorCode"] for error in result["errors"]] == ["TooManyModulesOnDevice"]
     assert len(hub.identities.list_modules("d")) == limits.MODULES_PER_DEVICE
 
 
@@ -296,9 +282,9 @@ def test_a_mode_with_an_etag_needs_the_current_one(
     item = IDS[key] | {"importMode": mode, "tags": {"new": 1}}
     absent = [] if mode.startswith("delete") else [None, ""]
     for etag in [STALE, *absent]:
-        with pytest.raises(PreconditionFailed):
+        with pytest.raises(errors.PreconditionFailed):
             hub.bulk.apply({**item, needs: etag})
-    with pytest.raises(ArgumentInvalid):
+    with pytest.raises(errors.ArgumentInvalid):
         hub.bulk.apply({**item, needs: 7})
     assert everything(store) == before
     hub.bulk.apply({**item, **etags(store, key)})
@@ -307,42 +293,37 @@ def test_a_mode_with_an_etag_needs_the_current_one(
 
 GONE, GONE_MODULE = {"id": "gone"}, {"id": "d", "moduleId": "gone"}
 ORPHAN = {"id": "gone", "moduleId": "m"}
+AGENT, EDGE_HUB = {"id": "d", "moduleId": "$edgeAgent"}, {"id": "edge", "moduleId": "$edgeHub"}
+ALL_MODES = ("createOrUpdate", "update", "delete", "updateTwin")
+IMPOSSIBLE = [
+    (errors.DeviceAlreadyExists, IDS[DEVICE], ["create"]),
+    (errors.ModuleAlreadyExistsOnDevice, IDS[MODULE], ["create"]),
+    (errors.DeviceNotFound, ORPHAN, ["create", *ALL_MODES]),
+    (errors.DeviceNotFound, GONE, ["update", "delete", "updateTwin"]),
+    (errors.ModuleNotFound, GONE_MODULE, ["update", "delete"]),
+    (errors.DeviceNotFound, GONE_MODULE, ["updateTwin"]),
+    (errors.DeviceNotFound, AGENT, ["updateTwin"]),
+    (errors.SystemModuleModifyUnauthorizedAccess, EDGE_HUB, ALL_MODES),
+]
+INVALID = [
+    *((AGENT, "create"), ({"id": "a b"}, "create"), ({"id": ""}, "create"), ({}, "create")),
+    *((IDS[DEVICE], "merge"), (IDS[DEVICE], ""), (IDS[DEVICE], 1), (IDS[DEVICE], None)),
+    *(({"id": None}, "create"), ({"id": 7}, "create"), ({"id": "d", "moduleId": 7}, "create")),
+    ({"id": "d", "moduleId": ["m"]}, "update"),
+    ({"id": "new", "tags": {"a.b": 1}}, "create"),
+    ({"id": "d", "status": "disabled", "tags": {"a.b": 1}}, "update"),
+]
 
 
 @pytest.mark.parametrize(
-    ("ids", "mode", "error"),
+    ("error", "ids", "mode"),
     [
-        ({"id": "d"}, "create", DeviceAlreadyExists),
-        ({"id": "d", "moduleId": "m"}, "create", ModuleAlreadyExistsOnDevice),
-        (ORPHAN, "create", DeviceNotFound),
-        (ORPHAN, "createOrUpdate", DeviceNotFound),
-        *((ids, "updateTwin", DeviceNotFound) for ids in (GONE, GONE_MODULE, ORPHAN)),
-        *((GONE, mode, DeviceNotFound) for mode in ("update", "delete")),
-        *((GONE_MODULE, mode, ModuleNotFound) for mode in ("update", "delete")),
-        *((ORPHAN, mode, DeviceNotFound) for mode in ("update", "delete")),
-        ({"id": "d", "moduleId": "$edgeAgent"}, "create", ArgumentInvalid),
-        ({"id": "d", "moduleId": "$edgeAgent"}, "updateTwin", DeviceNotFound),
-        *(
-            ({"id": "edge", "moduleId": "$edgeHub"}, mode, SystemModuleModifyUnauthorizedAccess)
-            for mode in ("createOrUpdate", "update", "delete", "updateTwin")
-        ),
-        ({"id": "new", "tags": {"a.b": 1}}, "create", ArgumentInvalid),
-        ({"id": "d", "status": "disabled", "tags": {"a.b": 1}}, "update", ArgumentInvalid),
-        ({"id": "a b"}, "create", ArgumentInvalid),
-        ({"id": ""}, "create", ArgumentInvalid),
-        ({"id": "d"}, "merge", ArgumentInvalid),
-        ({"id": "d"}, "", ArgumentInvalid),
-        ({"id": "d"}, 1, ArgumentInvalid),
-        ({"id": "d"}, None, ArgumentInvalid),
-        ({}, "create", ArgumentInvalid),
-        ({"id": None}, "create", ArgumentInvalid),
-        ({"id": 7}, "create", ArgumentInvalid),
-        ({"id": "d", "moduleId": 7}, "create", ArgumentInvalid),
-        ({"id": "d", "moduleId": ["m"]}, "update", ArgumentInvalid),
+        *((error, ids, mode) for error, ids, modes in IMPOSSIBLE for mode in modes),
+        *((errors.ArgumentInvalid, ids, mode) for ids, mode in INVALID),
     ],
 )
 def test_an_item_that_is_invalid_or_impossible_is_refused_whole(
-    hub: IotHub, store: CountingStore, ids: dict[str, Any], mode: Any, error: type[HubError]
+    hub: IotHub, store: CountingStore, error: type[errors.HubError], ids: JsonObject, mode: Any
 ) -> None:
     before = everything(store)
     with pytest.raises(error):
@@ -352,7 +333,7 @@ def test_an_item_that_is_invalid_or_impossible_is_refused_whole(
 
 @pytest.mark.parametrize("item", [None, [], "d", 1])
 def test_an_item_is_an_object(hub: IotHub, item: object) -> None:
-    with pytest.raises(DeserializationError):
+    with pytest.raises(errors.DeserializationError):
         hub.bulk.apply(item, default_mode="create")
 
 
@@ -373,22 +354,19 @@ def test_each_item_is_applied_or_refused_on_its_own(hub: IotHub) -> None:
     result = hub.bulk.run(body)
     assert list(result) == ["isSuccessful", "errors", "warnings"]
     assert (result["isSuccessful"], result["warnings"]) == (False, [])
-    errors = [dict(error) for error in result["errors"]]
-    texts = [error.pop("errorStatus") for error in errors]
-    assert errors == [
-        {"deviceId": "d", "errorCode": "DeviceAlreadyExists", "operation": "create"},
-        {
-            "deviceId": "d",
-            "errorCode": "ModuleAlreadyExistsOnDevice",
-            "moduleId": "m",
-            "operation": "Create",
-        },
-        {"deviceId": "gone", "errorCode": "DeviceNotFound", "operation": "delete"},
-        {"deviceId": None, "errorCode": "ArgumentInvalid", "operation": "create"},
-        {"deviceId": "x", "errorCode": "ArgumentInvalid", "operation": 7},
+    module = result["errors"].pop(1)
+    assert (module["moduleId"], module["errorCode"]) == ("m", "ModuleAlreadyExistsOnDevice")
+    names = ("deviceId", "errorCode", "operation")
+    texts = [error.pop("errorStatus") for error in result["errors"]]
+    assert (all(texts), texts[1]) == (True, "gone")
+    assert all(tuple(sorted(error)) == names for error in result["errors"])
+    assert [tuple(error[name] for name in names) for error in [*result["errors"], module]] == [
+        ("d", "DeviceAlreadyExists", "create"),
+        ("gone", "DeviceNotFound", "delete"),
+        (None, "ArgumentInvalid", "create"),
+        ("x", "ArgumentInvalid", 7),
+        ("d", "ModuleAlreadyExistsOnDevice", "Create"),
     ]
-    assert all(texts)
-    assert texts[2] == "gone"
     devices = [device["deviceId"] for device in hub.identities.list_devices()]
     assert devices == ["d", "new", "other"]
 
@@ -418,14 +396,14 @@ def test_a_call_can_be_empty(hub: IotHub) -> None:
 
 @pytest.mark.parametrize("body", [None, {}, {"devices": []}, "x", 1, [1], [{"id": "new"}, None]])
 def test_a_call_is_an_array_of_objects(hub: IotHub, body: object) -> None:
-    with pytest.raises(DeserializationError):
+    with pytest.raises(errors.DeserializationError):
         hub.bulk.run(body)
     assert not hub.identities.has(IdentityKey("new"))
 
 
 def test_a_call_has_a_hundred_items_at_most(hub: IotHub) -> None:
     body = [{"id": f"n{number}", "importMode": "create"} for number in range(101)]
-    with pytest.raises(TooManyDevices):
+    with pytest.raises(errors.TooManyDevices):
         hub.bulk.run(body)
     assert hub.identities.device_statistics()["totalDeviceCount"] == 2
     assert hub.bulk.run(body[:100])["isSuccessful"] is True

@@ -5,18 +5,7 @@ from typing import Any
 
 import pytest
 
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeviceNotFound,
-    HubError,
-    IotHubUnauthorizedAccess,
-    ModuleAlreadyExistsOnDevice,
-    ModuleNotFound,
-    PreconditionFailed,
-    SystemModuleModifyUnauthorizedAccess,
-    TooManyDevices,
-    TooManyModulesOnDevice,
-)
+from emulator.hub.core import errors
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
@@ -98,7 +87,7 @@ def test_a_hub_has_as_many_devices_as_its_limit(
 ) -> None:
     monkeypatch.setattr("emulator.hub.core.limits.DEVICES_PER_HUB", 2)
     put(hub, IdentityKey("e"))
-    with pytest.raises(TooManyDevices):
+    with pytest.raises(errors.TooManyDevices):
         put(hub, IdentityKey("f"))
     put(hub, IdentityKey("e"), ANY)
     put(hub, IdentityKey("e", "m"))
@@ -112,9 +101,9 @@ def test_a_hub_has_as_many_devices_as_its_limit(
 def test_a_device_has_twenty_modules_at_most(hub: IotHub) -> None:
     for number in range(19):
         put(hub, IdentityKey("d", f"m{number}"))
-    with pytest.raises(TooManyModulesOnDevice):
+    with pytest.raises(errors.TooManyModulesOnDevice):
         put(hub, IdentityKey("d", "one-too-many"))
-    with pytest.raises(ModuleAlreadyExistsOnDevice):  # this error comes first
+    with pytest.raises(errors.ModuleAlreadyExistsOnDevice):  # this error comes first
         put(hub, MODULE)
     put(hub, MODULE, ANY, managedBy="still possible")
     put(hub, DEVICE, ANY, capabilities=EDGE)  # the hub's own modules don't count
@@ -128,7 +117,7 @@ def test_a_device_has_twenty_modules_at_most(hub: IotHub) -> None:
 
 @pytest.mark.parametrize("module_id", ["$edgeAgent", "$x", "", "a b", "a/b", "ä", "x" * 129])
 def test_an_invalid_module_id_is_refused(hub: IotHub, module_id: str) -> None:
-    with pytest.raises(ArgumentInvalid):
+    with pytest.raises(errors.ArgumentInvalid):
         put(hub, IdentityKey("d", module_id))
     assert names(hub) == ["m"]
 
@@ -155,7 +144,7 @@ def test_the_modules_of_a_deleted_or_disabled_device_cannot_be_reached(
         disable(hub)
         # Their twins can be.
         assert hub.twins.patch(MODULE, {"tags": {"a": 1}}, CREATE)["tags"] == {"a": 1}
-    with pytest.raises(IotHubUnauthorizedAccess):
+    with pytest.raises(errors.IotHubUnauthorizedAccess):
         call(hub)
 
 
@@ -167,7 +156,7 @@ def test_a_module_and_its_twin_are_deleted_with_their_device(hub: IotHub) -> Non
     hub.identities.delete_device("d", ANY)
     assert [change.key for change in deleted] == [DEVICE, MODULE, other]
     for key in (DEVICE, MODULE, other):
-        with pytest.raises(DeviceNotFound):
+        with pytest.raises(errors.DeviceNotFound):
             hub.twins.get(key)
     put(hub, DEVICE)
     assert names(hub) == []
@@ -185,14 +174,14 @@ def test_a_module_that_is_created_again_is_another(hub: IotHub) -> None:
 @pytest.mark.parametrize(
     ("key", "if_match", "error"),
     [
-        (MODULE, CREATE, PreconditionFailed),
-        (MODULE, STALE, PreconditionFailed),
-        (IdentityKey("d", "M"), ANY, ModuleNotFound),
-        (IdentityKey("d", "$edgeAgent"), ANY, ModuleNotFound),
+        (MODULE, CREATE, errors.PreconditionFailed),
+        (MODULE, STALE, errors.PreconditionFailed),
+        (IdentityKey("d", "M"), ANY, errors.ModuleNotFound),
+        (IdentityKey("d", "$edgeAgent"), ANY, errors.ModuleNotFound),
     ],
 )
 def test_a_module_is_deleted_by_its_id_under_its_etag(
-    hub: IotHub, key: IdentityKey, if_match: IfMatch, error: type[HubError]
+    hub: IotHub, key: IdentityKey, if_match: IfMatch, error: type[errors.HubError]
 ) -> None:
     with pytest.raises(error):
         hub.identities.delete_module(key, if_match)
@@ -207,7 +196,7 @@ def test_an_update_of_a_module_changes_nothing_else(hub: IotHub) -> None:
     after = put(hub, MODULE, IfMatch(before["etag"]), managedBy="me")
     assert (after["managedBy"], after["generationId"]) == ("me", before["generationId"])
     assert after["etag"] != before["etag"]
-    with pytest.raises(PreconditionFailed):
+    with pytest.raises(errors.PreconditionFailed):
         put(hub, MODULE, IfMatch(before["etag"]))
     assert [hub.identities.get_module(sibling), hub.identities.get_device("d")] == others
 
@@ -239,9 +228,9 @@ def test_an_edge_device_has_its_system_modules_in_one_commit(
     created = [(IdentityCreated, agent), (IdentityCreated, edge_hub)]
     assert taken() == (commits + 1, [(IdentityChanged, DEVICE), *created])
     assert names(hub) == ["m", "$edgeAgent", "$edgeHub"]
-    with pytest.raises(SystemModuleModifyUnauthorizedAccess):
+    with pytest.raises(errors.SystemModuleModifyUnauthorizedAccess):
         put(hub, agent, ANY)
-    with pytest.raises(SystemModuleModifyUnauthorizedAccess):
+    with pytest.raises(errors.SystemModuleModifyUnauthorizedAccess):
         hub.identities.delete_module(edge_hub, ANY)
     put(hub, DEVICE, ANY, capabilities=None)
     deleted = [(IdentityDeleted, agent), (IdentityDeleted, edge_hub)]

@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeviceNotFound,
-    HubError,
-    PreconditionFailed,
-    SystemModuleModifyUnauthorizedAccess,
-)
+from emulator.hub.core import errors
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -80,11 +74,11 @@ def test_a_write_is_stored_published_and_sent_to_its_device(
 @pytest.mark.parametrize(
     ("key", "body", "if_match", "error"),
     [
-        (IdentityKey("unknown"), BODY, ANY, DeviceNotFound),
-        (IdentityKey("d", "unknown"), BODY, ANY, DeviceNotFound),
-        (AGENT, BODY, ANY, SystemModuleModifyUnauthorizedAccess),
-        (DEVICE, BODY, STALE, PreconditionFailed),
-        (DEVICE, {"tags": {"a.b": 1}}, ANY, ArgumentInvalid),
+        (IdentityKey("unknown"), BODY, ANY, errors.DeviceNotFound),
+        (IdentityKey("d", "unknown"), BODY, ANY, errors.DeviceNotFound),
+        (AGENT, BODY, ANY, errors.SystemModuleModifyUnauthorizedAccess),
+        (DEVICE, BODY, STALE, errors.PreconditionFailed),
+        (DEVICE, {"tags": {"a.b": 1}}, ANY, errors.ArgumentInvalid),
     ],
 )
 def test_a_write_that_is_refused_changes_nothing(
@@ -94,7 +88,7 @@ def test_a_write_that_is_refused_changes_nothing(
     key: IdentityKey,
     body: Any,
     if_match: IfMatch,
-    error: type[HubError],
+    error: type[errors.HubError],
 ) -> None:
     changes, commits = record_changes(hub.feed), store.commits
     with pytest.raises(error):
@@ -115,9 +109,9 @@ def test_a_report_is_stored_and_published_and_not_sent_back(hub: IotHub) -> None
     connect(hub, link)
     assert hub.twins.report(DEVICE, {"r": 1}, None) == 2
     assert hub.twins.report(DEVICE, {"s": 1}, 2) == 3
-    with pytest.raises(PreconditionFailed):
+    with pytest.raises(errors.PreconditionFailed):
         hub.twins.report(DEVICE, {"r": 2}, 2)
-    with pytest.raises(DeviceNotFound):
+    with pytest.raises(errors.DeviceNotFound):
         hub.twins.report(IdentityKey("unknown"), {"r": 1}, None)
     assert hub.twins.read_own(DEVICE)["reported"] == {"r": 1, "s": 1, "$version": 3}
     assert [change.reported for change in changes] == [{"r": 1}, {"s": 1}]
