@@ -52,6 +52,13 @@ def desired_after(desired: JsonObject, reported: JsonObject, *patch: object) -> 
     return write(make_row(desired, reported), list(patch)).twin.desired.values
 
 
+def refusal(error: type[errors.HubError], row: TwinRow, patch: object) -> str:
+    """Return the text with which a patch is refused."""
+    with pytest.raises(error) as refused:
+        digital_twins.desired_changes(row, patch)
+    return refused.value.text
+
+
 def add(path: str, value: object) -> JsonObject:
     return {"op": "add", "path": path, "value": value}
 
@@ -282,7 +289,9 @@ def test_a_patch_whose_test_succeeds_is_applied(step: JsonObject) -> None:
         (check("/t/x/a/0", 1), errors.InvalidDigitalTwinPatchPath),
     ],
 )
-def test_a_patch_whose_test_fails_is_refused(step: JsonObject, error: type[errors.HubError]) -> None:
+def test_a_patch_whose_test_fails_is_refused(
+    step: JsonObject, error: type[errors.HubError]
+) -> None:
     row = make_row({}, {"fan": 3, "on": True, "t": component(x={"a": [1, 2]})})
     with pytest.raises(error):
         digital_twins.desired_changes(row, [add("/fan", 4), step])
@@ -308,17 +317,14 @@ NOT_CONFORMANT = (
     ],
 )
 def test_an_invalid_json_patch_is_refused(patch: object) -> None:
-    with pytest.raises(errors.InvalidDigitalTwinJsonPatch) as refusal:
-        digital_twins.desired_changes(make_row({}, {}), patch)
-    assert refusal.value.text
+    assert refusal(errors.InvalidDigitalTwinJsonPatch, make_row({}, {}), patch)
 
 
 @pytest.mark.parametrize("path", [None, "", "a", "targetTemperature", "/", "//a", "a/b"])
 def test_a_path_without_a_name_is_refused_with_the_text_of_the_service(path: str | None) -> None:
     patch = [{"op": "add", "path": path, "value": 1}]
-    with pytest.raises(errors.InvalidDigitalTwinPatch) as refusal:
-        digital_twins.desired_changes(make_row({}, {}), patch)
-    assert refusal.value.text == (
+    text = refusal(errors.InvalidDigitalTwinPatch, make_row({}, {}), patch)
+    assert text == (
         f"Error in path: {path}. 'path' string must be non-null, begin with '/' and have atleast "
         "the component name."
     )
@@ -343,9 +349,8 @@ def test_a_value_cannot_be_moved_or_copied(operation: str) -> None:
 )
 def test_a_path_that_is_missing_or_invalid_is_refused(step: JsonObject) -> None:
     row = make_row({"t": component(x={"a": 1})}, {})
-    with pytest.raises(errors.InvalidDigitalTwinPatchPath) as refusal:
-        digital_twins.desired_changes(row, [step])
-    assert step["path"].replace("~0", "~") in refusal.value.text
+    text = refusal(errors.InvalidDigitalTwinPatchPath, row, [step])
+    assert step["path"].replace("~0", "~") in text
 
 
 @pytest.mark.parametrize("name", ["a", "A9", "a_b", "a" * 64, "a1"])
@@ -369,9 +374,7 @@ def test_a_value_that_a_property_can_have_is_accepted(value: object) -> None:
 @pytest.mark.parametrize("path", ["/p", "/t/p", "/t"])
 def test_a_value_that_no_property_can_have_is_refused(path: str, value: object) -> None:
     step = add(path, {"p": value, "$metadata": {}} if path == "/t" else value)
-    with pytest.raises(errors.ArgumentInvalid) as refusal:
-        digital_twins.desired_changes(make_row({}, {}), [step])
-    assert refusal.value.text == NOT_CONFORMANT.format("p")
+    assert refusal(errors.ArgumentInvalid, make_row({}, {}), [step]) == NOT_CONFORMANT.format("p")
 
 
 @pytest.mark.parametrize(
@@ -388,11 +391,11 @@ def test_a_value_that_no_property_can_have_is_refused(path: str, value: object) 
         (add("/t", {"a b": 1, "$metadata": {}}), "a b"),
     ],
 )
-def test_a_component_is_not_written_as_a_property_nor_the_reverse(step: JsonObject, name: str) -> None:
+def test_a_component_is_not_written_as_a_property_nor_the_reverse(
+    step: JsonObject, name: str
+) -> None:
     row = make_row({"t": component(x=1), "p": {"x": 1}}, {"u": component(x=1), "q": {"x": 1}})
-    with pytest.raises(errors.ArgumentInvalid) as refusal:
-        digital_twins.desired_changes(row, [step])
-    assert refusal.value.text == NOT_CONFORMANT.format(name)
+    assert refusal(errors.ArgumentInvalid, row, [step]) == NOT_CONFORMANT.format(name)
 
 
 @pytest.mark.parametrize("metadata", [None, 1, [], {"x": 1}])
