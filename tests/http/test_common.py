@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from emulator import Emulator
-from emulator.http.routes import ROUTES
 from emulator.http.route import DeviceRoute, Route
+from emulator.http.routes import ROUTES
 from emulator.hub.core import limits
 from tests.http.route_table import ID, call, name_of
 from tests.http.support import (

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 import requests
 
 from emulator import Emulator, StartError
-from emulator.http.routes import ROUTES
 from emulator.http.route import DeviceRoute, Route
+from emulator.http.routes import ROUTES
 from emulator.hub.access.throttles import Throttles
+from tests.clock import ManualClock
 from tests.devices import connect_device
 from tests.http.route_table import TABLE, call, name_of, row_of
 from tests.http.support import MethodDevice, check_error, echo, invoke, read, second_hub, trust
 from tests.mqtt.raw import publish
 from tests.support import Device, Service
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 NAMES = sorted({throttle[0] for _, throttle in TABLE.values() if throttle is not None})
 
 Throttle = Callable[..., None]
@@ -29,8 +28,8 @@ def throttle(emulator: Emulator, device: Device, monkeypatch: pytest.MonkeyPatch
     """Throttles the hub for this test, after its device was registered."""
 
     def set_throttles(*settings: str) -> None:
-        throttles = Throttles.parse(settings, clock=lambda: NOW)
-        monkeypatch.setattr(emulator.hub, "throttles", throttles)
+        throttles = Throttles.parse(settings, clock=ManualClock())
+        monkeypatch.setattr(emulator.hub.gate, "throttles", throttles)
 
     return set_throttles
 
@@ -132,12 +131,12 @@ def test_the_twin_requests_of_a_device_over_mqtt_are_throttled(
 
 
 def test_the_settings_throttle_a_hub(emulator: Emulator) -> None:
-    assert (emulator.settings.throttle, emulator.hub.throttles.job_slots) == ((), 10)
+    assert (emulator.settings.throttle, emulator.hub.gate.throttles.job_slots) == ((), 10)
     with second_hub(emulator, throttle=("S1", "configurations=1/min")) as hub:
         service = Service(hub)
         answers = [service.request("GET", "/configurations/a").status_code for _ in range(3)]
         service.close()
-        assert hub.hub.throttles.job_slots == 1
+        assert hub.hub.gate.throttles.job_slots == 1
     assert answers == [404, 429, 429]
 
 
