@@ -1,214 +1,255 @@
-"""Cloud-to-device messages in the hub: what the time brings, and the links of devices."""
+"""Cloud-to-device messages in the hub: links, locks, expiry, feedback, and what the feed tells."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-import pytest_asyncio
 
-from emulator.hub.core.errors import DeviceMessageLockLost, HubError
-from emulator.hub.core.etags import IfMatch
-from emulator.hub.core.store import MemoryStore
+from emulator.hub.core.errors import DeviceMessageLockLost, DeviceNotFound
 from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import Admission
-from emulator.hub.messages.commands import Command
+from emulator.hub.links.link import Delivery
+from emulator.hub.messages.changes import CommandEnded, CommandSent
 from emulator.hub.messages.message import Message
-
-KEY = IdentityKey("d")
-
-
-class Clock:
-    """The time, as the test has it."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+from tests.clock import ManualClock
+from tests.hub.fakes import (
+    ANY,
+    DEVICE,
+    MODULE,
+    CountingStore,
+    FakeLink,
+    connect,
+    put,
+    record_changes,
+)
 
 
-@dataclass(eq=False)
-class Link:
-    """A device's link that notes what it is given."""
-
-    key: IdentityKey = KEY
-    accepts_commands: bool = True
-    delivered: list[Command] = field(default_factory=list)
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return [command.message.body for command in self.delivered]
-
-    @property
-    def unacknowledged(self) -> list[str]:
-        return [command.lock.token for command in self.delivered if command.lock]
-
-    def deliver(self, command: Command) -> None:
-        self.delivered.append(command)
-
-    def accepts_method(self, name: str) -> bool:
-        return False
-
-    def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
-        raise NotImplementedError
-
-    def notify_desired(self, patch: bytes, version: int) -> None:
-        raise NotImplementedError
-
-    def close(self, reason: HubError) -> None:
-        self.accepts_commands = False
+@pytest.fixture(autouse=True)
+def device(hub: IotHub) -> None:
+    put(hub, DEVICE)
 
 
-@dataclass
-class House:
-    """A hub with the device `d`, and its clock."""
-
-    hub: IotHub
-    clock: Clock
-
-    def send(self, body: bytes, *, ack: str = "full", expires_in: float | None = None) -> None:
-        system = {"message-id": body.decode()}
-        if expires_in is not None:
-            system["absolute-expiry-time"] = iso(self.clock.now + timedelta(seconds=expires_in))
-        self.hub.commands.send("d", Message(body, system, {"iothub-ack": ack}))
-
-    def connect(self) -> Link:
-        link = Link()
-        self.hub.connect(link, Admission(KEY, self.clock().timestamp() + 86400, "1", "{}"))
-        self.hub.listens(link)
-        return link
-
-    @property
-    def count(self) -> int:
-        registry = self.hub.registry
-        counts = {
-            document["cloudToDeviceMessageCount"]
-            for document in (registry.get_device("d"), registry.get_twin(KEY))
-        }
-        (count,) = counts
-        assert isinstance(count, int)
-        return count
-
-    def feedback(self) -> list[tuple[str, str, str]]:
-        records = []
-        while (batch := self.hub.commands.receive_feedback()) is not None:
-            records += batch.records
-            assert batch.lock is not None
-            self.hub.commands.complete_feedback(batch.lock.token)
-        return [(r["originalMessageId"], r["statusCode"], r["enqueuedTimeUtc"]) for r in records]
+def send(hub: IotHub, body: bytes, *, ack: str = "full", expires_in: float | None = None) -> None:
+    system = {"message-id": body.decode()}
+    if expires_in is not None:
+        system["absolute-expiry-time"] = iso(hub.clock.now() + timedelta(seconds=expires_in))
+    hub.cloud_to_device.send("d", Message(body, system, {"iothub-ack": ack}))
 
 
-@pytest_asyncio.fixture
-async def house() -> AsyncIterator[House]:
-    clock = Clock()
-    hub = IotHub(store=MemoryStore(), policies=(), hosts=("hub",), clock=clock)
-    hub.registry.put_device("d", {"deviceId": "d"}, IfMatch(None))
-    yield House(hub, clock)
-    hub.drop_all()
+def connected(hub: IotHub) -> FakeLink:
+    link = FakeLink()
+    connect(hub, link)
+    return link
 
 
-async def test_feedback_tells_when_a_message_expired_not_when_it_was_noticed(house: House) -> None:
-    expiry = house.clock.now + timedelta(seconds=10)
-    house.send(b"short", expires_in=10)
-    house.send(b"usual")
-    house.clock.advance(9)
-    assert (house.count, house.feedback()) == (2, [])
-    house.clock.advance(1)
-    assert house.count == 1
-    house.clock.advance(100)
-    assert house.feedback() == [("short", "Expired", iso(expiry))]
-    # A message that doesn't say when it expires does so after an hour.
-    house.clock.advance(3600)
-    assert house.count == 0
-    assert [record[:2] for record in house.feedback()] == [("usual", "Expired")]
+def receive(hub: IotHub) -> Delivery:
+    """Receive a message over HTTPS that must be there."""
+    delivery = hub.cloud_to_device.receive("d")
+    assert delivery is not None
+    return delivery
 
 
-async def test_an_expired_message_is_not_pushed_and_makes_room(house: House) -> None:
-    for number in range(50):
-        house.send(str(number).encode(), expires_in=10 if number else 1000)
-    house.clock.advance(10)
-    house.send(b"next")
-    assert house.connect().bodies == [b"0", b"next"]
+def pending(hub: IotHub) -> int:
+    documents = (hub.identities.get_device("d"), hub.twins.get(DEVICE))
+    (count,) = {int(document["cloudToDeviceMessageCount"]) for document in documents}
+    return count
 
 
-async def test_a_lock_over_https_lapses_after_a_minute_and_the_count_stays(house: House) -> None:
-    house.send(b"one")
-    first = house.hub.commands.receive("d")
+def take_feedback(hub: IotHub) -> list[tuple[str, str, str]]:
+    records = []
+    for _ in range(100):
+        batch = hub.cloud_to_device.receive_feedback()
+        if batch is None:
+            break
+        records += batch.records
+        assert batch.lock is not None
+        hub.cloud_to_device.complete_feedback(batch.lock.token)
+    return [(r["originalMessageId"], r["statusCode"], r["enqueuedTimeUtc"]) for r in records]
+
+
+def outcomes(hub: IotHub) -> list[tuple[str, str]]:
+    return [(message_id, status) for message_id, status, _ in take_feedback(hub)]
+
+
+# --- expiry and feedback
+
+
+def test_feedback_has_the_time_of_the_expiry(hub: IotHub, clock: ManualClock) -> None:
+    expiry = clock.now() + timedelta(seconds=10)
+    send(hub, b"short", expires_in=10)
+    send(hub, b"usual")
+    clock.advance(9)
+    assert (pending(hub), take_feedback(hub)) == (2, [])
+    clock.advance(1)
+    assert pending(hub) == 1
+    clock.advance(100)
+    assert take_feedback(hub) == [("short", "Expired", iso(expiry))]
+    # A message without a time of its own expires after an hour.
+    clock.advance(3600)
+    assert pending(hub) == 0
+    assert outcomes(hub) == [("usual", "Expired")]
+
+
+def test_a_poll_without_feedback_commits_nothing(hub: IotHub, store: CountingStore) -> None:
+    send(hub, b"one")
+    commits = store.commits
+    for _ in range(5):
+        assert hub.cloud_to_device.receive_feedback() is None
+        assert hub.cloud_to_device.pending("d") == 1
+    assert store.commits == commits
+
+
+def test_a_lapsed_lock_returns_a_batch_of_feedback(hub: IotHub, clock: ManualClock) -> None:
+    send(hub, b"one")
+    hub.cloud_to_device.reject("d", receive(hub).lock_token)
+    first = hub.cloud_to_device.receive_feedback()
     assert first is not None
     assert first.lock is not None
-    house.clock.advance(59)
-    assert house.hub.commands.receive("d") is None
-    assert house.count == 1
-    house.clock.advance(1)
-    second = house.hub.commands.receive("d")
-    assert second is not None
-    assert (second.message.body, second.delivery_count) == (b"one", 0)
+    clock.advance(59)
+    assert hub.cloud_to_device.receive_feedback() is None
+    clock.advance(1)
     with pytest.raises(DeviceMessageLockLost):
-        house.hub.commands.complete("d", first.lock.token)
-    assert house.feedback() == []
+        hub.cloud_to_device.complete_feedback(first.lock.token)
+    second = hub.cloud_to_device.receive_feedback()
+    assert second is not None
+    assert second.lock is not None
+    hub.cloud_to_device.abandon_feedback(second.lock.token)
+    assert outcomes(hub) == [("one", "Rejected")]
 
 
-async def test_what_was_pushed_stays_with_its_connection_for_as_long_as_that_lasts(
-    house: House,
+def test_a_deleted_device_leaves_no_message_and_no_feedback(hub: IotHub) -> None:
+    put(hub, MODULE)
+    send(hub, b"one")
+    send(hub, b"two")
+    hub.cloud_to_device.complete("d", receive(hub).lock_token)
+    hub.identities.delete_module(MODULE, ANY)
+    assert pending(hub) == 1
+    hub.identities.delete_device("d", ANY)
+    put(hub, DEVICE)
+    assert (pending(hub), take_feedback(hub)) == (0, [])
+
+
+def test_only_a_registered_and_enabled_device_has_a_queue(hub: IotHub) -> None:
+    put(hub, DEVICE, ANY, status="disabled")
+    with pytest.raises(DeviceNotFound):
+        send(hub, b"one")
+    assert hub.cloud_to_device.purge("d") == 0
+    hub.identities.delete_device("d", ANY)
+    with pytest.raises(DeviceNotFound):
+        hub.cloud_to_device.purge("d")
+
+
+def test_the_feed_has_each_message_and_each_end_of_one(hub: IotHub, clock: ManualClock) -> None:
+    sent = record_changes(hub.feed, CommandSent)
+    ended = record_changes(hub.feed, CommandEnded)
+    send(hub, b"expired", ack="none", expires_in=10)
+    send(hub, b"purged", ack="positive")
+    clock.advance(10)
+    assert hub.cloud_to_device.purge("d") == 1
+    assert [(change.device_id, change.command.message.body) for change in sent] == [
+        ("d", b"expired"),
+        ("d", b"purged"),
+    ]
+    # Also where the sender wants no feedback.
+    assert [(c.outcome.message_id, c.outcome.status, c.outcome.wanted) for c in ended] == [
+        ("expired", "Expired", False),
+        ("purged", "Purged", False),
+    ]
+    assert take_feedback(hub) == []
+
+
+# --- links and locks
+
+
+def test_an_expired_message_is_not_pushed_and_frees_its_place(
+    hub: IotHub, clock: ManualClock
 ) -> None:
-    house.send(b"one")
-    link = house.connect()
-    house.clock.advance(3000)
-    house.send(b"two")
+    for number in range(50):
+        send(hub, str(number).encode(), expires_in=10 if number else 1000)
+    clock.advance(10)
+    send(hub, b"next")
+    assert connected(hub).bodies == [b"0", b"next"]
+
+
+def test_a_lock_over_https_lapses_after_a_minute(hub: IotHub, clock: ManualClock) -> None:
+    send(hub, b"one")
+    first = receive(hub)
+    clock.advance(59)
+    assert hub.cloud_to_device.receive("d") is None
+    assert pending(hub) == 1
+    clock.advance(1)
+    second = receive(hub)
+    assert (second.body, second.delivery_count, second.redelivered) == (b"one", 0, True)
+    with pytest.raises(DeviceMessageLockLost):
+        hub.cloud_to_device.complete("d", first.lock_token)
+    assert take_feedback(hub) == []
+
+
+def test_a_pushed_message_is_locked_while_the_connection_lasts(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    send(hub, b"one")
+    link = connected(hub)
+    clock.advance(3000)
+    send(hub, b"two")
     assert link.bodies == [b"one", b"two"]
-    assert house.hub.commands.receive("d") is None
-    house.hub.disconnect(link)
-    again = house.connect()
+    assert hub.cloud_to_device.receive("d") is None
+    hub.links.disconnect(link)
+    again = connected(hub)
     assert again.bodies == [b"one", b"two"]
-    assert all(command.handed_out for command in again.delivered)
+    assert all(delivery.redelivered for delivery in again.delivered)
 
 
-async def test_what_was_pushed_and_expired_dies_with_its_connection(house: House) -> None:
-    house.send(b"one", expires_in=10)
-    link = house.connect()
-    house.clock.advance(20)
-    house.hub.disconnect(link)
-    assert [record[:2] for record in house.feedback()] == [("one", "Expired")]
-    assert house.connect().bodies == []
+def test_a_pushed_message_that_expired_ends_with_its_connection(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    send(hub, b"one", expires_in=10)
+    link = connected(hub)
+    clock.advance(20)
+    hub.links.disconnect(link)
+    assert outcomes(hub) == [("one", "Expired")]
+    assert connected(hub).bodies == []
 
 
-async def test_a_message_given_back_over_https_is_pushed_to_the_device(house: House) -> None:
-    house.send(b"one")
-    command = house.hub.commands.receive("d")
-    assert command is not None
-    assert command.lock is not None
-    link = house.connect()
+def test_a_message_abandoned_over_https_is_pushed_to_the_device(hub: IotHub) -> None:
+    send(hub, b"one")
+    token = receive(hub).lock_token
+    link = connected(hub)
     assert link.bodies == []
-    house.hub.commands.abandon("d", command.lock.token)
+    hub.cloud_to_device.abandon("d", token)
     assert link.bodies == [b"one"]
     assert link.delivered[0].delivery_count == 1
 
 
-async def test_a_lock_over_https_outlives_the_end_of_an_mqtt_connection(house: House) -> None:
-    """Only what a connection holds comes back when it ends (IoT Hub docs: life cycle)."""
-    house.send(b"one")
-    command = house.hub.commands.receive("d")
-    assert command is not None
-    assert command.lock is not None
-    house.hub.disconnect(house.connect())
-    house.hub.commands.complete("d", command.lock.token)
-    assert [record[:2] for record in house.feedback()] == [("one", "Success")]
+def test_a_lock_over_https_outlives_a_connection(hub: IotHub) -> None:
+    """The end of a connection returns its own messages only (IoT Hub docs: life cycle)."""
+    send(hub, b"one")
+    token = receive(hub).lock_token
+    hub.links.disconnect(connected(hub))
+    hub.cloud_to_device.complete("d", token)
+    assert outcomes(hub) == [("one", "Success")]
 
 
-async def test_a_message_whose_lock_over_https_lapsed_is_pushed_to_a_device_that_listens(
-    house: House,
+def test_a_message_is_pushed_when_its_lock_over_https_lapses(
+    hub: IotHub, clock: ManualClock
 ) -> None:
-    house.send(b"one")
-    assert house.hub.commands.receive("d") is not None
-    link = house.connect()
-    house.clock.advance(61)
-    house.send(b"two")
-    assert link.bodies == [b"one", b"two"]
+    send(hub, b"one")
+    receive(hub)
+    link = connected(hub)
+    clock.advance(59)
+    assert link.bodies == []
+    clock.advance(1)
+    assert link.bodies == [b"one"]
+
+
+def test_a_device_that_is_not_subscribed_and_a_module_receive_no_message(hub: IotHub) -> None:
+    put(hub, MODULE)
+    link, module = FakeLink(accepts_commands=False), FakeLink(MODULE)
+    for each in (link, module):
+        connect(hub, each)
+    send(hub, b"one")
+    assert (link.bodies, module.bodies) == ([], [])
+    link.accepts_commands = True
+    hub.links.subscribed(link)
+    assert (link.bodies, module.bodies) == ([b"one"], [])
