@@ -1,294 +1,254 @@
+"""Direct methods in the hub: calls, responses, time-outs, and what ends a call."""
+
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from emulator.hub.core import limits
 from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    ArgumentNull,
-    DeserializationError,
+    ConnectionForcefullyClosedOnNewConnection,
     DeviceMaximumInflightMethodExceeded,
+    DeviceNotFound,
     DeviceNotOnline,
     GatewayTimeout,
     HubError,
+    IotHubUnauthorized,
     MessageTooLarge,
+    ModuleNotFound,
+    ServiceUnavailable,
 )
-from emulator.hub.core.json import loads
+from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.messages.commands import Command
-from emulator.hub.methods.calls import MethodCalls, MethodRequest, MethodResult
+from emulator.hub.methods.changes import MethodCalled, MethodEnded
+from emulator.hub.methods.request import MethodResult
+from tests.clock import ManualClock, settle
+from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, put, record_changes
 
-KEY = IdentityKey("myDevice")
-REQUEST = MethodRequest("reboot", b'{"delay":1.0}', response_timeout=30, connect_timeout=0)
-
-
-class Link:
-    """A device's link that notes what it is given."""
-
-    accepts_commands = False
-
-    def __init__(self, key: IdentityKey = KEY) -> None:
-        self.key = key
-        self.invoked: list[tuple[str, str, bytes]] = []
-
-    def accepts_method(self, name: str) -> bool:
-        return True
-
-    def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
-        self.invoked.append((request_id, name, payload))
-
-    def deliver(self, command: Command) -> None:
-        raise NotImplementedError
-
-    def notify_desired(self, patch: bytes, version: int) -> None:
-        raise NotImplementedError
-
-    def close(self, reason: HubError) -> None:
-        raise NotImplementedError
+OTHER = IdentityKey("other")
+Call = asyncio.Task[MethodResult]
 
 
-@asynccontextmanager
-async def in_flight(
-    call: Coroutine[Any, Any, MethodResult],
-) -> AsyncIterator[asyncio.Task[MethodResult]]:
-    """Let a call run until it waits for the device."""
-    task = asyncio.ensure_future(call)
-    await asyncio.sleep(0)
-    assert not task.done()
-    try:
-        yield task
-    finally:
-        task.cancel()
+def connected(hub: IotHub, key: IdentityKey = DEVICE, **options: Any) -> FakeLink:
+    """Connect an identity, which is created if it is missing."""
+    for each in (IdentityKey(key.device_id), key):
+        if not hub.identities.has(each):
+            put(hub, each)
+    link = FakeLink(key, **options)
+    connect(hub, link)
+    return link
 
 
-# --- what is asked for
+async def call(hub: IotHub, key: IdentityKey = DEVICE, **members: Any) -> Call:
+    """Invoke a method, and return when the call waits for the device, or has ended."""
+    body = {"methodName": "reboot", "payload": {"delay": 1}, **members}
+    task = asyncio.ensure_future(hub.methods.invoke(key, body))
+    await settle()
+    return task
 
 
-def test_a_request_has_a_hubs_defaults() -> None:
-    request = MethodRequest.parse({"methodName": "reboot"})
-    assert request == MethodRequest("reboot", b"null", response_timeout=30, connect_timeout=0)
+async def failure(call: Call) -> HubError:
+    """Return the error that ends a call within a second."""
+    with pytest.raises(HubError) as caught:
+        await asyncio.wait_for(call, 1)
+    return caught.value
 
 
-def test_a_request_is_read_whole() -> None:
-    body = loads(
-        b'{"methodName":"Re boot","payload":{"a":[1.0,1e5,null]},"responseTimeoutInSeconds":300,'
-        b'"connectTimeoutInSeconds":299,"other":1}'
-    )
-    request = MethodRequest.parse(body)
-    assert request == MethodRequest("Re boot", b'{"a":[1.0,1e5,null]}', 300, 299)
+async def status(call: Call) -> int:
+    return (await asyncio.wait_for(call, 1)).status
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
-        lambda values: st.lists(values) | st.dictionaries(st.text(), values),
-        max_leaves=10,
-    )
-)
-def test_any_json_value_is_a_payload(payload: object) -> None:
-    request = MethodRequest.parse({"methodName": "m", "payload": payload})
-    assert json.loads(request.payload) == payload
+# --- responses
 
 
-@pytest.mark.parametrize("body", [None, [], "m", 1, True])
-def test_a_request_must_be_an_object(body: object) -> None:
-    with pytest.raises(DeserializationError):
-        MethodRequest.parse(body)
+async def test_a_response_reaches_the_caller(hub: IotHub) -> None:
+    link = connected(hub)
+    changes = record_changes(hub.feed, MethodCalled)
+    ended = record_changes(hub.feed, MethodEnded)
+    waiting = await call(hub)
+    ((request_id, name, payload),) = link.invoked
+    assert (name, payload) == ("reboot", {"delay": 1})
+    assert [(c.key, c.request_id, c.request.name) for c in changes] == [
+        (DEVICE, request_id, "reboot")
+    ]
+    assert ended == []
+    hub.methods.respond(link, request_id, 200, b'{"a":1}')
+    result = await waiting
+    assert result == MethodResult(200, {"a": 1})
+    assert ended == [MethodEnded(DEVICE, request_id, "reboot", result)]
 
 
-@pytest.mark.parametrize("body", [{}, {"methodName": None}, {"methodName": ""}])
-def test_a_request_must_have_a_name(body: object) -> None:
-    with pytest.raises(ArgumentNull):
-        MethodRequest.parse(body)
-
-
-@pytest.mark.parametrize(
-    ("response", "connect"), [(5, 0), (5, 5), (300, 300), (30, None), (None, 30), (None, None)]
-)
-def test_time_outs_within_their_ranges_pass(response: int | None, connect: int | None) -> None:
-    request = MethodRequest.parse(
-        {
-            "methodName": "n" * 100,
-            "responseTimeoutInSeconds": response,
-            "connectTimeoutInSeconds": connect,
-        }
-    )
-    assert (request.response_timeout, request.connect_timeout) == (response or 30, connect or 0)
-
-
-@pytest.mark.parametrize(
-    ("members", "text"),
-    [
-        ({"responseTimeoutInSeconds": 4}, "must be within [5; 300]"),
-        ({"responseTimeoutInSeconds": 301}, "must be within [5; 300]"),
-        ({"responseTimeoutInSeconds": -1}, "must be within [5; 300]"),
-        ({"responseTimeoutInSeconds": 5.5}, ""),
-        ({"responseTimeoutInSeconds": "30"}, ""),
-        ({"responseTimeoutInSeconds": True}, ""),
-        ({"connectTimeoutInSeconds": -1}, "must be within [0; 300]"),
-        ({"connectTimeoutInSeconds": 301}, "must be within [0; 300]"),
-        ({"connectTimeoutInSeconds": []}, ""),
-        (
-            {"connectTimeoutInSeconds": 31},
-            "Device connection timeout (00:00:31) cannot be longer than an overall call timeout "
-            "(00:00:30).",
-        ),
-        ({"methodName": "n" * 101}, ""),
-        ({"methodName": 7}, ""),
-        ({"methodName": ["m"]}, ""),
-    ],
-)
-def test_what_is_out_of_its_range_is_refused(members: dict[str, Any], text: str) -> None:
-    with pytest.raises(ArgumentInvalid) as refusal:
-        MethodRequest.parse({"methodName": "m", **members})
-    assert text in refusal.value.text
-
-
-@pytest.mark.parametrize("character", ["x", "é", "€", "😀"])
-def test_a_payload_is_measured_in_utf_8(character: str) -> None:
-    width = len(character.encode())
-    # Two quotes belong to it.
-    fits = character * ((limits.METHOD_PAYLOAD_BYTES - 2) // width)
-    request = MethodRequest.parse({"methodName": "m", "payload": fits})
-    assert len(request.payload) <= limits.METHOD_PAYLOAD_BYTES
-    with pytest.raises(MessageTooLarge):
-        MethodRequest.parse({"methodName": "m", "payload": fits + character})
-
-
-# --- calls and answers
-
-
-async def test_an_answer_reaches_the_caller() -> None:
-    calls, link = MethodCalls(), Link()
-    async with in_flight(calls.call(link, REQUEST, timeout=30)) as call:
-        ((request_id, name, payload),) = link.invoked
-        assert (name, payload) == ("reboot", b'{"delay":1.0}')
-        calls.complete(KEY, request_id, 200, b'{"a":1}')
-        assert await call == MethodResult(200, {"a": 1})
-
-
-async def test_an_answer_may_come_while_the_call_is_made() -> None:
-    class Prompt(Link):
+async def test_a_response_can_come_before_the_call_waits(hub: IotHub) -> None:
+    class PromptLink(FakeLink):
         def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
-            calls.complete(KEY, request_id, 1, b"")
+            hub.methods.respond(self, request_id, 1, b"")
 
-    calls = MethodCalls()
-    assert await calls.call(Prompt(), REQUEST, timeout=30) == MethodResult(1, None)
+    put(hub, DEVICE)
+    connect(hub, PromptLink())
+    assert await (await call(hub)) == MethodResult(1, None)
+
+
+async def test_a_response_over_the_limit_fails_the_call(hub: IotHub) -> None:
+    link = connected(hub)
+    for size, expected in ((0, None), (1, MessageTooLarge)):
+        waiting = await call(hub)
+        body = b"1" * (limits.METHOD_PAYLOAD_BYTES + size)
+        hub.methods.respond(link, link.invoked[-1][0], 200, body)
+        if expected is None:
+            assert await status(waiting) == 200
+        else:
+            assert type(await failure(waiting)) is expected
+
+
+async def test_only_the_first_response_with_the_right_id_and_device_counts(hub: IotHub) -> None:
+    link, module, other = (connected(hub, key) for key in (DEVICE, MODULE, OTHER))
+    waiting = await call(hub)
+    request_id = link.invoked[0][0]
+    hub.methods.respond(other, request_id, 1, b"")
+    hub.methods.respond(module, request_id, 2, b"")
+    hub.methods.respond(link, f"{request_id}0", 3, b"")
+    hub.methods.respond(link, request_id, 4, b"")
+    hub.methods.respond(link, request_id, 5, b"")
+    assert await status(waiting) == 4
+    hub.methods.respond(link, request_id, 6, b"")  # late: no caller waits
+
+
+async def test_each_response_reaches_its_own_call(hub: IotHub) -> None:
+    links = [connected(hub, IdentityKey(device_id)) for device_id in "ab"]
+    calls = [(link, await call(hub, link.key)) for link in links for _ in range(3)]
+    requests = [(link, each[0]) for link in links for each in link.invoked]
+    assert len({request_id for _, request_id in requests}) == len(calls)
+    for number, (link, request_id) in reversed([*enumerate(requests)]):
+        hub.methods.respond(link, request_id, number, b"")
+    assert [await status(waiting) for _, waiting in calls] == [0, 1, 2, 3, 4, 5]
+
+
+# --- time-outs
+
+
+async def test_a_call_ends_when_its_time_is_over(hub: IotHub, clock: ManualClock) -> None:
+    link = connected(hub)
+    ended = record_changes(hub.feed, MethodEnded)
+    waiting = await call(hub, responseTimeoutInSeconds=7)
+    await clock.pass_time(6.9)
+    assert not waiting.done()
+    await clock.pass_time(0.1)
+    error = await failure(waiting)
+    assert (type(error), error.info) == (GatewayTimeout, {"timeout": "00:00:07"})
+    assert [change.outcome for change in ended] == [error]
+    hub.methods.respond(link, link.invoked[0][0], 200, b"")  # late
+
+
+@pytest.mark.parametrize("connected_before", [False, True], ids=["offline", "not subscribed"])
+async def test_without_a_connect_time_out_a_call_does_not_wait(
+    hub: IotHub, connected_before: bool
+) -> None:
+    put(hub, DEVICE)
+    if connected_before:
+        connected(hub, accepts_methods=False)
+    error = await failure(await call(hub))
+    assert (type(error), error.info) == (DeviceNotOnline, None)
+
+
+async def test_a_call_waits_for_a_device_until_its_connect_time_out(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    put(hub, DEVICE)
+    waiting = await call(hub, connectTimeoutInSeconds=10)
+    connected(hub, accepts_methods=False)
+    await clock.pass_time(9.9)
+    assert not waiting.done()
+    await clock.pass_time(0.1)
+    error = await failure(waiting)
+    assert (type(error), error.info) == (DeviceNotOnline, {"timeout": "00:00:10"})
+
+
+async def test_the_wait_for_a_device_is_a_part_of_the_response_time_out(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    link = connected(hub, accepts_methods=False)
+    waiting = await call(hub, connectTimeoutInSeconds=10, responseTimeoutInSeconds=12)
+    await clock.pass_time(9)
+    link.accepts_methods = True
+    hub.links.subscribed(link)
+    await settle()
+    assert len(link.invoked) == 1
+    await clock.pass_time(2.9)
+    assert not waiting.done()
+    await clock.pass_time(0.1)
+    # The text has the whole time-out, not what the wait for the device left.
+    assert (await failure(waiting)).info == {"timeout": "00:00:12"}
+
+
+# --- what ends a call
+
+
+async def test_only_a_registered_and_enabled_device_is_called(hub: IotHub) -> None:
+    connected(hub, MODULE)
+    assert type(await failure(await call(hub, OTHER))) is DeviceNotFound
+    assert type(await failure(await call(hub, IdentityKey("d", "x")))) is ModuleNotFound
+    put(hub, DEVICE, ANY, status="disabled")
+    for key in (DEVICE, MODULE):
+        assert type(await failure(await call(hub, key))) is DeviceNotFound
 
 
 @pytest.mark.parametrize(
-    ("body", "payload"),
+    ("reason", "expected"),
     [
-        (b"", None),
-        (b"null", None),
-        (b"[1]", [1]),
-        (b"  7 ", 7),
-        (b"text", "text"),
-        (b" ", " "),
-        (b"\xff{", "\ufffd{"),
+        (None, DeviceNotOnline),
+        (IotHubUnauthorized(), DeviceNotOnline),
+        (ConnectionForcefullyClosedOnNewConnection(), ConnectionForcefullyClosedOnNewConnection),
+        (ServiceUnavailable(), ServiceUnavailable),
     ],
 )
-async def test_what_is_not_json_is_given_as_text(body: bytes, payload: object) -> None:
-    calls, link = MethodCalls(), Link()
-    async with in_flight(calls.call(link, REQUEST, timeout=30)) as call:
-        calls.complete(KEY, link.invoked[0][0], 200, body)
-        assert (await call).payload == payload
+async def test_the_end_of_a_connection_fails_its_calls_and_no_others(
+    hub: IotHub, reason: HubError | None, expected: type[HubError]
+) -> None:
+    link, other = connected(hub), connected(hub, OTHER)
+    first, second, elsewhere = await call(hub), await call(hub), await call(hub, OTHER)
+    if reason is None:
+        hub.links.disconnect(link)
+    else:
+        hub.links.drop(DEVICE, reason)
+    for waiting in (first, second):
+        assert type(await failure(waiting)) is expected
+    hub.methods.respond(other, other.invoked[0][0], 200, b"")
+    assert await status(elsewhere) == 200
 
 
-async def test_an_answer_over_the_limit_fails_the_call() -> None:
-    calls, link = MethodCalls(), Link()
-    for size in (limits.METHOD_PAYLOAD_BYTES, limits.METHOD_PAYLOAD_BYTES + 1):
-        async with in_flight(calls.call(link, REQUEST, timeout=30)) as call:
-            calls.complete(KEY, link.invoked[-1][0], 200, b"1" * size)
-            if size > limits.METHOD_PAYLOAD_BYTES:
-                with pytest.raises(MessageTooLarge):
-                    await call
-            else:
-                assert (await call).status == 200
+async def test_a_device_that_connects_again_receives_new_calls(hub: IotHub) -> None:
+    connected(hub)
+    before = await call(hub)
+    link = connected(hub)  # the first caller does not run before the second call
+    after = asyncio.ensure_future(hub.methods.invoke(DEVICE, {"methodName": "reboot"}))
+    assert type(await failure(before)) is ConnectionForcefullyClosedOnNewConnection
+    hub.methods.respond(link, link.invoked[0][0], 200, b"")
+    assert await status(after) == 200
 
 
-async def test_only_the_first_answer_with_the_right_id_from_the_right_device_counts() -> None:
-    calls, link, other = MethodCalls(), Link(), IdentityKey("other")
-    async with in_flight(calls.call(link, REQUEST, timeout=30)) as call:
-        request_id = link.invoked[0][0]
-        calls.complete(other, request_id, 1, b"")
-        calls.complete(IdentityKey("myDevice", "module"), request_id, 2, b"")
-        calls.complete(KEY, f"{request_id}0", 3, b"")
-        calls.complete(KEY, request_id, 4, b"")
-        calls.complete(KEY, request_id, 5, b"")
-        assert (await call).status == 4
-    calls.complete(KEY, request_id, 6, b"")  # late: nobody is there to be told
-
-
-async def test_calls_are_told_apart() -> None:
-    calls = MethodCalls()
-    links = [Link(IdentityKey(name)) for name in "aabbb"]
-    tasks = [asyncio.ensure_future(calls.call(link, REQUEST, timeout=30)) for link in links]
-    await asyncio.sleep(0)
-    request_ids = [link.invoked[0][0] for link in links]
-    assert len(set(request_ids)) == len(links)
-    for number in reversed(range(len(links))):
-        calls.complete(links[number].key, request_ids[number], number, b"")
-    assert [result.status for result in await asyncio.gather(*tasks)] == [0, 1, 2, 3, 4]
-
-
-async def test_a_call_ends_when_its_time_is_over() -> None:
-    calls, link = MethodCalls(), Link()
-    with pytest.raises(GatewayTimeout) as timeout:
-        await calls.call(link, REQUEST, timeout=0.01)
-    # The caller is told what it asked for, not what the wait for the device left of it.
-    assert timeout.value.info == {"timeout": "00:00:30"}
-    calls.complete(KEY, link.invoked[0][0], 200, b"")
-
-
-async def test_a_device_that_is_gone_fails_its_calls_and_no_others() -> None:
-    calls, link, neighbour = MethodCalls(), Link(), Link(IdentityKey("neighbour"))
-    async with (
-        in_flight(calls.call(link, REQUEST, timeout=30)) as first,
-        in_flight(calls.call(link, REQUEST, timeout=30)) as second,
-        in_flight(calls.call(neighbour, REQUEST, timeout=30)) as elsewhere,
-    ):
-        calls.abandon(KEY, DeviceNotOnline("gone"))
-        for call in (first, second):
-            with pytest.raises(DeviceNotOnline, match="gone"):
-                await call
-        calls.complete(neighbour.key, neighbour.invoked[0][0], 200, b"")
-        assert (await elsewhere).status == 200
-    calls.abandon(KEY, DeviceNotOnline())  # there are none left
-
-
-async def test_a_device_that_came_back_is_called_anew() -> None:
-    calls, link = MethodCalls(), Link()
-    async with in_flight(calls.call(link, REQUEST, timeout=30)) as before:
-        calls.abandon(KEY, DeviceNotOnline())
-        # Before the first caller has even heard of it.
-        async with in_flight(calls.call(link, REQUEST, timeout=30)) as after:
-            with pytest.raises(DeviceNotOnline):
-                await before
-            calls.complete(KEY, link.invoked[1][0], 200, b"")
-            assert (await after).status == 200
-
-
-async def test_a_device_has_so_many_calls_open_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_device_has_a_bounded_number_of_open_calls(
+    hub: IotHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "METHODS_IN_FLIGHT_PER_DEVICE", 2)
-    calls, link, neighbour = MethodCalls(), Link(), Link(IdentityKey("neighbour"))
-    async with in_flight(calls.call(link, REQUEST, timeout=30)) as first:
-        async with in_flight(calls.call(link, REQUEST, timeout=30)):
-            with pytest.raises(DeviceMaximumInflightMethodExceeded):
-                await calls.call(link, REQUEST, timeout=30)
-            assert len(link.invoked) == 2
-            async with in_flight(calls.call(neighbour, REQUEST, timeout=30)):
-                pass
-        # A caller that gave up, or was answered, makes room.
-        calls.complete(KEY, link.invoked[0][0], 200, b"")
-        await first
-    async with in_flight(calls.call(link, REQUEST, timeout=30)):
-        pass
+    link = connected(hub)
+    connected(hub, OTHER)
+    ended = record_changes(hub.feed, MethodEnded)
+    first, second = await call(hub), await call(hub)
+    assert type(await failure(await call(hub))) is DeviceMaximumInflightMethodExceeded
+    assert len(link.invoked) == 2
+    elsewhere = await call(hub, OTHER)
+    assert not elsewhere.done()
+    # A response, or a caller that leaves, makes room.
+    hub.methods.respond(link, link.invoked[0][0], 200, b"")
+    await first
+    third = await call(hub)
+    second.cancel()
+    await settle()
+    assert ended[-1].outcome is None
+    fourth = await call(hub)
+    assert len(link.invoked) == 4
+    for waiting in (third, fourth, elsewhere):
+        assert not waiting.done()
+        waiting.cancel()
