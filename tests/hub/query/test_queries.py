@@ -1,11 +1,9 @@
-"""Queries over a hub's rows: what is read of a twin, and pages that neither skip nor repeat."""
+"""Queries over the rows of a hub: the members of a row, and pages that skip and repeat no row."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,74 +11,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.store import MemoryStore
-from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.jobs.rows import device_jobs_collection
+from emulator.hub.query import Source
 from emulator.hub.query.queries import Page, Queries
+from emulator.hub.registry.rows import Rows
+from tests.clock import ManualClock
+from tests.hub.fakes import ANY, make_hub, put
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
-NOW_TEXT = "2026-01-31T14:46:08Z"
-CREATE, ANY = IfMatch(None), IfMatch("*")
-
-
-class Clock:
-    """The time, as the test has it."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
+NOW = "2026-01-31T14:46:08Z"
 
 
 class House:
-    """A hub, with what the other halves of it tell its queries."""
+    """A hub, and queries over its twins, over statuses of configurations, and over jobs."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
-        self.registry = IotHub(
-            store=MemoryStore(), policies=(), hosts=(), clock=self.clock
-        ).registry
-        self.statuses: dict[IdentityKey, JsonObject] = {}
+        self.clock, store = ManualClock(), MemoryStore()
+        self.hub = make_hub(store, self.clock)
+        self.statuses: dict[str, JsonObject] = {}
         self.jobs: list[JsonObject] = []
-        self.queries = Queries(
-            self.registry,
-            statuses=lambda key: self.statuses.get(key, {}),
-            device_jobs=lambda: iter(self.jobs),
+        self.queries = Queries(Rows(store, self.hub.links, self.hub.cloud_to_device))
+        self.queries.add_member(
+            "configurations", lambda row: self.statuses.get(str(row.identity.key), {})
         )
+        self.queries.add_collection(Source.JOBS, device_jobs_collection(lambda: iter(self.jobs)))
 
-    def create(
-        self,
-        device_id: str,
-        module_id: str | None = None,
-        *,
-        reported: JsonObject | None = None,
-        **parts: Any,
-    ) -> None:
-        key = IdentityKey(device_id, module_id)
-        if module_id is None:
-            self.registry.put_device(device_id, {"deviceId": device_id}, CREATE)
-        else:
-            body = {"deviceId": device_id, "moduleId": module_id}
-            self.registry.put_module(key, body, CREATE)
-        self.registry.patch_twin(key, parts, ANY)
+    def create(self, key: str, *, reported: JsonObject | None = None, **parts: Any) -> None:
+        """Create a device `d` or a module `d/m`, with parts of its twin."""
+        identity = IdentityKey(*key.split("/"))
+        put(self.hub, identity)
+        self.hub.twins.patch(identity, parts, ANY)
         if reported is not None:
-            self.registry.report(key, reported, None)
+            self.hub.twins.report(identity, reported, None)
 
-    def delete(self, device_id: str) -> None:
-        self.registry.delete_device(device_id, ANY)
+    def twin(self, key: str) -> JsonObject:
+        return self.hub.twins.get(IdentityKey(*key.split("/")))
 
     def ask(self, text: str) -> list[Any]:
         return self.page(text, 100).items
 
     def page(self, text: str, size: int, continuation: str | None = None) -> Page:
         page = self.queries.run(text, size=size, continuation=continuation)
-        json.loads(dumps(page.items))
+        assert json.loads(dumps(page.items)) is not None
         return page
 
     def pages(self, text: str, size: int) -> Iterator[list[Any]]:
+        """Return the pages of an answer, all but the last of which are full."""
         continuation: str | None = None
         for _ in range(1000):
             page = self.page(text, size, continuation)
@@ -88,7 +66,12 @@ class House:
             continuation = page.continuation
             if continuation is None:
                 return
+            assert len(page.items) == size
         raise AssertionError("the pages have no end")
+
+    def rows(self, text: str, size: int) -> list[Any]:
+        """Return the rows of all pages."""
+        return [row for page in self.pages(text, size) for row in page]
 
 
 @pytest.fixture
@@ -100,14 +83,14 @@ def ids(rows: Sequence[JsonObject]) -> list[str]:
     return [row["deviceId"] for row in rows]
 
 
-# --- what is read of a twin
+# --- the members of a row
 
 
-def test_a_whole_twin_is_the_services_own_view(house: House) -> None:
+def test_a_whole_twin_is_the_view_of_a_service(house: House) -> None:
     house.create("a", tags={"x": 1}, reported={"r": 1})
     house.create("b")
     page = house.page("SELECT * FROM devices", 100)
-    twins = [house.registry.get_twin(IdentityKey(device_id)) for device_id in "ab"]
+    twins = [house.twin(device_id) for device_id in "ab"]
     assert (page.items, page.type, page.continuation) == (twins, "Twin", None)
     assert list(page.items[0]) == list(twins[0])
 
@@ -116,7 +99,7 @@ TWIN = {
     "tags": {"site": {"floor": 3}},
     "properties": {"desired": {"interval": 5, "deep": {"a": [1, {"b": 2}]}}},
 }
-MARK = {"$lastUpdated": NOW_TEXT, "$lastUpdatedVersion": 2}
+MARK = {"$lastUpdated": NOW, "$lastUpdatedVersion": 2}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +122,7 @@ MARK = {"$lastUpdated": NOW_TEXT, "$lastUpdatedVersion": 2}
         ("properties.desired.interval", 5),
         ("properties.desired.deep.a[1].b", 2),
         ("properties.desired.$version", 2),
-        ("properties.desired.$metadata.$lastUpdated", NOW_TEXT),
+        ("properties.desired.$metadata.$lastUpdated", NOW),
         ("properties.desired.$metadata.interval", MARK),
         ("properties.desired.$metadata.interval.$lastUpdatedVersion", 2),
         ("properties.reported.$version", 2),
@@ -152,26 +135,22 @@ MARK = {"$lastUpdated": NOW_TEXT, "$lastUpdatedVersion": 2}
         ("configurations", {"c1": {"status": "Applied"}, "c-2": {"status": "Targeted"}}),
     ],
 )
-def test_every_part_of_a_twin_can_be_read(house: House, path: str, expected: object) -> None:
+def test_a_query_reads_every_part_of_a_twin(house: House, path: str, expected: object) -> None:
     house.create("a", reported={"r": "x"}, **TWIN)
-    house.statuses[IdentityKey("a")] = {
-        "c1": {"status": "Applied"},
-        "c-2": {"status": "Targeted"},
-    }
-    names = {"statusReason", "x509Thumbprint.primaryThumbprint"}
+    house.statuses["a"] = {"c1": {"status": "Applied"}, "c-2": {"status": "Targeted"}}
     row = {} if path == "statusReason" else {"x": expected}
     assert house.ask(f"SELECT {path} AS x FROM devices") == [row]
-    # A row is found by it, and not found where it is not so.
-    if isinstance(expected, (str, int)) and path not in names:
+    # A condition on it finds the row, and the opposite condition does not.
+    if isinstance(expected, (str, int)):
         value = f"'{expected}'" if isinstance(expected, str) else json.dumps(expected)
         assert len(house.ask(f"SELECT * FROM devices WHERE {path} = {value}")) == 1
         assert house.ask(f"SELECT * FROM devices WHERE {path} != {value}") == []
 
 
-def test_sections_as_objects_have_what_the_hub_adds(house: House) -> None:
+def test_a_whole_section_has_its_metadata(house: House) -> None:
     house.create("a", reported={"r": "x"}, **TWIN)
     (row,) = house.ask("SELECT properties FROM devices")
-    twin = house.registry.get_twin(IdentityKey("a"))
+    twin = house.twin("a")
     assert row == {"properties": twin["properties"]}
     (row,) = house.ask("SELECT properties.desired, properties.reported FROM devices")
     assert row == twin["properties"]
@@ -181,38 +160,27 @@ def test_sections_as_objects_have_what_the_hub_adds(house: House) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "tags.none",
-        "properties.none",
-        "properties.desired.none",
-        "properties.desired.interval.none",
-        "properties.desired.$none",
-        "properties.desired.$metadata.none",
-        "properties.desired.$version.none",
-        "properties.desired[0]",
-        "properties.desired.[[*]]",
-        "[[properties.desired]]",
-        "[[properties.desired.*]]",
-        "properties.[[desired.$version]]",
-        "properties.Desired",
-        "moduleId",
-        "jobs",
-        "configurations.none.status",
-        "deviceId.length",
+        *("tags.none", "properties.none", "moduleId", "jobs", "deviceId.length"),
+        *("properties.Desired", "[[properties.desired]]", "[[properties.desired.*]]"),
+        *("properties.[[desired.$version]]", "configurations.none.status"),
+        *(
+            f"properties.desired{rest}"
+            for rest in (".none", ".interval.none", ".$none", "[0]", ".[[*]]")
+        ),
+        *("properties.desired.$metadata.none", "properties.desired.$version.none"),
     ],
 )
-def test_what_a_twin_has_not_is_undefined(house: House, path: str) -> None:
+def test_a_missing_member_is_undefined(house: House, path: str) -> None:
     house.create("a", reported={"r": "x"}, **TWIN)
     assert house.ask(f"SELECT {path} AS x FROM devices") == [{}]
     assert house.ask(f"SELECT * FROM devices WHERE is_defined({path})") == []
     assert len(house.ask(f"SELECT * FROM devices WHERE NOT is_defined({path})")) == 1
 
 
-def test_configurations_are_in_no_document(house: House) -> None:
-    house.create("a")
-    house.create("b")
-    house.create("a", "m")
-    house.statuses[IdentityKey("a")] = {"c": {"status": "Applied"}}
-    house.statuses[IdentityKey("a", "m")] = {"c": {"status": "Targeted"}}
+def test_no_document_has_the_configurations(house: House) -> None:
+    for key in ("a", "b", "a/m"):
+        house.create(key)
+    house.statuses = {"a": {"c": {"status": "Applied"}}, "a/m": {"c": {"status": "Targeted"}}}
     assert all("configurations" not in row for row in house.ask("SELECT * FROM devices"))
     text = "SELECT deviceId FROM devices WHERE configurations.[[c]].status = 'Applied'"
     assert house.ask(text) == [{"deviceId": "a"}]
@@ -220,19 +188,16 @@ def test_configurations_are_in_no_document(house: House) -> None:
     assert house.ask(text) == [{"moduleId": "m"}]
 
 
-def test_modules_are_a_collection_of_their_own(house: House) -> None:
+def test_modules_are_another_collection(house: House) -> None:
     house.create("a", tags={"x": 1})
-    house.create("a", "m2", tags={"x": 2}, reported={"status": "scanning"})
-    house.create("a", "m1", tags={"x": 3})
+    house.create("a/m2", tags={"x": 2}, reported={"status": "scanning"})
+    house.create("a/m1", tags={"x": 3})
     house.create("b")
-    house.create("b", "m1", reported={"status": "scanning"})
+    house.create("b/m1", reported={"status": "scanning"})
     assert ids(house.ask("SELECT * FROM devices")) == ["a", "b"]
     page = house.page("SELECT * FROM devices.modules", 100)
     assert page.type == "Twin"
-    assert page.items == [
-        house.registry.get_twin(IdentityKey(*key))
-        for key in [("a", "m1"), ("a", "m2"), ("b", "m1")]
-    ]
+    assert page.items == [house.twin(key) for key in ("a/m1", "a/m2", "b/m1")]
     found = house.ask(
         "SELECT * FROM devices.modules WHERE properties.reported.status = 'scanning' "
         "AND deviceId IN ['a', 'c']"
@@ -251,48 +216,56 @@ JOB = {
     "jobId": "j1",
     "jobType": "scheduleDeviceMethod",
     "status": "completed",
-    "startTimeUtc": NOW_TEXT,
-    "endTimeUtc": NOW_TEXT,
-    "createdDateTimeUtc": "2026-01-31T14:46:08Z",
-    "lastUpdatedDateTimeUtc": NOW_TEXT,
+    "startTimeUtc": NOW,
+    "endTimeUtc": NOW,
+    "createdDateTimeUtc": NOW,
+    "lastUpdatedDateTimeUtc": NOW,
     "outcome": {"deviceMethodResponse": {"status": 200, "payload": None}},
 }
+LATER = "2026-01-31T14:46:08.5Z"
+JOBS: list[JsonObject] = [
+    JOB,
+    {**JOB, "deviceId": "b", "status": "failed", "error": {"code": "DeviceNotOnline"}},
+    {**JOB, "jobId": "j0", "createdDateTimeUtc": LATER},
+]
 
 
-def test_what_jobs_did_is_a_collection(house: House) -> None:
-    later = "2026-01-31T14:46:08.5Z"
-    house.jobs = [
-        JOB,
-        {**JOB, "deviceId": "b", "status": "failed", "error": {"code": "DeviceNotOnline"}},
-        {**JOB, "jobId": "j0", "createdDateTimeUtc": later},
-    ]
-    page = house.page("SELECT * FROM devices.jobs", 100)
-    assert (page.items, page.type) == (house.jobs, "DeviceJob")
-    for where, found in [
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
         ("devices.jobs.jobId = 'j1'", [0, 1]),
         ("devices.jobs.deviceId = 'a' AND devices.jobs.jobId = 'j1'", [0]),
         ("status = 'failed'", [1]),
         ("jobId = 'j1' AND STATUS != 'failed'", [0]),
         ("devices.jobs.error.code = 'DeviceNotOnline'", [1]),
         ("devices.jobs.createdTimeUtc > '2026-01-01'", [0, 1, 2]),
-        (f"createdDateTimeUtc = '{later}'", [2]),
+        (f"createdDateTimeUtc = '{LATER}'", [2]),
         ("createdDateTimeUtc > '2026-02'", []),
         ("devices.jobs.outcome.deviceMethodResponse.payload = null", [0, 1, 2]),
         ("tags.x = 1", []),
-    ]:
-        rows = [house.jobs[index] for index in found]
-        assert house.ask(f"SELECT * FROM devices.jobs WHERE {where}") == rows
-    assert list(house.pages("SELECT * FROM devices.jobs", 1)) == [[row] for row in house.jobs]
+    ],
+)
+def test_conditions_on_jobs(house: House, where: str, found: list[int]) -> None:
+    house.jobs = JOBS
+    rows = [JOBS[index] for index in found]
+    assert house.ask(f"SELECT * FROM devices.jobs WHERE {where}") == rows
+
+
+def test_jobs_are_another_collection(house: House) -> None:
+    house.jobs = JOBS
+    page = house.page("SELECT * FROM devices.jobs", 100)
+    assert (page.items, page.type) == (JOBS, "DeviceJob")
+    assert list(house.pages("SELECT * FROM devices.jobs", 1)) == [[row] for row in JOBS]
     assert house.ask("SELECT TOP 1 * FROM devices.jobs") == [JOB]
 
 
-def test_an_answer_is_of_the_moment(house: House) -> None:
+def test_an_answer_has_the_present_state(house: House) -> None:
     text = "SELECT deviceId FROM devices WHERE properties.reported.x = 1"
     house.create("a")
     assert house.ask(text) == []
-    house.registry.report(IdentityKey("a"), {"x": 1}, None)
+    house.hub.twins.report(IdentityKey("a"), {"x": 1}, None)
     assert house.ask(text) == [{"deviceId": "a"}]
-    house.delete("a")
+    house.hub.identities.delete_device("a", ANY)
     assert house.ask(text) == []
 
 
@@ -316,13 +289,8 @@ def test_an_answer_is_of_the_moment(house: House) -> None:
 def test_count(house: House, text: str, count: int) -> None:
     for number in range(5):
         house.create(f"d{number}", tags={"n": number, "odd": number % 2})
-    house.create("d0", "m")
+    house.create("d0/m")
     assert house.queries.count(text) == count
-
-
-def test_count_of_no_query(house: House) -> None:
-    with pytest.raises(ArgumentInvalid):
-        house.queries.count("deviceId = 'x'")
 
 
 @pytest.mark.parametrize(
@@ -341,130 +309,114 @@ def test_count_of_no_query(house: House) -> None:
 )
 def test_find(house: House, condition: str, found: list[str]) -> None:
     house.create("a", tags={"x": 1})
-    house.create("b")
-    house.create("b", "m")
-    house.create("a", "m")
-    house.statuses[IdentityKey("b")] = {"c": {"status": "Applied"}}
+    for key in ("b", "b/m", "a/m"):
+        house.create(key)
+    house.statuses["b"] = {"c": {"status": "Applied"}}
     assert [str(key) for key in house.queries.find(condition)] == found
 
 
-@pytest.mark.parametrize("condition", ["", "SELECT * FROM devices", "FROM devices.jobs", "x ="])
-def test_find_by_no_condition(house: House, condition: str) -> None:
+def test_an_invalid_query_is_not_counted_and_an_invalid_condition_finds_nothing(
+    house: House,
+) -> None:
     with pytest.raises(ArgumentInvalid):
-        house.queries.find(condition)
+        house.queries.count("deviceId = 'x'")
+    for condition in ("", "SELECT * FROM devices", "FROM devices.jobs", "x ="):
+        with pytest.raises(ArgumentInvalid):
+            house.queries.find(condition)
 
 
 # --- pages
 
+GROUPED = "SELECT tags.n, COUNT() AS c FROM devices GROUP BY tags.n"
+
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100])
-def test_pages_are_full_but_the_last(house: House, size: int) -> None:
+def test_pages_are_in_the_order_of_registration(house: House, size: int) -> None:
     for number in range(4):
-        house.clock.now += timedelta(seconds=1)
+        house.clock.advance(1)
         house.create(f"d{9 - number}", tags={"n": number})
-        house.create(f"d{9 - number}", "m")
-    expected = ["d9", "d8", "d7", "d6"]  # the oldest first
+        house.create(f"d{9 - number}/m")
     for text in ("SELECT * FROM devices", "SELECT deviceId FROM devices.modules"):
-        pages = list(house.pages(text, size))
-        assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
-        assert 0 < len(pages[-1]) <= size
-        assert [device_id for page in pages for device_id in ids(page)] == expected
-    text = "SELECT tags.n, COUNT() AS c FROM devices GROUP BY tags.n"
-    pages = list(house.pages(text, size))
-    assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
-    assert [row for page in pages for row in page] == [{"n": n, "c": 1} for n in range(4)]
+        assert ids(house.rows(text, size)) == ["d9", "d8", "d7", "d6"]
+        assert all(house.pages(text, size))
+    assert house.rows(GROUPED, size) == [{"n": n, "c": 1} for n in range(4)]
 
 
 def test_groups_keep_their_order_over_many_pages(house: House) -> None:
     for number in range(25):
         house.create(f"d{number}", tags={"n": number})
-    text = "SELECT tags.n, COUNT() AS c FROM devices GROUP BY tags.n"
-    rows = [row for page in house.pages(text, 4) for row in page]
-    assert rows == house.ask(text)
-    assert len(rows) == 25
+    assert house.rows(GROUPED, 4) == house.ask(GROUPED) == [{"n": n, "c": 1} for n in range(25)]
 
 
 @pytest.mark.parametrize(
-    "text", ["SELECT * FROM devices WHERE false", "SELECT * FROM devices.jobs", "SELECT TOP 0 *"]
+    "text",
+    [
+        "SELECT * FROM devices WHERE false",
+        "SELECT * FROM devices.jobs",
+        "SELECT TOP 0 * FROM devices",
+    ],
 )
-def test_no_rows_are_one_page(house: House, text: str) -> None:
+def test_an_answer_without_rows_has_one_page(house: House, text: str) -> None:
     house.create("a")
-    text = text if "FROM" in text else f"{text} FROM devices"
     page = house.page(text, 100)
     assert (page.items, page.continuation) == ([], None)
 
 
 @pytest.mark.parametrize("top", [1, 2, 3, 6, 7, 8])
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-@pytest.mark.parametrize(
-    "rest", ["* FROM devices", "tags.n, COUNT() AS c FROM devices GROUP BY tags.n"]
-)
-def test_top_counts_over_all_pages(house: House, top: int, size: int, rest: str) -> None:
+@pytest.mark.parametrize("rest", ["* FROM devices", GROUPED.removeprefix("SELECT ")])
+def test_top_counts_the_rows_of_all_pages(house: House, top: int, size: int, rest: str) -> None:
     for number in range(7):
         house.create(f"d{number}", tags={"n": number})
-    pages = list(house.pages(f"SELECT TOP {top} {rest}", size))
-    assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
-    rows = [row for page in pages for row in page]
-    assert rows == house.ask(f"SELECT {rest}")[:top]
+    assert house.rows(f"SELECT TOP {top} {rest}", size) == house.ask(f"SELECT {rest}")[:top]
 
 
 @given(
     steps=st.lists(st.integers(-1, 1), min_size=1, max_size=8),
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4),
-    changes=st.lists(
-        st.lists(st.tuples(st.sampled_from("+-"), st.integers(0, 11)), max_size=4), max_size=8
-    ),
+    changes=st.lists(st.lists(st.integers(0, 11), max_size=4), max_size=8),
     collection=st.sampled_from(["devices", "devices.modules"]),
 )
-def test_what_lives_throughout_is_seen_once(
-    steps: list[int],
-    sizes: list[int],
-    changes: list[list[tuple[str, int]]],
-    collection: str,
+def test_a_row_that_exists_throughout_is_seen_once(
+    steps: list[int], sizes: list[int], changes: list[list[int]], collection: str
 ) -> None:
-    """Whatever else comes or goes between pages, and whether the clock goes on, stands or back."""
+    """Devices come and go between two pages; the clock runs, stands still, or runs backwards."""
     house = House()
-    living: dict[str, int] = {}
-    births = 0
+    living: dict[str, int] = {}  # the number of each one's creation
+    numbers = iter(range(1000))
 
-    def create(device_id: str) -> None:
-        nonlocal births
-        births += 1
-        house.clock.now += timedelta(seconds=steps[births % len(steps)])
+    def toggle(device_id: str) -> None:
+        if living.pop(device_id, None) is not None:
+            house.hub.identities.delete_device(device_id, ANY)
+            return
+        living[device_id] = number = next(numbers)
+        house.clock.advance(steps[number % len(steps)])
         house.create(device_id)
-        house.create(device_id, "m")
-        living[device_id] = births
+        house.create(f"{device_id}/m")
 
     for number in range(0, 12, 2):
-        create(f"d{number}")
-    before = dict(living)
-    seen: list[str] = []
-    ever: set[str] = set()
+        toggle(f"d{number}")
+    before, deleted, seen = dict(living), set[str](), list[str]()
     continuation: str | None = None
-    text = f"SELECT deviceId, etag FROM {collection}"
     for turn in range(100):
-        page = house.page(text, sizes[turn % len(sizes)], continuation)
+        page = house.page(
+            f"SELECT deviceId, etag FROM {collection}", sizes[turn % len(sizes)], continuation
+        )
         seen += ids(page.items)
         continuation = page.continuation
         if continuation is None:
             break
-        for sign, number in changes[turn] if turn < len(changes) else []:
-            device_id = f"d{number}"
-            if sign == "+" and device_id not in living:
-                create(device_id)
-            if sign == "-" and device_id in living:
-                house.delete(device_id)
-                del living[device_id]
-                ever.add(device_id)
+        for number in changes[turn] if turn < len(changes) else []:
+            deleted |= {f"d{number}"} & living.keys()
+            toggle(f"d{number}")
     else:
         raise AssertionError("the pages have no end")
-    for device_id, birth in before.items():
-        if living.get(device_id) == birth:
-            assert seen.count(device_id) == 1, device_id
-    assert all(seen.count(device_id) == 1 for device_id in set(seen) - ever)
+    for device_id, _ in before.items() & living.items():
+        assert seen.count(device_id) == 1, device_id
+    assert all(seen.count(device_id) == 1 for device_id in set(seen) - deleted)
 
 
-def test_jobs_go_on_where_they_were_though_the_last_one_is_gone(house: House) -> None:
+def test_pages_go_on_after_the_last_row_was_deleted(house: House) -> None:
     house.jobs = [
         {**JOB, "jobId": job_id, "deviceId": device_id} for job_id in "xy" for device_id in "ab"
     ]
@@ -478,33 +430,19 @@ def test_jobs_go_on_where_they_were_though_the_last_one_is_gone(house: House) ->
 
 # --- continuations
 
+TEXT = "SELECT TOP 2 * FROM devices"
 
-def token_of(house: House, text: str) -> str:
-    token = house.page(text, 1).continuation
+
+def token_of(house: House) -> str:
+    for device_id in "abc":
+        house.create(device_id)
+    token = house.page(TEXT, 1).continuation
     assert token is not None
     return token
 
 
-def forged(token: str, **members: Any) -> str:
-    content = json.loads(base64.urlsafe_b64decode(token))
-    return base64.urlsafe_b64encode(json.dumps({**content, **members}).encode()).decode()
-
-
-TEXT = "SELECT TOP 2 * FROM devices"
-
-
-def test_a_token_can_stand_in_a_header_and_in_a_url(house: House) -> None:
-    house.create("a")
-    house.create("-._?$,;é"[:6])
-    token = token_of(house, TEXT)
-    assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=")
-    assert len(token) < 200
-
-
-def test_a_token_may_be_used_again(house: House) -> None:
-    for device_id in "abc":
-        house.create(device_id)
-    token = token_of(house, TEXT)
+def test_a_token_can_be_used_again(house: House) -> None:
+    token = token_of(house)
     for size in (1, 2):
         page = house.page(TEXT, size, token)
         assert (ids(page.items), page.continuation) == (["b"], None)
@@ -519,47 +457,12 @@ def test_a_token_may_be_used_again(house: House) -> None:
         "SELECT COUNT() FROM devices",
     ],
 )
-def test_a_token_of_another_query_is_refused(house: House, other: str) -> None:
-    house.create("a")
-    house.create("b")
-    token = token_of(house, TEXT)
+def test_a_token_belongs_to_one_query(house: House, other: str) -> None:
+    token = token_of(house)
     with pytest.raises(ArgumentInvalid, match="continuation"):
         house.page(other, 1, token)
 
 
-@pytest.mark.parametrize(
-    "token",
-    ["", "x", "!", "é", "bnVsbA==", "W10=", "e30=", "MQ", "%", " ", "A" * 9999, "\x00", "Ww=="],
-)
-def test_a_token_that_is_none_is_refused(house: House, token: str) -> None:
-    with pytest.raises(ArgumentInvalid, match="continuation"):
-        house.page(TEXT, 1, token)
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        {"query": "0" * 16},
-        {"query": None},
-        {"after": None},
-        {"after": "a"},
-        {"after": [1, "a"]},
-        {"after": {"a": 1}},
-        {"left": -1},
-        {"left": 1.5},
-        {"left": True},
-        {"left": "1"},
-    ],
-)
-def test_a_token_with_a_wrong_member_is_refused(house: House, members: dict[str, Any]) -> None:
-    house.create("a")
-    house.create("b")
-    token = token_of(house, TEXT)
-    assert ids(house.page(TEXT, 1, forged(token)).items) == ["b"]
-    with pytest.raises(ArgumentInvalid, match="continuation"):
-        house.page(TEXT, 1, forged(token, **members))
-
-
-def test_what_is_no_query_is_told_before_the_token(house: House) -> None:
+def test_an_invalid_query_is_refused_before_its_token(house: House) -> None:
     with pytest.raises(ArgumentInvalid, match="FORM"):
         house.page("SELECT * FORM devices", 1, "x")
