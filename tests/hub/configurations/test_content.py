@@ -21,16 +21,15 @@ from emulator.hub.configurations.content import (
     replaced,
 )
 from emulator.hub.core.errors import InvalidConfigurationContent
-
-Values = dict[str, Any]
-
-
-def device_content(paths: Values) -> Values:
-    return {"deviceContent": {f"properties.desired{path}": value for path, value in paths.items()}}
-
-
-def edge_content(**modules: Any) -> Values:
-    return {"modulesContent": {"$edgeAgent": {}, **modules}}
+from tests.hub.configurations.contents import (
+    LEAVES,
+    NAMES,
+    SETTINGS,
+    Values,
+    device_content,
+    edge_content,
+    trees,
+)
 
 
 def settings_of(paths: Iterable[tuple[str, Any]]) -> tuple[Setting, ...]:
@@ -196,20 +195,8 @@ def test_a_setting_replaces_the_values_of_its_path(
 
 # --- any content
 
-NAMES = st.sampled_from("abc")
-LEAVES = st.sampled_from([0, 1, True, False, "x", [1], [{"a": 1}]])
-
-
-def trees(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.recursive(
-        leaves, lambda below: st.dictionaries(NAMES, below, max_size=3), max_leaves=6
-    )
-
-
 DOCUMENTS = st.dictionaries(NAMES, trees(LEAVES), max_size=3)
 PATCHES = st.dictionaries(NAMES, trees(LEAVES | st.none()), max_size=3)
-PATHS = st.lists(NAMES, min_size=1, max_size=3).map(".".join)
-SETTINGS = st.dictionaries(PATHS, trees(LEAVES | st.none()), min_size=1, max_size=3)
 
 
 def merge(document: Any, patch: Any) -> Any:
