@@ -29,7 +29,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.changes import JobEnded, JobStarted
 from emulator.hub.jobs.records import DeviceJob, Job
 from emulator.hub.methods.changes import MethodEnded
-from tests.clock import ManualClock, settle
+from tests.clock import ManualClock, eventually, settle
 from tests.hub.fakes import ANY, FakeLink, connect, make_hub, put, record_changes
 from tests.hub.jobs.bodies import METHOD, NOW, REBOOT, TWIN, later
 
@@ -115,15 +115,6 @@ class Bench:
             if continuation is None:
                 return pages
         raise AssertionError("the list has no end")
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Let tasks run until a condition holds."""
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it did not happen")
 
 
 def statistics(**counts: int) -> dict[str, int]:
