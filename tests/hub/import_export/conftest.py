@@ -6,7 +6,7 @@ import pytest
 
 from emulator.hub.hub import IotHub
 from tests.clock import ManualClock
-from tests.hub.fakes import make_hub
+from tests.hub.fakes import CountingStore, make_hub
 from tests.hub.import_export.depot import Box
 
 
@@ -16,5 +16,5 @@ def box() -> Box:
 
 
 @pytest.fixture
-def hub(clock: ManualClock, box: Box) -> IotHub:
-    return make_hub(clock=clock, blobs=box)
+def hub(store: CountingStore, clock: ManualClock, box: Box) -> IotHub:
+    return make_hub(store, clock, blobs=box)
