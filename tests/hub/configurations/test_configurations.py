@@ -13,17 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    ConfigurationAlreadyExists,
-    ConfigurationCountLimitExceeded,
-    ConfigurationNotFound,
-    DeviceNotFound,
-    HubError,
-    InvalidConfigurationContent,
-    PreconditionFailed,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
@@ -145,7 +135,7 @@ async def test_an_update_sets_all_members_except_the_content(
     created = await configure(hub, "c", content(x=1), metrics=metrics, **members)
     assert created.items() >= {**members, "etag": "MQ=="}.items()
     assert created["metrics"] == {"results": {}, **metrics}
-    with pytest.raises(ConfigurationAlreadyExists):
+    with pytest.raises(errors.ConfigurationAlreadyExists):
         await configure(hub, "c", content(x=1))
     clock.advance(1)
     # A missing member gets its default; other content is ignored (seen on a real hub).
@@ -160,19 +150,19 @@ async def test_an_update_sets_all_members_except_the_content(
         "etag": "Mg==",
     }
     assert desired(hub) == {"x": 1}
-    with pytest.raises(PreconditionFailed):
+    with pytest.raises(errors.PreconditionFailed):
         await configure(hub, "c", content(x=1), if_match=IfMatch("MQ=="))
-    with pytest.raises(PreconditionFailed):
+    with pytest.raises(errors.PreconditionFailed):
         await hub.configurations.delete("c", IfMatch("MQ=="))
     await hub.configurations.delete("c", IfMatch("Mg=="))
-    with pytest.raises(ConfigurationNotFound):
+    with pytest.raises(errors.ConfigurationNotFound):
         hub.configurations.get("c")
 
 
 async def test_a_hub_has_at_most_100_configurations(hub: IotHub) -> None:
     for number in range(limits.CONFIGURATIONS_PER_HUB):
         await configure(hub, f"c{number}", content(x=1), "tags.x = 1")
-    with pytest.raises(ConfigurationCountLimitExceeded):
+    with pytest.raises(errors.ConfigurationCountLimitExceeded):
         await configure(hub, "one-too-many", content(x=1))
     await configure(hub, "c7", content(x=1), if_match=ANY)  # an update
     await delete(hub, "c7")
@@ -500,14 +490,14 @@ async def test_a_deployment_without_room_for_its_modules_is_targeted(
 @pytest.mark.parametrize(
     ("device_id", "invalid", "error"),
     [
-        ("d", base(), ArgumentInvalid),
-        ("missing", base(), DeviceNotFound),
-        ("e", content(x=1), InvalidConfigurationContent),
-        ("e", None, InvalidConfigurationContent),
+        ("d", base(), errors.ArgumentInvalid),
+        ("missing", base(), errors.DeviceNotFound),
+        ("e", content(x=1), errors.InvalidConfigurationContent),
+        ("e", None, errors.InvalidConfigurationContent),
     ],
 )
 def test_invalid_content_is_not_applied(
-    hub: IotHub, device_id: str, invalid: object, error: type[HubError]
+    hub: IotHub, device_id: str, invalid: object, error: type[errors.HubError]
 ) -> None:
     with pytest.raises(error) as caught:
         hub.configurations.apply_content(device_id, invalid)

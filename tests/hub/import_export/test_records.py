@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    ArgumentNull,
-    DeserializationError,
-    HubError,
-    ManagedIdentityNotEnabled,
-)
+from emulator.hub.core import errors
 from emulator.hub.import_export.records import Order, TransferType
 from tests.hub.import_export.depot import JsonObject, export, import_
 
@@ -18,29 +12,29 @@ from tests.hub.import_export.depot import JsonObject, export, import_
 @pytest.mark.parametrize(
     ("body", "error"),
     [
-        ([], DeserializationError),
-        (None, DeserializationError),
-        ({"outputBlobContainerUri": "out"}, ArgumentNull),
-        (export(type="backup"), ArgumentInvalid),
-        (export(type=1), ArgumentInvalid),
-        ({"type": "export"}, ArgumentNull),
-        (export(outputBlobContainerUri=""), ArgumentNull),
-        (export(outputBlobContainerUri=7), ArgumentInvalid),
-        ({"type": "import", "outputBlobContainerUri": "out"}, ArgumentNull),
-        (export(excludeKeysInExport="true"), ArgumentInvalid),
-        (export(includeConfigurations=1), ArgumentInvalid),
-        (export(storageAuthenticationType="none"), ArgumentInvalid),
-        (export(storageAuthenticationType="identityBased"), ManagedIdentityNotEnabled),
-        (export(storageAuthenticationType="IdentityBased"), ManagedIdentityNotEnabled),
+        ([], errors.DeserializationError),
+        (None, errors.DeserializationError),
+        ({"outputBlobContainerUri": "out"}, errors.ArgumentNull),
+        (export(type="backup"), errors.ArgumentInvalid),
+        (export(type=1), errors.ArgumentInvalid),
+        ({"type": "export"}, errors.ArgumentNull),
+        (export(outputBlobContainerUri=""), errors.ArgumentNull),
+        (export(outputBlobContainerUri=7), errors.ArgumentInvalid),
+        ({"type": "import", "outputBlobContainerUri": "out"}, errors.ArgumentNull),
+        (export(excludeKeysInExport="true"), errors.ArgumentInvalid),
+        (export(includeConfigurations=1), errors.ArgumentInvalid),
+        (export(storageAuthenticationType="none"), errors.ArgumentInvalid),
+        (export(storageAuthenticationType="identityBased"), errors.ManagedIdentityNotEnabled),
+        (export(storageAuthenticationType="IdentityBased"), errors.ManagedIdentityNotEnabled),
         *(
-            (export(outputBlobName=name), ArgumentInvalid)
+            (export(outputBlobName=name), errors.ArgumentInvalid)
             for name in ("../devices.txt", "a//b", "/etc/passwd", "a\nb", "x" * 1025)
         ),
-        (import_(inputBlobName=".."), ArgumentInvalid),
-        (import_(configurationsBlobName="."), ArgumentInvalid),
+        (import_(inputBlobName=".."), errors.ArgumentInvalid),
+        (import_(configurationsBlobName="."), errors.ArgumentInvalid),
     ],
 )
-def test_an_invalid_request_is_refused(body: object, error: type[HubError]) -> None:
+def test_an_invalid_request_is_refused(body: object, error: type[errors.HubError]) -> None:
     with pytest.raises(error) as caught:
         Order.parse(body)
     assert caught.type is error

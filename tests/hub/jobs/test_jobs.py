@@ -13,17 +13,7 @@ import pytest
 import pytest_asyncio
 
 from emulator.hub.access.throttles import Throttles
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeviceNotOnline,
-    GatewayTimeout,
-    JobAlreadyExists,
-    JobNotFound,
-    OperationNotAllowedInCurrentState,
-    ServiceUnavailable,
-    ThrottlingMaxActiveJobCountExceeded,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.core.store import Deletion, MemoryStore, Record
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.changes import JobEnded, JobStarted
@@ -267,7 +257,7 @@ async def test_a_job_invokes_the_method_and_keeps_each_answer(bench: Bench) -> N
     }
     assert [*rows["a"]["outcome"]["deviceMethodResponse"]] == ["status", "payload"]
     assert rows["d"]["outcome"]["deviceMethodResponse"]["status"] == 500
-    for name, error in (("b", DeviceNotOnline), ("c", GatewayTimeout)):
+    for name, error in (("b", errors.DeviceNotOnline), ("c", errors.GatewayTimeout)):
         assert rows[name]["status"] == "failed"
         assert rows[name]["error"] == {"code": error.__name__, "description": error.text}
     assert rows["c"]["endTimeUtc"] == "2026-01-31T14:46:38.12Z"
@@ -405,7 +395,7 @@ async def test_a_job_can_be_cancelled_until_it_starts(bench: Bench) -> None:
         assert job == bench.jobs.get(job_id)
         assert (job["jobId"], job["status"]) == (job_id, "cancelled")
         assert job["endTime"] == "2026-01-31T14:46:09.12Z"
-        with pytest.raises(OperationNotAllowedInCurrentState):
+        with pytest.raises(errors.OperationNotAllowedInCurrentState):
             bench.jobs.cancel(job_id)
     await bench.clock.pass_time(2 * 3600)
     assert [bench.jobs.get(each)["status"] for each in ("queued", "scheduled")] == ["cancelled"] * 2
@@ -418,14 +408,14 @@ async def test_a_running_or_ended_job_cannot_be_cancelled(bench: Bench) -> None:
     await bench.until("j", "running")
     await bench.done("k", TWIN)
     for job_id, status in (("j", "running"), ("k", "completed")):
-        with pytest.raises(OperationNotAllowedInCurrentState):
+        with pytest.raises(errors.OperationNotAllowedInCurrentState):
             bench.jobs.cancel(job_id)
         assert bench.jobs.get(job_id)["status"] == status
 
 
 async def test_an_unknown_job_has_an_unknown_status_and_is_not_found(bench: Bench) -> None:
     assert bench.jobs.get("j") == {"jobId": "j", "type": "unknown", "status": "unknown"}
-    with pytest.raises(JobNotFound):
+    with pytest.raises(errors.JobNotFound):
         bench.jobs.cancel("j")
 
 
@@ -435,10 +425,10 @@ async def test_an_unknown_job_has_an_unknown_status_and_is_not_found(bench: Benc
 async def test_an_id_can_be_used_once(bench: Bench) -> None:
     bench.create("j", TWIN)
     for _ in range(2):
-        with pytest.raises(JobAlreadyExists):
+        with pytest.raises(errors.JobAlreadyExists):
             bench.create("j", METHOD)
         await bench.until("j", "completed")
-    with pytest.raises(ArgumentInvalid):
+    with pytest.raises(errors.ArgumentInvalid):
         bench.create("J", METHOD)
     assert bench.list() == [["j"]]
     assert bench.jobs.get("j")["type"] == "scheduleUpdateTwin"
@@ -450,9 +440,9 @@ async def test_active_and_scheduled_jobs_take_the_slots(bench: Bench) -> None:
     await bench.until("running", "running")
     bench.create("scheduled", METHOD, startTime=later(hours=1))
     bench.create("queued", METHOD)
-    with pytest.raises(ThrottlingMaxActiveJobCountExceeded):
+    with pytest.raises(errors.ThrottlingMaxActiveJobCountExceeded):
         bench.create("one-too-many", TWIN)
-    with pytest.raises(JobAlreadyExists):  # this error comes first
+    with pytest.raises(errors.JobAlreadyExists):  # this error comes first
         bench.create("scheduled", TWIN)
     assert bench.jobs.get("one-too-many")["status"] == "unknown"
     bench.jobs.cancel("scheduled")
@@ -479,7 +469,7 @@ async def test_a_job_is_forgotten_30_days_after_its_end(bench: Bench) -> None:
     # The end counts: the second job was also created 30 days ago.
     assert [row["jobId"] for row in bench.rows("true")] == ["later", "young"]
     assert bench.jobs.get("old")["status"] == "unknown"
-    with pytest.raises(JobNotFound):
+    with pytest.raises(errors.JobNotFound):
         bench.jobs.cancel("old")
     await bench.done("old", METHOD)  # its id is free again
     assert bench.list() == [["later", "young", "old"]]
@@ -555,7 +545,7 @@ async def test_a_list_can_be_of_one_type_and_one_status(bench: Bench) -> None:
     ]:
         assert bench.list(9, kind, status) == [expected]
     for kind, status in (("reboot", ""), ("", "done"), ("*", "*")):
-        with pytest.raises(ArgumentInvalid):
+        with pytest.raises(errors.ArgumentInvalid):
             bench.list(1, kind, status)
 
 
@@ -565,7 +555,7 @@ async def test_a_continuation_belongs_to_one_list(bench: Bench) -> None:
     page = bench.jobs.query(kind="", status="", size=1, continuation=None)
     assert page.continuation is not None
     for kind, continuation in (("", "nonsense"), ("scheduleUpdateTwin", page.continuation)):
-        with pytest.raises(ArgumentInvalid):
+        with pytest.raises(errors.ArgumentInvalid):
             bench.jobs.query(kind=kind, status="", size=1, continuation=continuation)
 
 
@@ -581,6 +571,6 @@ async def test_jobs_end_with_the_hub(bench: Bench) -> None:
     await bench.jobs.stop()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     for refused in (lambda: bench.create("j", TWIN), lambda: bench.jobs.cancel("scheduled")):
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(errors.ServiceUnavailable):
             refused()
     await bench.jobs.stop()  # a second stop has no effect

@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    ArgumentNull,
-    DeserializationError,
-    HubError,
-    MessageTooLarge,
-)
+from emulator.hub.core import errors
 from emulator.hub.jobs.records import Job, JobStatus
 from tests.hub.jobs.bodies import METHOD, NOW, PATCH, REBOOT, TWIN, later
 
@@ -24,13 +18,13 @@ Members = dict[str, Any]
 
 @pytest.mark.parametrize("body", [None, [METHOD]])
 def test_a_request_must_be_an_object(body: object) -> None:
-    with pytest.raises(DeserializationError):
+    with pytest.raises(errors.DeserializationError):
         Job.parse("j", body, NOW)
 
 
 @pytest.mark.parametrize("job_id", ["J", "a_b", "a.b", "ä", "j\n", "j" * 65])
 def test_an_invalid_id_is_refused(job_id: str) -> None:
-    with pytest.raises(ArgumentInvalid):
+    with pytest.raises(errors.ArgumentInvalid):
         Job.parse(job_id, METHOD | {"jobId": job_id}, NOW)
 
 
@@ -58,34 +52,34 @@ INVALID_LIMITS = [-1, 2**31, 1.5, True, False, "60"]
 @pytest.mark.parametrize(
     ("body", "members", "error"),
     [
-        *((METHOD, {"jobId": job_id}, ArgumentInvalid) for job_id in ("i", 1)),
-        (METHOD, {"type": None}, ArgumentNull),
-        *((METHOD, {"type": kind}, ArgumentInvalid) for kind in ("export", [])),
-        (METHOD, {"type": "scheduleUpdateTwin"}, ArgumentNull),
-        (METHOD, {"cloudToDeviceMethod": None}, ArgumentNull),
-        (METHOD, {"cloudToDeviceMethod": "reboot"}, ArgumentInvalid),
-        (METHOD, {"cloudToDeviceMethod": {}}, ArgumentNull),
-        (METHOD, method(methodName="m" * 101), ArgumentInvalid),
-        (METHOD, method(responseTimeoutInSeconds=4), ArgumentInvalid),
-        (METHOD, method(connectTimeoutInSeconds=31), ArgumentInvalid),
-        (METHOD, method(payload="x" * 128 * 1024), MessageTooLarge),
-        *((METHOD, {"queryCondition": missing}, ArgumentNull) for missing in (None, "")),
-        (METHOD, {"queryCondition": 1}, ArgumentInvalid),
-        *((METHOD, {"startTime": start}, ArgumentInvalid) for start in INVALID_STARTS),
+        *((METHOD, {"jobId": job_id}, errors.ArgumentInvalid) for job_id in ("i", 1)),
+        (METHOD, {"type": None}, errors.ArgumentNull),
+        *((METHOD, {"type": kind}, errors.ArgumentInvalid) for kind in ("export", [])),
+        (METHOD, {"type": "scheduleUpdateTwin"}, errors.ArgumentNull),
+        (METHOD, {"cloudToDeviceMethod": None}, errors.ArgumentNull),
+        (METHOD, {"cloudToDeviceMethod": "reboot"}, errors.ArgumentInvalid),
+        (METHOD, {"cloudToDeviceMethod": {}}, errors.ArgumentNull),
+        (METHOD, method(methodName="m" * 101), errors.ArgumentInvalid),
+        (METHOD, method(responseTimeoutInSeconds=4), errors.ArgumentInvalid),
+        (METHOD, method(connectTimeoutInSeconds=31), errors.ArgumentInvalid),
+        (METHOD, method(payload="x" * 128 * 1024), errors.MessageTooLarge),
+        *((METHOD, {"queryCondition": missing}, errors.ArgumentNull) for missing in (None, "")),
+        (METHOD, {"queryCondition": 1}, errors.ArgumentInvalid),
+        *((METHOD, {"startTime": start}, errors.ArgumentInvalid) for start in INVALID_STARTS),
         *(
-            (METHOD, {"maxExecutionTimeInSeconds": seconds}, ArgumentInvalid)
+            (METHOD, {"maxExecutionTimeInSeconds": seconds}, errors.ArgumentInvalid)
             for seconds in INVALID_LIMITS
         ),
-        (TWIN, {"updateTwin": None}, ArgumentNull),
-        (TWIN, {"updateTwin": [PATCH]}, ArgumentInvalid),
-        (TWIN, {"updateTwin": {"tags": {"a": 1}}}, ArgumentInvalid),
-        *((TWIN, update(etag=etag), ArgumentInvalid) for etag in ("AAAAAAAAAAE=", '"*"')),
-        (TWIN, update(tags={"a.b": 1}), ArgumentInvalid),
-        (TWIN, update(properties={"desired": 1}), ArgumentInvalid),
+        (TWIN, {"updateTwin": None}, errors.ArgumentNull),
+        (TWIN, {"updateTwin": [PATCH]}, errors.ArgumentInvalid),
+        (TWIN, {"updateTwin": {"tags": {"a": 1}}}, errors.ArgumentInvalid),
+        *((TWIN, update(etag=etag), errors.ArgumentInvalid) for etag in ("AAAAAAAAAAE=", '"*"')),
+        (TWIN, update(tags={"a.b": 1}), errors.ArgumentInvalid),
+        (TWIN, update(properties={"desired": 1}), errors.ArgumentInvalid),
     ],
 )
 def test_an_invalid_request_is_refused(
-    body: Members, members: Members, error: type[HubError]
+    body: Members, members: Members, error: type[errors.HubError]
 ) -> None:
     with pytest.raises(error) as caught:
         Job.parse("j", body | members, NOW)
@@ -93,7 +87,7 @@ def test_an_invalid_request_is_refused(
 
 
 def test_the_text_says_that_a_twin_update_needs_the_etag() -> None:
-    with pytest.raises(ArgumentInvalid, match=r"forced update, which accepts no other"):
+    with pytest.raises(errors.ArgumentInvalid, match=r"forced update, which accepts no other"):
         Job.parse("j", TWIN | {"updateTwin": {"tags": {}}}, NOW)
 
 
@@ -148,6 +142,6 @@ JSON = st.recursive(
 def test_any_request_is_a_job_or_an_error_of_the_hub(body: Members, members: Members) -> None:
     try:
         document = Job.parse("j", body | members, NOW).document()
-    except HubError as error:
+    except errors.HubError as error:
         document = {"type": body["type"], "error": error.name}
     assert document["type"] == body["type"]

@@ -7,19 +7,7 @@ from typing import Any
 
 import pytest
 
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ConnectionForcefullyClosedOnNewConnection,
-    DeviceMaximumInflightMethodExceeded,
-    DeviceNotFound,
-    DeviceNotOnline,
-    GatewayTimeout,
-    HubError,
-    IotHubUnauthorized,
-    MessageTooLarge,
-    ModuleNotFound,
-    ServiceUnavailable,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.methods.changes import MethodCalled, MethodEnded
@@ -49,9 +37,9 @@ async def call(hub: IotHub, key: IdentityKey = DEVICE, **members: Any) -> Call:
     return task
 
 
-async def failure(call: Call) -> HubError:
+async def failure(call: Call) -> errors.HubError:
     """Return the error that ends a call within a second."""
-    with pytest.raises(HubError) as caught:
+    with pytest.raises(errors.HubError) as caught:
         await asyncio.wait_for(call, 1)
     return caught.value
 
@@ -92,7 +80,7 @@ async def test_a_response_can_come_before_the_call_waits(hub: IotHub) -> None:
 
 async def test_a_response_over_the_limit_fails_the_call(hub: IotHub) -> None:
     link = connected(hub)
-    for size, expected in ((0, None), (1, MessageTooLarge)):
+    for size, expected in ((0, None), (1, errors.MessageTooLarge)):
         waiting = await call(hub)
         body = b"1" * (limits.METHOD_PAYLOAD_BYTES + size)
         hub.methods.respond(link, link.invoked[-1][0], 200, body)
@@ -136,7 +124,7 @@ async def test_a_call_ends_when_its_time_is_over(hub: IotHub, clock: ManualClock
     assert not waiting.done()
     await clock.pass_time(0.1)
     error = await failure(waiting)
-    assert (type(error), error.info) == (GatewayTimeout, {"timeout": "00:00:07"})
+    assert (type(error), error.info) == (errors.GatewayTimeout, {"timeout": "00:00:07"})
     assert [change.outcome for change in ended] == [error]
     hub.methods.respond(link, link.invoked[0][0], 200, b"")  # late
 
@@ -149,7 +137,7 @@ async def test_without_a_connect_time_out_a_call_does_not_wait(
     if connected_before:
         connected(hub, accepts_methods=False)
     error = await failure(await call(hub))
-    assert (type(error), error.info) == (DeviceNotOnline, None)
+    assert (type(error), error.info) == (errors.DeviceNotOnline, None)
 
 
 async def test_a_call_waits_for_a_device_until_its_connect_time_out(
@@ -162,7 +150,7 @@ async def test_a_call_waits_for_a_device_until_its_connect_time_out(
     assert not waiting.done()
     await clock.pass_time(0.1)
     error = await failure(waiting)
-    assert (type(error), error.info) == (DeviceNotOnline, {"timeout": "00:00:10"})
+    assert (type(error), error.info) == (errors.DeviceNotOnline, {"timeout": "00:00:10"})
 
 
 async def test_the_wait_for_a_device_is_a_part_of_the_response_time_out(
@@ -187,24 +175,27 @@ async def test_the_wait_for_a_device_is_a_part_of_the_response_time_out(
 
 async def test_only_a_registered_and_enabled_device_is_called(hub: IotHub) -> None:
     connected(hub, MODULE)
-    assert type(await failure(await call(hub, OTHER))) is DeviceNotFound
-    assert type(await failure(await call(hub, IdentityKey("d", "x")))) is ModuleNotFound
+    assert type(await failure(await call(hub, OTHER))) is errors.DeviceNotFound
+    assert type(await failure(await call(hub, IdentityKey("d", "x")))) is errors.ModuleNotFound
     put(hub, DEVICE, ANY, status="disabled")
     for key in (DEVICE, MODULE):
-        assert type(await failure(await call(hub, key))) is DeviceNotFound
+        assert type(await failure(await call(hub, key))) is errors.DeviceNotFound
 
 
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
-        (None, DeviceNotOnline),
-        (IotHubUnauthorized(), DeviceNotOnline),
-        (ConnectionForcefullyClosedOnNewConnection(), ConnectionForcefullyClosedOnNewConnection),
-        (ServiceUnavailable(), ServiceUnavailable),
+        (None, errors.DeviceNotOnline),
+        (errors.IotHubUnauthorized(), errors.DeviceNotOnline),
+        (
+            errors.ConnectionForcefullyClosedOnNewConnection(),
+            errors.ConnectionForcefullyClosedOnNewConnection,
+        ),
+        (errors.ServiceUnavailable(), errors.ServiceUnavailable),
     ],
 )
 async def test_the_end_of_a_connection_fails_its_calls_and_no_others(
-    hub: IotHub, reason: HubError | None, expected: type[HubError]
+    hub: IotHub, reason: errors.HubError | None, expected: type[errors.HubError]
 ) -> None:
     link, other = connected(hub), connected(hub, OTHER)
     first, second, elsewhere = await call(hub), await call(hub), await call(hub, OTHER)
@@ -223,7 +214,7 @@ async def test_a_device_that_connects_again_receives_new_calls(hub: IotHub) -> N
     before = await call(hub)
     link = connected(hub)  # the first caller does not run before the second call
     after = asyncio.ensure_future(hub.methods.invoke(DEVICE, {"methodName": "reboot"}))
-    assert type(await failure(before)) is ConnectionForcefullyClosedOnNewConnection
+    assert type(await failure(before)) is errors.ConnectionForcefullyClosedOnNewConnection
     hub.methods.respond(link, link.invoked[0][0], 200, b"")
     assert await status(after) == 200
 
@@ -236,7 +227,7 @@ async def test_a_device_has_a_bounded_number_of_open_calls(
     connected(hub, OTHER)
     ended = record_changes(hub.feed, MethodEnded)
     first, second = await call(hub), await call(hub)
-    assert type(await failure(await call(hub))) is DeviceMaximumInflightMethodExceeded
+    assert type(await failure(await call(hub))) is errors.DeviceMaximumInflightMethodExceeded
     assert len(link.invoked) == 2
     elsewhere = await call(hub, OTHER)
     assert not elsewhere.done()

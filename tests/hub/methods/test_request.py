@@ -9,14 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    ArgumentNull,
-    DeserializationError,
-    HubError,
-    MessageTooLarge,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.core.json import loads
 from emulator.hub.methods.request import MethodRequest, response_payload
 
@@ -70,21 +63,34 @@ TOO_LONG = (
 @pytest.mark.parametrize(
     ("body", "error", "text"),
     [
-        *((body, DeserializationError, "") for body in (None, [], "m", 1, True)),
-        *(({**name}, ArgumentNull, "") for name in ({}, {"methodName": None}, {"methodName": ""})),
-        *(({"methodName": name}, ArgumentInvalid, "") for name in ("n" * 101, 7, ["m"])),
+        *((body, errors.DeserializationError, "") for body in (None, [], "m", 1, True)),
         *(
-            ({"methodName": "m", RESPONSE: seconds}, ArgumentInvalid, "must be within [5; 300]")
+            ({**name}, errors.ArgumentNull, "")
+            for name in ({}, {"methodName": None}, {"methodName": ""})
+        ),
+        *(({"methodName": name}, errors.ArgumentInvalid, "") for name in ("n" * 101, 7, ["m"])),
+        *(
+            (
+                {"methodName": "m", RESPONSE: seconds},
+                errors.ArgumentInvalid,
+                "must be within [5; 300]",
+            )
             for seconds in (4, 301, -1, 5.5, "30", True)
         ),
         *(
-            ({"methodName": "m", CONNECT: seconds}, ArgumentInvalid, "must be within [0; 300]")
+            (
+                {"methodName": "m", CONNECT: seconds},
+                errors.ArgumentInvalid,
+                "must be within [0; 300]",
+            )
             for seconds in (-1, 301, [])
         ),
-        ({"methodName": "m", CONNECT: 31}, ArgumentInvalid, TOO_LONG),
+        ({"methodName": "m", CONNECT: 31}, errors.ArgumentInvalid, TOO_LONG),
     ],
 )
-def test_an_invalid_request_is_refused(body: object, error: type[HubError], text: str) -> None:
+def test_an_invalid_request_is_refused(
+    body: object, error: type[errors.HubError], text: str
+) -> None:
     with pytest.raises(error) as refusal:
         MethodRequest.parse(body)
     assert text in refusal.value.text
@@ -96,7 +102,7 @@ def test_a_payload_is_measured_in_utf_8(character: str) -> None:
     fits = character * ((limits.METHOD_PAYLOAD_BYTES - 2) // len(character.encode()))
     body: dict[str, Any] = {"methodName": "m", "payload": fits}
     assert len(MethodRequest.parse(body).payload) <= limits.METHOD_PAYLOAD_BYTES
-    with pytest.raises(MessageTooLarge):
+    with pytest.raises(errors.MessageTooLarge):
         MethodRequest.parse({**body, "payload": fits + character})
 
 
