@@ -19,7 +19,7 @@ columns:
                    others used much, run again on a quiet machine. If neither server nor client
                    is near 100%, they wait for each other.
 
-examples:
+Examples:
   python -m benchmarks                            everything
   python -m benchmarks --quick                    check that it works; the values mean little
   python -m benchmarks --only method --only query rows with "method" or "query" in the name

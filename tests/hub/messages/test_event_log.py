@@ -1,4 +1,4 @@
-"""The event log: what it keeps, how it is read, and how it is followed."""
+"""The event log: its bounds, its readers, and its followers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from itertools import islice
 
 import pytest
-from emulator.hub.links.connections import Admission
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.link import Admission
 from emulator.hub.messages.event_log import Event, EventLog
 from emulator.hub.messages.message import Message
 
@@ -30,7 +30,7 @@ def numbers(events: list[Event]) -> list[int]:
     return [event.sequence_number for event in events]
 
 
-# --- what it keeps
+# --- bounds
 
 
 def test_events_are_numbered_from_zero() -> None:
@@ -40,39 +40,32 @@ def test_events_are_numbered_from_zero() -> None:
     assert (numbers(log.read()), log.end) == ([0, 1, 2], 3)
 
 
-def test_the_oldest_events_make_room() -> None:
-    log = EventLog(events=3)
-    for _ in range(5):
-        append(log)
-    assert (numbers(log.read()), log.end) == ([2, 3, 4], 5)
-
-
-def test_large_messages_make_less_room_than_small_ones() -> None:
-    log = EventLog(size=10)
-    for size in (4, 4, 4, 1):
+@pytest.mark.parametrize(
+    ("bounds", "sizes", "kept"),
+    [
+        ({"events": 3}, [0, 0, 0, 0, 0], [2, 3, 4]),
+        ({"size": 10}, [4, 4, 4, 1], [1, 2, 3]),
+        ({"size": 10}, [4, 4, 4, 1, 10], [4]),
+        ({"size": 10}, [0, 11], []),  # a message larger than the log leaves it empty
+        ({"size": 10}, [0, 11, 10], [2]),
+    ],
+)
+def test_a_full_log_drops_its_oldest_events(
+    bounds: dict[str, int], sizes: list[int], kept: list[int]
+) -> None:
+    log = EventLog(**bounds)
+    for size in sizes:
         append(log, bytes(size))
-    assert numbers(log.read()) == [1, 2, 3]
-    append(log, bytes(10))
-    assert numbers(log.read()) == [4]
+    assert (numbers(log.read()), log.end) == (kept, len(sizes))
 
 
-def test_a_message_that_is_larger_than_the_log_leaves_it_empty() -> None:
-    log = EventLog(size=10)
-    append(log)
-    append(log, bytes(11))
-    assert (log.read(), log.end) == ([], 2)
-    append(log, bytes(10))
-    assert numbers(log.read()) == [2]
-
-
-@settings(deadline=None)
 @given(
     events=st.integers(1, 6),
     size=st.integers(0, 20),
     sizes=st.lists(st.integers(0, 25), max_size=30),
     start=st.integers(0, 40),
 )
-def test_the_log_is_the_longest_run_of_the_last_events_that_fits(
+def test_the_log_holds_as_many_of_the_last_events_as_fit(
     events: int, size: int, sizes: list[int], start: int
 ) -> None:
     log = EventLog(events, size)
@@ -86,10 +79,10 @@ def test_the_log_is_the_longest_run_of_the_last_events_that_fits(
     assert numbers(log.read(start)) == [number for number in fits if number >= start]
 
 
-# --- how it is read
+# --- readers
 
 
-def test_events_are_read_from_a_number_on_and_of_one_device() -> None:
+def test_a_reader_can_start_at_a_number_and_choose_a_device() -> None:
     log = EventLog(events=4)
     for device, module in (("a", None), ("b", None), ("a", "m"), ("b", "m"), ("a", None)):
         append(log, device=device, module=module)
@@ -99,7 +92,7 @@ def test_events_are_read_from_a_number_on_and_of_one_device() -> None:
     assert log.read(device_id="c") == log.read(5) == log.read(99) == []
 
 
-def test_an_event_is_written_with_all_that_is_known_of_it() -> None:
+def test_the_document_of_an_event_has_all_its_members() -> None:
     message = Message(
         b'{"t":1.50}', {"content-type": "application/json", "dt-subject": "c"}, {"a": None}
     )
@@ -127,7 +120,7 @@ def test_an_event_is_written_with_all_that_is_known_of_it() -> None:
     }
 
 
-# --- how it is followed
+# --- followers
 
 
 async def take(
@@ -141,7 +134,7 @@ async def take(
     return found
 
 
-async def test_a_follower_gets_what_is_there_and_what_comes() -> None:
+async def test_a_follower_receives_present_and_later_events() -> None:
     log = EventLog()
     append(log)
     following = asyncio.ensure_future(take(log, 3))
@@ -151,7 +144,7 @@ async def test_a_follower_gets_what_is_there_and_what_comes() -> None:
     assert await asyncio.wait_for(following, 5) == [0, 1, 2]
 
 
-async def test_a_follower_of_one_device_sleeps_through_the_others() -> None:
+async def test_a_follower_of_one_device_receives_no_other_events() -> None:
     log = EventLog()
     following = asyncio.ensure_future(take(log, 2, device_id="a"))
     for device in ("b", "a", "b", "b", "a"):
@@ -160,7 +153,7 @@ async def test_a_follower_of_one_device_sleeps_through_the_others() -> None:
     assert await asyncio.wait_for(following, 5) == [1, 4]
 
 
-async def test_a_follower_may_start_in_the_future() -> None:
+async def test_a_follower_can_start_at_a_later_number() -> None:
     log = EventLog()
     following = asyncio.ensure_future(take(log, 1, start=2))
     for _ in range(3):
@@ -181,7 +174,7 @@ async def test_a_slow_follower_finds_a_gap_and_no_event_twice() -> None:
     assert found == [0, 7, 8, 9]
 
 
-async def test_a_follower_that_gives_up_leaves_the_others_waiting() -> None:
+async def test_a_cancelled_follower_does_not_disturb_the_others() -> None:
     log = EventLog()
     leaving, staying = (asyncio.ensure_future(take(log, 1)) for _ in range(2))
     await asyncio.sleep(0)
@@ -193,7 +186,7 @@ async def test_a_follower_that_gives_up_leaves_the_others_waiting() -> None:
 
 
 @pytest.mark.parametrize("burst", [1, 4])
-async def test_followers_get_every_event_once_and_in_order(burst: int) -> None:
+async def test_followers_receive_every_event_once_and_in_order(burst: int) -> None:
     log = EventLog()
     following = [asyncio.ensure_future(take(log, 40)) for _ in range(3)]
     events = iter(range(40))
