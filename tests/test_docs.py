@@ -108,8 +108,10 @@ def test_the_help_text_is_in_plain_english(help_text: str) -> None:
 
 def test_the_table_of_options_is_complete(help_text: str) -> None:
     page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
-    documented = set(re.findall(r"^\| `(--[a-z-]+)", page, re.MULTILINE))
-    assert documented == set(re.findall(r"^  (--[a-z-]+)", help_text, re.MULTILINE))
+    documented = dict(re.findall(r"^\| `--([a-z-]+).*?\| `([A-Z_]+)` \|", page, re.MULTILINE))
+    assert set(documented) == set(re.findall(r"^  --([a-z-]+)", help_text, re.MULTILINE))
+    for option, variable in documented.items():
+        assert variable == f"IOTHUB_EMULATOR_{option.upper().replace('-', '_')}"
 
 
 def test_the_readme_is_short() -> None:
