@@ -178,7 +178,7 @@ def test_help_lists_the_options_and_the_rows() -> None:
         assert command.wait() == 0
         text = command.output
     names = [row.name for measure in MEASURES for row in measure.rows]
-    for word in ("--rounds", "--only", "--quick", "mosquitto", "examples:", *names):
+    for word in ("--rounds", "--only", "--quick", "mosquitto", "Examples:", *names):
         assert word in text
 
 

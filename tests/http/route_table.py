@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 import requests
-from emulator.http.app import DeviceRoute, Route
 
 from emulator import Emulator
+from emulator.http.route import DeviceRoute, Route
 from tests.http.support import device_token
 from tests.support import Device, Service
 

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from emulator import Emulator
-from emulator.hub import limits
+from emulator.hub.core import limits
 from tests.http.support import (
     ANY,
     JSON_TYPE,

@@ -293,7 +293,7 @@ async def test_a_configuration_too_large_for_a_twin_is_targeted(
     write(hub, **{f"x{number}": "y" * 4000 for number in range(8)})
     with caplog.at_level(logging.WARNING):
         await configure(hub, "c", content(z="z" * 4000))
-    assert "can't be applied to d:" in caplog.text
+    assert "Cannot apply configurations to d:" in caplog.text
     assert (statuses(hub), statuses(hub, EDGE)) == ({"c": "Targeted"}, {"c": "Applied"})
     report(hub, still="works")
     assert results(hub, "c") == {"targetedCount": 2, "appliedCount": 1}
@@ -479,7 +479,7 @@ async def test_a_deployment_without_room_for_its_modules_is_targeted(
         put(hub, IdentityKey("e", f"own{number}"))
     with caplog.at_level(logging.WARNING):
         await configure(hub, "base", base(m={"properties.desired": {"x": 1}}))
-    assert "can't be applied to e/m:" in caplog.text
+    assert "Cannot apply configurations to e/m:" in caplog.text
     assert statuses(hub, AGENT) == {"base": "Targeted"}
     hub.identities.delete_module(IdentityKey("e", "own7"), ANY)
     tag(hub, EDGE, now="there is room")

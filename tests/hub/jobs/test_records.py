@@ -87,7 +87,7 @@ def test_an_invalid_request_is_refused(
 
 
 def test_the_text_says_that_a_twin_update_needs_the_etag() -> None:
-    with pytest.raises(errors.ArgumentInvalid, match=r"forced update, which accepts no other"):
+    with pytest.raises(errors.ArgumentInvalid, match=r"forced update that only accepts"):
         Job.parse("j", TWIN | {"updateTwin": {"tags": {}}}, NOW)
 
 
