@@ -11,11 +11,6 @@ import contextlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 
-from amqtt.mqtt.connack import CONNECTION_ACCEPTED, ConnackPacket
-from amqtt.mqtt.connect import ConnectPacket
-from amqtt.mqtt.packet import DISCONNECT, PINGREQ, PUBACK, PUBLISH, SUBSCRIBE, UNSUBSCRIBE
-from amqtt.mqtt.pingresp import PingRespPacket
-
 from emulator.hub.core import limits
 from emulator.hub.core.errors import DeviceMessageLockLost, HubError
 from emulator.hub.hub import IotHub
@@ -25,19 +20,12 @@ from emulator.hub.messages.message import Message
 from emulator.mqtt import frame as packets
 from emulator.mqtt import topics
 from emulator.mqtt.device_link import MqttLink
-from emulator.mqtt.frame import PacketBuffer, ProtocolError
+from emulator.mqtt.frame import Connect, PacketBuffer, ProtocolError, ReturnCode
 from emulator.mqtt.sessions import Sessions, Subscriptions
 from emulator.mqtt.topics import Channel
 from emulator.net.streams import Stream
 
 log = logging.getLogger(__name__)
-
-# First bytes: a packet's type, with the only flags that it may carry (MQTT 3.1.1, section 2.2.2).
-_SUBSCRIBE = SUBSCRIBE << 4 | 2
-_UNSUBSCRIBE = UNSUBSCRIBE << 4 | 2
-_PINGREQ = PINGREQ << 4
-_DISCONNECT = DISCONNECT << 4
-_PUBACK = PUBACK << 4
 
 # How much of the answers to one read is held back, to go out together; and how many packets of one
 # read are taken at a stretch. One read can bring 30,000 of the smallest.
@@ -60,7 +48,7 @@ class DeviceConnection:
         self,
         hub: IotHub,
         sessions: Sessions,
-        connect: ConnectPacket,
+        connect: Connect,
         admission: Admission,
         will: Message | None,
         versioned: bool,
@@ -82,7 +70,7 @@ class DeviceConnection:
             drop=self._drop,
         )
         self._will = will
-        self._persistent = not connect.clean_session_flag
+        self._persistent = not connect.clean_session
         self._subscriptions: Subscriptions = {}
         self._silence = _allowed_silence(connect.keep_alive)
         self._last_heard = 0.0
@@ -103,7 +91,7 @@ class DeviceConnection:
         # Nothing is awaited from the admission on until the hub knows the link: what the hub learns
         # meanwhile, that the device is disabled for one, would miss it.
         session_present = self._resume()
-        self._stream.write(ConnackPacket.build(session_present, CONNECTION_ACCEPTED).to_bytes())
+        self._stream.write(packets.connack(ReturnCode.ACCEPTED, session_present=session_present))
         self._hub.connect(self._link, self._admission)
         self._last_heard = self._loop.time()
         self._watch(self._silence)
@@ -180,24 +168,24 @@ class DeviceConnection:
         Raises:
             ProtocolError: it is malformed, or none that a device may send.
         """
-        if first_byte >> 4 == PUBLISH:
+        if first_byte & 0xF0 == packets.PUBLISH:
             packet = packets.parse_publish(first_byte, body)
             answer = self._link.receive(packet)
             if packet.qos:
                 self._stream.write(packets.puback(packet.packet_id))
             if answer is not None:
                 self._publish(*answer)
-        elif first_byte == _SUBSCRIBE:
+        elif first_byte == packets.SUBSCRIBE:
             self._take_subscribe(*packets.parse_subscribe(body))
-        elif first_byte == _UNSUBSCRIBE:
+        elif first_byte == packets.UNSUBSCRIBE:
             self._take_unsubscribe(*packets.parse_unsubscribe(body))
-        elif first_byte == _PINGREQ and not body:
-            self._stream.write(PingRespPacket.build().to_bytes())
-        elif first_byte == _DISCONNECT and not body:
+        elif first_byte == packets.PINGREQ and not body:
+            self._stream.write(packets.PINGRESP)
+        elif first_byte == packets.DISCONNECT and not body:
             self._will = None  # a device that says goodbye leaves none
             self._open = False
-        elif first_byte == _PUBACK and len(body) == 2:
-            self._acknowledged(int.from_bytes(body, "big"))
+        elif first_byte == packets.PUBACK:
+            self._acknowledged(packets.parse_puback(body))
         else:
             raise ProtocolError(f"a packet that begins with {first_byte:#04x}")
 

@@ -1,8 +1,8 @@
 """amqtt's broker, made to behave as an IoT hub's MQTT front end.
 
 All that leans on private parts of amqtt stands here, which is why requirements.txt pins its
-version. What is used of amqtt: the broker as the frame that connections come in by, and the codec
-of CONNECT (see codec.py) and of two answers. What is replaced, and why:
+version. What is used of amqtt: the broker as the frame that connections come in by. What is
+replaced, and why:
 
 - how a connection begins: amqtt takes over a live session before it authenticates the newcomer;
 - the read loop: amqtt reads packet by packet, a task for each, in no order and without bound; and
@@ -24,15 +24,6 @@ from typing import Any, cast
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
-from amqtt.mqtt.connack import (
-    IDENTIFIER_REJECTED,
-    NOT_AUTHORIZED,
-    SERVER_UNAVAILABLE,
-    UNACCEPTABLE_PROTOCOL_VERSION,
-    ConnackPacket,
-)
-from amqtt.mqtt.connect import ConnectPacket
-from amqtt.mqtt.packet import CONNECT
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import mask_key
@@ -41,10 +32,16 @@ from emulator.hub.core.errors import IotHubUnauthorizedAccess
 from emulator.hub.hub import IotHub
 from emulator.hub.links.connections import Admission
 from emulator.hub.messages.message import Message
-from emulator.mqtt import codec, topics
+from emulator.mqtt import frame, topics
 from emulator.mqtt.connection import DeviceConnection
 from emulator.mqtt.device_link import will_message
-from emulator.mqtt.frame import PacketBuffer, ProtocolError, Publish
+from emulator.mqtt.frame import (
+    Connect,
+    PacketBuffer,
+    ProtocolError,
+    ReturnCode,
+    UnacceptableProtocolVersion,
+)
 from emulator.mqtt.sessions import Sessions
 from emulator.mqtt.topics import UserName
 from emulator.net.listeners import BACKLOG
@@ -53,13 +50,6 @@ from emulator.net.streams import READ_BYTES, Stream, TcpStream
 log = logging.getLogger(__name__)
 
 _LISTENER = "default"
-
-# How a CONNECT begins: protocol name and level. Other levels are told so, and nothing else of them
-# is read (MQTT 3.1.1, section 3.1.2.2); before it, MQTT 3.1 went by another name.
-_MQTT_3_1_1 = b"\x00\x04MQTT\x04"
-_OTHER_PROTOCOLS = (b"\x00\x04MQTT", b"\x00\x06MQIsdp")
-
-_CONNECT = CONNECT << 4
 
 # How long a stopping broker waits for its connections to end; see streams.py for a stalled one.
 _SHUTDOWN_SECONDS = 0.75
@@ -147,13 +137,14 @@ class HubBroker(Broker):
         if not waiting:
             raise ProtocolError("no CONNECT, or not in time")
         first_byte, body = waiting.pop(0)
-        if first_byte != _CONNECT:
+        if first_byte != frame.CONNECT:
             raise ProtocolError("the first packet is not a CONNECT")
-        if body.startswith(_OTHER_PROTOCOLS) and not body.startswith(_MQTT_3_1_1):
-            await _refuse(stream, UNACCEPTABLE_PROTOCOL_VERSION)
+        try:
+            connect = frame.parse_connect(body)
+        except UnacceptableProtocolVersion:
+            await _refuse(stream, ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
             return
-        connect = codec.decode_connect(body)
-        user = topics.parse_user_name(connect.username or "", connect.client_id)
+        user = topics.parse_user_name(connect.user_name or "", connect.client_id)
         admission = await self._admit(connect, user, stream)
         if admission is None or user is None:
             return
@@ -162,7 +153,7 @@ class HubBroker(Broker):
         except ProtocolError as error:
             # A real hub's answer is not known; this one ends the client's attempts.
             log.info("Refused %s: %s", admission.key, error)
-            await _refuse(stream, NOT_AUTHORIZED)
+            await _refuse(stream, ReturnCode.NOT_AUTHORIZED)
             return
         versioned = "api-version" in user.parameters
         connection = DeviceConnection(
@@ -171,18 +162,18 @@ class HubBroker(Broker):
         await connection.run(buffer, waiting)
 
     async def _admit(
-        self, connect: ConnectPacket, user: UserName | None, stream: Stream
+        self, connect: Connect, user: UserName | None, stream: Stream
     ) -> Admission | None:
         """Authenticate a CONNECT before anything else; a refusal touches no other connection."""
-        if not connect.client_id and not connect.clean_session_flag:
-            await _refuse(stream, IDENTIFIER_REJECTED)  # MQTT 3.1.1, section 3.1.3.1
+        if not connect.client_id and not connect.clean_session:
+            await _refuse(stream, ReturnCode.IDENTIFIER_REJECTED)  # MQTT 3.1.1, section 3.1.3.1
             return None
         try:
             if user is None:
                 raise IotHubUnauthorizedAccess("the user name does not agree with the client id")
             return self._hub.admit(
                 user.key,
-                connect.password,
+                _token(connect),
                 host=user.host,
                 certificate=self._client_certificate(stream.get_ssl_info()),
                 model_id=user.parameters.get("model-id", ""),
@@ -192,10 +183,10 @@ class HubBroker(Broker):
             log.info(
                 "Refused %r at %s: %s", client, stream.get_peer_info(), error.__cause__ or error
             )
-            await _refuse(stream, NOT_AUTHORIZED)
+            await _refuse(stream, ReturnCode.NOT_AUTHORIZED)
         except Exception:
             log.exception("Authenticating a device at %s failed", stream.get_peer_info())
-            await _refuse(stream, SERVER_UNAVAILABLE)
+            await _refuse(stream, ReturnCode.SERVER_UNAVAILABLE)
         return None
 
 
@@ -207,13 +198,22 @@ async def _first_packets(stream: Stream, buffer: PacketBuffer) -> list[tuple[int
     return []
 
 
-async def _refuse(stream: Stream, return_code: int) -> None:
-    await ConnackPacket.build(0, return_code).to_stream(stream)
+async def _refuse(stream: Stream, return_code: ReturnCode) -> None:
+    stream.write(frame.connack(return_code))
+    await stream.drain()
 
 
-def _will(connect: ConnectPacket, admission: Admission) -> Message | None:
-    if not connect.will_flag:
-        return None
-    payload, retain = bytes(connect.will_message), connect.will_retain_flag
-    packet = Publish(connect.will_topic, payload, connect.will_qos, 0, False, retain)
-    return will_message(packet, admission.key)
+def _token(connect: Connect) -> str | None:
+    """Take the password as a SAS token.
+
+    Raises:
+        IotHubUnauthorizedAccess: it is not text.
+    """
+    try:
+        return None if connect.password is None else connect.password.decode()
+    except UnicodeDecodeError as error:
+        raise IotHubUnauthorizedAccess from error
+
+
+def _will(connect: Connect, admission: Admission) -> Message | None:
+    return None if connect.will is None else will_message(connect.will, admission.key)
