@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
-import logging
 import re
 import socket
 import sqlite3
@@ -15,8 +14,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
-
-from aiohttp.web_server import Server
 
 from emulator.http import (
     admin,
@@ -32,11 +29,11 @@ from emulator.http import (
     twins,
 )
 from emulator.http import import_export as transfers
-from emulator.http.server import DeviceRoute, Route, make_server
+from emulator.http.route import DeviceRoute, Route
+from emulator.http.server import HttpServer
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy
 from emulator.hub.access.throttles import ThrottleError, Throttles
-from emulator.hub.core import limits
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
@@ -74,13 +71,6 @@ ROUTES: tuple[Route | DeviceRoute, ...] = (
 
 # The policy that a service connection string is made for: it may do everything.
 _OWNER = "iothubowner"
-
-# How long a stopping emulator waits for requests that are being answered.
-_DRAIN_SECONDS = 0.25
-
-# What strangers send that is no HTTP gets its answer; aiohttp would log a traceback for each.
-_http_log = logging.getLogger("emulator.http.protocol")
-_http_log.setLevel(logging.CRITICAL)
 
 
 class StartError(Exception):
@@ -173,7 +163,7 @@ class Emulator:
         Raises:
             DeviceNotFound
         """
-        device = self._on_loop(lambda: self.hub.registry.get_device(device_id))
+        device = self._on_loop(lambda: self.hub.identities.get_device(device_id))
         key = device["authentication"]["symmetricKey"]["primaryKey"]
         proof = f"SharedAccessKey={key}" if key else "x509=true"
         return f"HostName={self.host_name};DeviceId={device_id};{proof}"
@@ -187,7 +177,7 @@ class Emulator:
         primary, secondary = self.settings.key_pair(device_id)
         keys = {"primaryKey": primary, "secondaryKey": secondary}
         body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": keys}}
-        self._on_loop(lambda: self.hub.registry.put_device(device_id, body, IfMatch(None)))
+        self._on_loop(lambda: self.hub.identities.put_device(device_id, body, IfMatch(None)))
         return self.device_connection_string(device_id)
 
     # --- in the caller's event loop
@@ -244,35 +234,24 @@ class Emulator:
         handshakes = Handshakes(
             self._certificates,
             authorities=settings.authorities,
-            thumbprints=self.hub.registry.thumbprints,
+            thumbprints=self.hub.thumbprints,
         )
         sessions = _open_sessions(settings)
         stack.callback(sessions.close)
         broker = HubBroker(self.hub, sessions, handshakes.client_certificate)
         await broker.start()
         stack.push_async_callback(broker.shutdown)
-        http_server = make_server(
+        http_server = HttpServer(
             self.hub,
             ROUTES,
             handshakes.client_certificate,
             {_WEB_SOCKET: web_socket_handler(broker.serve)},
-            _http_log,
         )
-        stack.push_async_callback(_stop_https, http_server)
-        stack.push_async_callback(self.hub.stop_jobs)
-        # Links first: their open calls are answered, and only then are the callers cut off.
-        stack.callback(self.hub.drop_all)
         await broker.listen(mqtt_sockets, handshakes.context)
-        for https_socket in https_sockets:
-            # Not aiohttp's own site, which has no say over handshakes.
-            server = await self._loop.create_server(
-                http_server,
-                sock=https_socket,
-                ssl=handshakes.context,
-                backlog=sockets.BACKLOG,
-                ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT,
-            )
-            stack.callback(server.close)
+        await http_server.start(https_sockets, handshakes.context)
+        stack.push_async_callback(http_server.stop)
+        # Links first: their open calls are answered, and only then are the callers cut off.
+        stack.push_async_callback(self.hub.stop)
 
     # --- in a thread of its own
 
@@ -323,18 +302,6 @@ class Emulator:
         if self._loop is None:
             raise RuntimeError("The emulator is not running.")
         return self._loop
-
-
-async def _stop_https(server: Server) -> None:
-    """Stop answering, and cut off the callers that keep their connections open."""
-    transports = [connection.transport for connection in server.connections]
-    await asyncio.sleep(0)  # what has come begins to be answered
-    server.pre_shutdown()
-    await server.shutdown(_DRAIN_SECONDS)
-    for transport in transports:
-        if transport is not None:
-            transport.abort()  # else it waits for its peer's goodbye in TLS
-    await asyncio.sleep(0)
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:

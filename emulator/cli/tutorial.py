@@ -83,9 +83,7 @@ async def play(settings: Settings) -> int:
         _say("hub", f"ready at mqtts://{emulator.mqtt_host}, https://{emulator.https_host}")
         environment = {**os.environ, **emulator.environment(device_id)}
         async with _console("device", _DEVICE_SCRIPT, environment) as device:
-            listening = emulator.hub.wait_for_listener(
-                IdentityKey(device_id), _METHOD, _CONNECT_SECONDS
-            )
+            listening = _listens(emulator, IdentityKey(device_id))
             if not await _happens(listening, device):
                 return _failed("the device did not connect and listen", device)
             async with _console("service", _SERVICE_SCRIPT, environment) as service:
@@ -93,6 +91,11 @@ async def play(settings: Settings) -> int:
                     return _failed("the service did not see the reboot", service, device)
     _say("hub", "the tutorial worked: the device rebooted, and the service saw it")
     return 0
+
+
+async def _listens(emulator: Emulator, device: IdentityKey) -> bool:
+    link = await emulator.hub.links.wait_for_listener(device, _METHOD, _CONNECT_SECONDS)
+    return link is not None
 
 
 @asynccontextmanager

@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 from aiohttp.web_response import Response, StreamResponse
 
-from emulator.http.server import Request, Route, json_response, no_content, read_json
-from emulator.hub.access.policies import Right
+from emulator.http.requests import Request, read_json
+from emulator.http.responses import json_response, no_content
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.hub import IotHub
@@ -72,7 +74,7 @@ async def send_command(hub: IotHub, request: Request) -> Response:
     JSON. All but `body` may be left out.
     """
     device_id = request.names["device_id"]
-    hub.commands.send(device_id, _message(device_id, await read_json(request)))
+    hub.cloud_to_device.send(device_id, _message(device_id, await read_json(request)))
     return no_content()
 
 
@@ -115,11 +117,11 @@ def _text(members: JsonObject, name: str) -> str:
 
 
 ROUTES = (
-    Route("GET", "/_emulator/events", Right.SERVICE_CONNECT, read_events, versioned=False),
+    Route("GET", "/_emulator/events", Operation.READ_EVENTS, read_events, versioned=False),
     Route(
         "POST",
         "/_emulator/devices/{device_id}/messages",
-        Right.SERVICE_CONNECT,
+        Operation.SEND_COMMAND,
         send_command,
         versioned=False,
     ),

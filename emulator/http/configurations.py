@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.server import Request, Route, if_match, json_response, no_content, read_json
-from emulator.hub.access.policies import Right
+from emulator.http.requests import Request, if_match, read_json
+from emulator.http.responses import json_response, no_content
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
@@ -62,9 +64,7 @@ def _configuration_response(configuration: JsonObject) -> Response:
     return json_response(configuration, headers={"ETag": f'"{configuration["etag"]}"'})
 
 
-# Which of these rights a real hub wants is not known; the docs name now the one, now the other.
-_READ = Right.REGISTRY_READ | Right.SERVICE_CONNECT
-_WRITE = Right.REGISTRY_WRITE | Right.SERVICE_CONNECT
+_READ, _WRITE = Operation.READ_CONFIGURATION, Operation.WRITE_CONFIGURATION
 
 ROUTES = (
     Route("GET", "/configurations", _READ, list_configurations),

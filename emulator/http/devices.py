@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.server import Request, Route, if_match, json_response, no_content, read_json
-from emulator.hub.access.policies import Right
+from emulator.http.requests import Request, if_match, read_json
+from emulator.http.responses import json_response, no_content
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import ArgumentInvalid, BulkRegistryOperationFailure
 from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
-from emulator.hub.registry import bulk
 
 
 async def get_device(hub: IotHub, request: Request) -> Response:
     """`GET /devices/{id}`: 200 with the identity."""
-    return _device_response(hub.registry.get_device(request.names["device_id"]))
+    return _device_response(hub.identities.get_device(request.names["device_id"]))
 
 
 async def put_device(hub: IotHub, request: Request) -> Response:
     """`PUT /devices/{id}`: create it, or with `If-Match` update it; 200 either way."""
     body = await read_json(request)
     device_id = request.names["device_id"]
-    return _device_response(hub.registry.put_device(device_id, body, if_match(request)))
+    return _device_response(hub.identities.put_device(device_id, body, if_match(request)))
 
 
 async def delete_device(hub: IotHub, request: Request) -> Response:
     """`DELETE /devices/{id}`: 204; needs `If-Match`."""
-    hub.registry.delete_device(request.names["device_id"], if_match(request))
+    hub.identities.delete_device(request.names["device_id"], if_match(request))
     return no_content()
 
 
@@ -34,18 +35,18 @@ async def list_devices(hub: IotHub, request: Request) -> Response:
     """`GET /devices?top=n`: 200 with an array of identities."""
     top = request.query.get("top")
     if top is None:
-        return json_response(hub.registry.list_devices())
+        return json_response(hub.identities.list_devices())
     digits = top.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         raise ArgumentInvalid(f"top is not a number: {top}")
-    return json_response(hub.registry.list_devices(int(top[:10])))
+    return json_response(hub.identities.list_devices(int(top[:10])))
 
 
 async def change_devices(hub: IotHub, request: Request) -> Response:
     """`POST /devices`: create, update and delete devices and modules; 200, or 400 with the same
     body if one of them was refused. The others are done all the same.
     """
-    result = bulk.run(hub.registry, await read_json(request))
+    result = hub.bulk.run(await read_json(request))
     if result["isSuccessful"]:
         return json_response(result)
     # By the header the SDK for C# knows that this body is no error's.
@@ -58,9 +59,9 @@ def _device_response(device: JsonObject) -> Response:
 
 
 ROUTES = (
-    Route("GET", "/devices", Right.REGISTRY_READ, list_devices),
-    Route("POST", "/devices", Right.REGISTRY_WRITE, change_devices),
-    Route("GET", "/devices/{device_id}", Right.REGISTRY_READ, get_device),
-    Route("PUT", "/devices/{device_id}", Right.REGISTRY_WRITE, put_device),
-    Route("DELETE", "/devices/{device_id}", Right.REGISTRY_WRITE, delete_device),
+    Route("GET", "/devices", Operation.READ_IDENTITY, list_devices),
+    Route("POST", "/devices", Operation.WRITE_IDENTITY, change_devices),
+    Route("GET", "/devices/{device_id}", Operation.READ_IDENTITY, get_device),
+    Route("PUT", "/devices/{device_id}", Operation.WRITE_IDENTITY, put_device),
+    Route("DELETE", "/devices/{device_id}", Operation.WRITE_IDENTITY, delete_device),
 )

@@ -6,17 +6,11 @@ from urllib.parse import quote
 
 from aiohttp.web_response import Response
 
-from emulator.http.server import (
-    Request,
-    Route,
-    identity_key,
-    if_match,
-    json_response,
-    read_json,
-    read_optional_json,
-)
-from emulator.hub.access.policies import Right
-from emulator.hub.core.errors import nested_body
+from emulator.http.errors import nested_body
+from emulator.http.requests import Request, identity_key, if_match, read_json, read_optional_json
+from emulator.http.responses import json_response
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.hub import IotHub
 from emulator.hub.registry import digital_twins
 
@@ -51,7 +45,7 @@ async def invoke_command(hub: IotHub, request: Request) -> Response:
         await read_optional_json(request),
         {name: _number(request.query[name]) for name in _TIME_OUTS if name in request.query},
     )
-    result = await hub.invoke_method(identity_key(request), call)
+    result = await hub.methods.invoke(identity_key(request), call)
     return json_response(result.payload, headers={"x-ms-command-statuscode": str(result.status)})
 
 
@@ -64,10 +58,10 @@ def _number(text: str) -> int | str:
 _TWIN = "/digitaltwins/{device_id}"
 
 ROUTES = (
-    Route("GET", _TWIN, Right.SERVICE_CONNECT, get_digital_twin),
-    Route("PATCH", _TWIN, Right.SERVICE_CONNECT, update_digital_twin),
+    Route("GET", _TWIN, Operation.READ_TWIN, get_digital_twin),
+    Route("PATCH", _TWIN, Operation.UPDATE_TWIN, update_digital_twin),
     *(
-        Route("POST", _TWIN + path, Right.SERVICE_CONNECT, invoke_command, error_form=nested_body)
+        Route("POST", _TWIN + path, Operation.INVOKE_METHOD, invoke_command, error_form=nested_body)
         for path in ("/commands/{command}", "/components/{component}/commands/{command}")
     ),
 )

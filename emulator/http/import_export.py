@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.server import Request, Route, json_response, no_content, read_json
-from emulator.hub.access.policies import Right
+from emulator.http.requests import Request, read_json
+from emulator.http.responses import json_response, no_content
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.hub import IotHub
 
 
@@ -31,8 +33,8 @@ async def cancel_job(hub: IotHub, request: Request) -> Response:
 
 
 ROUTES = (
-    Route("POST", "/jobs/create", Right.REGISTRY_WRITE, create_job),
-    Route("GET", "/jobs", Right.REGISTRY_READ, list_jobs),
-    Route("GET", "/jobs/{job_id}", Right.REGISTRY_READ, get_job),
-    Route("DELETE", "/jobs/{job_id}", Right.REGISTRY_WRITE, cancel_job),
+    Route("POST", "/jobs/create", Operation.WRITE_TRANSFER, create_job),
+    Route("GET", "/jobs", Operation.READ_TRANSFER, list_jobs),
+    Route("GET", "/jobs/{job_id}", Operation.READ_TRANSFER, get_job),
+    Route("DELETE", "/jobs/{job_id}", Operation.WRITE_TRANSFER, cancel_job),
 )

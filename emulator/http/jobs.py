@@ -5,8 +5,10 @@ from __future__ import annotations
 from aiohttp.web_response import Response
 
 from emulator.http.paging import page_request, page_response
-from emulator.http.server import Request, Route, json_response, read_json
-from emulator.hub.access.policies import Right
+from emulator.http.requests import Request, read_json
+from emulator.http.responses import json_response
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.hub import IotHub
 
 
@@ -44,7 +46,7 @@ async def query_jobs(hub: IotHub, request: Request) -> Response:
 
 # The list comes first: its path is also the one of a job with the id `query`.
 ROUTES = tuple(
-    Route(verb, path, Right.SERVICE_CONNECT, handler)
+    Route(verb, path, Operation.USE_JOB, handler)
     for verb, path, handler in (
         ("GET", "/jobs/v2/query", query_jobs),
         ("GET", "/jobs/v2/{job_id}", get_job),

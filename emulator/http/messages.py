@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.server import DeviceRoute, Request, Route, json_response, no_content, read_body
-from emulator.hub.access.policies import Right
+from emulator.http.requests import Request, read_body
+from emulator.http.responses import json_response, no_content
+from emulator.http.route import DeviceRoute, Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid, MessageTooLarge
 from emulator.hub.core.json import dumps
 from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
-from emulator.hub.links.connections import Admission
-from emulator.hub.messages.commands import Command
+from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 
 _APPLICATION = "iothub-app-"
@@ -46,41 +47,41 @@ async def send_event(hub: IotHub, request: Request, device: Admission) -> Respon
         raise MessageTooLarge(
             f"The message is {message.size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."
         )
-    hub.ingest(device, [message])
+    hub.telemetry.ingest(device, [message])
     return no_content()
 
 
 async def receive_command(hub: IotHub, request: Request, device: Admission) -> Response:
     """`GET /devices/{id}/messages/deviceBound`: 200 with a locked message, 204 if none waits."""
-    command = hub.commands.receive(device.key.device_id)
-    if command is None:
+    delivery = hub.cloud_to_device.receive(device.key.device_id)
+    if delivery is None:
         return no_content()
-    return Response(body=command.message.body, headers=_headers(command))
+    return Response(body=delivery.body, headers=_headers(delivery))
 
 
 async def end_command(hub: IotHub, request: Request, device: Admission) -> Response:
     """`DELETE …/deviceBound/{lock}`: complete it, or with the query `reject` reject it; 204."""
-    end = hub.commands.reject if "reject" in request.query else hub.commands.complete
+    end = hub.cloud_to_device.reject if "reject" in request.query else hub.cloud_to_device.complete
     end(device.key.device_id, request.names["lock"])
     return no_content()
 
 
 async def abandon_command(hub: IotHub, request: Request, device: Admission) -> Response:
     """`POST …/deviceBound/{lock}/abandon`: give it back; 204."""
-    hub.commands.abandon(device.key.device_id, request.names["lock"])
+    hub.cloud_to_device.abandon(device.key.device_id, request.names["lock"])
     return no_content()
 
 
 async def purge_commands(hub: IotHub, request: Request) -> Response:
     """`DELETE /devices/{id}/commands`: 200 with how many messages were ended."""
     device_id = request.names["device_id"]
-    purged = hub.commands.purge(device_id)
+    purged = hub.cloud_to_device.purge(device_id)
     return json_response({"totalMessagesPurged": purged, "deviceId": device_id, "moduleId": None})
 
 
 async def receive_feedback(hub: IotHub, request: Request) -> Response:
     """`GET /messages/serviceBound/feedback`: 200 with a locked batch, 204 if there is none."""
-    batch = hub.commands.receive_feedback()
+    batch = hub.cloud_to_device.receive_feedback()
     if batch is None or batch.lock is None:
         return no_content()
     headers = {
@@ -94,13 +95,13 @@ async def receive_feedback(hub: IotHub, request: Request) -> Response:
 
 async def complete_feedback(hub: IotHub, request: Request) -> Response:
     """`DELETE /messages/serviceBound/feedback/{lock}`: 204."""
-    hub.commands.complete_feedback(request.names["lock"])
+    hub.cloud_to_device.complete_feedback(request.names["lock"])
     return no_content()
 
 
 async def abandon_feedback(hub: IotHub, request: Request) -> Response:
     """`POST /messages/serviceBound/feedback/{lock}/abandon`: 204."""
-    hub.commands.abandon_feedback(request.names["lock"])
+    hub.cloud_to_device.abandon_feedback(request.names["lock"])
     return no_content()
 
 
@@ -111,21 +112,20 @@ def _check_text(*values: str | None) -> None:
         raise ArgumentInvalid("A header is not UTF-8") from None
 
 
-def _headers(command: Command) -> dict[str, str]:
-    token = command.lock.token if command.lock else ""
+def _headers(delivery: Delivery) -> dict[str, str]:
     headers = {
-        "ETag": f'"{token}"',
-        "iothub-messagelocktoken": token,
-        "iothub-sequencenumber": str(command.sequence_number),
-        "iothub-enqueuedtime": iso(command.enqueued),
-        "iothub-expiry": iso(command.expires),
-        "iothub-deliverycount": str(command.delivery_count),
-        "iothub-ack": command.ack.value,
+        "ETag": f'"{delivery.lock_token}"',
+        "iothub-messagelocktoken": delivery.lock_token,
+        "iothub-sequencenumber": str(delivery.sequence_number),
+        "iothub-enqueuedtime": iso(delivery.enqueued),
+        "iothub-expiry": iso(delivery.expires),
+        "iothub-deliverycount": str(delivery.delivery_count),
+        "iothub-ack": delivery.ack,
     }
-    system = command.message.system
+    system = delivery.system
     names = {**_SYSTEM, "Content-Type": "content-type", "Content-Encoding": "content-encoding"}
     headers |= {header: system[name] for header, name in names.items() if name in system}
-    for name, value in command.message.properties.items():
+    for name, value in delivery.properties.items():
         if name != "iothub-ack":
             headers[_APPLICATION + name] = value or ""
     return headers
@@ -135,12 +135,14 @@ _DEVICE_BOUND = "/devices/{device_id}/messages/deviceBound"
 _FEEDBACK = "/messages/serviceBound/feedback"
 
 ROUTES = (
-    DeviceRoute("POST", "/devices/{device_id}/messages/events", send_event),
-    DeviceRoute("GET", _DEVICE_BOUND, receive_command),
-    DeviceRoute("DELETE", _DEVICE_BOUND + "/{lock}", end_command),
-    DeviceRoute("POST", _DEVICE_BOUND + "/{lock}/abandon", abandon_command),
-    Route("DELETE", "/devices/{device_id}/commands", Right.SERVICE_CONNECT, purge_commands),
-    Route("GET", _FEEDBACK, Right.SERVICE_CONNECT, receive_feedback),
-    Route("DELETE", _FEEDBACK + "/{lock}", Right.SERVICE_CONNECT, complete_feedback),
-    Route("POST", _FEEDBACK + "/{lock}/abandon", Right.SERVICE_CONNECT, abandon_feedback),
+    DeviceRoute("POST", "/devices/{device_id}/messages/events", Operation.SEND_EVENT, send_event),
+    DeviceRoute("GET", _DEVICE_BOUND, Operation.RECEIVE_COMMAND, receive_command),
+    DeviceRoute("DELETE", _DEVICE_BOUND + "/{lock}", Operation.SETTLE_COMMAND, end_command),
+    DeviceRoute(
+        "POST", _DEVICE_BOUND + "/{lock}/abandon", Operation.SETTLE_COMMAND, abandon_command
+    ),
+    Route("DELETE", "/devices/{device_id}/commands", Operation.PURGE_COMMANDS, purge_commands),
+    Route("GET", _FEEDBACK, Operation.USE_FEEDBACK, receive_feedback),
+    Route("DELETE", _FEEDBACK + "/{lock}", Operation.USE_FEEDBACK, complete_feedback),
+    Route("POST", _FEEDBACK + "/{lock}/abandon", Operation.USE_FEEDBACK, abandon_feedback),
 )

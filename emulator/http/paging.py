@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from aiohttp.web_response import Response
 
-from emulator.http.server import Request, json_response
+from emulator.http.requests import Request
+from emulator.http.responses import json_response
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.query.queries import Page

@@ -5,8 +5,9 @@ from __future__ import annotations
 from aiohttp.web_response import Response
 
 from emulator.http.paging import page_request, page_response
-from emulator.http.server import Request, Route, read_json
-from emulator.hub.access.policies import Right
+from emulator.http.requests import Request, read_json
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.hub import IotHub
 
@@ -23,4 +24,4 @@ async def query(hub: IotHub, request: Request) -> Response:
     return page_response(hub.queries.run(text, size=size, continuation=continuation))
 
 
-ROUTES = (Route("POST", "/devices/query", Right.SERVICE_CONNECT, query),)
+ROUTES = (Route("POST", "/devices/query", Operation.QUERY, query),)

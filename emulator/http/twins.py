@@ -7,31 +7,37 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.server import Request, Route, identity_key, if_match, json_response, read_json
-from emulator.hub.access.policies import Right
-from emulator.hub.core.errors import twin_message_body
+from emulator.http.errors import twin_body
+from emulator.http.requests import Request, identity_key, if_match, read_json
+from emulator.http.responses import json_response
+from emulator.http.route import Route
+from emulator.hub.access.operations import Operation
 from emulator.hub.hub import IotHub
 
 
 async def get_twin(hub: IotHub, request: Request) -> Response:
     """`GET`: 200 with the twin."""
-    return json_response(hub.registry.get_twin(identity_key(request)))
+    return json_response(hub.twins.get(identity_key(request)))
 
 
 async def patch_twin(hub: IotHub, request: Request) -> Response:
     """`PATCH`: merge tags and desired properties; 200 with the twin."""
     body = await read_json(request)
-    return json_response(hub.registry.patch_twin(identity_key(request), body, if_match(request)))
+    return json_response(hub.twins.patch(identity_key(request), body, if_match(request)))
 
 
 async def replace_twin(hub: IotHub, request: Request) -> Response:
     """`PUT`: replace tags and desired properties; 200 with the twin."""
     body = await read_json(request)
-    return json_response(hub.registry.replace_twin(identity_key(request), body, if_match(request)))
+    return json_response(hub.twins.replace(identity_key(request), body, if_match(request)))
 
 
 ROUTES = tuple(
-    Route(verb, path, Right.SERVICE_CONNECT, handler, error_form=twin_message_body)
+    Route(verb, path, operation, handler, error_form=twin_body)
     for path in ("/twins/{device_id}", "/twins/{device_id}/modules/{module_id}")
-    for verb, handler in (("GET", get_twin), ("PATCH", patch_twin), ("PUT", replace_twin))
+    for verb, operation, handler in (
+        ("GET", Operation.READ_TWIN, get_twin),
+        ("PATCH", Operation.UPDATE_TWIN, patch_twin),
+        ("PUT", Operation.UPDATE_TWIN, replace_twin),
+    )
 )

@@ -14,8 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from emulator.hub.core import limits
 from emulator.hub.core.errors import DeviceMessageLockLost, HubError
 from emulator.hub.hub import IotHub
-from emulator.hub.links.connections import Admission
-from emulator.hub.messages.commands import Command
+from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 from emulator.mqtt import frame as packets
 from emulator.mqtt import topics
@@ -92,12 +91,12 @@ class DeviceConnection:
         # meanwhile, that the device is disabled for one, would miss it.
         session_present = self._resume()
         self._stream.write(packets.connack(ReturnCode.ACCEPTED, session_present=session_present))
-        self._hub.connect(self._link, self._admission)
+        self._hub.links.connect(self._link, self._admission)
         self._last_heard = self._loop.time()
         self._watch(self._silence)
         try:
             if self._subscriptions:
-                self._hub.listens(self._link)
+                self._hub.links.subscribed(self._link)
             await self._handle(waiting)
             self._buffer = buffer
             self._stream.at_once = self._handle_at_once
@@ -107,9 +106,9 @@ class DeviceConnection:
         finally:
             self._open = False
             self._timer.cancel()
-            self._hub.disconnect(self._link)
+            self._hub.links.disconnect(self._link)
             if self._will is not None:
-                self._hub.ingest(self._admission, [self._will])
+                self._hub.telemetry.ingest(self._admission, [self._will])
             # Each holds the other: both would wait for the garbage collector, with TLS buffers.
             del self._link
             self._stream.at_once = None
@@ -160,7 +159,7 @@ class DeviceConnection:
         finally:
             self._link.hand_in()
             await self._stream.drain()
-        self._hub.commands.push(self._link)  # what a congested connection had to wait for
+        self._hub.cloud_to_device.push(self._link)  # what a congested connection had to wait for
 
     def _take(self, first_byte: int, body: bytes) -> None:
         """Take one packet.
@@ -199,7 +198,7 @@ class DeviceConnection:
         self._subscribe({**self._subscriptions, **dict(granted)})
         self._keep_session()
         self._stream.write(packets.suback(packet_id, [qos for _, qos in granted]))
-        self._hub.listens(self._link)
+        self._hub.links.subscribed(self._link)
 
     def _take_unsubscribe(self, packet_id: int, ended: Collection[str]) -> None:
         """End subscriptions."""
@@ -229,20 +228,20 @@ class DeviceConnection:
         else:
             self._stream.write(packets.publish(topic, payload))
 
-    def _publish_command(self, topic: str, payload: bytes, command: Command) -> None:
+    def _publish_command(self, topic: str, payload: bytes, command: Delivery) -> None:
         """Send a cloud-to-device message, with QoS 1 where that was granted.
 
         With QoS 0 it is taken as soon as it is sent.
         """
-        token = command.lock.token if command.lock else ""
+        token = command.lock_token
         if not self._command_qos():
             self._stream.write(packets.publish(topic, payload))
-            self._hub.commands.complete(self._admission.key.device_id, token)
+            self._hub.cloud_to_device.complete(self._admission.key.device_id, token)
             return
         packet_id = self._next_packet_id()
         self._link.in_flight[packet_id] = token
         self._stream.write(
-            packets.publish(topic, payload, packet_id=packet_id, duplicate=command.handed_out)
+            packets.publish(topic, payload, packet_id=packet_id, duplicate=command.redelivered)
         )
 
     def _next_packet_id(self) -> int:
@@ -267,7 +266,7 @@ class DeviceConnection:
         token = self._link.in_flight.pop(packet_id, None)
         if token is not None:
             with contextlib.suppress(DeviceMessageLockLost):  # purged, or expired, meanwhile
-                self._hub.commands.complete(self._admission.key.device_id, token)
+                self._hub.cloud_to_device.complete(self._admission.key.device_id, token)
 
     def _watch(self, seconds: float) -> None:
         self._timer = self._loop.call_later(seconds, self._check_keep_alive)
@@ -285,7 +284,7 @@ class DeviceConnection:
 
     def _close(self) -> None:
         self._open = False
-        self._hub.disconnect(self._link)  # now, not when the peer has said goodbye
+        self._hub.links.disconnect(self._link)  # now, not when the peer has said goodbye
         self._stream.drop()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from datetime import datetime
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
 from emulator.hub.core.errors import (
     ArgumentInvalid,
@@ -15,14 +17,12 @@ from emulator.hub.core.errors import (
     HubError,
     InvalidProtocolVersion,
     ServerError,
-    flat_body,
+    error_document,
 )
 from emulator.hub.core.json import dumps, loads
-from emulator.hub.core.times import utc_now
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import Admission
-from emulator.hub.messages.commands import Command
+from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 from emulator.mqtt import property_bag, topics
 from emulator.mqtt.frame import ProtocolError, Publish
@@ -55,7 +55,7 @@ class MqttLink(Struct, eq=False):
     admission: Admission
     versioned: bool
     send: Callable[[str, bytes], None]
-    send_command: Callable[[str, bytes, Command], None]
+    send_command: Callable[[str, bytes, Delivery], None]
     congested: Callable[[], bool]
     drop: Callable[[HubError], None]
     subscriptions: set[Filter] = field(default_factory=set)
@@ -90,16 +90,16 @@ class MqttLink(Struct, eq=False):
         """See `DeviceLink.unacknowledged`."""
         return self.in_flight.values()
 
-    def deliver(self, command: Command) -> None:
+    def deliver(self, delivery: Delivery) -> None:
         """See `DeviceLink.deliver`."""
-        message = command.message
+        command = message = delivery
         topic = topics.cloud_to_device(
             self.key.device_id, property_bag.write(message.system, message.properties)
         )
-        if len(topic) > _TOPIC_BYTES and command.lock is not None:
+        if len(topic) > _TOPIC_BYTES:
             # What a real hub does with such a message is not known. Those behind it must get by.
             log.warning("A message for %s has more properties than a topic can carry", self.key)
-            self.hub.commands.reject(self.key.device_id, command.lock.token)
+            self.hub.cloud_to_device.reject(self.key.device_id, command.lock_token)
             return
         self.send_command(topic, message.body, command)
 
@@ -130,10 +130,10 @@ class MqttLink(Struct, eq=False):
         if isinstance(request, Bag):
             self._telemetry.append(_message(packet, request))
             return None
-        self.hub.heard_of(self)
+        self.hub.links.note_activity(self.key)
         match request:
             case topics.MethodResponse(status, request_id):
-                self.hub.complete_method(self, request_id, status, packet.payload)
+                self.hub.methods.respond(self, request_id, status, packet.payload)
             case topics.TwinGet(request_id):
                 return self._answer(request_id, self._read_twin)
             case topics.TwinPatch(request_id, version):
@@ -152,11 +152,12 @@ class MqttLink(Struct, eq=False):
     def hand_in(self) -> None:
         """Put the telemetry that was received into the hub."""
         if self._telemetry:
-            self.hub.ingest(self.admission, self._telemetry)
+            self.hub.telemetry.ingest(self.admission, self._telemetry)
             self._telemetry = []
 
     def _read_twin(self) -> tuple[int, int | None, bytes]:
-        return 200, None, dumps(self.hub.read_twin(self.key))
+        self.hub.gate.enter(self.admission, Operation.READ_OWN_TWIN)
+        return 200, None, dumps(self.hub.twins.read_own(self.key))
 
     def _report(self, payload: bytes, version: str | None) -> tuple[int, int | None, bytes]:
         try:
@@ -166,7 +167,8 @@ class MqttLink(Struct, eq=False):
         if version is not None and not (version.isascii() and version.isdigit()):
             raise ArgumentInvalid(f"$version is not a number: {version}")
         expected = None if version is None else int(version[:19])
-        return 204, self.hub.report(self.key, patch, expected), b""
+        self.hub.gate.enter(self.admission, Operation.REPORT)
+        return 204, self.hub.twins.report(self.key, patch, expected), b""
 
     def _answer(
         self, request_id: str | None, handle: Callable[[], tuple[int, int | None, bytes]]
@@ -177,10 +179,10 @@ class MqttLink(Struct, eq=False):
                 raise InvalidProtocolVersion
             status, version, body = handle()
         except HubError as error:
-            status, version, body = _failure(error)
+            status, version, body = _failure(error, self.hub.clock.now())
         except Exception:
             log.exception("A twin request of %s failed", self.key)
-            status, version, body = _failure(ServerError())
+            status, version, body = _failure(ServerError(), self.hub.clock.now())
         if request_id is None or Filter(Channel.TWIN_RESPONSES) not in self.subscriptions:
             return None
         return topics.twin_response(status, request_id, version), body
@@ -234,6 +236,6 @@ def _message(packet: Publish, bag: Bag) -> Message:
     return message
 
 
-def _failure(error: HubError) -> tuple[int, int | None, bytes]:
+def _failure(error: HubError, now: datetime) -> tuple[int, int | None, bytes]:
     # The body matters: the SDK for Node tells a failure by its errorCode, not by the topic.
-    return error.status, None, dumps(flat_body(error, utc_now()))
+    return error.status, None, dumps(error_document(error, now))

@@ -27,10 +27,13 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import mask_key
+from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
 from emulator.hub.core.errors import IotHubUnauthorizedAccess
+from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
-from emulator.hub.links.connections import Admission
+from emulator.hub.identities.changes import IdentityDeleted
+from emulator.hub.links.link import Admission
 from emulator.hub.messages.message import Message
 from emulator.mqtt import frame, topics
 from emulator.mqtt.connection import DeviceConnection
@@ -74,7 +77,7 @@ class HubBroker(Broker):
         super().__init__(BrokerConfig(listeners={_LISTENER: listener}, plugins={}))
         self._hub = hub
         self._device_sessions = sessions
-        hub.registry.when_deleted(lambda key: sessions.forget(str(key)))
+        hub.feed.subscribe(IdentityDeleted, lambda change: sessions.forget(str(change.key)))
         self._client_certificate = client_certificate
         self._connections: dict[asyncio.Task[Any] | None, Stream] = {}
         self._listening: list[asyncio.Server] = []
@@ -97,7 +100,6 @@ class HubBroker(Broker):
         """Stop accepting, close every connection, and stop."""
         for server in self._listening:
             server.close()
-        self._hub.drop_all()
         for stream in self._connections.values():
             stream.drop()
         if tasks := [task for task in self._connections if task is not None]:
@@ -171,13 +173,14 @@ class HubBroker(Broker):
         try:
             if user is None:
                 raise IotHubUnauthorizedAccess("the user name does not agree with the client id")
-            return self._hub.admit(
+            caller = DeviceCaller(
                 user.key,
                 _token(connect),
-                host=user.host,
-                certificate=self._client_certificate(stream.get_ssl_info()),
-                model_id=user.parameters.get("model-id", ""),
+                user.host,
+                self._client_certificate(stream.get_ssl_info()),
+                user.parameters.get("model-id", ""),
             )
+            return self._hub.gate.enter(caller, Operation.CONNECT)
         except IotHubUnauthorizedAccess as error:
             client = mask_key(connect.client_id)  # a key may have got there by mistake
             log.info(

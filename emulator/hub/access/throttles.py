@@ -7,61 +7,24 @@ passes, the rest is refused at once, and the allowance comes back at the throttl
 
 from __future__ import annotations
 
-import enum
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
 
 from msgspec import Struct
 
+from emulator.hub.access.operations import RULES, Operation, Throttle
 from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock, SystemClock
 from emulator.hub.core.errors import ThrottlingException
-from emulator.hub.core.times import utc_now
 
 _T = TypeVar("_T")
 
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(s|min)", re.ASCII)
 _SECONDS = {"s": 1, "min": 60}
 _MICROSECOND = timedelta(microseconds=1)
-
-
-class Operation(enum.Enum):
-    """What a caller asks for, by the name that a refusal has for it.
-
-    `CRUD` and `ConfigurationWrite` were seen on a real hub. The other names are ours.
-    """
-
-    REGISTRY = "CRUD"
-    SEND_EVENT = "DeviceToCloudSend"
-    SEND_COMMAND = "CloudToDeviceSend"
-    RECEIVE_COMMAND = "CloudToDeviceReceive"
-    INVOKE_METHOD = "DirectMethod"
-    QUERY = "Query"
-    READ_TWIN = "TwinRead"
-    UPDATE_TWIN = "TwinUpdate"
-    JOB = "Job"
-    READ_CONFIGURATION = "ConfigurationRead"
-    WRITE_CONFIGURATION = "ConfigurationWrite"
-
-
-# The throttle of each operation, as `limits.THROTTLES` and the command line name it.
-_THROTTLES: Mapping[Operation, str] = MappingProxyType(
-    {
-        Operation.REGISTRY: "registry",
-        Operation.SEND_EVENT: "d2c-sends",
-        Operation.SEND_COMMAND: "c2d-sends",
-        Operation.RECEIVE_COMMAND: "c2d-receives",
-        Operation.INVOKE_METHOD: "methods",
-        Operation.QUERY: "queries",
-        Operation.READ_TWIN: "twin-reads",
-        Operation.UPDATE_TWIN: "twin-updates",
-        Operation.JOB: "jobs",
-        Operation.READ_CONFIGURATION: "configurations",
-        Operation.WRITE_CONFIGURATION: "configurations",
-    }
-)
 
 
 class ThrottleError(ValueError):
@@ -81,7 +44,7 @@ class Throttles:
     Args:
         rates: by the throttle's name; what has none may be asked for without limit.
         job_slots: how many scheduled jobs may be active or scheduled at a time.
-        clock: tells the present moment, in UTC.
+        clock: the clock of the hub.
     """
 
     def __init__(
@@ -89,16 +52,14 @@ class Throttles:
         rates: Mapping[str, Rate] = MappingProxyType({}),
         *,
         job_slots: int = limits.JOBS_ACTIVE,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Clock | None = None,
     ) -> None:
         self._buckets = {name: _Bucket(rate) for name, rate in rates.items()}
         self._job_slots = job_slots
-        self._clock = clock
+        self._clock = clock or SystemClock()
 
     @classmethod
-    def parse(
-        cls, settings: Iterable[str], *, clock: Callable[[], datetime] = utc_now
-    ) -> Throttles:
+    def parse(cls, settings: Iterable[str], *, clock: Clock | None = None) -> Throttles:
         """Read settings: a tier, such as `S1`, and rates of its own, such as `queries=20/min`.
 
         A rate stands above the tier's. Without any setting there is no limit.
@@ -135,13 +96,14 @@ class Throttles:
         Raises:
             ThrottlingException: the allowance is used up.
         """
-        bucket = self._buckets.get(_THROTTLES[operation])
+        rule = RULES[operation]
+        bucket = self._buckets.get(rule.throttle or "")
         metered = operation is Operation.INVOKE_METHOD and size > 0
         amount = -(-size // limits.THROTTLE_METER_BYTES) if metered else 1
-        if bucket is not None and not bucket.take(amount, self._clock()):
+        if bucket is not None and not bucket.take(amount, self._clock.now()):
             raise ThrottlingException(
                 "The request has been throttled. Wait 10 seconds and try again. "
-                f"Operation type: {operation.value}"
+                f"Operation type: {rule.name}"
             )
 
 
@@ -186,8 +148,8 @@ def _tier(setting: str) -> str:
 
 
 def _throttle(name: str) -> str:
-    if name not in limits.THROTTLES:
-        raise ThrottleError(f"{name!r} is not throttled: {', '.join(limits.THROTTLES)} are")
+    if name not in set(Throttle):
+        raise ThrottleError(f"Unknown throttle {name!r}: use one of {', '.join(Throttle)}.")
     return name
 
 

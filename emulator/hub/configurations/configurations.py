@@ -10,8 +10,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING
 
 from emulator.hub.configurations import records
 from emulator.hub.configurations.conditions import metric_query, system_queries
@@ -37,6 +35,7 @@ from emulator.hub.configurations.rules import (
     wanted,
 )
 from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     ConfigurationAlreadyExists,
@@ -48,12 +47,17 @@ from emulator.hub.core.errors import (
 )
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
-from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.core.store import Store
+from emulator.hub.feed import Feed
+from emulator.hub.identities.changes import IdentityCreated, IdentityDeleted
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.query.queries import Queries
 from emulator.hub.registry.documents import TwinRow
-
-if TYPE_CHECKING:
-    from emulator.hub.core.store import Store
-    from emulator.hub.registry.identities import Registry
+from emulator.hub.registry.identities import Identities
+from emulator.hub.registry.rows import Rows
+from emulator.hub.registry.twins import Twins
+from emulator.hub.twins.changes import TwinChanged
+from emulator.hub.twins.twin import Twin
 
 log = logging.getLogger(__name__)
 
@@ -61,26 +65,32 @@ log = logging.getLogger(__name__)
 class Configurations:
     """The configurations of a hub.
 
-    Args:
-        count: tells how many rows a query finds: a metric's value.
+    A new identity, and a twin with new tags or reported properties, is reconciled at once.
     """
 
     def __init__(
         self,
         store: Store,
-        registry: Registry,
-        clock: Callable[[], datetime],
-        *,
-        count: Callable[[str], int],
+        identities: Identities,
+        twins: Twins,
+        rows: Rows,
+        queries: Queries,
+        feed: Feed,
+        clock: Clock,
     ) -> None:
         self._store = store
-        self._registry = registry
+        self._identities = identities
+        self._twins = twins
+        self._twin_rows = rows
+        self._queries = queries
         self._clock = clock
-        self._count = count
-        self._rules: Rules = make_rules(store.configurations())
+        self._rules: Rules = make_rules(self._all())
         # What each IoT Edge device was last given: see `_deploy`.
         self._deployed: dict[str, list[Configuration]] = {}
-        registry.when_deleted(self._forget)
+        queries.add_member("configurations", lambda row: self.statuses(row.identity.key))
+        feed.subscribe(IdentityCreated, lambda change: self.reconcile(change.key))
+        feed.subscribe(TwinChanged, self._twin_changed)
+        feed.subscribe(IdentityDeleted, self._forget)
 
     # --- as services see them
 
@@ -95,7 +105,7 @@ class Configurations:
 
     def list(self) -> list[JsonObject]:
         """List the configurations, the oldest first, their metrics counted now."""
-        configurations = self._store.configurations()
+        configurations = self._all()
         tallies = {kind: self._tally(kind) for kind in self._rules}
         return [self._document(each, tallies[each.content.kind]) for each in configurations]
 
@@ -113,12 +123,12 @@ class Configurations:
         key = ConfigurationKey(configuration_id)
         if if_match.absent:
             self._check_room(key)
-            configuration = records.create(key, body, self._clock())
+            configuration = records.create(key, body, self._clock.now())
         else:
             before = self._configuration(key)
             if not if_match.allows(before.etag):
                 raise PreconditionFailed
-            configuration = records.update(before, body, self._clock())
+            configuration = records.update(before, body, self._clock.now())
         self._store.commit(put=(configuration,))
         await self._changed(configuration.content.kind)
         return configuration.document({}, {})
@@ -132,7 +142,7 @@ class Configurations:
         configuration = self._configuration(ConfigurationKey(configuration_id))
         if not if_match.allows(configuration.etag):
             raise PreconditionFailed
-        self._store.commit(delete=(configuration.key,))
+        self._store.commit(delete=((Configuration, configuration.key),))
         await self._changed(configuration.content.kind)
 
     def check_queries(self, body: object) -> JsonObject:
@@ -153,7 +163,7 @@ class Configurations:
         content = Content.parse(body)
         if content.kind is not Kind.EDGE:
             raise InvalidConfigurationContent(f"The content must have {Kind.EDGE.value}")
-        if not self._registry.identity(IdentityKey(device_id)).iot_edge:
+        if not self._twin_rows.row(IdentityKey(device_id)).identity.iot_edge:
             raise ArgumentInvalid("Not an Azure IoT Edge device")
         for module_id, settings in content.settings.items():
             self._set_module(IdentityKey(device_id, module_id), settings)
@@ -166,27 +176,30 @@ class Configurations:
         if not self._rules:
             return {}
         kind = Kind.DEVICE if key.module_id is None else Kind.MODULE
-        found = [*self._standings(kind, self._registry.row(key))]
+        found = [*self._standings(kind, self._twin_rows.row(key))]
         if key.module_id == AGENT:
-            device = self._registry.row(IdentityKey(key.device_id))
+            device = self._twin_rows.row(IdentityKey(key.device_id))
             found += self._standings(Kind.EDGE, device)
         return {
             standing.rule.id: {"status": "Applied" if standing.applied else "Targeted"}
             for standing in found
         }
 
+    def _all(self) -> Sequence[Configuration]:
+        return self._store.scan(Configuration)
+
     def _configuration(self, key: ConfigurationKey) -> Configuration:
-        configuration = self._store.configuration(key)
+        configuration = self._store.get(Configuration, key)
         if configuration is None:
             raise ConfigurationNotFound(key.id)
         return configuration
 
     def _check_room(self, key: ConfigurationKey) -> None:
-        if self._store.configuration(key) is not None:
+        if self._store.get(Configuration, key) is not None:
             raise ConfigurationAlreadyExists(
                 f"A configuration with ID '{key.id}' is already registered."
             )
-        if len(self._store.configurations()) >= limits.CONFIGURATIONS_PER_HUB:
+        if len(self._all()) >= limits.CONFIGURATIONS_PER_HUB:
             raise ConfigurationCountLimitExceeded(
                 f"The hub has {limits.CONFIGURATIONS_PER_HUB} configurations, as many as it may."
             )
@@ -200,7 +213,10 @@ class Configurations:
         names = system_queries(key.id, kind, configuration.target_condition)
         return configuration.document(
             {name: tally[key.id, name] for name in names},
-            {name: self._count(metric_query(text)) for name, text in configuration.metrics.items()},
+            {
+                name: self._queries.count(metric_query(text))
+                for name, text in configuration.metrics.items()
+            },
         )
 
     def _tally(self, kind: Kind) -> Counter[tuple[str, str]]:
@@ -220,10 +236,10 @@ class Configurations:
     def _rows(self, kind: Kind) -> Iterator[TwinRow]:
         if kind not in self._rules:
             return iter(())
-        return self._registry.module_rows() if kind is Kind.MODULE else self._registry.device_rows()
+        return self._twin_rows.modules() if kind is Kind.MODULE else self._twin_rows.devices()
 
     def _reports(self, device: TwinRow) -> bool | None:
-        agent = self._store.twin(IdentityKey(device.identity.key.device_id, AGENT))
+        agent = self._store.get(Twin, IdentityKey(device.identity.key.device_id, AGENT))
         return None if agent is None else reports(agent)
 
     def _standings(self, kind: Kind, row: TwinRow) -> Sequence[Standing]:
@@ -248,24 +264,22 @@ class Configurations:
 
         Other work has its turn between: a hub may have thousands of devices.
         """
-        self._rules = make_rules(self._store.configurations())
+        self._rules = make_rules(self._all())
         keys = [
             key
-            for device in self._store.devices()
-            for key in self._store.keys_of(device.key.device_id)
+            for key in self._twin_rows.identity_keys()
             if (kind is Kind.MODULE) is (key.module_id is not None)
         ]
         for start in range(0, len(keys), limits.CONFIGURATION_SLICE):
             for key in keys[start : start + limits.CONFIGURATION_SLICE]:
-                if self._store.identity(key) is not None:  # it may be gone by now
-                    self.reconcile(key)
+                self.reconcile(key)
             await asyncio.sleep(0)
 
     def reconcile(self, key: IdentityKey) -> None:
-        """Write into a twin what the configurations that target it want there."""
-        if not self._rules:
+        """Write into a twin what the configurations that target it want; it may be deleted."""
+        if not self._rules or self._store.get(Identity, key) is None:
             return
-        row = self._registry.row(key)
+        row = self._twin_rows.row(key)
         kind = Kind.DEVICE if key.module_id is None else Kind.MODULE
         rules = self._targeting(kind, row)
         if rules:
@@ -278,9 +292,9 @@ class Configurations:
 
         If not, it is left as it is, and so is what it was given directly (seen on a real hub).
         """
-        if self._store.identity(IdentityKey(device_id, AGENT)) is None:
+        if self._store.get(Identity, IdentityKey(device_id, AGENT)) is None:
             return  # it is no IoT Edge device
-        row = self._registry.row(IdentityKey(device_id))
+        row = self._twin_rows.row(IdentityKey(device_id))
         force = in_force(self._targeting(Kind.EDGE, row))
         deployed = [rule.configuration for rule in force]
         if not force or self._deployed.get(device_id) == deployed:
@@ -291,9 +305,13 @@ class Configurations:
         if all(done):
             self._deployed[device_id] = deployed
 
-    def _forget(self, key: IdentityKey) -> None:
-        if key.module_id == AGENT:
-            self._deployed.pop(key.device_id, None)
+    def _twin_changed(self, change: TwinChanged) -> None:
+        if change.tags is not None or change.reported is not None:
+            self.reconcile(change.key)
+
+    def _forget(self, change: IdentityDeleted) -> None:
+        if change.key.module_id == AGENT:
+            self._deployed.pop(change.key.device_id, None)
 
     def _try(self, key: IdentityKey, write: Callable[..., None], *arguments: object) -> bool:
         """Write, or say why it can't be done: what isn't there stays Targeted."""
@@ -306,14 +324,14 @@ class Configurations:
 
     def _set_module(self, key: IdentityKey, settings: Iterable[Setting]) -> None:
         """Make settings in the twin of a module, which is created if it isn't there."""
-        if self._store.identity(key) is None:
+        if self._store.get(Identity, key) is None:
             names = {"deviceId": key.device_id, "moduleId": key.module_id}
-            self._registry.create(key, {**names, "managedBy": "iotEdge"})
+            self._identities.create(key, {**names, "managedBy": "iotEdge"})
         self._write(key, self._wanted_of(key, settings) or {})
 
     def _wanted_of(self, key: IdentityKey, settings: Iterable[Setting]) -> JsonObject | None:
         """Give the patch that makes settings in a module's twin; None if it isn't there."""
-        twin = self._store.twin(key)
+        twin = self._store.get(Twin, key)
         if twin is None:
             return None
         values = twin.desired.values
@@ -321,4 +339,4 @@ class Configurations:
 
     def _write(self, key: IdentityKey, patch: JsonObject) -> None:
         if patch:
-            self._registry.write_twin(key, {"properties": {"desired": patch}})
+            self._twins.write(key, {"properties": {"desired": patch}})

@@ -19,6 +19,7 @@ from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.core.times import NEVER
 from emulator.hub.identities.identity import IdentityKey, check_id
 from emulator.hub.twins import twin as twins
+from emulator.hub.twins import writes
 
 AGENT = "$edgeAgent"
 _HUB = "$edgeHub"
@@ -272,7 +273,7 @@ def _check_twin(desired: JsonObject) -> None:
     """Refuse what a twin refuses. When the service finds out is not known; here it is at once."""
     empty = twins.create(IdentityKey("content"), NEVER)
     try:
-        twins.patch(empty, {"properties": {"desired": desired}}, NEVER)
+        writes.patch(empty, {"properties": {"desired": desired}}, NEVER)
     except ArgumentInvalid as error:
         raise _invalid(error.text) from None
 

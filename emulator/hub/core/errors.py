@@ -1,8 +1,7 @@
 """Every error of the hub, once: its numeric code, its name and its usual text.
 
 A code is the HTTP status times 1,000 plus an index, and the name is the class's own (IoT Hub docs:
-error codes). The hub raises them; each head renders them. The three JSON bodies that the service
-makes of an error stand here too, because MQTT's twin answers share one of them with REST.
+error codes). The hub raises them; each head renders them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
-from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
 
 
@@ -381,55 +380,22 @@ class GatewayTimeout(HubError):
     text = "Timed out waiting for the response from device."
 
 
-def flat_body(error: HubError, now: datetime) -> JsonObject:
-    """The flat form: module identities and MQTT twin answers (seen on a real hub).
+def error_document(error: HubError, now: datetime) -> JsonObject:
+    """Return an error as a document: REST and MQTT each send it in some of their answers.
 
     Returns:
-        `{"errorCode", "trackingId", "message", "timestampUtc", "info"}`
+        `{"errorCode", "trackingId", "message", "timestampUtc", "info"}` (seen on a real hub)
     """
     stamp = iso(now)
     return {
         "errorCode": error.code,
         "trackingId": f"{secrets.token_hex(16).upper()}-G2:-TimeStamp:{stamp}",
-        "message": _text(error),
+        "message": error_text(error),
         "timestampUtc": stamp,
         "info": error.info,
     }
 
 
-def message_body(error: HubError, now: datetime) -> JsonObject:
-    """The usual REST form (seen on a real hub).
-
-    Returns:
-        `{"Message": "ErrorCode:<name>;<text>", "ExceptionMessage": "Tracking ID:…"}`; Node's SDK
-        needs both parts of `Message` to be non-empty.
-    """
-    tracking = f"{secrets.token_hex(16)}-G:0-TimeStamp:{now:%m/%d/%Y %H:%M:%S}"
-    return {
-        "Message": f"ErrorCode:{error.name};{_text(error)}",
-        "ExceptionMessage": f"Tracking ID:{tracking}",
-    }
-
-
-def twin_message_body(error: HubError, now: datetime) -> JsonObject:
-    """The usual REST form as twins have it: the tracking id names no gateway (seen on a real hub).
-
-    Returns:
-        `{"Message": "ErrorCode:<name>;<text>", "ExceptionMessage": "Tracking ID:…"}`
-    """
-    body = message_body(error, now)
-    return {**body, "ExceptionMessage": body["ExceptionMessage"].replace("-G:0-", "-")}
-
-
-def nested_body(error: HubError, now: datetime) -> JsonObject:
-    """The form of direct methods: the flat form, as text within the usual one (seen on a real hub).
-
-    Returns:
-        `{"Message": "<flat form as JSON text>", "ExceptionMessage": ""}`
-    """
-    return {"Message": dumps(flat_body(error, now)).decode(), "ExceptionMessage": ""}
-
-
-def _text(error: HubError) -> str:
-    """Give an error's text; what it quotes may be of a header, which need not be UTF-8."""
+def error_text(error: HubError) -> str:
+    """Return an error's text as valid UTF-8: it may quote a header, which need not be UTF-8."""
     return (error.text or error.name).encode("utf-8", "replace").decode()

@@ -1,201 +1,87 @@
-"""Where the hub's state is kept.
+"""Where the hub keeps its state: records of any kind, each under a key of its own.
 
-`Store` is all that the hub knows of it. A change is one `commit`: it happens whole or not at all.
+A change is one `commit`: all of it happens, or nothing. The store knows records, not features: a
+new kind of record edits no store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar, cast
 
-from emulator.hub.configurations.records import Configuration, ConfigurationKey
-from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.import_export.records import Transfer, TransferKey
-from emulator.hub.jobs.records import DeviceJob, Job, JobKey
-from emulator.hub.messages.commands import CommandQueue
-from emulator.hub.messages.feedback import FeedbackQueue
-from emulator.hub.twins.twin import Twin
+# Names a record among those of its kind. A key is not empty, and its first part is a string.
+Key = tuple[str | None, ...]
 
-# What is stored: frozen, so a reader can hold on to one while a writer replaces it.
-Record = Identity | Twin | CommandQueue | FeedbackQueue | Configuration | Job | DeviceJob | Transfer
-# What names a record that can be deleted, with all that belongs to it.
-Key = IdentityKey | ConfigurationKey | JobKey | TransferKey
+
+class Record(Protocol):
+    """What a store keeps. A record is frozen: a reader can hold it while a writer replaces it."""
+
+    @property
+    def key(self) -> Key:
+        """The key of the record, unique among the records of its class."""
+
+
+R = TypeVar("R", bound=Record)
+
+# A record to delete: its class and its key.
+Deletion = tuple[type[Record], Key]
 
 
 class Store(Protocol):
-    """Identities and their twins, the messages that wait for devices and services, configurations
-    and jobs.
-    """
+    """Records by kind and key; the kind is the record's class."""
 
-    def identity(self, key: IdentityKey) -> Identity | None:
-        """Read an identity; None if it is not registered."""
+    def get(self, kind: type[R], key: Key) -> R | None:
+        """Return a record, or None if there is no such key."""
 
-    def twin(self, key: IdentityKey) -> Twin | None:
-        """Read a twin; None if its identity is not registered."""
+    def scan(self, kind: type[R], prefix: Key = ()) -> Sequence[R]:
+        """Return the records whose keys begin with `prefix`, the oldest first."""
 
-    def devices(self) -> Iterator[Identity]:
-        """Go through the device identities, oldest first."""
+    def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
+        """Delete records, then write records: all or nothing.
 
-    def keys_of(self, device_id: str) -> Sequence[IdentityKey]:
-        """List a device's own key and those of its modules; empty if it is not registered."""
-
-    def command_queue(self, device_id: str) -> CommandQueue:
-        """Read the cloud-to-device messages of a device; empty if it has none."""
-
-    def devices_with_commands(self) -> Sequence[str]:
-        """List the ids of the devices for which messages wait."""
-
-    def feedback(self) -> FeedbackQueue:
-        """Read the feedback that waits for services."""
-
-    def configuration(self, key: ConfigurationKey) -> Configuration | None:
-        """Read a configuration; None if there is none of that id."""
-
-    def configurations(self) -> Sequence[Configuration]:
-        """List the configurations, oldest first."""
-
-    def job(self, key: JobKey) -> Job | None:
-        """Read a scheduled job; None if there is none of that id."""
-
-    def jobs(self) -> Sequence[Job]:
-        """List the scheduled jobs, oldest first."""
-
-    def device_jobs(self) -> Iterator[DeviceJob]:
-        """Go through what became of each scheduled job on each device, the oldest job first."""
-
-    def device_jobs_of(self, key: JobKey) -> Sequence[DeviceJob]:
-        """List what became of one scheduled job on each of its devices."""
-
-    def transfer(self, key: TransferKey) -> Transfer | None:
-        """Read an import or export job; None if there is none of that id."""
-
-    def transfers(self) -> Sequence[Transfer]:
-        """List the import and export jobs, oldest first."""
-
-    def commit(self, *, put: Sequence[Record] = (), delete: Sequence[Key] = ()) -> None:
-        """Write records, and delete identities with their twins and messages, configurations, and
-        jobs with what became of them on each device: all or nothing.
+        A record that replaces another one keeps its place in a scan.
         """
 
 
 class MemoryStore:
-    """A store that is gone with the process."""
+    """A store that ends with the process."""
 
     def __init__(self) -> None:
-        # By device id, then by module id: a device and what belongs to it are found in one step.
-        self._identities: dict[str, dict[str | None, Identity]] = {}
-        self._twins: dict[IdentityKey, Twin] = {}
-        self._queues: dict[str, CommandQueue] = {}
-        self._feedback = FeedbackQueue()
-        self._configurations: dict[ConfigurationKey, Configuration] = {}
-        self._jobs: dict[JobKey, Job] = {}
-        self._device_jobs: dict[JobKey, dict[IdentityKey, DeviceJob]] = {}
-        self._transfers: dict[TransferKey, Transfer] = {}
+        self._records: dict[type[Record], dict[Key, Record]] = {}
+        # The same records by the first part of their keys, for the kinds that were asked for so.
+        self._families: dict[type[Record], dict[str | None, dict[Key, Record]]] = {}
 
-    def identity(self, key: IdentityKey) -> Identity | None:
-        """See `Store.identity`."""
-        return self._identities.get(key.device_id, {}).get(key.module_id)
+    def get(self, kind: type[R], key: Key) -> R | None:
+        """See `Store.get`."""
+        records = self._records.get(kind)
+        return None if records is None else cast("R | None", records.get(key))
 
-    def twin(self, key: IdentityKey) -> Twin | None:
-        """See `Store.twin`."""
-        return self._twins.get(key)
+    def scan(self, kind: type[R], prefix: Key = ()) -> Sequence[R]:
+        """See `Store.scan`."""
+        if not prefix:
+            return cast("list[R]", list(self._records.get(kind, {}).values()))
+        family = self._family(kind).get(prefix[0], {})
+        length = len(prefix)
+        return cast("list[R]", [each for key, each in family.items() if key[:length] == prefix])
 
-    def devices(self) -> Iterator[Identity]:
-        """See `Store.devices`."""
-        for family in self._identities.values():
-            if None in family:
-                yield family[None]
+    def _family(self, kind: type[Record]) -> dict[str | None, dict[Key, Record]]:
+        if kind not in self._families:
+            families = self._families[kind] = {}
+            for key, record in self._records.get(kind, {}).items():
+                families.setdefault(key[0], {})[key] = record
+        return self._families[kind]
 
-    def keys_of(self, device_id: str) -> Sequence[IdentityKey]:
-        """See `Store.keys_of`."""
-        return [IdentityKey(device_id, module) for module in self._identities.get(device_id, ())]
-
-    def command_queue(self, device_id: str) -> CommandQueue:
-        """See `Store.command_queue`."""
-        return self._queues.get(device_id) or CommandQueue(device_id)
-
-    def devices_with_commands(self) -> Sequence[str]:
-        """See `Store.devices_with_commands`."""
-        return [device_id for device_id, queue in self._queues.items() if queue.commands]
-
-    def feedback(self) -> FeedbackQueue:
-        """See `Store.feedback`."""
-        return self._feedback
-
-    def configuration(self, key: ConfigurationKey) -> Configuration | None:
-        """See `Store.configuration`."""
-        return self._configurations.get(key)
-
-    def configurations(self) -> Sequence[Configuration]:
-        """See `Store.configurations`."""
-        return list(self._configurations.values())
-
-    def job(self, key: JobKey) -> Job | None:
-        """See `Store.job`."""
-        return self._jobs.get(key)
-
-    def jobs(self) -> Sequence[Job]:
-        """See `Store.jobs`."""
-        return list(self._jobs.values())
-
-    def device_jobs(self) -> Iterator[DeviceJob]:
-        """See `Store.device_jobs`."""
-        return (record for records in self._device_jobs.values() for record in records.values())
-
-    def device_jobs_of(self, key: JobKey) -> Sequence[DeviceJob]:
-        """See `Store.device_jobs_of`."""
-        return list(self._device_jobs.get(key, {}).values())
-
-    def transfer(self, key: TransferKey) -> Transfer | None:
-        """See `Store.transfer`."""
-        return self._transfers.get(key)
-
-    def transfers(self) -> Sequence[Transfer]:
-        """See `Store.transfers`."""
-        return list(self._transfers.values())
-
-    def commit(self, *, put: Sequence[Record] = (), delete: Sequence[Key] = ()) -> None:
+    def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
         """See `Store.commit`; nothing here can fail halfway."""
+        for kind, key in delete:
+            self._records.get(kind, {}).pop(key, None)
+            if kind in self._families:
+                family = self._families[kind].get(key[0], {})
+                family.pop(key, None)
+                if not family:
+                    self._families[kind].pop(key[0], None)
         for record in put:
-            self._put(record)
-        for key in delete:
-            self._delete(key)
-
-    def _put(self, record: Record) -> None:
-        match record:
-            case Identity(key=IdentityKey(device_id, module_id)):
-                self._identities.setdefault(device_id, {})[module_id] = record
-            case Twin():
-                self._twins[record.key] = record
-            case CommandQueue():
-                self._queues[record.device_id] = record
-            case FeedbackQueue():
-                self._feedback = record
-            case Configuration():
-                self._configurations[record.key] = record
-            case Job():
-                self._jobs[record.key] = record
-            case DeviceJob():
-                self._device_jobs.setdefault(record.job, {})[record.target] = record
-            case Transfer():
-                self._transfers[record.key] = record
-
-    def _delete(self, key: Key) -> None:
-        match key:
-            case IdentityKey():
-                self._delete_identity(key)
-            case ConfigurationKey():
-                self._configurations.pop(key, None)
-            case JobKey():
-                self._jobs.pop(key, None)
-                self._device_jobs.pop(key, None)
-            case TransferKey():
-                self._transfers.pop(key, None)
-
-    def _delete_identity(self, key: IdentityKey) -> None:
-        self._twins.pop(key, None)
-        family = self._identities.get(key.device_id, {})
-        family.pop(key.module_id, None)
-        if not family:
-            self._identities.pop(key.device_id, None)
-            self._queues.pop(key.device_id, None)
+            kind, key = type(record), record.key
+            self._records.setdefault(kind, {})[key] = record
+            if kind in self._families:
+                self._families[kind].setdefault(key[0], {})[key] = record

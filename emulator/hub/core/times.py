@@ -10,11 +10,6 @@ import msgspec
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def utc_now() -> datetime:
-    """The present moment, in UTC."""
-    return datetime.now(UTC)
-
-
 def iso(moment: datetime) -> str:
     """`2026-01-31T14:46:08.1234567Z`: UTC, trailing zeros of the fraction trimmed."""
     # Not isoformat, which takes four times as long, nor strftime, which writes the year 1 as 1.

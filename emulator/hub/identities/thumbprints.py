@@ -1,17 +1,29 @@
-"""Which certificates identities name: found by thumbprint, without a walk over all identities."""
+"""The certificates that identities name, by thumbprint."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from emulator.hub.core.store import Store
+from emulator.hub.feed import Feed
+from emulator.hub.identities.changes import (
+    IdentityChanged,
+    IdentityCreated,
+    IdentityDeleted,
+)
 from emulator.hub.identities.identity import Identity, IdentityKey
 
 
 class ThumbprintIndex(Collection[str]):
     """The thumbprints that identities name, in lower case. Several identities may name the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, feed: Feed) -> None:
         self._named_by: dict[str, set[IdentityKey]] = {}
+        for identity in store.scan(Identity):
+            self._add(identity)
+        feed.subscribe(IdentityCreated, lambda change: self._add(change.identity))
+        feed.subscribe(IdentityDeleted, lambda change: self._remove(change.identity))
+        feed.subscribe(IdentityChanged, self._update)
 
     def __contains__(self, thumbprint: object) -> bool:
         return thumbprint in self._named_by
@@ -22,13 +34,15 @@ class ThumbprintIndex(Collection[str]):
     def __len__(self) -> int:
         return len(self._named_by)
 
-    def add(self, identity: Identity) -> None:
-        """Note the thumbprints of an identity."""
+    def _update(self, change: IdentityChanged) -> None:
+        self._remove(change.before)
+        self._add(change.identity)
+
+    def _add(self, identity: Identity) -> None:
         for thumbprint in _thumbprints(identity):
             self._named_by.setdefault(thumbprint, set()).add(identity.key)
 
-    def remove(self, identity: Identity) -> None:
-        """Forget the thumbprints that were noted of an identity, but for those that others name."""
+    def _remove(self, identity: Identity) -> None:
         for thumbprint in _thumbprints(identity):
             keys = self._named_by[thumbprint]
             keys.remove(identity.key)

@@ -16,11 +16,13 @@ from emulator.hub.core.errors import (
 )
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.store import Store
 from emulator.hub.identities import scopes
-from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.import_export.files import error_line, lines, read_configuration, read_identity
-from emulator.hub.registry import bulk
-from emulator.hub.registry.identities import Registry
+from emulator.hub.registry.bulk import Bulk
+from emulator.hub.registry.rows import find_identity
+from emulator.hub.registry.twins import Twins
 
 # What a line asks for that doesn't say (IoT Hub docs: import and export identities in bulk).
 _DEFAULT_MODE = "createOrUpdate"
@@ -40,12 +42,16 @@ class Import:
 
     def __init__(
         self,
-        registry: Registry,
+        store: Store,
+        bulk: Bulk,
+        twins: Twins,
         configurations: Configurations,
         devices_file: bytes,
         configurations_file: bytes,
     ) -> None:
-        self._registry = registry
+        self._store = store
+        self._bulk = bulk
+        self._twins = twins
         self._configurations = configurations
         self._devices_file = devices_file
         self._configurations_file = configurations_file
@@ -110,17 +116,17 @@ class Import:
         if not item.get("importMode") and isinstance(module_id, str) and module_id.startswith("$"):
             self._restore(IdentityKey(item["id"], module_id), item)
         else:
-            bulk.apply(self._registry, self._at_home(item), default_mode=_DEFAULT_MODE)
+            self._bulk.apply(self._at_home(item), default_mode=_DEFAULT_MODE)
 
     def _restore(self, key: IdentityKey, item: JsonObject) -> None:
         """Put back what was in the twin of a module that is the hub's own.
 
         The module itself has come with its device.
         """
-        self._registry.identity(key)
+        find_identity(self._store, key)
         twin = {name: item[name] for name in ("tags", "properties") if item.get(name)}
         if twin:
-            self._registry.write_twin(key, twin)
+            self._twins.write(key, twin)
 
     def _at_home(self, item: JsonObject) -> JsonObject:
         """Name the scopes of IoT Edge devices as they are here.
@@ -140,10 +146,9 @@ class Import:
 
     def _scope(self, scope: str) -> str:
         key = IdentityKey(scopes.device_of(scope))
-        if self._registry.has(key):
-            device = self._registry.identity(key)
-            if device.iot_edge and device.scopes.device is not None:
-                return device.scopes.device
+        device = self._store.get(Identity, key)
+        if device is not None and device.iot_edge and device.scopes.device is not None:
+            return device.scopes.device
         return scope
 
     def _refuse(self, item: JsonObject, error: HubError) -> None:

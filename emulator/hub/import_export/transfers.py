@@ -12,13 +12,14 @@ import itertools
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import (
     BlobContainerValidationError,
     HubError,
@@ -29,6 +30,7 @@ from emulator.hub.core.errors import (
 )
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
+from emulator.hub.identities.identity import Identity
 from emulator.hub.import_export.files import NO_KEYS_WARNING, configuration_line, identity_line
 from emulator.hub.import_export.imports import Import
 from emulator.hub.import_export.records import (
@@ -38,7 +40,9 @@ from emulator.hub.import_export.records import (
     TransferStatus,
     TransferType,
 )
-from emulator.hub.registry.identities import Registry
+from emulator.hub.registry.bulk import Bulk
+from emulator.hub.registry.rows import Rows
+from emulator.hub.registry.twins import Twins
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +111,17 @@ class Transfers:
     def __init__(
         self,
         store: Store,
-        registry: Registry,
+        bulk: Bulk,
+        twins: Twins,
+        rows: Rows,
         configurations: Configurations,
-        clock: Callable[[], datetime],
+        clock: Clock,
         blobs: Blobs,
     ) -> None:
         self._store = store
-        self._registry = registry
+        self._bulk = bulk
+        self._twins = twins
+        self._rows = rows
         self._configurations = configurations
         self._clock = clock
         self._blobs = blobs
@@ -147,7 +155,7 @@ class Transfers:
             self._preparing = False
         self._check_not_stopped()
         key = TransferKey(str(uuid.uuid4()))
-        transfer = Transfer(key, order.type, order.exclude_keys, self._clock())
+        transfer = Transfer(key, order.type, order.exclude_keys, self._clock.now())
         self._store.commit(put=(transfer,))
         self._task = asyncio.get_running_loop().create_task(self._run(key, work))
         return transfer.document()
@@ -164,7 +172,7 @@ class Transfers:
     def list(self) -> list[JsonObject]:
         """List the jobs, the oldest first."""
         self._forget_old()
-        return [transfer.document() for transfer in self._store.transfers()]
+        return [transfer.document() for transfer in self._store.scan(Transfer)]
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a job; what it has done stays. When this returns, it does nothing more.
@@ -186,7 +194,7 @@ class Transfers:
     async def stop(self) -> None:
         """End what runs: the hub is stopping. A job that is cut off so has failed."""
         self._stopped = True
-        for transfer in self._store.transfers():
+        for transfer in self._store.scan(Transfer):
             if not transfer.status.over:
                 reason = "The hub was stopped before the job was done."
                 self._end(transfer.key, TransferStatus.FAILED, reason)
@@ -197,20 +205,20 @@ class Transfers:
             raise ServiceUnavailable
 
     def _forget_old(self) -> None:
-        oldest = self._clock() - timedelta(seconds=limits.JOB_HISTORY)
+        oldest = self._clock.now() - timedelta(seconds=limits.JOB_HISTORY)
         # One runs at a time, so they have ended in the order in which they stand.
         old = [
             transfer.key
             for transfer in itertools.takewhile(
                 lambda each: each.ended is not None and each.ended <= oldest,
-                self._store.transfers(),
+                self._store.scan(Transfer),
             )
         ]
         if old:
-            self._store.commit(delete=old)
+            self._store.commit(delete=[(Transfer, key) for key in old])
 
     def _transfer(self, key: TransferKey) -> Transfer:
-        transfer = self._store.transfer(key)
+        transfer = self._store.get(Transfer, key)
         if transfer is None:
             raise JobNotFound(key.id)
         return transfer
@@ -222,7 +230,7 @@ class Transfers:
         lines = (
             f"Error: {error.code // 1000} ErrorCode: {error.__name__}",
             f"Message: {message}",
-            f"Timestamp: {self._clock():%m/%d/%Y %H:%M:%S}",
+            f"Timestamp: {self._clock.now():%m/%d/%Y %H:%M:%S}",
             "Tracking ID: ",
         )
         return "\r\n".join(lines)
@@ -244,7 +252,14 @@ class Transfers:
         configurations = None
         if order.configurations is not None:
             configurations = await self._read(order, order.configurations, "configurations")
-        work = Import(self._registry, self._configurations, devices, configurations or b"")
+        work = Import(
+            self._store,
+            self._bulk,
+            self._twins,
+            self._configurations,
+            devices,
+            configurations or b"",
+        )
         return functools.partial(self._import, order, work)
 
     async def _read(self, order: Order, name: str, what: str) -> bytes:
@@ -269,17 +284,13 @@ class Transfers:
 
     async def _export(self, order: Order, key: TransferKey) -> None:
         """Write a line for each identity; those that come or go meanwhile may be missing."""
-        keys = [
-            identity_key
-            for device in self._store.devices()
-            for identity_key in self._store.keys_of(device.key.device_id)
-        ]
+        keys = self._rows.identity_keys()
         lines = [NO_KEYS_WARNING] if order.exclude_keys else []
         for number, identity_key in enumerate(keys):
             if number % limits.TRANSFER_SLICE == 0:
                 await self._progress(key, number * 100 // len(keys))
-            if self._registry.has(identity_key):
-                row = self._registry.row(identity_key)
+            if self._store.get(Identity, identity_key) is not None:  # else it was deleted
+                row = self._rows.row(identity_key)
                 lines.append(identity_line(row, with_keys=not order.exclude_keys))
         await self._blobs.write(order.output, order.devices, b"".join(lines))
         if order.configurations is not None:
@@ -307,7 +318,7 @@ class Transfers:
         if self._transfer(key).status.over:  # it was cancelled while it ended
             return
         progress = {"progress": 100} if status is TransferStatus.COMPLETED else {}
-        now = self._clock()
+        now = self._clock.now()
         self._change(key, status=status, ended=now, failure_reason=reason, **progress)
         log.info("The job %s is %s", key.id, status.value)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from heapq import nsmallest
 from operator import itemgetter
@@ -17,6 +17,7 @@ from operator import itemgetter
 from msgspec.structs import replace
 
 from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     HubError,
@@ -30,8 +31,10 @@ from emulator.hub.core.errors import (
 )
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
-from emulator.hub.core.store import Store
+from emulator.hub.core.store import Deletion, Store
+from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.jobs.changes import JobEnded, JobStarted
 from emulator.hub.jobs.records import (
     DeviceJob,
     DeviceJobStatus,
@@ -41,10 +44,12 @@ from emulator.hub.jobs.records import (
     JobType,
     Statistics,
 )
-from emulator.hub.methods.calls import MethodResult
+from emulator.hub.jobs.rows import device_jobs_collection
+from emulator.hub.methods.methods import Methods
 from emulator.hub.query.continuations import Continuation, Place
-from emulator.hub.query.queries import Page
-from emulator.hub.registry.identities import Registry
+from emulator.hub.query.queries import Page, Queries
+from emulator.hub.query.tree import Source
+from emulator.hub.registry.twins import Twins
 
 log = logging.getLogger(__name__)
 
@@ -67,30 +72,30 @@ class Jobs:
     asks for jobs clears away first, and looks at no more than the oldest of them.
 
     Args:
-        find: names the twins that a job's condition finds: `*`, a WHERE clause without the word,
-            or `FROM devices.modules WHERE …`.
-        invoke: invokes a direct method, as `IotHub.invoke_method` does.
-        slots: how many jobs may be active or scheduled at a time.
+        slots: how many jobs can be active or scheduled at a time.
     """
 
     def __init__(
         self,
         store: Store,
-        registry: Registry,
-        clock: Callable[[], datetime],
+        twins: Twins,
+        methods: Methods,
+        queries: Queries,
+        feed: Feed,
+        clock: Clock,
         *,
-        find: Callable[[str], Sequence[IdentityKey]],
-        invoke: Callable[[IdentityKey, object], Awaitable[MethodResult]],
         slots: int,
     ) -> None:
         self._store = store
-        self._registry = registry
+        self._twins = twins
+        self._methods = methods
+        self._queries = queries
+        self._feed = feed
         self._clock = clock
-        self._find = find
-        self._invoke = invoke
         self._slots = slots
         self._tasks: dict[JobKey, asyncio.Task[None]] = {}
         self._stopped = False
+        queries.add_collection(Source.JOBS, device_jobs_collection(self._device_jobs))
 
     # --- what services ask for
 
@@ -105,10 +110,10 @@ class Jobs:
         """
         self._check_not_stopped()
         self._forget_old()
-        job = Job.parse(job_id, body, self._clock())
-        if self._store.job(job.key) is not None:
+        job = Job.parse(job_id, body, self._clock.now())
+        if self._store.get(Job, job.key) is not None:
             raise JobAlreadyExists(f"A job with ID '{job_id}' already exists.")
-        if sum(not each.status.over for each in self._store.jobs()) >= self._slots:
+        if sum(not each.status.over for each in self._store.scan(Job)) >= self._slots:
             raise ThrottlingMaxActiveJobCountExceeded(
                 f"As many jobs are active or scheduled as may be: {self._slots}"
             )
@@ -123,7 +128,7 @@ class Jobs:
         hub; whether there it tells its id is not known).
         """
         self._forget_old()
-        job = self._store.job(JobKey(job_id))
+        job = self._store.get(Job, JobKey(job_id))
         if job is None:
             return {"jobId": job_id, "type": "unknown", "status": "unknown"}
         return job.document()
@@ -164,7 +169,7 @@ class Jobs:
         after = Continuation.read(continuation, listed).after if continuation else ()
         found = (
             (_place(job), job)
-            for job in self._store.jobs()
+            for job in self._store.scan(Job)
             if kind in ("", job.type.value) and status in ("", job.status.value)
         )
         # One more than the page holds tells whether there is a next one.
@@ -175,10 +180,10 @@ class Jobs:
             following = Continuation(page[-1][0]).token(listed)
         return Page([job.document() for _, job in page], "JobResponse", following)
 
-    def device_documents(self) -> Iterator[JsonObject]:
-        """Go through the documents of `devices.jobs`."""
+    def _device_jobs(self) -> Iterable[JsonObject]:
+        """Return the documents of `devices.jobs`."""
         self._forget_old()
-        return (record.document() for record in self._store.device_jobs())
+        return (record.document() for record in self._store.scan(DeviceJob))
 
     async def stop(self) -> None:
         """End what runs: the hub is stopping.
@@ -199,14 +204,16 @@ class Jobs:
             raise ServiceUnavailable
 
     def _forget_old(self) -> None:
-        oldest = self._clock() - timedelta(seconds=limits.JOB_HISTORY)
-        early = itertools.takewhile(lambda job: job.created <= oldest, self._store.jobs())
+        oldest = self._clock.now() - timedelta(seconds=limits.JOB_HISTORY)
+        early = itertools.takewhile(lambda job: job.created <= oldest, self._store.scan(Job))
         old = [job.key for job in early if job.ended is not None and job.ended <= oldest]
         if old:
-            self._store.commit(delete=old)
+            records = [each for key in old for each in self._store.scan(DeviceJob, (key.id,))]
+            deletions: list[Deletion] = [(Job, key) for key in old]
+            self._store.commit(delete=deletions + [(DeviceJob, each.key) for each in records])
 
     def _job(self, key: JobKey) -> Job:
-        job = self._store.job(key)
+        job = self._store.get(Job, key)
         if job is None:
             raise JobNotFound(key.id)
         return job
@@ -226,10 +233,10 @@ class Jobs:
 
     async def _wait_until(self, moment: datetime) -> None:
         while True:  # a timer may be a little ahead of the clock, and a clock may be set back
-            seconds = (moment - self._clock()).total_seconds()
+            seconds = (moment - self._clock.now()).total_seconds()
             if seconds <= 0:
                 return
-            await asyncio.sleep(seconds)
+            await self._clock.sleep(seconds)
 
     async def _carry_out(self, job: Job) -> None:
         """Do a job's work on every device that its condition finds now.
@@ -241,9 +248,10 @@ class Jobs:
         Raises:
             ArgumentInvalid: the condition is none.
         """
-        targets = self._find(job.condition)
+        targets = self._queries.find(job.condition)
         job = replace(job, status=JobStatus.RUNNING, statistics=Statistics())
         self._store.commit(put=(job,))
+        self._feed.publish(JobStarted(job))
         records = await self._enlist(job, targets)
         if not await self._work_on(job, records):
             await self._fail_rest(job.key, JobRunPreconditionFailed())
@@ -253,7 +261,7 @@ class Jobs:
         """Note for each device that the job waits for it."""
         left, records = iter(targets), []
         while some := list(itertools.islice(left, limits.JOB_SLICE)):
-            now = self._clock()
+            now = self._clock.now()
             new = [DeviceJob(job.key, each, job.type, created=now, updated=now) for each in some]
             counted = self._job(job.key).counted(None, DeviceJobStatus.PENDING, len(new))
             self._store.commit(put=(*new, counted))
@@ -275,37 +283,37 @@ class Jobs:
         workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(records)))]
         if not workers:
             return True
+        timer = self._clock.call_later(job.execution_time, _cancel, workers)
         try:
-            done, late = await asyncio.wait(
-                workers, timeout=job.execution_time, return_when=asyncio.FIRST_EXCEPTION
-            )
+            done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for worker in workers:
-                worker.cancel()
+            timer.cancel()
+            _cancel(workers)
             await asyncio.gather(*workers, return_exceptions=True)
-        for worker in done:
+        in_time = [worker for worker in done if not worker.cancelled()]
+        for worker in in_time:
             worker.result()  # raises what it raised
-        return not late
+        return len(in_time) == len(done)
 
     async def _work_on_one(self, job: Job, record: DeviceJob) -> None:
         """Do a job's work on one device. That it is gone by now is a failure like any other."""
         try:
             response = None
             if job.type is JobType.TWIN:
-                self._registry.patch_twin(record.target, job.content, IfMatch(None))
+                self._twins.patch(record.target, job.content, IfMatch(None))
             else:
-                record = self._move(record, record.running(self._clock()))
-                response = await self._invoke(record.target, job.content)
+                record = self._move(record, record.running(self._clock.now()))
+                response = await self._methods.invoke(record.target, job.content)
         except HubError as error:
-            self._move(record, record.failed(error, self._clock()))
+            self._move(record, record.failed(error, self._clock.now()))
         else:
-            self._move(record, record.completed(response, self._clock()))
+            self._move(record, record.completed(response, self._clock.now()))
 
     async def _fail_rest(self, key: JobKey, error: HubError) -> None:
         """Note of each device that is not done with that it failed."""
-        for record in self._store.device_jobs_of(key):
+        for record in self._store.scan(DeviceJob, (key.id,)):
             if not record.status.over:
-                self._move(record, record.failed(error, self._clock()))
+                self._move(record, record.failed(error, self._clock.now()))
                 await asyncio.sleep(0)
 
     def _move(self, before: DeviceJob, after: DeviceJob) -> DeviceJob:
@@ -315,10 +323,16 @@ class Jobs:
         return after
 
     def _end(self, job: Job, status: JobStatus, failure_reason: str | None = None) -> Job:
-        job = replace(job, status=status, ended=self._clock(), failure_reason=failure_reason)
+        job = replace(job, status=status, ended=self._clock.now(), failure_reason=failure_reason)
         self._store.commit(put=(job,))
+        self._feed.publish(JobEnded(job))
         log.info("The job %s is %s", job.key.id, status.value)
         return job
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
 
 
 def _known(name: str, given: str, words: Iterable[str]) -> str:

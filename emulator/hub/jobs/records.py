@@ -17,10 +17,12 @@ from msgspec.structs import replace
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, DeserializationError, HubError
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.methods.calls import MethodRequest, MethodResult
+from emulator.hub.methods.request import MethodRequest, MethodResult
 from emulator.hub.twins import twin as twins
+from emulator.hub.twins import writes
 
 # Seen on a real hub, which refuses capitals, underscores and points.
 _JOB_ID = re.compile(rf"[a-z0-9\-']{{1,{limits.JOB_ID_LENGTH}}}", re.ASCII)
@@ -237,6 +239,11 @@ class DeviceJob(Struct, frozen=True):
     response: MethodResult | None = None
     error: JobError | None = None
 
+    @property
+    def key(self) -> Key:
+        """See `Record.key`."""
+        return (self.job.id, *self.target)
+
     def running(self, now: datetime) -> DeviceJob:
         """It is the device's turn."""
         return replace(self, status=DeviceJobStatus.RUNNING, started=now, updated=now)
@@ -325,7 +332,7 @@ def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
         )
     # Whether a real hub looks into the patch now, or lets it fail on each device, is not known. The
     # caller learns most from an answer at once.
-    twins.patch(twins.create(IdentityKey(""), now), content, now)
+    writes.patch(twins.create(IdentityKey(""), now), content, now)
     return content
 
 

@@ -1,137 +1,87 @@
-"""Cloud-to-device messages as the hub handles them: each device's queue, pushed to its link when it
-listens, pulled from over HTTPS; and the feedback that their senders asked for.
+"""Cloud-to-device messages: a queue for each device, and the feedback that their senders asked for.
+
+A connected device that is subscribed receives its messages at once. A device that speaks HTTPS asks
+for them.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection
-from datetime import datetime
+from collections.abc import Collection
 
 from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import DeviceNotFound
 from emulator.hub.core.json import JsonObject
-from emulator.hub.core.store import Store
-from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import Connections, DeviceLink
-from emulator.hub.messages import commands as cloud_to_device
-from emulator.hub.messages import feedback
+from emulator.hub.core.store import Record, Store
+from emulator.hub.feed import Feed
+from emulator.hub.identities.changes import IdentityDeleted
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.links.changes import Disconnected, Subscribed
+from emulator.hub.links.link import Delivery, DeviceLink
+from emulator.hub.links.links import Links
+from emulator.hub.messages import commands, feedback
+from emulator.hub.messages.changes import CommandEnded, CommandSent
 from emulator.hub.messages.commands import Change, Command, CommandQueue, Outcome
-from emulator.hub.messages.feedback import Batch, FeedbackQueue
+from emulator.hub.messages.feedback import FEEDBACK, Batch, FeedbackQueue
 from emulator.hub.messages.message import Message
 
 
-class Commands:
+class CloudToDevice:
     """The cloud-to-device messages of a hub."""
 
-    def __init__(
-        self, store: Store, connections: Connections, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, store: Store, links: Links, feed: Feed, clock: Clock) -> None:
         self._store = store
-        self._connections = connections
+        self._links = links
+        self._feed = feed
         self._clock = clock
+        feed.subscribe(Subscribed, lambda change: self.push(change.link))
+        feed.subscribe(Disconnected, self._release)
+        feed.subscribe(IdentityDeleted, self._discard_feedback)
+
+    # --- for services
 
     def send(self, device_id: str, message: Message) -> None:
         """Queue a message for a device, connected or not (IoT Hub docs: cloud-to-device).
 
         Raises:
-            DeviceNotFound: it is not registered, or disabled.
+            DeviceNotFound: the device is not registered, or disabled.
             MessageTooLarge, ArgumentInvalid, InvalidMessageExpiryTime
             DeviceMaximumQueueDepthExceeded: 50 messages are pending.
         """
-        device = self._store.identity(IdentityKey(device_id))
+        device = self._store.get(Identity, IdentityKey(device_id))
         if device is None or not device.enabled:
             raise DeviceNotFound(device_id)
-        self._commit(cloud_to_device.send(self._queue(device_id), message, self._clock()))
-        self._push_to(device_id)
-
-    def _push_to(self, device_id: str) -> None:
-        link = self._connections.link(IdentityKey(device_id))
-        if link is not None:
-            self.push(link)
-
-    def push(self, link: DeviceLink) -> None:
-        """Hand a device all that waits for it, for as long as it listens."""
-        while (
-            link.key.module_id is None
-            and link.accepts_commands
-            and self._connections.link(link.key) is link
-            and (command := self._lend(link.key.device_id, lock_seconds=None))
-        ):
-            link.deliver(command)
-
-    def receive(self, device_id: str) -> Command | None:
-        """Take the next message under a lock of a minute; None if none waits.
-
-        If the lock lapses, the message goes to the device's connection, if it has one by then.
-        """
-        command = self._lend(device_id, lock_seconds=limits.C2D_LOCK)
-        if command is not None:
-            loop = asyncio.get_running_loop()
-            loop.call_later(limits.C2D_LOCK, self._push_to, device_id)
-        return command
-
-    def _lend(self, device_id: str, *, lock_seconds: float | None) -> Command | None:
         queue = self._queue(device_id)
-        if not queue.commands:
-            return None
-        change = cloud_to_device.receive(queue, self._clock(), lock_seconds)
-        self._commit(change)
-        return change.command
-
-    def complete(self, device_id: str, token: str) -> None:
-        """End a message: the device has taken it.
-
-        Raises:
-            DeviceMessageLockLost
-        """
-        self._connections.heard_of(IdentityKey(device_id), self._clock())
-        self._commit(cloud_to_device.complete(self._queue(device_id), token, self._clock()))
-
-    def reject(self, device_id: str, token: str) -> None:
-        """End a message: the device doesn't want it.
-
-        Raises:
-            DeviceMessageLockLost
-        """
-        self._commit(cloud_to_device.reject(self._queue(device_id), token, self._clock()))
-
-    def abandon(self, device_id: str, token: str) -> None:
-        """Give a message back; after ten times it is dead.
-
-        Raises:
-            DeviceMessageLockLost
-        """
-        self._commit(cloud_to_device.abandon(self._queue(device_id), token, self._clock()))
+        change = commands.send(queue, message, self._clock.now())
+        self._commit(queue, change)
+        self._feed.publish(CommandSent(device_id, change.queue.commands[-1]))
         self._push_to(device_id)
-
-    def release(self, device_id: str, tokens: Collection[str]) -> None:
-        """Give back what a connection held that is gone."""
-        if tokens:
-            queue = self._queue(device_id)
-            self._commit(cloud_to_device.release(queue, tokens, self._clock()))
 
     def purge(self, device_id: str) -> int:
-        """End all messages of a device; tells how many there were.
+        """End all messages of a device, and return their number.
 
         Raises:
             DeviceNotFound
         """
-        if self._store.identity(IdentityKey(device_id)) is None:
+        if self._store.get(Identity, IdentityKey(device_id)) is None:
             raise DeviceNotFound(device_id)
-        queue, now = self._queue(device_id), self._clock()
-        self._commit(cloud_to_device.purge(queue, now))
+        queue, now = self._queue(device_id), self._clock.now()
+        self._commit(queue, commands.purge(queue, now))
         return queue.pending(now)
 
+    def pending(self, device_id: str) -> int:
+        """Return the number of messages that a device has not settled."""
+        queue = self._queue(device_id)
+        return queue.pending(self._clock.now()) if queue.commands else 0
+
     def receive_feedback(self) -> Batch | None:
-        """Take the next batch of feedback under a lock; None if there is none."""
-        now = self._clock()
-        for device_id in self._store.devices_with_commands():
-            change = cloud_to_device.expire(self._queue(device_id), now)
-            if change.outcomes:
-                self._commit(change)
-        queue, batch = feedback.receive(self._store.feedback(), now)
-        self._store.commit(put=(queue,))
+        """Return the next batch of feedback, under a lock, or None if there is no batch."""
+        now = self._clock.now()
+        for queue in self._store.scan(CommandQueue):
+            self._commit(queue, commands.expire(queue, now))
+        before = self._feedback()
+        after, batch = feedback.receive(before, now)
+        self._commit_feedback(before, after)
         return batch
 
     def complete_feedback(self, token: str) -> None:
@@ -140,34 +90,119 @@ class Commands:
         Raises:
             DeviceMessageLockLost
         """
-        queue = feedback.complete(self._store.feedback(), token, self._clock())
-        self._store.commit(put=(queue,))
+        before = self._feedback()
+        self._commit_feedback(before, feedback.complete(before, token, self._clock.now()))
 
     def abandon_feedback(self, token: str) -> None:
-        """Give a batch back; after ten times it is deleted.
+        """Return a batch to the queue; after the tenth time it is deleted.
 
         Raises:
             DeviceMessageLockLost
         """
-        queue = feedback.abandon(self._store.feedback(), token, self._clock())
-        self._store.commit(put=(queue,))
+        before = self._feedback()
+        self._commit_feedback(before, feedback.abandon(before, token, self._clock.now()))
 
-    def forget(self, key: IdentityKey) -> None:
-        """Discard the feedback on a device that was deleted."""
-        if key.module_id is None:
-            queue = feedback.discard(self._store.feedback(), key.device_id, self._clock())
-            self._store.commit(put=(queue,))
+    # --- for devices
+
+    def push(self, link: DeviceLink) -> None:
+        """Send a device all messages that wait for it, while it accepts them."""
+        while (
+            link.key.module_id is None
+            and link.accepts_commands
+            and self._links.link(link.key) is link
+            and (command := self._lend(link.key.device_id, lock_seconds=None))
+        ):
+            link.deliver(command.delivery())
+
+    def receive(self, device_id: str) -> Delivery | None:
+        """Return the next message, under a lock of a minute, or None if no message waits.
+
+        If the lock lapses, the message goes to the device's connection, if there is one by then.
+        """
+        command = self._lend(device_id, lock_seconds=limits.C2D_LOCK)
+        if command is None:
+            return None
+        self._clock.call_later(limits.C2D_LOCK, self._push_to, device_id)
+        return command.delivery()
+
+    def complete(self, device_id: str, token: str) -> None:
+        """End a message: the device has accepted it.
+
+        Raises:
+            DeviceMessageLockLost
+        """
+        self._links.note_activity(IdentityKey(device_id))
+        queue = self._queue(device_id)
+        self._commit(queue, commands.complete(queue, token, self._clock.now()))
+
+    def reject(self, device_id: str, token: str) -> None:
+        """End a message: the device has refused it.
+
+        Raises:
+            DeviceMessageLockLost
+        """
+        queue = self._queue(device_id)
+        self._commit(queue, commands.reject(queue, token, self._clock.now()))
+
+    def abandon(self, device_id: str, token: str) -> None:
+        """Return a message to the queue; after the tenth time it ends.
+
+        Raises:
+            DeviceMessageLockLost
+        """
+        queue = self._queue(device_id)
+        self._commit(queue, commands.abandon(queue, token, self._clock.now()))
+        self._push_to(device_id)
+
+    # ---
+
+    def _push_to(self, device_id: str) -> None:
+        link = self._links.link(IdentityKey(device_id))
+        if link is not None:
+            self.push(link)
+
+    def _lend(self, device_id: str, *, lock_seconds: float | None) -> Command | None:
+        queue = self._queue(device_id)
+        if not queue.commands:
+            return None
+        change = commands.receive(queue, self._clock.now(), lock_seconds)
+        self._commit(queue, change)
+        return change.command
+
+    def _release(self, change: Disconnected) -> None:
+        """Return the messages that a connection has not acknowledged to the queue."""
+        tokens: Collection[str] = change.link.unacknowledged
+        queue = self._queue(change.link.key.device_id)
+        if tokens and queue.commands:
+            self._commit(queue, commands.release(queue, tokens, self._clock.now()))
+
+    def _discard_feedback(self, change: IdentityDeleted) -> None:
+        if change.key.module_id is None:
+            before = self._feedback()
+            after = feedback.discard(before, change.key.device_id, self._clock.now())
+            self._commit_feedback(before, after)
 
     def _queue(self, device_id: str) -> CommandQueue:
-        return self._store.command_queue(device_id)
+        return self._store.get(CommandQueue, (device_id,)) or CommandQueue(device_id)
 
-    def _commit(self, change: Change) -> None:
-        records = [self._record(outcome) for outcome in change.outcomes]
-        put: list[CommandQueue | FeedbackQueue] = [change.queue]
+    def _feedback(self) -> FeedbackQueue:
+        return self._store.get(FeedbackQueue, FEEDBACK) or FeedbackQueue()
+
+    def _commit_feedback(self, before: FeedbackQueue, after: FeedbackQueue) -> None:
+        if after is not before:
+            self._store.commit(put=(after,))
+
+    def _commit(self, before: CommandQueue, change: Change) -> None:
+        """Store what an operation made of a queue, with the feedback that its senders want."""
+        put: list[Record] = [] if change.queue is before else [change.queue]
+        records = [self._record(outcome) for outcome in change.outcomes if outcome.wanted]
         if records:
-            put.append(feedback.add(self._store.feedback(), records, self._clock()))
-        self._store.commit(put=put)
+            put.append(feedback.add(self._feedback(), records, self._clock.now()))
+        if put:
+            self._store.commit(put=put)
+        for outcome in change.outcomes:
+            self._feed.publish(CommandEnded(outcome))
 
     def _record(self, outcome: Outcome) -> JsonObject:
-        identity = self._store.identity(IdentityKey(outcome.device_id))
+        identity = self._store.get(Identity, IdentityKey(outcome.device_id))
         return feedback.record(outcome, identity.generation_id if identity else "")

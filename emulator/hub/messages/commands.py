@@ -1,8 +1,7 @@
 """Cloud-to-device messages: a device's queue, and what becomes of each message in it.
 
-A queue is a value. An operation makes a new one, and tells the outcomes that the sender of a
-message wants to hear of. Each first settles what the time has brought: lapsed locks, and messages
-that have expired.
+A queue is a value. An operation returns a new one, and the outcomes of the messages that ended.
+Each operation first settles what the time has changed: lapsed locks, and expired messages.
 
 The rules are those of IoT Hub docs: cloud-to-device messages.
 """
@@ -25,6 +24,8 @@ from emulator.hub.core.errors import (
     InvalidMessageExpiryTime,
     MessageTooLarge,
 )
+from emulator.hub.core.store import Key
+from emulator.hub.links.link import Delivery
 from emulator.hub.messages import locks
 from emulator.hub.messages.locks import Queued
 from emulator.hub.messages.message import Message
@@ -67,13 +68,33 @@ class Command(Queued, frozen=True, kw_only=True):
     message: Message
     ack: Ack
 
+    def delivery(self) -> Delivery:
+        """Return the message as a device receives it, under the present lock."""
+        return Delivery(
+            lock_token=self.lock.token if self.lock else "",
+            sequence_number=self.sequence_number,
+            enqueued=self.enqueued,
+            expires=self.expires,
+            delivery_count=self.delivery_count,
+            redelivered=self.handed_out,
+            ack=self.ack.value,
+            body=self.message.body,
+            system=self.message.system,
+            properties=self.message.properties,
+        )
+
 
 class CommandQueue(Struct, frozen=True):
-    """The messages that a device has not ended yet, in sequence order, the locked ones too."""
+    """The messages that a device has not settled yet, in sequence order, the locked ones too."""
 
     device_id: str
     commands: tuple[Command, ...] = ()
     next_sequence_number: int = 1
+
+    @property
+    def key(self) -> Key:
+        """See `Record.key`."""
+        return (self.device_id,)
 
     def pending(self, now: datetime) -> int:
         """Count the messages; those that have expired by now are none, even if not settled yet."""
@@ -87,6 +108,12 @@ class Outcome(NamedTuple):
     status: Status
     device_id: str
     time: datetime
+    ack: Ack
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the sender of the message asked for feedback on this outcome."""
+        return self.ack.wants(self.status)
 
 
 class Change(NamedTuple):
@@ -94,7 +121,7 @@ class Change(NamedTuple):
 
     Args:
         queue: the new one.
-        outcomes: what the senders of its messages want to hear of.
+        outcomes: the messages that ended.
         command: what `receive` hands out.
     """
 
@@ -148,6 +175,8 @@ def receive(
     queue, outcomes, _ = expire(queue, now)
     until = None if lock_seconds is None else now + timedelta(seconds=lock_seconds)
     commands, command = locks.lend(queue.commands, until)
+    if command is None:
+        return Change(queue, outcomes)
     return Change(replace(queue, commands=commands), outcomes, command)
 
 
@@ -196,15 +225,19 @@ def purge(queue: CommandQueue, now: datetime) -> Change:
     wants the queue empty, and a device that never acknowledges is a good reason to purge.
     """
     queue, outcomes, _ = expire(queue, now)
+    if not queue.commands:
+        return Change(queue, outcomes)
     outcomes += _outcomes(queue, Status.PURGED, ((command, now) for command in queue.commands))
     return Change(replace(queue, commands=()), outcomes)
 
 
 def expire(queue: CommandQueue, now: datetime) -> Change:
     """Settle what the time has brought."""
-    living, expired = locks.settle(queue.commands, now)
+    kept, expired = locks.settle(queue.commands, now)
+    if kept is queue.commands:
+        return Change(queue, ())
     ends = ((command, command.expires) for command in expired)
-    return Change(replace(queue, commands=living), _outcomes(queue, Status.EXPIRED, ends))
+    return Change(replace(queue, commands=kept), _outcomes(queue, Status.EXPIRED, ends))
 
 
 def _end(queue: CommandQueue, token: str, status: Status, now: datetime) -> Change:
@@ -217,11 +250,12 @@ def _end(queue: CommandQueue, token: str, status: Status, now: datetime) -> Chan
 def _outcomes(
     queue: CommandQueue, status: Status, ends: Iterable[tuple[Command, datetime]]
 ) -> tuple[Outcome, ...]:
-    """Tell of commands that ended, each at its time, as far as their senders want to hear of it."""
+    """Return the outcomes of commands that ended, each at its time."""
     return tuple(
-        Outcome(command.message.system.get("message-id"), status, queue.device_id, time)
+        Outcome(
+            command.message.system.get("message-id"), status, queue.device_id, time, command.ack
+        )
         for command, time in ends
-        if command.ack.wants(status)
     )
 
 
@@ -256,9 +290,9 @@ def _check_property_names(message: Message) -> None:
 
 
 def _ack(message: Message) -> Ack:
-    level = message.properties.get("iothub-ack", Ack.NONE)
+    level = message.properties.get("iothub-ack", Ack.NONE.value)
     try:
-        return Ack(level)
+        return Ack(level or "")
     except ValueError:
         raise ArgumentInvalid(
             f"iothub-ack ({level}) must be none, positive, negative or full"

@@ -19,7 +19,7 @@ from msgspec import Struct
 from emulator.hub.core import limits
 from emulator.hub.core.json import JsonObject, loads
 from emulator.hub.core.times import iso
-from emulator.hub.links.connections import Admission
+from emulator.hub.links.link import Admission
 from emulator.hub.messages.message import Message
 
 

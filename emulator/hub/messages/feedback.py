@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from emulator.hub.core import limits
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.messages import locks
 from emulator.hub.messages.commands import Outcome, Status
@@ -30,6 +31,9 @@ _DESCRIPTIONS = {
 }
 
 
+FEEDBACK: Key = ("feedback",)
+
+
 class Batch(Queued, frozen=True, kw_only=True):
     """One feedback message: its body is the JSON array of its records."""
 
@@ -41,6 +45,11 @@ class FeedbackQueue(Struct, frozen=True):
 
     batches: tuple[Batch, ...] = ()
     next_sequence_number: int = 1
+
+    @property
+    def key(self) -> Key:
+        """See `Record.key`: a hub has one such queue."""
+        return FEEDBACK
 
 
 class Received(NamedTuple):
@@ -94,6 +103,8 @@ def receive(queue: FeedbackQueue, now: datetime) -> Received:
     queue = expire(queue, now)
     until = now + timedelta(seconds=limits.FEEDBACK_LOCK)
     batches, batch = locks.lend(queue.batches, until)
+    if batch is None:
+        return Received(queue, None)
     return Received(replace(queue, batches=batches), batch)
 
 
@@ -122,6 +133,8 @@ def abandon(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:
 def discard(queue: FeedbackQueue, device_id: str, now: datetime) -> FeedbackQueue:
     """Delete the records of a device that was deleted; a batch that is out stays as it is."""
     queue = expire(queue, now)
+    if not any(_is_about(record, device_id) for each in queue.batches for record in each.records):
+        return queue
     batches = (
         batch if batch.lock else replace(batch, records=_without(batch.records, device_id))
         for batch in queue.batches
@@ -130,8 +143,9 @@ def discard(queue: FeedbackQueue, device_id: str, now: datetime) -> FeedbackQueu
 
 
 def expire(queue: FeedbackQueue, now: datetime) -> FeedbackQueue:
-    """Settle what the time has brought; the records that it takes are lost."""
-    return replace(queue, batches=locks.settle(queue.batches, now)[0])
+    """Settle what the time has changed; the records of an expired batch are lost."""
+    batches, _ = locks.settle(queue.batches, now)
+    return queue if batches is queue.batches else replace(queue, batches=batches)
 
 
 def _is_open(batch: Batch, now: datetime) -> bool:
@@ -143,4 +157,8 @@ def _is_open(batch: Batch, now: datetime) -> bool:
 
 
 def _without(records: Sequence[JsonObject], device_id: str) -> tuple[JsonObject, ...]:
-    return tuple(record for record in records if record["deviceId"] != device_id)
+    return tuple(record for record in records if not _is_about(record, device_id))
+
+
+def _is_about(record: JsonObject, device_id: str) -> bool:
+    return bool(record["deviceId"] == device_id)

@@ -61,15 +61,27 @@ class Queued(Struct, frozen=True, kw_only=True):
 Item = TypeVar("Item", bound=Queued)
 
 
-def settle(items: Iterable[Item], now: datetime) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Take off the locks that have lapsed, and part the living from the expired."""
-    living: list[Item] = []
+def settle(items: tuple[Item, ...], now: datetime) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Remove the locks that have lapsed, and separate the expired items from the others.
+
+    Returns:
+        The items that stay, which are `items` itself if the time has changed nothing, and the
+        expired ones.
+    """
+    if not any(_is_due(item, now) for item in items):
+        return items, ()
+    kept: list[Item] = []
     expired: list[Item] = []
     for item in items:
         settled = _unlocked(item) if item.lock is not None and item.lock.until <= now else item
-        dead = settled.lock is None and settled.expires <= now
-        (expired if dead else living).append(settled)
-    return tuple(living), tuple(expired)
+        over = settled.lock is None and settled.expires <= now
+        (expired if over else kept).append(settled)
+    return tuple(kept), tuple(expired)
+
+
+def _is_due(item: Queued, now: datetime) -> bool:
+    """Return whether the time changes an item: its lock has lapsed, or it has expired."""
+    return (item.expires if item.lock is None else item.lock.until) <= now
 
 
 def lend(items: tuple[Item, ...], until: datetime | None) -> tuple[tuple[Item, ...], Item | None]:

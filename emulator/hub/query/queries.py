@@ -13,33 +13,14 @@ from typing import Any
 from msgspec import Struct
 
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.json import UNDEFINED, JsonObject
+from emulator.hub.core.json import JsonObject
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.query import Condition, Members, Query, Source, parse, parse_condition
 from emulator.hub.query.continuations import Continuation, Place
 from emulator.hub.query.projections import compile_aggregation, compile_projection
 from emulator.hub.registry import documents
 from emulator.hub.registry.documents import QUERY_MEMBERS, TwinRow
-from emulator.hub.registry.identities import Registry
-
-# The members of devices.jobs (IoT Hub docs: queries for jobs). The docs' own sample asks for
-# createdTimeUtc, which the documents have under another name.
-_JOB_MEMBERS = {
-    name: name
-    for name in (
-        "deviceId",
-        "moduleId",
-        "jobId",
-        "jobType",
-        "status",
-        "startTimeUtc",
-        "endTimeUtc",
-        "createdDateTimeUtc",
-        "lastUpdatedDateTimeUtc",
-        "outcome",
-        "error",
-    )
-} | {"createdTimeUtc": "createdDateTimeUtc"}
+from emulator.hub.registry.rows import Rows
 
 
 class Page(Struct, frozen=True):
@@ -56,7 +37,7 @@ class Page(Struct, frozen=True):
     continuation: str | None
 
 
-class _Collection(Struct, frozen=True):
+class Collection(Struct, frozen=True):
     """What a query goes through.
 
     Args:
@@ -75,41 +56,27 @@ class _Collection(Struct, frozen=True):
 
 
 class Queries:
-    """What services ask of a hub. The answers are of this moment: there is no index to lag behind.
+    """The queries of services. The answers are of this moment: no index lags behind."""
 
-    Args:
-        statuses: tells which configurations target a twin: `{"<id>": {"status": "Applied"}}`.
-        device_jobs: gives the documents of devices.jobs.
-    """
-
-    def __init__(
-        self,
-        registry: Registry,
-        *,
-        statuses: Callable[[IdentityKey], JsonObject],
-        device_jobs: Callable[[], Iterable[JsonObject]],
-    ) -> None:
-        self._registry = registry
-        # Which configurations target a twin can be asked for, but stands in no document.
-        members: Members[TwinRow] = {
-            **QUERY_MEMBERS,
-            "configurations": lambda row: statuses(row.identity.key),
-        }
+    def __init__(self, rows: Rows) -> None:
+        self._twin_rows = rows
+        self._members: dict[str, Callable[[TwinRow], Any]] = dict(QUERY_MEMBERS)
         self._collections = {
-            Source.DEVICES: _Collection(
-                registry.device_rows, members, _place_of_twin, documents.twin, "Twin"
+            Source.DEVICES: Collection(
+                rows.devices, self._members, _place_of_twin, documents.twin, "Twin"
             ),
-            Source.MODULES: _Collection(
-                registry.module_rows, members, self._place_of_module, documents.twin, "Twin"
-            ),
-            Source.JOBS: _Collection(
-                device_jobs,
-                {name: _reader(member) for name, member in _JOB_MEMBERS.items()},
-                _place_of_job,
-                lambda document: document,
-                "DeviceJob",
+            Source.MODULES: Collection(
+                rows.modules, self._members, self._place_of_module, documents.twin, "Twin"
             ),
         }
+
+    def add_collection(self, source: Source, collection: Collection) -> None:
+        """Add rows of another kind, which a later feature owns."""
+        self._collections[source] = collection
+
+    def add_member(self, name: str, read: Callable[[TwinRow], Any]) -> None:
+        """Add a member that queries can read of a twin, and that is part of no document."""
+        self._members[name] = read
 
     def run(self, text: str, *, size: int, continuation: str | None) -> Page:
         """Answer a query with one page of at most `size` rows.
@@ -178,7 +145,7 @@ class Queries:
         return placed, compile_projection(query.items, collection.members), "Raw"
 
     def _place_of_module(self, row: TwinRow) -> Place:
-        device = self._registry.identity(IdentityKey(row.identity.key.device_id))
+        device = self._twin_rows.row(IdentityKey(row.identity.key.device_id)).identity
         return *_place(device), *_place(row.identity)
 
 
@@ -193,14 +160,3 @@ def _place(identity: Identity) -> Place:
     # A generation is a moment; those that share it are told apart by their ids.
     device_id, module_id = identity.key
     return identity.generation_id.rjust(20, "0"), module_id or device_id
-
-
-def _place_of_job(document: JsonObject) -> Place:
-    created = str(document.get("createdDateTimeUtc", ""))
-    ids = (document.get(name) or "" for name in ("jobId", "deviceId", "moduleId"))
-    # Without its Z, a moment of whole seconds stands before those with a fraction.
-    return created.rstrip("Z"), *ids
-
-
-def _reader(name: str) -> Callable[[JsonObject], Any]:
-    return lambda document: document.get(name, UNDEFINED)

@@ -21,7 +21,8 @@ from emulator.hub.core.errors import (
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.registry.identities import Registry
+from emulator.hub.registry.identities import Identities
+from emulator.hub.registry.twins import Twins
 
 _ANY = IfMatch("*")
 
@@ -80,78 +81,86 @@ _CREATE_OR_UPDATE = {
 }
 
 
-def apply(registry: Registry, item: object, *, default_mode: str | None = None) -> None:
-    """Do what one item asks for.
+class Bulk:
+    """Applies items that each create, update or delete an identity, or write a twin."""
 
-    Its tags and desired properties are written together with its identity, in one commit: a new
-    twin has them from the start, into one that is there they are merged. The docs say of identity
-    and twin alike that they are "overwritten"; to merge loses nobody's data, if it is not what a
-    real hub does. Reported properties are the device's own, so they are ignored.
+    def __init__(self, identities: Identities, twins: Twins) -> None:
+        self._identities = identities
+        self._twins = twins
 
-    Args:
-        default_mode: the mode of an item that names none; without it such an item is refused.
+    def apply(self, item: object, *, default_mode: str | None = None) -> None:
+        """Do what one item asks for.
 
-    Raises:
-        DeserializationError: it is no object.
-        SystemModuleModifyUnauthorizedAccess: it would change a module that is the hub's own.
-        ArgumentInvalid: it names no identity, or no mode; or a member of it is not valid.
-        PreconditionFailed: its etag is stale, or missing where the mode needs it.
-        HubError: what else `Registry.create`, `update`, `delete` and `patch_twin` raise.
-    """
-    if not isinstance(item, dict):
-        raise DeserializationError("The item is not an object")
-    key = _key(item)
-    given = item.get("importMode")
-    mode = ImportMode.parse(default_mode if given is None else given)
-    if mode in _CREATE_OR_UPDATE:
-        mode = _CREATE_OR_UPDATE[mode] if registry.has(key) else ImportMode.CREATE
-    match mode:
-        case ImportMode.CREATE:
-            registry.create(key, _identity(key, item), twin=_twin(item))
-        case ImportMode.UPDATE:
-            registry.update(key, _identity(key, item), _ANY, twin=_twin(item))
-        case ImportMode.UPDATE_IF_MATCH_ETAG:
-            registry.update(key, _identity(key, item), _etag(item, "eTag"), twin=_twin(item))
-        case ImportMode.DELETE:
-            registry.delete(key, _ANY)
-        case ImportMode.DELETE_IF_MATCH_ETAG:
-            # Alone of its kind it goes through without an etag (seen on a real hub).
-            absent = item.get("eTag") in (None, "")
-            registry.delete(key, _ANY if absent else _etag(item, "eTag"))
-        case ImportMode.UPDATE_TWIN:
-            registry.patch_twin(key, _twin(item) or {}, _ANY)
-        case ImportMode.UPDATE_TWIN_IF_MATCH_ETAG:
-            registry.patch_twin(key, _twin(item) or {}, _etag(item, "twinETag"))
+        Its tags and desired properties are written together with its identity, in one commit. They
+        are merged into a twin that exists. The docs say that identity and twin are "overwritten";
+        a merge loses no data, if a real hub does something else. Reported properties belong to the
+        device, so they are ignored.
 
+        Args:
+            default_mode: the mode of an item that names none; without it such an item is refused.
 
-def run(registry: Registry, body: object) -> JsonObject:
-    """Apply the items of a bulk call, each on its own (swagger of the service API: bulk registry).
+        Raises:
+            DeserializationError: it is no object.
+            SystemModuleModifyUnauthorizedAccess: it would change a module that is the hub's own.
+            ArgumentInvalid: it names no identity, or no mode; or a member of it is not valid.
+            PreconditionFailed: its etag is stale, or missing where the mode needs it.
+            HubError: what else `Identities.create`, `update`, `delete` and `Twins.patch` raise.
+        """
+        if not isinstance(item, dict):
+            raise DeserializationError("The item is not an object")
+        key = _key(item)
+        given = item.get("importMode")
+        mode = ImportMode.parse(default_mode if given is None else given)
+        if mode in _CREATE_OR_UPDATE:
+            mode = _CREATE_OR_UPDATE[mode] if self._identities.has(key) else ImportMode.CREATE
+        match mode:
+            case ImportMode.CREATE:
+                self._identities.create(key, _identity(key, item), twin=_twin(item))
+            case ImportMode.UPDATE:
+                self._identities.update(key, _identity(key, item), _ANY, twin=_twin(item))
+            case ImportMode.UPDATE_IF_MATCH_ETAG:
+                self._identities.update(
+                    key, _identity(key, item), _etag(item, "eTag"), twin=_twin(item)
+                )
+            case ImportMode.DELETE:
+                self._identities.delete(key, _ANY)
+            case ImportMode.DELETE_IF_MATCH_ETAG:
+                # Alone of its kind it goes through without an etag (seen on a real hub).
+                absent = item.get("eTag") in (None, "")
+                self._identities.delete(key, _ANY if absent else _etag(item, "eTag"))
+            case ImportMode.UPDATE_TWIN:
+                self._twins.patch(key, _twin(item) or {}, _ANY)
+            case ImportMode.UPDATE_TWIN_IF_MATCH_ETAG:
+                self._twins.patch(key, _twin(item) or {}, _etag(item, "twinETag"))
 
-    Items that name the same identity are all refused: which of them is meant can't be told.
+    def run(self, body: object) -> JsonObject:
+        """Apply the items of a bulk call, each on its own (swagger: bulk registry).
 
-    Returns:
-        `{"isSuccessful", "errors": [{"deviceId", "errorCode", "errorStatus", "moduleId",
-        "operation"}], "warnings": []}`; a device has no `moduleId`.
+        Items that name the same identity are all refused: which of them is meant can't be told.
 
-    Raises:
-        DeserializationError: it is no array of objects. Nothing is applied.
-        TooManyDevices: there are more than 100 items. Nothing is applied.
-    """
-    if not isinstance(body, list) or not all(isinstance(item, dict) for item in body):
-        raise DeserializationError("The body is not an array of objects")
-    if len(body) > limits.BULK_ITEMS:
-        raise TooManyDevices(f"A bulk call has {limits.BULK_ITEMS} items at most")
-    named = Counter(_name(item) for item in body)
-    errors = []
-    for item in body:
-        try:
-            key = _key(item)
-            if named[_name(item)] > 1:
-                raise DeviceDefinedMultipleTimes(f"{key} is there more than once")
-            apply(registry, item, default_mode=_DEFAULT_MODE.value)
-        except HubError as error:
-            errors.append(_error(item, error))
-    return {"isSuccessful": not errors, "errors": errors, "warnings": []}
+        Returns:
+            `{"isSuccessful", "errors": [{"deviceId", "errorCode", "errorStatus", "moduleId",
+            "operation"}], "warnings": []}`; a device has no `moduleId`.
+
+        Raises:
+            DeserializationError: it is no array of objects. Nothing is applied.
+            TooManyDevices: there are more than 100 items. Nothing is applied.
+        """
+        if not isinstance(body, list) or not all(isinstance(item, dict) for item in body):
+            raise DeserializationError("The body is not an array of objects")
+        if len(body) > limits.BULK_ITEMS:
+            raise TooManyDevices(f"A bulk call has {limits.BULK_ITEMS} items at most")
+        named = Counter(_name(item) for item in body)
+        errors = []
+        for item in body:
+            try:
+                key = _key(item)
+                if named[_name(item)] > 1:
+                    raise DeviceDefinedMultipleTimes(f"{key} is there more than once")
+                self.apply(item, default_mode=_DEFAULT_MODE.value)
+            except HubError as error:
+                errors.append(_error(item, error))
+        return {"isSuccessful": not errors, "errors": errors, "warnings": []}
 
 
 def _key(item: JsonObject) -> IdentityKey:

@@ -26,7 +26,8 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry.documents import TwinRow
-from emulator.hub.registry.identities import Registry
+from emulator.hub.registry.rows import Rows
+from emulator.hub.registry.twins import Twins
 from emulator.hub.twins.twin import Section
 
 _METADATA = "$metadata"
@@ -50,8 +51,9 @@ _WITH_VALUE = ("add", "replace", "test")
 class DigitalTwins:
     """The digital twins of a hub."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, rows: Rows, twins: Twins) -> None:
+        self._rows = rows
+        self._twins = twins
 
     def get(self, device_id: str) -> tuple[JsonObject, str]:
         """Read a digital twin; gives its document, and the etag, which is the twin's.
@@ -59,7 +61,7 @@ class DigitalTwins:
         Raises:
             DeviceNotFound
         """
-        row = self._registry.row(IdentityKey(device_id))
+        row = self._rows.row(IdentityKey(device_id))
         return document(row), row.twin.etag
 
     def update(self, device_id: str, patch: object, if_match: IfMatch) -> str:
@@ -71,9 +73,9 @@ class DigitalTwins:
             ArgumentInvalid: nothing of the patch is applied.
         """
         key = IdentityKey(device_id)
-        changes = desired_changes(self._registry.row(key), patch)
+        changes = desired_changes(self._rows.row(key), patch)
         body = {"properties": {"desired": changes}} if changes else {}
-        etag: str = self._registry.patch_twin(key, body, if_match)["etag"]
+        etag: str = self._twins.patch(key, body, if_match)["etag"]
         return etag
 
 

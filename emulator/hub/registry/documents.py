@@ -14,7 +14,7 @@ from msgspec import Struct
 from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.core.times import NEVER, iso
 from emulator.hub.identities.identity import Authentication, Identity
-from emulator.hub.links.connections import Presence
+from emulator.hub.links.links import Presence
 from emulator.hub.twins.twin import Twin
 
 

@@ -1,23 +1,22 @@
-"""The identity registry: the devices and modules that services create, read, change and delete.
+"""The service over identities: services create, read, update and delete devices and modules.
 
-Identities and their twins live and die together, so that one class keeps both; what is done to
-twins alone is in its other half, `twin_registry.py`. What a change means for a live connection (a
-device that is disabled is dropped) is passed on to that connection.
+An identity and its twin are created and deleted together. A change that concerns a live connection
+(a device is disabled) closes that connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import (
     DeviceAlreadyExists,
     DeviceDisabled,
     DeviceNotFound,
-    HubError,
     InvalidDeviceScope,
     IotHubUnauthorizedAccess,
     ModuleAlreadyExistsOnDevice,
@@ -29,46 +28,45 @@ from emulator.hub.core.errors import (
 )
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
-from emulator.hub.core.store import Record, Store
+from emulator.hub.core.store import Deletion, Record, Store
 from emulator.hub.core.times import NEVER
+from emulator.hub.feed import Feed
 from emulator.hub.identities import identity as identities
 from emulator.hub.identities import scopes
+from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.identities.thumbprints import ThumbprintIndex
-from emulator.hub.links.connections import Connections
+from emulator.hub.links.changes import Connected
+from emulator.hub.links.links import Links
+from emulator.hub.messages.cloud_to_device import CloudToDevice
+from emulator.hub.messages.commands import CommandQueue
 from emulator.hub.registry import documents
-from emulator.hub.registry.twins import TwinRegistry
+from emulator.hub.registry.rows import device_identities, find_identity, find_twin
+from emulator.hub.registry.twins import Twins
 from emulator.hub.twins import twin as twins
+from emulator.hub.twins import writes
 from emulator.hub.twins.twin import Twin
 
 
-class Registry(TwinRegistry):
-    """The identities of a hub, and their twins.
-
-    Args:
-        drop: ends the connection of an identity, if it has one, for a reason.
-    """
+class Identities:
+    """The device and module identities of a hub."""
 
     def __init__(
         self,
         store: Store,
-        connections: Connections,
-        clock: Callable[[], datetime],
-        drop: Callable[[IdentityKey, HubError], None],
+        twins: Twins,
+        links: Links,
+        cloud_to_device: CloudToDevice,
+        feed: Feed,
+        clock: Clock,
     ) -> None:
-        super().__init__(store, connections, clock)
-        self._drop = drop
-        self._device_count = sum(1 for _ in store.devices())
-        self._when_deleted: list[Callable[[IdentityKey], None]] = []
-        self.thumbprints = ThumbprintIndex()
-        """Of the certificates that identities name at the time."""
-        for device in store.devices():
-            for key in store.keys_of(device.key.device_id):
-                self.thumbprints.add(self.identity(key))
-
-    def when_deleted(self, tell: Callable[[IdentityKey], None]) -> None:
-        """Have `tell` called for each identity that is deleted, after it is."""
-        self._when_deleted.append(tell)
+        self._store = store
+        self._twins = twins
+        self._links = links
+        self._cloud_to_device = cloud_to_device
+        self._feed = feed
+        self._clock = clock
+        self._device_count = sum(1 for _ in device_identities(store))
+        feed.subscribe(Connected, self._note_model)
 
     # --- devices, as their routes have it
 
@@ -78,7 +76,7 @@ class Registry(TwinRegistry):
         Raises:
             DeviceNotFound
         """
-        return self._document(self.identity(IdentityKey(device_id)))
+        return self._document(self._identity(IdentityKey(device_id)))
 
     def put_device(self, device_id: str, body: object, if_match: IfMatch) -> JsonObject:
         """Create a device, or with `If-Match` update it.
@@ -108,7 +106,7 @@ class Registry(TwinRegistry):
         count = top if 1 <= top <= limits.LIST_DEVICES else limits.LIST_DEVICES
         return [
             self._document(identity)
-            for identity, _ in zip(self._store.devices(), range(count), strict=False)
+            for identity, _ in zip(device_identities(self._store), range(count), strict=False)
         ]
 
     # --- modules, as their routes have it
@@ -154,11 +152,11 @@ class Registry(TwinRegistry):
             IotHubUnauthorizedAccess: the device is missing or disabled.
         """
         self._check_device_of(IdentityKey(device_id))
-        return [self._document(self.identity(key)) for key in self._modules_of(device_id)]
+        return [self._document(identity) for identity in self._modules_of(device_id)]
 
     def _check_device_of(self, key: IdentityKey) -> None:
         # A real hub answers so, and not with 404, to any call on module identities (seen there).
-        device = self._store.identity(IdentityKey(key.device_id))
+        device = self._store.get(Identity, IdentityKey(key.device_id))
         if device is None or not device.enabled:
             raise IotHubUnauthorizedAccess("Unauthorized access")
 
@@ -166,7 +164,7 @@ class Registry(TwinRegistry):
 
     def device_statistics(self) -> JsonObject:
         """Count the devices: all, those that are enabled, and those that are not."""
-        enabled = sum(1 for device in self._store.devices() if device.enabled)
+        enabled = sum(1 for device in device_identities(self._store) if device.enabled)
         return {
             "totalDeviceCount": self._device_count,
             "enabledDeviceCount": enabled,
@@ -175,14 +173,14 @@ class Registry(TwinRegistry):
 
     def service_statistics(self) -> JsonObject:
         """Count the devices that are connected; modules are none."""
-        links = self._connections.links()
+        links = self._links.links()
         return {"connectedDeviceCount": sum(1 for link in links if link.key.module_id is None)}
 
     # --- devices and modules alike
 
     def has(self, key: IdentityKey) -> bool:
         """Say whether an identity is registered."""
-        return self._store.identity(key) is not None
+        return self._store.get(Identity, key) is not None
 
     def create(self, key: IdentityKey, body: object, *, twin: object = None) -> JsonObject:
         """Create an identity with its twin; an IoT Edge device gets its system modules, too.
@@ -201,17 +199,17 @@ class Registry(TwinRegistry):
             InvalidDeviceScope: a scope names no IoT Edge device.
         """
         self._check_room(key)
-        now = self._clock()
+        now = self._clock.now()
         identity = identities.create(key, body, now)
         self._check_parents(identity)
-        born = [identity]
+        created = [identity]
         if identity.iot_edge:
-            born += identities.system_modules(key.device_id, now)
-        others = [twins.create(module.key, now) for module in born[1:]]
-        self._store.commit(put=(*born, _first_twin(key, twin, now), *others))
+            created += identities.system_modules(key.device_id, now)
+        others = [twins.create(module.key, now) for module in created[1:]]
+        self._store.commit(put=(*created, _first_twin(key, twin, now), *others))
         if key.module_id is None:
             self._device_count += 1
-        self._born(born)
+        self._publish_created(created, now)
         return self._document(identity, just_created=True)
 
     def update(
@@ -233,29 +231,26 @@ class Registry(TwinRegistry):
         before = self._changeable(key)
         if not if_match.allows(before.etag):
             raise PreconditionFailed
-        now = self._clock()
+        now = self._clock.now()
         identity = identities.update(before, body, now)
         self._check_parents(identity, known=before.scopes.parents)
         records: list[Record] = [identity]
-        old_twin = self._twin(key)
-        change = None if twin is None else twins.patch(old_twin, twin, now)
+        change = None if twin is None else writes.patch(find_twin(self._store, key), twin, now)
         if change is not None:
             records.append(change.twin)
-        born, gone = self._system_modules_of(before, identity, now)
-        records += [*born, *(twins.create(module.key, now) for module in born)]
-        self._store.commit(put=records, delete=[module.key for module in gone])
-        self.thumbprints.remove(before)
-        self.thumbprints.add(identity)
+        created, deleted = self._system_modules_of(before, identity, now)
+        records += [*created, *(twins.create(module.key, now) for module in created)]
+        self._store.commit(put=records, delete=_deletions(deleted))
+        self._feed.publish(IdentityChanged(before, identity, now))
         if not identity.enabled:
-            for each in self._store.keys_of(key.device_id):
-                self._drop(each, DeviceDisabled())
-        self._gone(gone)
-        document = self._document(identity)
+            for each in self._store.scan(Identity, (key.device_id,)):
+                self._links.drop(each.key, DeviceDisabled())
+        self._publish_deleted(deleted, now)
+        document = self._document(identity)  # before anything that a subscriber writes
         if change is not None:
-            self._notify(change)
-            if change.twin.tags is not old_twin.tags:
-                self._changed(key)
-        self._born(born)
+            self._twins.notify(change)
+            self._feed.publish(change)
+        self._publish_created(created, now)
         return document
 
     def delete(self, key: IdentityKey, if_match: IfMatch) -> None:
@@ -274,26 +269,31 @@ class Registry(TwinRegistry):
             raise PreconditionFailed("PreconditionFailed, Etag missing.")
         if not if_match.allows(identity.etag):
             raise PreconditionFailed
-        keys = [key] if key.module_id is not None else self._store.keys_of(key.device_id)
-        deleted = [self.identity(each) for each in keys]
-        self._store.commit(delete=keys)
+        deleted = [identity]
+        if key.module_id is None:
+            deleted = list(self._store.scan(Identity, (key.device_id,)))
+        self._store.commit(delete=_deletions(deleted))
         if key.module_id is None:
             self._device_count -= 1
-        self._gone(deleted)
+        self._publish_deleted(deleted, self._clock.now())
 
-    def note_model(self, key: IdentityKey, model_id: str) -> None:
+    def _note_model(self, change: Connected) -> None:
         """Show in the twin which model a device says it implements (IoT Plug and Play docs)."""
-        identity = self._store.identity(key)
+        model_id = change.admission.model_id
+        identity = self._store.get(Identity, change.admission.key)
         if identity is not None and model_id not in ("", identity.model_id):
             self._store.commit(put=(replace(identity, model_id=model_id),))
 
+    def _identity(self, key: IdentityKey) -> Identity:
+        return find_identity(self._store, key)
+
     def _registered(self, key: IdentityKey) -> Identity:
         """Find an identity: the same as `identity`, but that a missing module is called so."""
-        identity = self._store.identity(key)
+        identity = self._store.get(Identity, key)
         if identity is None and key.module_id is not None:
-            self.identity(IdentityKey(key.device_id))
+            self._identity(IdentityKey(key.device_id))
             raise ModuleNotFound(f"{key.device_id}/{key.module_id}")
-        return self.identity(key)
+        return self._identity(key)
 
     def _changeable(self, key: IdentityKey) -> Identity:
         identity = self._registered(key)
@@ -301,8 +301,9 @@ class Registry(TwinRegistry):
             raise SystemModuleModifyUnauthorizedAccess
         return identity
 
-    def _modules_of(self, device_id: str) -> list[IdentityKey]:
-        return [key for key in self._store.keys_of(device_id) if key.module_id is not None]
+    def _modules_of(self, device_id: str) -> list[Identity]:
+        family = self._store.scan(Identity, (device_id,))
+        return [each for each in family if each.key.module_id is not None]
 
     def _check_room(self, key: IdentityKey) -> None:
         exists = self.has(key)
@@ -313,13 +314,14 @@ class Registry(TwinRegistry):
             if self._device_count >= limits.DEVICES_PER_HUB:
                 raise TooManyDevices
             return
-        self.identity(IdentityKey(key.device_id))
+        self._identity(IdentityKey(key.device_id))
         # That such an id is not a client's to give comes first (seen on a real hub).
         if exists and not key.is_system_module:
             raise ModuleAlreadyExistsOnDevice(
                 f"Device {key.device_id} already contains Module {key.module_id}."
             )
-        own = [each for each in self._modules_of(key.device_id) if not each.is_system_module]
+        modules = self._modules_of(key.device_id)
+        own = [each for each in modules if not each.key.is_system_module]
         if len(own) >= limits.MODULES_PER_DEVICE:
             raise TooManyModulesOnDevice
 
@@ -328,7 +330,7 @@ class Registry(TwinRegistry):
         for scope in identity.scopes.parents:
             if scope in known:
                 continue  # its parent may be gone by now
-            parent = self._store.identity(IdentityKey(scopes.device_of(scope)))
+            parent = self._store.get(Identity, IdentityKey(scopes.device_of(scope)))
             # A leaf's scope is never one that names the leaf, so this is an IoT Edge device's.
             if parent is None or parent.scopes.device != scope or parent.key == identity.key:
                 raise InvalidDeviceScope(f"The scope {scope} is not of an IoT Edge device")
@@ -342,30 +344,35 @@ class Registry(TwinRegistry):
         if after.iot_edge:
             return identities.system_modules(after.key.device_id, now), []
         # Not seen on a real hub, but a device without the runtime can't have modules of it.
-        keys = [key for key in self._modules_of(after.key.device_id) if key.is_system_module]
-        return [], [self.identity(key) for key in keys]
+        modules = self._modules_of(after.key.device_id)
+        return [], [module for module in modules if module.key.is_system_module]
 
-    def _born(self, born: Sequence[Identity]) -> None:
-        """Do what is to be done for identities that are new."""
-        for identity in born:
-            self.thumbprints.add(identity)
-            self._changed(identity.key)
+    def _publish_created(self, created: Sequence[Identity], now: datetime) -> None:
+        for identity in created:
+            self._feed.publish(IdentityCreated(identity, now))
 
-    def _gone(self, gone: Sequence[Identity]) -> None:
-        """Do what is to be done for identities that were deleted."""
-        for identity in gone:
-            self.thumbprints.remove(identity)
-        for identity in gone:
-            self._drop(identity.key, DeviceNotFound(identity.key.device_id))
-            for tell in self._when_deleted:
-                tell(identity.key)
+    def _publish_deleted(self, deleted: Sequence[Identity], now: datetime) -> None:
+        """Close the connections of identities that were deleted, and publish that they are gone."""
+        for identity in deleted:
+            self._links.drop(identity.key, DeviceNotFound(identity.key.device_id))
+            self._feed.publish(IdentityDeleted(identity, now))
 
     def _document(self, identity: Identity, *, just_created: bool = False) -> JsonObject:
-        presence = self._connections.presence(identity.key)
+        presence = self._links.presence(identity.key)
         if identity.key.module_id is not None:
             return documents.module(identity, presence, just_created=just_created)
-        pending = self._pending(identity.key)
+        pending = self._cloud_to_device.pending(identity.key.device_id)
         return documents.device(identity, presence, pending, just_created=just_created)
+
+
+def _deletions(identities: Sequence[Identity]) -> list[Deletion]:
+    """Return what to delete of identities: themselves, their twins, and messages of devices."""
+    keys = [identity.key for identity in identities]
+    devices = [key.device_id for key in keys if key.module_id is None]
+    return [
+        *((kind, key) for key in keys for kind in (Identity, Twin)),
+        *((CommandQueue, (device_id,)) for device_id in devices),
+    ]
 
 
 def _first_twin(key: IdentityKey, body: object, now: datetime) -> Twin:
@@ -381,9 +388,9 @@ def _first_twin(key: IdentityKey, body: object, now: datetime) -> Twin:
     if body is None:
         return twin
     unwritten = replace(twin, desired=replace(twin.desired, version=0), revision=0)
-    first, desired = twins.patch(unwritten, body, NEVER if key.module_id is None else now)
-    first = replace(first, revision=twin.revision)
-    if desired is None:
+    change = writes.patch(unwritten, body, NEVER if key.module_id is None else now)
+    first = replace(change.twin, revision=twin.revision)
+    if change.desired is None:
         return replace(first, desired=twin.desired)
     if key.module_id is None:
         return first

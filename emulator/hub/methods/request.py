@@ -1,12 +1,10 @@
-"""Direct methods: what a caller may ask for, and the calls that are in flight.
+"""The request of a direct method, and its result.
 
 The rules are those of IoT Hub docs: direct methods, and of what was seen on a real hub.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from typing import Any
 
 from msgspec import Struct
@@ -16,15 +14,10 @@ from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
     DeserializationError,
-    DeviceMaximumInflightMethodExceeded,
-    GatewayTimeout,
-    HubError,
     MessageTooLarge,
 )
 from emulator.hub.core.json import dumps, loads
 from emulator.hub.core.times import span
-from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import DeviceLink
 
 
 class MethodRequest(Struct, frozen=True):
@@ -78,56 +71,6 @@ class MethodResult(Struct, frozen=True):
     payload: Any
 
 
-class MethodCalls:
-    """The direct methods that wait for a device's answer."""
-
-    def __init__(self) -> None:
-        self._open: dict[IdentityKey, dict[str, asyncio.Future[MethodResult]]] = {}
-        self._numbers = itertools.count(1)
-
-    async def call(
-        self, link: DeviceLink, request: MethodRequest, *, timeout: float
-    ) -> MethodResult:
-        """Send the method to the device, and wait `timeout` seconds for its answer.
-
-        Raises:
-            GatewayTimeout: no answer in time.
-            DeviceMaximumInflightMethodExceeded: the device has too many calls open.
-            HubError: what `abandon` was given, when the device went away meanwhile.
-        """
-        calls = self._open.setdefault(link.key, {})
-        if len(calls) >= limits.METHODS_IN_FLIGHT_PER_DEVICE:
-            raise DeviceMaximumInflightMethodExceeded
-        request_id = f"{next(self._numbers):x}"
-        answer = asyncio.get_running_loop().create_future()
-        calls[request_id] = answer
-        try:
-            link.invoke_method(request_id, request.name, request.payload)
-            return await asyncio.wait_for(answer, timeout)
-        except TimeoutError:
-            raise GatewayTimeout(info={"timeout": span(request.response_timeout)}) from None
-        finally:
-            calls.pop(request_id, None)
-            if not calls and self._open.get(link.key) is calls:
-                del self._open[link.key]
-
-    def complete(self, key: IdentityKey, request_id: str, status: int, body: bytes) -> None:
-        """Take a device's answer; a late, a second or an unknown one is ignored."""
-        answer = self._open.get(key, {}).get(request_id)
-        if answer is None or answer.done():
-            return
-        if len(body) > limits.METHOD_PAYLOAD_BYTES:
-            answer.set_exception(MessageTooLarge("The device's response is too large."))
-        else:
-            answer.set_result(MethodResult(status, _response_payload(body)))
-
-    def abandon(self, key: IdentityKey, reason: HubError) -> None:
-        """Fail every open call of a device that is gone."""
-        for answer in self._open.pop(key, {}).values():
-            if not answer.done():
-                answer.set_exception(reason)
-
-
 def _timeout(body: dict[str, Any], name: str, allowed: range, default: int) -> int:
     value = body.get(name)
     if value is None:
@@ -139,7 +82,8 @@ def _timeout(body: dict[str, Any], name: str, allowed: range, default: int) -> i
     return value
 
 
-def _response_payload(body: bytes) -> Any:
+def response_payload(body: bytes) -> Any:
+    """Return the payload of a device's response; None if it is empty."""
     if not body:
         return None
     try:

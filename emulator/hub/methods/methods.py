@@ -1,0 +1,137 @@
+"""Direct methods: calls to devices, and the responses that they wait for.
+
+The rules are those of IoT Hub docs: direct methods, and of what was seen on a real hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock
+from emulator.hub.core.errors import (
+    ConnectionForcefullyClosedOnNewConnection,
+    DeviceMaximumInflightMethodExceeded,
+    DeviceNotFound,
+    DeviceNotOnline,
+    GatewayTimeout,
+    HubError,
+    MessageTooLarge,
+    ModuleNotFound,
+    ServiceUnavailable,
+)
+from emulator.hub.core.store import Store
+from emulator.hub.core.times import span
+from emulator.hub.feed import Feed
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.links.changes import Disconnected
+from emulator.hub.links.link import DeviceLink
+from emulator.hub.links.links import Links
+from emulator.hub.methods.changes import MethodCalled, MethodEnded
+from emulator.hub.methods.request import MethodRequest, MethodResult, response_payload
+
+# What a caller learns of a lost connection: a takeover (IoT Hub docs: error 400027), and a hub that
+# stops. Any other way in which a device is gone is "not online", whatever ended the connection.
+_TOLD = (ConnectionForcefullyClosedOnNewConnection, ServiceUnavailable)
+
+_Response = asyncio.Future[MethodResult]
+
+
+class Methods:
+    """The direct methods of a hub."""
+
+    def __init__(self, store: Store, links: Links, feed: Feed, clock: Clock) -> None:
+        self._store = store
+        self._links = links
+        self._feed = feed
+        self._clock = clock
+        self._open: dict[IdentityKey, dict[str, _Response]] = {}
+        self._numbers = itertools.count(1)
+        feed.subscribe(Disconnected, self._abandon)
+
+    async def invoke(self, key: IdentityKey, body: object) -> MethodResult:
+        """Invoke a direct method, and wait for the device's response.
+
+        Args:
+            key: the device or module.
+            body: `{"methodName", "payload", "responseTimeoutInSeconds", "connectTimeoutInSeconds"}`
+
+        Raises:
+            DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+            DeviceNotFound, ModuleNotFound: unknown, or disabled.
+            DeviceNotOnline: not connected, or not subscribed to methods, within the connect
+                time-out; or disconnected during the call.
+            DeviceMaximumInflightMethodExceeded: too many calls wait for this device.
+            GatewayTimeout: no response within the response time-out.
+        """
+        request = MethodRequest.parse(body)
+        self._check_invocable(key)
+        link = self._links.listener(key, request.name)
+        # The response time-out covers all of it: waiting for the device uses a part of it.
+        deadline = self._clock.monotonic() + request.response_timeout
+        if link is None and request.connect_timeout:
+            link = await self._links.wait_for_listener(key, request.name, request.connect_timeout)
+        if link is None:
+            waited = request.connect_timeout
+            raise DeviceNotOnline(info={"timeout": span(waited)} if waited else None)
+        remaining = deadline - self._clock.monotonic()
+        if remaining <= 0:
+            raise _timed_out(request)
+        return await self._call(link, request, remaining)
+
+    def respond(self, link: DeviceLink, request_id: str, status: int, payload: bytes) -> None:
+        """Take a device's response; one that is late, repeated or unknown is ignored."""
+        response = self._open.get(link.key, {}).get(request_id)
+        if response is None or response.done():
+            return
+        if len(payload) > limits.METHOD_PAYLOAD_BYTES:
+            response.set_exception(MessageTooLarge("The device's response is too large."))
+        else:
+            response.set_result(MethodResult(status, response_payload(payload)))
+
+    async def _call(self, link: DeviceLink, request: MethodRequest, timeout: float) -> MethodResult:
+        calls = self._open.setdefault(link.key, {})
+        if len(calls) >= limits.METHODS_IN_FLIGHT_PER_DEVICE:
+            raise DeviceMaximumInflightMethodExceeded
+        request_id = f"{next(self._numbers):x}"
+        response: _Response = asyncio.get_running_loop().create_future()
+        calls[request_id] = response
+        timer = self._clock.call_later(timeout, _fail, response, _timed_out(request))
+        outcome: MethodResult | HubError | None = None
+        try:
+            link.invoke_method(request_id, request.name, request.payload)
+            self._feed.publish(MethodCalled(link.key, request_id, request))
+            outcome = result = await response
+        except HubError as error:
+            outcome = error
+            raise
+        finally:
+            timer.cancel()
+            calls.pop(request_id, None)
+            if not calls and self._open.get(link.key) is calls:
+                del self._open[link.key]
+            self._feed.publish(MethodEnded(link.key, request_id, request.name, outcome))
+        return result
+
+    def _abandon(self, change: Disconnected) -> None:
+        """Fail every open call of a device that is gone."""
+        reason = change.reason if isinstance(change.reason, _TOLD) else DeviceNotOnline()
+        for response in self._open.pop(change.link.key, {}).values():
+            _fail(response, reason)
+
+    def _check_invocable(self, key: IdentityKey) -> None:
+        device = self._store.get(Identity, IdentityKey(key.device_id))
+        if device is None or not device.enabled:
+            raise DeviceNotFound(key.device_id)
+        if self._store.get(Identity, key) is None:
+            raise ModuleNotFound(f"{key.device_id}/{key.module_id}")
+
+
+def _timed_out(request: MethodRequest) -> GatewayTimeout:
+    return GatewayTimeout(info={"timeout": span(request.response_timeout)})
+
+
+def _fail(response: _Response, error: HubError) -> None:
+    if not response.done():
+        response.set_exception(error)

@@ -1,0 +1,83 @@
+"""The rows that services see and query: an identity, its twin, its presence, and its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from emulator.hub.core.errors import DeviceNotFound
+from emulator.hub.core.store import Store
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.links.links import Links
+from emulator.hub.messages.cloud_to_device import CloudToDevice
+from emulator.hub.registry.documents import TwinRow
+from emulator.hub.twins.twin import Twin
+
+
+class Rows:
+    """Reads rows; it changes nothing."""
+
+    def __init__(self, store: Store, links: Links, cloud_to_device: CloudToDevice) -> None:
+        self._store = store
+        self._links = links
+        self._cloud_to_device = cloud_to_device
+
+    def row(self, key: IdentityKey) -> TwinRow:
+        """Return the row of a device or module.
+
+        Raises:
+            DeviceNotFound: also for a module that is missing (seen on a real hub).
+        """
+        return self._row(find_identity(self._store, key))
+
+    def devices(self) -> Iterator[TwinRow]:
+        """Return the rows of devices, the oldest device first."""
+        return map(self._row, device_identities(self._store))
+
+    def modules(self) -> Iterator[TwinRow]:
+        """Return the rows of modules, those of the oldest device first."""
+        for device in device_identities(self._store):
+            for identity in self._store.scan(Identity, (device.key.device_id,)):
+                if identity.key.module_id is not None:
+                    yield self._row(identity)
+
+    def identity_keys(self) -> list[IdentityKey]:
+        """Return the keys of all devices and modules; modules follow their device."""
+        return [
+            identity.key
+            for device in device_identities(self._store)
+            for identity in self._store.scan(Identity, (device.key.device_id,))
+        ]
+
+    def _row(self, identity: Identity) -> TwinRow:
+        key = identity.key
+        pending = self._cloud_to_device.pending(key.device_id) if key.module_id is None else 0
+        return TwinRow(identity, find_twin(self._store, key), self._links.presence(key), pending)
+
+
+def find_identity(store: Store, key: IdentityKey) -> Identity:
+    """Return an identity.
+
+    Raises:
+        DeviceNotFound: also for a module, as on a twin's route (seen on a real hub).
+    """
+    identity = store.get(Identity, key)
+    if identity is None:
+        raise DeviceNotFound(key.device_id)
+    return identity
+
+
+def find_twin(store: Store, key: IdentityKey) -> Twin:
+    """Return a twin.
+
+    Raises:
+        DeviceNotFound: also for the twin of a module.
+    """
+    twin = store.get(Twin, key)
+    if twin is None:
+        raise DeviceNotFound(key.device_id)
+    return twin
+
+
+def device_identities(store: Store) -> Iterator[Identity]:
+    """Return the identities of devices, the oldest first."""
+    return (each for each in store.scan(Identity) if each.key.module_id is None)
