@@ -34,18 +34,19 @@ from emulator.http.server import HttpServer
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy
 from emulator.hub.access.throttles import ThrottleError, Throttles
+from emulator.hub.core import limits
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
-from emulator.mqtt.server import HubBroker
+from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates
 from emulator.net import listeners as sockets
 from emulator.net.certificates import CertificateError
 from emulator.net.listeners import ListenError
-from emulator.net.streams import web_socket_handler
 from emulator.net.tls import Handshakes
+from emulator.net.web_sockets import upgrade_handler
 from emulator.settings import Settings
 from emulator.storage.storage import Storage, StorageError
 
@@ -238,16 +239,16 @@ class Emulator:
         )
         sessions = _open_sessions(settings)
         stack.callback(sessions.close)
-        broker = HubBroker(self.hub, sessions, handshakes.client_certificate)
-        await broker.start()
-        stack.push_async_callback(broker.shutdown)
+        mqtt_server = MqttServer(self.hub, sessions, handshakes.client_certificate)
+        subprotocols = {"mqtt": mqtt_server.serve}
         http_server = HttpServer(
             self.hub,
             ROUTES,
             handshakes.client_certificate,
-            {_WEB_SOCKET: web_socket_handler(broker.serve)},
+            {_WEB_SOCKET: upgrade_handler(subprotocols, max_message=limits.MQTT_PACKET_BYTES)},
         )
-        await broker.listen(mqtt_sockets, handshakes.context)
+        await mqtt_server.start(mqtt_sockets, handshakes.context)
+        stack.push_async_callback(mqtt_server.stop)
         await http_server.start(https_sockets, handshakes.context)
         stack.push_async_callback(http_server.stop)
         # Links first: their open calls are answered, and only then are the callers cut off.

@@ -25,6 +25,9 @@ DISCONNECT = 0xE0
 
 PINGRESP = b"\xd0\x00"
 
+# The longest text, such as a topic (section 1.5.3).
+TEXT_BYTES = 0xFFFF
+
 # The first bytes of a client's packets. A hub takes no QoS 2, so it takes no packet of that flow;
 # DUP is not allowed with QoS 0 (section 3.3.1.1).
 _FIRST_BYTES = frozenset(
@@ -93,7 +96,7 @@ class PacketBuffer:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = bytearray()
+        self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Cut off each complete packet, as its first byte and its body.
@@ -102,26 +105,24 @@ class PacketBuffer:
             ProtocolError: a first byte is unknown, or a length is malformed or above the limit;
                 raised before the rest of the packet has arrived.
         """
-        buffer: bytes | bytearray = data
         if self._rest:
-            self._rest += data
-            buffer = self._rest
-        position, end = 0, len(buffer)
+            data = self._rest + data
+        position, end = 0, len(data)
         while position < end:
-            if buffer[position] not in _FIRST_BYTES:
-                raise ProtocolError(f"Unknown first byte {buffer[position]:#04x} of a packet")
-            length, start = _remaining_length(buffer, position + 1, end)
+            if data[position] not in _FIRST_BYTES:
+                raise ProtocolError(f"Unknown first byte {data[position]:#04x} of a packet")
+            length, start = _remaining_length(data, position + 1, end)
             if length > self._limit:
                 raise ProtocolError(f"Packet of {length} bytes: {self._limit} are allowed")
             if start == 0 or end - start < length:
                 break
             body_end = start + length
-            yield buffer[position], bytes(buffer[start:body_end])
+            yield data[position], data[start:body_end]
             position = body_end
-        self._rest = bytearray(buffer[position:])
+        self._rest = data[position:]
 
 
-def _remaining_length(buffer: bytes | bytearray, position: int, end: int) -> tuple[int, int]:
+def _remaining_length(data: bytes, position: int, end: int) -> tuple[int, int]:
     """Decode a remaining length (section 2.2.3).
 
     Returns:
@@ -129,7 +130,7 @@ def _remaining_length(buffer: bytes | bytearray, position: int, end: int) -> tup
     """
     length = shift = 0
     while position < end:
-        digit = buffer[position]
+        digit = data[position]
         length |= (digit & 0x7F) << shift
         position += 1
         if digit < 0x80:
@@ -218,8 +219,8 @@ def publish(topic: str, payload: bytes, *, packet_id: int = 0, duplicate: bool =
         ProtocolError: the topic is too long; the request id of a device can make it so.
     """
     name = topic.encode()
-    if len(name) > 0xFFFF:
-        raise ProtocolError(f"Answer with a topic of {len(name)} bytes: 65535 are allowed")
+    if len(name) > TEXT_BYTES:
+        raise ProtocolError(f"Answer with a topic of {len(name)} bytes: {TEXT_BYTES} are allowed")
     body = len(name).to_bytes(2, "big") + name
     first_byte = PUBLISH
     if packet_id:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote
 
+from msgspec import Struct
+
+from emulator.hub.access.operations import Operation
 from emulator.hub.identities.identity import IdentityKey
 from emulator.mqtt.frame import ProtocolError
 
@@ -28,37 +31,41 @@ class UserName(NamedTuple):
     parameters: dict[str, str]
 
 
-class Telemetry(NamedTuple):
-    """A device-to-cloud message; `properties` is its property bag, still encoded."""
+class Telemetry(Struct, frozen=True):
+    """A device sends a message; `properties` is its property bag, still encoded."""
 
+    operation: ClassVar[Operation] = Operation.SEND_EVENT
     properties: str
 
 
-class TwinGet(NamedTuple):
+class TwinGet(Struct, frozen=True):
     """A device reads its twin."""
 
+    operation: ClassVar[Operation] = Operation.READ_OWN_TWIN
     request_id: str
 
 
-class TwinPatch(NamedTuple):
+class TwinPatch(Struct, frozen=True):
     """A device patches its reported properties; without a request id it gets no answer."""
 
+    operation: ClassVar[Operation] = Operation.REPORT
     request_id: str | None
     expected_version: str | None
 
 
-class MethodResponse(NamedTuple):
-    """A device answers a direct method."""
+class MethodResponse(Struct, frozen=True):
+    """A device responds to a direct method."""
 
+    operation: ClassVar[Operation] = Operation.RESPOND_TO_METHOD
     status: int
     request_id: str
 
 
 Request = TwinGet | TwinPatch | MethodResponse
-"""What a device publishes that is no message."""
+"""What a device publishes besides its messages."""
 
 
-class Channel(enum.Enum):
+class Purpose(enum.Enum):
     """What a device may subscribe to."""
 
     CLOUD_TO_DEVICE = "devicebound"
@@ -69,16 +76,16 @@ class Channel(enum.Enum):
 
 
 _COMMON_FILTERS = {
-    "$iothub/twin/res/#": Channel.TWIN_RESPONSES,
-    "$iothub/twin/PATCH/properties/desired/#": Channel.DESIRED,
-    "$iothub/methods/POST/#": Channel.METHODS,
+    "$iothub/twin/res/#": Purpose.TWIN_RESPONSES,
+    "$iothub/twin/PATCH/properties/desired/#": Purpose.DESIRED,
+    "$iothub/methods/POST/#": Purpose.METHODS,
 }
 
 
 class Filter(NamedTuple):
-    """A topic filter that the hub knows; `method` is the one that it is narrowed to."""
+    """A topic filter that the hub knows; `method` narrows it to one direct method."""
 
-    channel: Channel
+    purpose: Purpose
     method: str | None = None
 
 
@@ -157,21 +164,21 @@ def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
     # A subscription may be narrowed to one method (IoT Hub docs: direct methods).
     one_method = re.fullmatch(r"\$iothub/methods/POST/([^/+#]+)/#", topic_filter)
     if one_method:
-        return Filter(Channel.METHODS, one_method[1])
+        return Filter(Purpose.METHODS, one_method[1])
     raise ProtocolError(f"SUBSCRIBE to {topic_filter!r}")
 
 
-def _own_filters(key: IdentityKey) -> dict[str, Channel]:
+def _own_filters(key: IdentityKey) -> dict[str, Purpose]:
     """List the filters that name the device or module."""
     device = f"devices/{key.device_id}"
     if key.module_id is None:
-        return {f"{device}/messages/devicebound/#": Channel.CLOUD_TO_DEVICE}
+        return {f"{device}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE}
     module = f"{device}/modules/{key.module_id}"
     # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing on them.
     return {
-        f"{module}/messages/devicebound/#": Channel.CLOUD_TO_DEVICE,
-        f"{module}/inputs/#": Channel.INPUTS,
-        f"{module}/#": Channel.INPUTS,
+        f"{module}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE,
+        f"{module}/inputs/#": Purpose.INPUTS,
+        f"{module}/#": Purpose.INPUTS,
     }
 
 

@@ -13,9 +13,9 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.mqtt import topics
 from emulator.mqtt.frame import ProtocolError
 from emulator.mqtt.topics import (
-    Channel,
     Filter,
     MethodResponse,
+    Purpose,
     Telemetry,
     TwinGet,
     TwinPatch,
@@ -103,18 +103,18 @@ def test_any_text_is_a_filter_or_an_error_of_the_client(text: str, key: Identity
 @pytest.mark.parametrize(
     ("text", "key", "parsed"),
     [
-        ("$iothub/twin/res/#", _DEVICE, Filter(Channel.TWIN_RESPONSES)),
-        ("$iothub/twin/PATCH/properties/desired/#", _DEVICE, Filter(Channel.DESIRED)),
-        ("$iothub/methods/POST/#", _MODULE, Filter(Channel.METHODS)),
-        ("$iothub/methods/POST/reboot/#", _DEVICE, Filter(Channel.METHODS, "reboot")),
-        ("devices/d1/messages/devicebound/#", _DEVICE, Filter(Channel.CLOUD_TO_DEVICE)),
+        ("$iothub/twin/res/#", _DEVICE, Filter(Purpose.TWIN_RESPONSES)),
+        ("$iothub/twin/PATCH/properties/desired/#", _DEVICE, Filter(Purpose.DESIRED)),
+        ("$iothub/methods/POST/#", _MODULE, Filter(Purpose.METHODS)),
+        ("$iothub/methods/POST/reboot/#", _DEVICE, Filter(Purpose.METHODS, "reboot")),
+        ("devices/d1/messages/devicebound/#", _DEVICE, Filter(Purpose.CLOUD_TO_DEVICE)),
         (
             "devices/d1/modules/m1/messages/devicebound/#",
             _MODULE,
-            Filter(Channel.CLOUD_TO_DEVICE),
+            Filter(Purpose.CLOUD_TO_DEVICE),
         ),
-        ("devices/d1/modules/m1/inputs/#", _MODULE, Filter(Channel.INPUTS)),
-        ("devices/d1/modules/m1/#", _MODULE, Filter(Channel.INPUTS)),
+        ("devices/d1/modules/m1/inputs/#", _MODULE, Filter(Purpose.INPUTS)),
+        ("devices/d1/modules/m1/#", _MODULE, Filter(Purpose.INPUTS)),
     ],
 )
 def test_what_may_be_subscribed_to(text: str, key: IdentityKey, parsed: Filter) -> None:
