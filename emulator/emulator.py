@@ -236,6 +236,7 @@ class Emulator:
             self._certificates,
             authorities=settings.authorities,
             thumbprints=self.hub.thumbprints,
+            clock=self.hub.clock,
         )
         sessions = _open_sessions(settings)
         stack.callback(sessions.close)

@@ -14,10 +14,7 @@ MODULES = sorted((ROOT / "emulator").rglob("*.py"))
 
 # What reaches out of the process; a hub that needs none of it can be tested without any.
 INPUT_AND_OUTPUT = {"amqtt", "aiohttp", "paho", "requests", "socket", "ssl", "sqlite3", "uvloop"}
-AMQTT_MODULES = {
-    *(f"emulator/mqtt/{name}.py" for name in ("server", "connection")),
-    "emulator/net/streams.py",
-}
+AMQTT_MODULES = {"emulator/mqtt/server.py"}
 
 
 def name_of(path: Path) -> str:

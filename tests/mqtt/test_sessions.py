@@ -285,7 +285,7 @@ def test_a_device_is_served_where_the_disk_is_full(
                 wire.expect(suback(packet_id, 0))
         wire.send(publish("$iothub/twin/GET/?$rid=1"))
         wire.expect_publish("$iothub/twin/res/200/?$rid=1")
-    assert "Can't keep the session of d1" in caplog.text
+    assert "Can't store the session of d1" in caplog.text
     assert "--data-dir" in caplog.text
 
 

@@ -112,6 +112,7 @@ def serve(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., 
             certificates,
             authorities=authorities,
             thumbprints=registered,
+            clock=clock,
         )
         meetings: queue.Queue[Meeting] = queue.Queue()
 
