@@ -14,8 +14,9 @@ from emulator.http.requests import Request, read_json
 from emulator.http.responses import json_response, no_content
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
-from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core import members
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
 from emulator.hub.messages.event_log import Event
 from emulator.hub.messages.message import Message
@@ -91,29 +92,19 @@ def _server_sent(event: Event) -> bytes:
 
 
 def _message(device_id: str, body: object) -> Message:
-    if not isinstance(body, dict):
-        raise DeserializationError
-    members: JsonObject = body
+    given = members.document(body)
     system = {"to": f"/devices/{quote(device_id, safe='')}/messages/deviceBound"}
     system |= {
-        name: _text(members, member) for member, name in _SYSTEM.items() if member in members
+        name: value
+        for member, name in _SYSTEM.items()
+        if (value := members.text(given, member)) is not None
     }
-    properties = members.get("properties", {})
-    if not isinstance(properties, dict):
-        raise ArgumentInvalid("properties is not an object")
-    application: dict[str, str | None] = {name: _text(properties, name) for name in properties}
-    if "ack" in members:
-        application["iothub-ack"] = _text(members, "ack")
-    content = members.get("body", "")
+    properties: dict[str, str | None] = dict(members.texts(given, "properties") or {})
+    if (ack := members.text(given, "ack")) is not None:
+        properties["iothub-ack"] = ack
+    content = given.get("body", "")
     payload = content.encode() if isinstance(content, str) else dumps(content)
-    return Message(payload, system, application)
-
-
-def _text(members: JsonObject, name: str) -> str:
-    value = members[name]
-    if not isinstance(value, str):
-        raise ArgumentInvalid(f"{name} is not a string")
-    return value
+    return Message(payload, system, properties)
 
 
 ROUTES = (

@@ -6,18 +6,13 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime
 
-from emulator.hub.core.errors import (
-    HubError,
-    IotHubUnauthorizedAccess,
-    error_document,
-    error_text,
-)
+from emulator.hub.core import errors
 from emulator.hub.core.json import JsonObject, dumps
 
-ErrorForm = Callable[[HubError, datetime], JsonObject]
+ErrorForm = Callable[[errors.HubError, datetime], JsonObject]
 
 
-def message_body(error: HubError, now: datetime) -> JsonObject:
+def message_body(error: errors.HubError, now: datetime) -> JsonObject:
     """Return the usual form (seen on a real hub).
 
     Returns:
@@ -26,12 +21,12 @@ def message_body(error: HubError, now: datetime) -> JsonObject:
     """
     tracking = f"{secrets.token_hex(16)}-G:0-TimeStamp:{now:%m/%d/%Y %H:%M:%S}"
     return {
-        "Message": f"ErrorCode:{error.name};{error_text(error)}",
+        "Message": f"ErrorCode:{error.name};{errors.error_text(error)}",
         "ExceptionMessage": f"Tracking ID:{tracking}",
     }
 
 
-def twin_body(error: HubError, now: datetime) -> JsonObject:
+def twin_body(error: errors.HubError, now: datetime) -> JsonObject:
     """Return the form of twins: the usual one, but its tracking id names no gateway (seen on a real
     hub).
     """
@@ -39,19 +34,21 @@ def twin_body(error: HubError, now: datetime) -> JsonObject:
     return {**body, "ExceptionMessage": body["ExceptionMessage"].replace("-G:0-", "-")}
 
 
-def nested_body(error: HubError, now: datetime) -> JsonObject:
+def nested_body(error: errors.HubError, now: datetime) -> JsonObject:
     """Return the form of direct methods: the error's document, as text within the usual form.
 
     Returns:
         `{"Message": "<document as JSON text>", "ExceptionMessage": ""}` (seen on a real hub)
     """
-    return {"Message": dumps(error_document(error, now)).decode(), "ExceptionMessage": ""}
+    return {"Message": dumps(errors.error_document(error, now)).decode(), "ExceptionMessage": ""}
 
 
-def module_body(error: HubError, now: datetime) -> JsonObject:
+def module_body(error: errors.HubError, now: datetime) -> JsonObject:
     """Return the form of module identities: the error's document (seen on a real hub).
 
     That the module's device can't be used is written in the nested form.
     """
-    form = nested_body if isinstance(error, IotHubUnauthorizedAccess) else error_document
+    form = (
+        nested_body if isinstance(error, errors.IotHubUnauthorizedAccess) else errors.error_document
+    )
     return form(error, now)

@@ -8,17 +8,15 @@ from emulator.http.paging import page_request, page_response
 from emulator.http.requests import Request, read_json
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
+from emulator.hub.core import members
+from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.hub import IotHub
 
 
 async def query(hub: IotHub, request: Request) -> Response:
     """`POST`, with `{"query": "SELECT …"}`: 200 with an array of rows, a page of them."""
-    body = await read_json(request)
-    if not isinstance(body, dict):
-        raise DeserializationError
-    text = body.get("query")
-    if not isinstance(text, str):
+    text = members.text(members.document(await read_json(request)), "query")
+    if text is None:
         raise ArgumentInvalid("BadRequest: the body has no query")
     size, continuation = page_request(request)
     return page_response(hub.queries.run(text, size=size, continuation=continuation))

@@ -30,16 +30,7 @@ from emulator.http.responses import error_response
 from emulator.http.route import DeviceRoute, Route
 from emulator.http.router import Found, Router
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    GenericBadRequest,
-    GenericMethodNotAllowed,
-    GenericNotFound,
-    GenericUnsupportedMediaType,
-    HubError,
-    InvalidProtocolVersion,
-    ServerError,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.net.listeners import BACKLOG
@@ -167,7 +158,7 @@ class HttpServer:
             if route.versioned:
                 _check_api_version(request)
                 _check_content_type(request)
-        except HubError as error:
+        except errors.HubError as error:
             return self._refuse(request, error)
         return await self._answer(request, route.handler(self._hub, request), route.error_form)
 
@@ -183,7 +174,7 @@ class HttpServer:
         try:
             device = self._hub.gate.enter(caller, route.operation, size=request.content_length or 0)
             _check_api_version(request)
-        except HubError as error:
+        except errors.HubError as error:
             return self._refuse(request, error)
         return await self._answer(request, route.handler(self._hub, request, device), message_body)
 
@@ -194,22 +185,22 @@ class HttpServer:
         try:
             return await upgrade(request)
         except HTTPException as error:
-            return self._error(GenericBadRequest(error.reason), message_body)
+            return self._error(errors.GenericBadRequest(error.reason), message_body)
 
     async def _answer(
         self, request: Request, answer: Awaitable[StreamResponse], form: ErrorForm
     ) -> StreamResponse:
         try:
             return await answer
-        except HubError as error:
+        except errors.HubError as error:
             return self._error(error, form)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
-            return self._error(ServerError(), form)
+            return self._error(errors.ServerError(), form)
 
     # --- refusals
 
-    def _refuse(self, request: Request, error: HubError) -> Response:
+    def _refuse(self, request: Request, error: errors.HubError) -> Response:
         """Refuse a request before its handler runs: in the same form on every route."""
         log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
         return self._error(error, message_body)
@@ -217,13 +208,13 @@ class HttpServer:
     def _refuse_path(self, request: Request, allowed: Collection[str]) -> Response:
         """Refuse a path or a verb that has no route: what a real hub answers is unknown."""
         if not allowed:
-            return self._error(GenericNotFound(f"No route {request.path}"), message_body)
-        error = GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
+            return self._error(errors.GenericNotFound(f"No route {request.path}"), message_body)
+        error = errors.GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
         response = self._error(error, message_body)
         response.headers["Allow"] = ",".join(sorted(allowed))
         return response
 
-    def _error(self, error: HubError, form: ErrorForm) -> Response:
+    def _error(self, error: errors.HubError, form: ErrorForm) -> Response:
         return error_response(error, form, self._hub.clock.now())
 
 
@@ -236,7 +227,7 @@ async def _meet_expectation(request: Request) -> None:
 
 def _check_api_version(request: Request) -> None:
     if not _names_api_version(request.rel_url.raw_query_string):
-        raise InvalidProtocolVersion
+        raise errors.InvalidProtocolVersion
 
 
 @functools.lru_cache(_REMEMBERED_QUERIES)
@@ -248,7 +239,7 @@ def _names_api_version(query: str) -> bool:
 def _check_content_type(request: Request) -> None:
     content_type = request.headers.get("Content-Type", "").strip()
     if content_type and request.body_exists and not _is_json(content_type):
-        raise GenericUnsupportedMediaType(f"The body is {content_type}, and must be JSON")
+        raise errors.GenericUnsupportedMediaType(f"The body is {content_type}, and must be JSON")
 
 
 @functools.lru_cache(_REMEMBERED_TYPES)

@@ -1,7 +1,6 @@
-"""The tutorial's next step: the method that rebooted one device, on many of them in one job.
+"""The next step after the tutorial: one job reboots many devices.
 
-The devices are simulated: unmodified device clients that do what the tutorial's device console
-does, but for the time that a reboot takes.
+The devices are unmodified SDK clients that do what the device script does, without its 20 seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, MethodRequest, MethodResponse
 
 from emulator import Emulator
+from tests.processes import PATIENCE
 from tests.support import Service
 
 pytest.importorskip(
@@ -25,18 +25,16 @@ pytest.importorskip(
 from azure.iot.hub import IoTHubJobManager, IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, JobRequest, QuerySpecification, Twin
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"
+)
 
-# Long enough for a busy machine; nothing waits for it unless a test fails.
-PATIENCE = 60
 DEVICES = 5
 ANSWER = {"Response": "This is the response from the device"}
 
 
 class SimulatedDevice:
-    """A device that reboots when it is told to, and reports in its twin when that was."""
+    """A device that reboots on request, and reports the time of the reboot in its twin."""
 
     def __init__(self, connection_string: str) -> None:
         self._client = IoTHubDeviceClient.create_from_connection_string(connection_string)
@@ -44,7 +42,7 @@ class SimulatedDevice:
         self._client.connect()
 
     def _reboot(self, request: MethodRequest) -> None:
-        # As in the tutorial, the twin comes first.
+        # The twin comes before the answer, as in the tutorial.
         self._client.patch_twin_reported_properties({"rebootTime": str(datetime.now())})
         status = 200 if request.name == "rebootDevice" else 404
         self._client.send_method_response(MethodResponse(request.request_id, status, ANSWER))
@@ -55,7 +53,7 @@ class SimulatedDevice:
 
 @pytest.fixture
 def fleet(emulator: Emulator, janitor: Service) -> Iterator[str]:
-    """Devices of one fleet, as their tag says, and another that was never switched on."""
+    """The tag of a fleet: connected devices, and one that is offline."""
     fleet = f"fleet-{uuid.uuid4().hex[:8]}"
     ids = [f"{fleet}-{number}" for number in range(DEVICES)]
     registry = IoTHubRegistryManager.from_connection_string(emulator.service_connection_string)
@@ -73,7 +71,7 @@ def fleet(emulator: Emulator, janitor: Service) -> Iterator[str]:
 
 
 def query(registry: IoTHubRegistryManager, text: str) -> list[dict[str, Any]]:
-    """Ask the hub; the SDK makes twins of all rows, so the raw answer is read."""
+    """Query the hub. The SDK parses each row as a twin, so read the raw response instead."""
     specification = QuerySpecification(query=text)
     answer = registry.protocol.query.get_twins(specification, raw=True).response.text
     rows: list[dict[str, Any]] = json.loads(answer)
@@ -106,7 +104,7 @@ def test_one_job_reboots_a_fleet(emulator: Emulator, fleet: str) -> None:
     )
     assert jobs.create_scheduled_job(job_id, request).status == "queued"
 
-    # Read its progress.
+    # Wait until it completes.
     deadline = time.monotonic() + PATIENCE
     while (job := jobs.get_scheduled_job(job_id)).status != "completed":
         assert job.status in ("queued", "scheduled", "running")
@@ -116,7 +114,7 @@ def test_one_job_reboots_a_fleet(emulator: Emulator, fleet: str) -> None:
     assert (statistics.device_count, statistics.succeeded_count) == (DEVICES + 1, DEVICES)
     assert (statistics.failed_count, statistics.pending_count) == (1, 0)
 
-    # Read what became of it on each device.
+    # Read the result of the job on each device.
     rows = query(registry, f"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{job_id}'")
     results = {row["deviceId"]: row for row in rows}
     spare = results.pop(f"{fleet}-spare")
@@ -126,7 +124,7 @@ def test_one_job_reboots_a_fleet(emulator: Emulator, fleet: str) -> None:
         assert row["status"] == "completed"
         assert row["outcome"]["deviceMethodResponse"] == {"status": 200, "payload": ANSWER}
 
-    # Every device that answered has reported first when it rebooted.
+    # Each device that answered has reported the time of its reboot.
     assert {row["deviceId"] for row in query(registry, rebooted)} == set(results)
     for device_id in results:
         assert registry.get_twin(device_id).properties.reported["rebootTime"]

@@ -1,635 +1,315 @@
-"""The tutorial's two scripts where no hub is: each failure ends in one clear line.
-
-The scripts run as real processes. Where something has to answer, a few lines here answer like the
-hub's front door, and no more. A process takes about half a second to start. The service SDK adds
-about five seconds where it can't connect: it tries four times, 0, 1.6 and 3.2 seconds apart.
-"""
+"""Each script alone: a failure ends it with one clear line, and Ctrl-C ends it cleanly."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import http.server
-import importlib.util
-import ipaddress
-import json
-import os
 import re
-import signal
 import socket
-import socketserver
-import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.processes import DEVICE_SCRIPT, SERVICE_SCRIPT, Console, clean_environment, posix_only
+from emulator import Emulator
+from tests.processes import (
+    DEVICE_SCRIPT,
+    PATIENCE,
+    SERVICE_SCRIPT,
+    Console,
+    clean_environment,
+    posix_only,
+)
+from tests.support import Device, Service, free_loopback_address
 
-KEY = "c2VjcmV0LWtleS1vZi1hLWRldmljZQ=="
+needs_service_sdk = pytest.mark.skipif(
+    find_spec("uamqp") is None, reason="azure-iot-hub has no wheel for this machine"
+)
 
-DEVICE_START = [
+DEVICE_STARTS = [
     "Starting the IoT Hub Python sample...",
     "IoTHubDeviceClient waiting for commands, press Ctrl-C to exit",
 ]
-DEVICE_STOP = "IoTHubDeviceClient sample stopped"
-SERVICE_STOP = "IoTHubDeviceMethod sample stopped"
 
-# The device SDK always dials port 8883, so each kind of server needs an address of its own.
-NOBODY = "127.0.0.77"
-FRONT_DOOR = "127.0.0.78"
-MUTE = "127.0.0.79"
+# The environment variables of the scripts, and parts of a connection string.
+DEVICE = "IOTHUB_DEVICE_CONNECTION_STRING"
+SERVICE = "IOTHUB_CONNECTION_STRING"
+HOST = "HostName=[^;]+"
+KEY = "SharedAccessKey=.+"
+WRONG_KEY = "SharedAccessKey=d3Jvbmcga2V5IGZvciB0aGUgdHV0b3JpYWwncyB0ZXN0"
+NO_LISTENER = f"HostName={free_loopback_address()}"
 
-needs_service_sdk = pytest.mark.skipif(
-    importlib.util.find_spec("uamqp") is None, reason="azure-iot-hub doesn't install here"
+
+def line(error: str, check: str) -> str:
+    """Return a pattern of the line that ends a script."""
+    return rf"Unexpected error {error} \(check {re.escape(check)}\)"
+
+
+DEVICE_MALFORMED = line(
+    "ValueError: Invalid .+", "the connection string: HostName=...;DeviceId=...;SharedAccessKey=..."
 )
+DEVICE_REFUSED = line(
+    r"UnauthorizedError: Connection Refused: not authorised\.",
+    "DeviceId and SharedAccessKey, and that the device is enabled",
+)
+SERVICE_MALFORMED = line(
+    "(Value)?Error: .+",
+    "the connection string: HostName=...;SharedAccessKeyName=...;SharedAccessKey=...",
+)
+SERVICE_REFUSED = line(
+    "HTTP 401 Unauthorized: .+",
+    "the policy's name, key and permissions: it needs service connect and registry read",
+)
+UNKNOWN_HOST = line(r"gaierror: \[Errno .+", "HostName in the connection string")
+
+# What is wrong: the variable, the part that is replaced, the replacement, and the last line.
+FAILURES: dict[str, tuple[str, str, str, str]] = {
+    "device: no fields": (DEVICE, ".+", "localhost", DEVICE_MALFORMED),
+    "device: no key": (DEVICE, ";" + KEY, "", DEVICE_MALFORMED),
+    "device: key is not base64": (DEVICE, KEY, "SharedAccessKey=abc", DEVICE_MALFORMED),
+    "device: trailing semicolon": (DEVICE, "$", ";", DEVICE_MALFORMED),
+    "device: unknown field": (DEVICE, "$", ";Port=8883", DEVICE_MALFORMED),
+    "device: string of a service": (
+        *(DEVICE, "DeviceId", "SharedAccessKeyName"),
+        line("KeyError: 'DeviceId'", "that the connection string is the device's, not the hub's"),
+    ),
+    "device: no listener": (
+        *(DEVICE, HOST, NO_LISTENER),
+        line(r"Connection\w+: .+", "that the hub is running, and that port 8883 is open"),
+    ),
+    "device: unknown host": (DEVICE, HOST, "HostName=hub.invalid", UNKNOWN_HOST),
+    "device: untrusted certificate": (
+        *("SSL_CERT_FILE", ".+", ""),
+        line(
+            r"SSLCertVerificationError: \[SSL: CERTIFICATE_VERIFY_FAILED\] .+",
+            "HostName, and the hub's CA certificate in SSL_CERT_FILE",
+        ),
+    ),
+    "device: wrong key": (DEVICE, KEY, WRONG_KEY, DEVICE_REFUSED),
+    "service: no fields": (SERVICE, ".+", "localhost", SERVICE_MALFORMED),
+    "service: no key": (SERVICE, ";" + KEY, "", SERVICE_MALFORMED),
+    "service: key is not base64": (SERVICE, KEY, "SharedAccessKey=abc", SERVICE_MALFORMED),
+    "service: trailing semicolon": (SERVICE, "$", ";", SERVICE_MALFORMED),
+    "service: unknown field": (SERVICE, "KeyName", "Policy", SERVICE_MALFORMED),
+    "service: key in lower case": (SERVICE, "AccessKey=", "accesskey=", SERVICE_MALFORMED),
+    "service: string of a device": (
+        *(SERVICE, "SharedAccessKeyName", "DeviceId"),
+        line(
+            "KeyError: 'SharedAccessKeyName'",
+            "that the connection string is the hub's, not the device's",
+        ),
+    ),
+    "service: no listener": (
+        *(SERVICE, HOST, NO_LISTENER),
+        line(r"Connection\w+: .+", "that the hub is running"),
+    ),
+    "service: unknown host": (SERVICE, HOST, "HostName=hub.invalid", UNKNOWN_HOST),
+    "service: untrusted certificate": (
+        *("REQUESTS_CA_BUNDLE", ".+", ""),
+        line(
+            r"SSLCertVerificationError: \[SSL: CERTIFICATE_VERIFY_FAILED\] .+",
+            "HostName, and the hub's CA certificate in REQUESTS_CA_BUNDLE",
+        ),
+    ),
+    "service: wrong key": (SERVICE, KEY, WRONG_KEY, SERVICE_REFUSED),
+    "service: no service connect": (SERVICE, "iothubowner", "registryReadWrite", SERVICE_REFUSED),
+    "service: device offline": (
+        *("IOTHUB_DEVICE_ID", "$", ""),
+        line("HTTP 404 Not Found: .+", "that the device console is running"),
+    ),
+    "service: device unknown": (
+        *("IOTHUB_DEVICE_ID", ".+", "unknown"),
+        line("HTTP 404 Not Found: .+", "the device id"),
+    ),
+}
 
 
-# --- Running a script ---
-
-
-def script_console(script: Path, **variables: str) -> Console:
-    # A test run may have Python's buffers off, which would hide a line that comes late.
+def start(script: Path, variables: dict[str, str]) -> Console:
+    """Start a script, with Python's usual buffers, which must not hold a line back."""
     return Console(script, environment=clean_environment(PYTHONUNBUFFERED="", **variables))
 
 
-def device_console(connection_string: str, **variables: str) -> Console:
-    variables["IOTHUB_DEVICE_CONNECTION_STRING"] = connection_string
-    return script_console(DEVICE_SCRIPT, **variables)
-
-
-def service_console(connection_string: str, **variables: str) -> Console:
-    variables |= {"IOTHUB_CONNECTION_STRING": connection_string, "IOTHUB_DEVICE_ID": "thermostat"}
-    return script_console(SERVICE_SCRIPT, **variables)
-
-
-def end(console: Console) -> tuple[int, list[str]]:
-    """Wait for a script's end, and give its exit status and its lines."""
-    with console:
-        status = console.wait()
-    assert console.errors == []
-    assert "Traceback" not in console.output
-    assert KEY not in console.output
-    return status, console.lines
-
-
-def device_string(host: str) -> str:
-    return f"HostName={host};DeviceId=thermostat;SharedAccessKey={KEY}"
-
-
-def service_string(host: str) -> str:
-    return f"HostName={host};SharedAccessKeyName=service;SharedAccessKey={KEY}"
-
-
-def service_start(connection_string: str) -> list[str]:
-    return [
-        "Starting the IoT Hub Service Client DeviceManagement Python sample...",
-        f"    Connection string = {connection_string.replace(KEY, '***')}",
-        "    Device ID         = thermostat",
-        "",
-    ]
-
-
-def free_port() -> int:
-    with socket.create_server(("localhost", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """A shell's background job ignores Ctrl-C and hands that down, so take it back here."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
-
-
-# --- Things to talk to ---
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """Hands each connection to a handler, behind TLS if it has a certificate."""
-
-    allow_reuse_address = os.name == "posix"
-
-    def __init__(
-        self, address: tuple[str, int], handler: Callable[..., object], certificate: Path | None
-    ) -> None:
-        super().__init__(address, handler)  # type: ignore[arg-type]
-        self.certificate = certificate
-
-    def finish_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        # A client that doesn't trust the certificate, or is stopped, hangs up.
-        with contextlib.suppress(OSError):
-            if self.certificate is None:
-                super().finish_request(request, client_address)
-                return
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.certificate)
-            with context.wrap_socket(request, server_side=True) as tls:
-                super().finish_request(tls, client_address)
-
-
-@contextlib.contextmanager
-def serving(
-    address: tuple[str, int], handler: Callable[..., object], certificate: Path | None = None
-) -> Iterator[int]:
-    """Serve until the block ends. Yields the port."""
-    try:
-        server = Server(address, handler, certificate)
-    except OSError as error:
-        pytest.skip(f"can't listen on {address}: {error}")
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+def wrong(variables: dict[str, str], name: str) -> dict[str, str]:
+    """Return the environment variables of a failure."""
+    variable, part, replacement, _ = FAILURES[name]
+    return variables | {variable: re.sub(part, replacement, variables[variable], count=1)}
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate and its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tutorial test")])
-    names: list[x509.GeneralName] = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address(FRONT_DOOR)),
+def variables(emulator: Emulator, janitor: Service) -> Iterator[dict[str, str]]:
+    """The environment variables with which the scripts reach a hub and its device thermostat."""
+    emulator.register_device("thermostat")
+    yield emulator.environment("thermostat")
+    janitor.request("DELETE", "/devices/thermostat", headers={"If-Match": "*"})
+
+
+@pytest.fixture(scope="module")
+def failed(variables: dict[str, str]) -> dict[str, Console]:
+    """The console of each failure, after its end.
+
+    Four run at a time, because the service SDK tries for five seconds to connect.
+    """
+
+    def run(name: str) -> Console:
+        script = DEVICE_SCRIPT if name.startswith("device") else SERVICE_SCRIPT
+        with start(script, wrong(variables, name)) as console:
+            console.wait()
+        return console
+
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(FAILURES, pool.map(run, FAILURES), strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in FAILURES if name.startswith("device")])
+def test_a_failure_ends_the_device_with_one_clear_line(
+    failed: dict[str, Console], variables: dict[str, str], name: str
+) -> None:
+    console = failed[name]
+    assert console.wait() == 1
+    assert console.lines[:-1] == DEVICE_STARTS
+    assert re.fullmatch(FAILURES[name][-1], console.lines[-1])
+    assert console.errors == []
+    assert variables[DEVICE].partition("SharedAccessKey=")[2] not in console.output
+
+
+@needs_service_sdk
+@pytest.mark.parametrize("name", [name for name in FAILURES if name.startswith("service")])
+def test_a_failure_ends_the_service_with_one_clear_line(
+    failed: dict[str, Console], variables: dict[str, str], name: str
+) -> None:
+    console = failed[name]
+    assert console.wait() == 1
+    shown = wrong(variables, name)
+    masked = re.sub("(?i)(AccessKey=)[^;]+", r"\1***", shown[SERVICE])
+    assert [text for text in console.lines[:-1] if text] == [
+        "Starting the IoT Hub Service Client DeviceManagement Python sample...",
+        f"    Connection string = {masked}",
+        f"    Device ID         = {shown['IOTHUB_DEVICE_ID']}",
+        *["Invoking device to reboot..."] * ("Invoking device to reboot..." in console.lines),
     ]
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+    assert re.fullmatch(FAILURES[name][-1], console.lines[-1])
+    assert console.errors == []
+    assert variables[SERVICE].partition("SharedAccessKey=")[2] not in console.output
 
 
-class FrontDoor:
-    """Answers MQTT's CONNECT and SUBSCRIBE.
-
-    Args:
-        codes: the CONNACK code of each connection to come.
-        drops: how many of these to cut off once they have subscribed.
-    """
-
-    def __init__(self, *codes: int, drops: int = 0) -> None:
-        self.codes = list(codes)
-        self.drops = drops
-        self.subscribed = threading.Event()
-        self.welcomed_all = threading.Event()
-
-    def __call__(self, connection: socket.socket, *_: object) -> None:
-        while packet := connection.recv(4096):
-            if packet[0] == 0x10:  # CONNECT
-                connection.sendall(bytes([0x20, 2, 0, self.codes.pop(0)]))
-                if not self.codes:
-                    self.welcomed_all.set()
-            elif packet[0] == 0x82:  # SUBSCRIBE, answered with its packet id
-                connection.sendall(b"\x90\x03" + packet[2:4] + b"\x01")
-                self.subscribed.set()
-                if self.drops:
-                    self.drops -= 1
-                    return
+def wait_for_device(service: Service, device_id: str) -> None:
+    """Wait until a device is connected."""
+    deadline = time.monotonic() + PATIENCE
+    path = f"/devices/{device_id}"
+    while service.request("GET", path).json()["connectionState"] != "Connected":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
-class Mute:
-    """Accepts a connection and never says a word."""
-
-    def __init__(self) -> None:
-        self.called = threading.Event()
-
-    def __call__(self, connection: socket.socket, *_: object) -> None:
-        self.called.set()
-        while connection.recv(4096):
-            pass
-
-
-def rest_api(
-    method_answer: tuple[int, str, str], twin_answer: tuple[int, str, str] | None = None
-) -> tuple[type[http.server.BaseHTTPRequestHandler], list[object]]:
-    """Make a handler of method calls and twin reads, and the list of the calls that it took.
-
-    Args:
-        method_answer: the HTTP status, hub error name and body that answer a method call.
-        twin_answer: those that answer the read of a twin.
-
-    Returns:
-        The handler, and its method calls so far, each a path and a body.
-    """
-    calls: list[object] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Keep the test's output clean."""
-
-        def answer(self, status: int, error_name: str, body: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            if error_name:
-                self.send_header("iothub-errorcode", error_name)
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def do_POST(self) -> None:
-            length = int(self.headers["Content-Length"])
-            calls.append((self.path.partition("?")[0], json.loads(self.rfile.read(length))))
-            self.answer(*method_answer)
-
-        def do_GET(self) -> None:
-            assert twin_answer is not None
-            self.answer(*twin_answer)
-
-    return Handler, calls
-
-
-# --- Placeholders and connection strings ---
-
-
-def test_the_device_names_its_placeholder() -> None:
-    status, lines = end(script_console(DEVICE_SCRIPT))
-    assert status == 2
-    assert len(lines) == 1
-    for what in (
-        "{deviceConnectionString}",
-        "IOTHUB_DEVICE_CONNECTION_STRING",
-        " CONNECTION_STRING",
-    ):
-        assert what in lines[0]
-
-
-@needs_service_sdk
-@pytest.mark.parametrize(
-    ("variables", "named"),
-    [
-        ({}, ("{IoTHubConnectionString}", "IOTHUB_CONNECTION_STRING", " CONNECTION_STRING")),
-        (
-            {"IOTHUB_CONNECTION_STRING": "", "IOTHUB_DEVICE_ID": "thermostat"},
-            ("{IoTHubConnectionString}", "IOTHUB_CONNECTION_STRING", " CONNECTION_STRING"),
-        ),
-        (
-            {"IOTHUB_CONNECTION_STRING": service_string("localhost")},
-            ("{deviceId}", "IOTHUB_DEVICE_ID", " DEVICE_ID"),
-        ),
-    ],
-)
-def test_the_service_names_its_placeholder(variables: dict[str, str], named: tuple[str]) -> None:
-    status, lines = end(script_console(SERVICE_SCRIPT, **variables))
-    assert status == 2
-    assert len(lines) == 1
-    for what in named:
-        assert what in lines[0]
-
-
-@pytest.mark.parametrize(
-    "connection_string",
-    [
-        "localhost",
-        "HostName=localhost;DeviceId=thermostat",
-        "HostName=localhost;DeviceId=thermostat;SharedAccessKey=abc",
-        device_string("localhost") + ";",
-        device_string("localhost") + ";Port=8883",
-        service_string("localhost"),
-    ],
-)
-def test_the_device_refuses_a_malformed_connection_string(connection_string: str) -> None:
-    status, lines = end(device_console(connection_string))
-    assert status == 1
-    assert lines[:-1] == DEVICE_START
-    assert re.fullmatch(
-        r"Unexpected error in the connection string \(.+\); "
-        r"its form is HostName=...;DeviceId=...;SharedAccessKey=...",
-        lines[-1],
-    )
-
-
-@needs_service_sdk
-@pytest.mark.parametrize(
-    "connection_string",
-    [
-        "localhost",
-        "HostName=localhost;SharedAccessKeyName=service",
-        f"SharedAccessKey={KEY};HostName=localhost;SharedAccessKeyName=service;",
-        f"HostName=localhost;SharedAccessKey={KEY};Policy=service",
-        f"HostName=localhost;sharedaccesskey={KEY};SharedAccessKeyName=service",
-        device_string("localhost"),
-    ],
-)
-def test_the_service_refuses_a_malformed_connection_string(connection_string: str) -> None:
-    status, lines = end(service_console(connection_string))
-    assert status == 1
-    assert lines[:-1] == service_start(connection_string)
-    assert re.fullmatch(
-        r"Unexpected error in the connection string \(.+\); "
-        r"its form is HostName=...;SharedAccessKeyName=...;SharedAccessKey=...",
-        lines[-1],
-    )
-
-
-@needs_service_sdk
-def test_the_service_masks_a_key_that_is_no_base64() -> None:
-    status, lines = end(
-        service_console("HostName=localhost;SharedAccessKeyName=service;SharedAccessKey=abc")
-    )
-    assert status == 1
-    assert lines[1].endswith("HostName=localhost;SharedAccessKeyName=service;SharedAccessKey=***")
-
-
-def test_the_service_says_that_its_sdk_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "uamqp.py").write_text("raise ImportError('no build for this machine')")
-    with script_console(SERVICE_SCRIPT, PYTHONPATH=str(tmp_path)) as console:
+def test_the_device_ends_when_the_hub_no_longer_accepts_it(
+    emulator: Emulator, device: Device, service: Service
+) -> None:
+    with start(DEVICE_SCRIPT, emulator.environment(device.id)) as console:
+        wait_for_device(service, device.id)
+        identity = service.request("GET", f"/devices/{device.id}").json() | {"status": "disabled"}
+        headers: dict[str, str | None] = {"If-Match": "*"}
+        service.request("PUT", f"/devices/{device.id}", json=identity, headers=headers)
         assert console.wait() == 1
-    assert console.lines == []
-    assert len(console.errors) == 1
-    assert console.errors[0].startswith(
-        "azure-iot-hub can't be imported: no build for this machine ("
-    )
+    assert console.lines[:2] == DEVICE_STARTS
+    assert re.fullmatch(DEVICE_REFUSED, console.lines[-1])
+    assert console.errors == []
 
 
-# --- No connection ---
+SET_DEVICE = (
+    "Set IOTHUB_DEVICE_CONNECTION_STRING, or replace {deviceConnectionString} in this file."
+)
+SET_SERVICE = "Set IOTHUB_CONNECTION_STRING, or replace {IoTHubConnectionString} in this file."
+SET_DEVICE_ID = "Set IOTHUB_DEVICE_ID, or replace {deviceId} in this file."
 
 
-def test_the_device_says_that_nothing_listens() -> None:
-    with contextlib.suppress(OSError), socket.create_connection((NOBODY, 8883), timeout=1):
-        pytest.skip(f"something listens on {NOBODY}:8883")
-    status, lines = end(device_console(device_string(NOBODY)))
-    assert status == 1
-    assert lines[:-1] == DEVICE_START
-    assert lines[-1].startswith("Unexpected error ")
-    assert lines[-1].endswith("(check that the hub is running, and that port 8883 is open)")
-
-
-@needs_service_sdk
-def test_the_service_says_that_nothing_listens() -> None:
-    connection_string = service_string(f"localhost:{free_port()}")
-    status, lines = end(service_console(connection_string))
-    assert status == 1
-    assert lines[:-1] == [*service_start(connection_string), "Invoking device to reboot...", ""]
-    assert lines[-1].startswith("Unexpected error ")
-    assert lines[-1].endswith("(check that the hub is running)")
-
-
-def test_the_device_says_that_the_name_does_not_resolve() -> None:
-    status, lines = end(device_console(device_string("nosuchhub.invalid")))
-    assert status == 1
-    assert lines[:-1] == DEVICE_START
-    assert lines[-1].startswith("Unexpected error ")
-    assert lines[-1].endswith("(check HostName in the connection string)")
-
-
-@needs_service_sdk
-def test_the_service_says_that_the_name_does_not_resolve() -> None:
-    connection_string = service_string("nosuchhub.invalid")
-    status, lines = end(service_console(connection_string))
-    assert status == 1
-    assert lines[:-1] == [*service_start(connection_string), "Invoking device to reboot...", ""]
-    assert lines[-1].startswith("Unexpected error ")
-    assert lines[-1].endswith("(check HostName in the connection string)")
-
-
-def test_the_device_says_that_the_certificate_is_not_trusted(certificate: Path) -> None:
-    with serving((FRONT_DOOR, 8883), FrontDoor(0), certificate):
-        status, lines = end(device_console(device_string(FRONT_DOOR)))
-    assert status == 1
-    assert lines[:-1] == DEVICE_START
-    assert lines[-1].startswith("Unexpected error [SSL: CERTIFICATE_VERIFY_FAILED]")
-    assert "SSL_CERT_FILE" in lines[-1]
-
-
-@needs_service_sdk
-def test_the_service_says_that_the_certificate_is_not_trusted(certificate: Path) -> None:
-    handler, calls = rest_api((200, "", "{}"))
-    with serving(("localhost", 0), handler, certificate) as port:
-        connection_string = service_string(f"localhost:{port}")
-        status, lines = end(service_console(connection_string))
-    assert status == 1
-    assert calls == []
-    assert lines[:-1] == [*service_start(connection_string), "Invoking device to reboot...", ""]
-    assert lines[-1].startswith("Unexpected error [SSL: CERTIFICATE_VERIFY_FAILED]")
-    assert "REQUESTS_CA_BUNDLE" in lines[-1]
-
-
-# --- The hub says no ---
-
-
-def test_the_device_says_that_its_key_is_wrong(certificate: Path) -> None:
-    with serving((FRONT_DOOR, 8883), FrontDoor(5), certificate):
-        status, lines = end(
-            device_console(device_string(FRONT_DOOR), SSL_CERT_FILE=str(certificate))
-        )
-    assert status == 1
-    assert lines[:-1] == DEVICE_START
-    assert lines[-1].startswith("Unexpected error Connection Refused: not authorised.")
-    assert "SharedAccessKey" in lines[-1]
-
-
-def nested(code: int, message: str) -> str:
-    """The body of a failed direct method: a JSON text within a JSON text."""
-    inner = {"errorCode": code, "trackingId": "0", "message": message, "info": {}}
-    return json.dumps({"Message": json.dumps(inner), "ExceptionMessage": ""})
-
-
-@needs_service_sdk
 @pytest.mark.parametrize(
-    ("answer", "line"),
+    ("script", "variables", "line"),
     [
-        (
-            (404, "DeviceNotOnline", nested(404103, "The device isn't online.")),
-            "HTTP 404 Not Found: The device isn't online. "
-            "(check that the device console is running)",
+        (DEVICE_SCRIPT, {}, SET_DEVICE),
+        pytest.param(SERVICE_SCRIPT, {SERVICE: ""}, SET_SERVICE, marks=needs_service_sdk),
+        pytest.param(SERVICE_SCRIPT, {SERVICE: "any"}, SET_DEVICE_ID, marks=needs_service_sdk),
+    ],
+    ids=["device", "service", "device id"],
+)
+def test_a_placeholder_ends_a_script_with_one_line_that_says_what_to_set(
+    script: Path, variables: dict[str, str], line: str
+) -> None:
+    with start(script, variables) as console:
+        assert console.wait() == 2
+    assert (console.lines, console.errors) == ([line], [])
+
+
+INSTALL_DEVICE = "Run: pip install azure-iot-device"
+INSTALL_SERVICE = (
+    "Run: pip install azure-iot-hub six "
+    "(it needs uamqp, which has wheels for x86-64 and Python up to 3.13 only)"
+)
+
+
+@pytest.mark.parametrize(
+    ("script", "module", "line"),
+    [
+        (DEVICE_SCRIPT, "azure", f"Cannot import azure-iot-device: absent. {INSTALL_DEVICE}"),
+        (SERVICE_SCRIPT, "azure", f"Cannot import azure-iot-hub: absent. {INSTALL_SERVICE}"),
+        *(
+            pytest.param(
+                SERVICE_SCRIPT,
+                module,
+                f"Cannot import azure-iot-hub: absent. {INSTALL_SERVICE}",
+                marks=needs_service_sdk,
+            )
+            for module in ("uamqp", "six", "msrest")
         ),
-        (
-            (404, "DeviceNotFound", nested(404001, "No such device.")),
-            "HTTP 404 Not Found: No such device. (check the device id)",
-        ),
-        (
-            (504, "GatewayTimeout", nested(504101, "Timed out waiting for the response.")),
-            "HTTP 504 Gateway Timeout: Timed out waiting for the response. "
-            "(the device took the call but did not answer in time)",
-        ),
-        (
-            (
-                401,
-                "IotHubUnauthorizedAccess",
-                '{"Message":"ErrorCode:IotHubUnauthorizedAccess;No"}',
-            ),
-            "HTTP 401 Unauthorized: ErrorCode:IotHubUnauthorizedAccess;No (check the policy's "
-            "name, key and permissions: it needs service connect and registry read)",
-        ),
-        ((403, "", "<p>\nNot a hub\n</p>"), "HTTP 403 Forbidden: <p> Not a hub </p>"),
-        ((503, "", ""), "HTTP 503 Service Unavailable"),
     ],
 )
-def test_the_service_says_what_the_hub_answered(
-    certificate: Path, answer: tuple[int, str, str], line: str
+def test_a_missing_package_ends_a_script_with_one_line_that_says_what_to_install(
+    tmp_path: Path, script: Path, module: str, line: str
 ) -> None:
-    handler, calls = rest_api(answer)
-    with serving(("localhost", 0), handler, certificate) as port:
-        connection_string = service_string(f"localhost:{port}")
-        status, lines = end(service_console(connection_string, REQUESTS_CA_BUNDLE=str(certificate)))
-    assert status == 1
-    assert lines == [
-        *service_start(connection_string),
-        "Invoking device to reboot...",
-        "",
-        f"Unexpected error {line}",
-    ]
-    method = {
-        "methodName": "rebootDevice",
-        "payload": '{"method_number":"42"}',
-        "responseTimeoutInSeconds": 60,
-    }
-    assert calls == [("/twins/thermostat/methods", method)]
-
-
-@needs_service_sdk
-def test_the_service_ends_when_a_poll_fails(certificate: Path) -> None:
-    handler, _ = rest_api(
-        (200, "", '{"status": 200, "payload": {"Response": "yes"}}'),
-        (404, "DeviceNotFound", '{"Message":"ErrorCode:DeviceNotFound;thermostat"}'),
-    )
-    with serving(("localhost", 0), handler, certificate) as port:
-        connection_string = service_string(f"localhost:{port}")
-        status, lines = end(service_console(connection_string, REQUESTS_CA_BUNDLE=str(certificate)))
-    assert status == 1
-    assert lines == [
-        *service_start(connection_string),
-        "Invoking device to reboot...",
-        "",
-        "Successfully invoked the device to reboot.",
-        "",
-        "{'Response': 'yes'}",
-        "",
-        "IoTHubClient waiting for commands, press Ctrl-C to exit",
-        "",
-        "Unexpected error HTTP 404 Not Found: ErrorCode:DeviceNotFound;thermostat "
-        "(check the device id)",
-    ]
-
-
-# --- A lost connection ---
+    hidden = tmp_path / module
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ModuleNotFoundError('absent')")
+    with start(script, {"PYTHONPATH": str(tmp_path)}) as console:
+        assert console.wait() == 1
+    assert (console.lines, console.errors) == ([], [line])
 
 
 @posix_only
-def test_the_device_outlives_a_lost_connection(certificate: Path) -> None:
-    door = FrontDoor(0, 0, drops=1)
-    with (
-        serving((FRONT_DOOR, 8883), door, certificate),
-        device_console(device_string(FRONT_DOOR), SSL_CERT_FILE=str(certificate)) as console,
-    ):
-        assert door.welcomed_all.wait(20)
-        console.press_ctrl_c()
-        assert end(console) == (0, [*DEVICE_START, DEVICE_STOP])
-
-
-def test_the_device_ends_when_the_hub_no_longer_lets_it_in(certificate: Path) -> None:
-    with serving((FRONT_DOOR, 8883), FrontDoor(0, 5, drops=1), certificate):
-        status, lines = end(
-            device_console(device_string(FRONT_DOOR), SSL_CERT_FILE=str(certificate))
-        )
-    assert status == 1
-    assert lines[:-1] == DEVICE_START
-    assert lines[-1].startswith("Unexpected error Connection Refused: not authorised.")
-
-
-# --- Ctrl-C ---
+def test_ctrl_c_ends_the_device_while_it_listens(
+    emulator: Emulator, device: Device, service: Service
+) -> None:
+    with start(DEVICE_SCRIPT, emulator.environment(device.id)) as console:
+        wait_for_device(service, device.id)
+        console.wait_for(DEVICE_STARTS[-1])  # a pipe shows the line while the script runs
+        assert console.press_ctrl_c() == 0
+    assert console.lines == [*DEVICE_STARTS, "IoTHubDeviceClient sample stopped"]
+    assert console.errors == []
 
 
 @posix_only
-def test_ctrl_c_ends_the_device_while_it_listens(certificate: Path) -> None:
-    door = FrontDoor(0)
-    with (
-        serving((FRONT_DOOR, 8883), door, certificate),
-        device_console(device_string(FRONT_DOOR), SSL_CERT_FILE=str(certificate)) as console,
-    ):
-        assert door.subscribed.wait(20)
-        console.wait_for(re.escape(DEVICE_START[-1]), timeout=5)  # though it goes on running
-        console.press_ctrl_c()
-        assert end(console) == (0, [*DEVICE_START, DEVICE_STOP])
-
-
-@posix_only
-def test_ctrl_c_ends_the_device_while_it_connects() -> None:
-    mute = Mute()
-    with (
-        serving((MUTE, 8883), mute),
-        device_console(device_string(MUTE)) as console,
-        ThreadPoolExecutor() as pool,
-    ):
-        assert mute.called.wait(20)
-        began = time.monotonic()
-        first = pool.submit(console.press_ctrl_c)
-        time.sleep(1)
-        console.press_ctrl_c()  # by somebody who can't wait
-        first.result()
-        # The SDK itself would wait 60 s for the TLS handshake. The script gives it 3 s.
-        assert time.monotonic() - began < 10
-        assert end(console) == (0, [*DEVICE_START, DEVICE_STOP])
-
-
-@posix_only
-@needs_service_sdk
-def test_ctrl_c_ends_the_service_while_it_connects() -> None:
-    mute = Mute()
-    with serving(("localhost", 0), mute) as port:
-        connection_string = service_string(f"localhost:{port}")
-        with service_console(connection_string) as console:
-            assert mute.called.wait(20)
-            console.press_ctrl_c()
-            status, lines = end(console)
-    assert status == 0
-    assert lines == [
-        *service_start(connection_string),
-        "Invoking device to reboot...",
-        "",
-        SERVICE_STOP,
-    ]
-
-
-@posix_only
-@needs_service_sdk
 @pytest.mark.parametrize(
-    ("reported", "line"),
+    ("script", "port", "stopped"),
     [
-        ({}, "Waiting for device to report last reboot time..."),
-        ({"rebootTime": "2020-02-02"}, "Last reboot time: 2020-02-02"),
+        (DEVICE_SCRIPT, 8883, "IoTHubDeviceClient sample stopped"),
+        pytest.param(
+            SERVICE_SCRIPT, 0, "IoTHubDeviceMethod sample stopped", marks=needs_service_sdk
+        ),
     ],
 )
-def test_ctrl_c_ends_the_service_while_it_polls(
-    certificate: Path, reported: dict[str, str], line: str
-) -> None:
-    handler, _ = rest_api(
-        (200, "", '{"status": 200, "payload": null}'),
-        (200, "", json.dumps({"properties": {"desired": {}, "reported": reported}})),
-    )
-    with serving(("localhost", 0), handler, certificate) as port:
-        connection_string = service_string(f"localhost:{port}")
-        with service_console(connection_string, REQUESTS_CA_BUNDLE=str(certificate)) as console:
-            console.wait_for(re.escape(line), timeout=20)
-            console.press_ctrl_c()
-            status, lines = end(console)
-    assert status == 0
-    assert lines[-3:] == [line, "", SERVICE_STOP]
+def test_ctrl_c_ends_a_script_while_it_connects(script: Path, port: int, stopped: str) -> None:
+    with socket.create_server((free_loopback_address(), port)) as silent_hub:
+        silent_hub.settimeout(PATIENCE)
+        host, port = silent_hub.getsockname()
+        variables = {
+            DEVICE: f"HostName={host};DeviceId=thermostat;SharedAccessKey=a2V5",
+            SERVICE: f"HostName={host}:{port};SharedAccessKeyName=any;SharedAccessKey=a2V5",
+            "IOTHUB_DEVICE_ID": "thermostat",
+        }
+        with start(script, variables) as console:
+            connection, _ = silent_hub.accept()
+            with connection:
+                began = time.monotonic()
+                assert console.press_ctrl_c() == 0
+                assert time.monotonic() - began < 10  # the SDK waits 60 seconds for TLS
+    assert console.lines[-1] == stopped
+    assert console.errors == []

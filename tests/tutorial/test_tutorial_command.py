@@ -1,4 +1,4 @@
-"""`python -m emulator tutorial`: both scripts on a hub of their own, by one command."""
+"""`python -m emulator tutorial`: one command runs a hub and both scripts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support import free_loopback_address
 
 
 def tutorial(data_dir: Path, host: str, *, folder: Path = ROOT, **variables: str) -> Console:
+    """Start the command."""
     return Console(
         *("-m", "emulator", "tutorial", "--host", host, "--data-dir", data_dir),
         environment=clean_environment(**variables),
@@ -22,16 +23,16 @@ def tutorial(data_dir: Path, host: str, *, folder: Path = ROOT, **variables: str
     )
 
 
-def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_ends_it_with_one_line(tmp_path: Path) -> None:
     host = free_loopback_address()
     with socket.create_server((host, 8883)), tutorial(tmp_path, host) as command:
         assert command.wait() == 1
     assert command.lines == []
     assert len(command.errors) == 1
-    assert command.errors[0].startswith(f"emulator: Port 8883 on {host} is taken")
+    assert re.search(f"8883.*{re.escape(host)}", command.errors[0])
 
 
-def test_without_the_scripts_it_says_which_one_is_missing(tmp_path: Path) -> None:
+def test_a_missing_script_ends_it_with_one_line(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "emulator", tmp_path / "emulator")
     with tutorial(tmp_path, free_loopback_address(), folder=tmp_path) as command:
         assert command.wait() == 1
@@ -43,15 +44,9 @@ def test_without_the_scripts_it_says_which_one_is_missing(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("module", "failure"),
     [
-        # A machine without azure-iot-device, and one with an arm64 processor.
-        (
-            "azure",
-            "the device did not connect and listen; the device script ended with status 1",
-        ),
-        (
-            "uamqp",
-            "the service did not see the reboot; the service script ended with status 1",
-        ),
+        # A machine without azure-iot-device, and one without a wheel of uamqp.
+        ("azure", "the device did not connect and listen; the device script ended with status 1"),
+        ("uamqp", "the service did not see the reboot; the service script ended with status 1"),
     ],
 )
 def test_a_script_that_fails_is_named_with_its_step(
@@ -68,20 +63,19 @@ def test_a_script_that_fails_is_named_with_its_step(
 
 
 @posix_only
-@pytest.mark.parametrize("way", [Console.press_ctrl_c, Console.terminate])
-def test_it_can_be_stopped_and_leaves_no_script_behind(
-    tmp_path: Path, way: Callable[[Console], int]
-) -> None:
+@pytest.mark.parametrize("stop", [Console.press_ctrl_c, Console.terminate])
+def test_a_signal_stops_it_and_both_scripts(tmp_path: Path, stop: Callable[[Console], int]) -> None:
     with tutorial(tmp_path, free_loopback_address()) as command:
         command.wait_for(r"device  \| Rebooting device")
-        status = way(command)
-        assert status != 0
+        assert stop(command) != 0
         assert command.errors == []
         assert not command.left_programs
 
 
-def test_it_ends_by_itself_once_the_service_saw_the_reboot(tutorial_command: Console) -> None:
-    assert tutorial_command.wait(timeout=90) == 0
+def test_it_ends_once_the_service_has_read_the_time_of_the_reboot(
+    tutorial_command: Console,
+) -> None:
+    assert tutorial_command.wait() == 0
     consoles: dict[str, list[str]] = {"hub": [], "device": [], "service": []}
     for line in tutorial_command.lines:
         name, _, text = line.partition("|")
@@ -101,5 +95,6 @@ def test_it_ends_by_itself_once_the_service_saw_the_reboot(tutorial_command: Con
         "{'Response': 'This is the response from the device'}",
     ]
     assert any(re.match(r"Last reboot time: \d{4}-", line) for line in service)
+    assert consoles["hub"][0].startswith("ready at ")
     assert consoles["hub"][-1].startswith("the tutorial worked")
     assert tutorial_command.errors == []

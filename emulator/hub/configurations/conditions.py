@@ -16,17 +16,7 @@ from emulator.hub.core.errors import (
     InvalidConfigurationCustomMetricsQuery,
     InvalidConfigurationTargetCondition,
 )
-from emulator.hub.query.tree import (
-    And,
-    Arithmetic,
-    Call,
-    Comparison,
-    Expression,
-    Membership,
-    Negative,
-    Not,
-    Or,
-)
+from emulator.hub.query import tree
 from emulator.hub.registry.documents import QUERY_MEMBERS, TwinRow
 
 EVERY_DEVICE = "*"
@@ -103,17 +93,17 @@ def _allowed(path: tuple[str, ...], source: query.Source) -> bool:
     return root in ("deviceid", "tags") or (root == "moduleid" and source is query.Source.MODULES)
 
 
-def _has_membership(expression: Expression) -> bool:
+def _has_membership(expression: tree.Expression) -> bool:
     match expression:
-        case Membership():
+        case tree.Membership():
             return True
-        case Not(operand) | Negative(operand):
+        case tree.Not(operand) | tree.Negative(operand):
             return _has_membership(operand)
-        case And(operands) | Or(operands) | Call(_, operands):
+        case tree.And(operands) | tree.Or(operands) | tree.Call(_, operands):
             return any(map(_has_membership, operands))
-        case Comparison(left, _, right):
+        case tree.Comparison(left, _, right):
             return _has_membership(left) or _has_membership(right)
-        case Arithmetic(first, steps):
+        case tree.Arithmetic(first, steps):
             return _has_membership(first) or any(_has_membership(each) for _, each in steps)
     return False
 

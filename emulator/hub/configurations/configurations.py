@@ -34,17 +34,8 @@ from emulator.hub.configurations.rules import (
     standings,
     wanted,
 )
-from emulator.hub.core import limits
+from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    ConfigurationAlreadyExists,
-    ConfigurationCountLimitExceeded,
-    ConfigurationNotFound,
-    InvalidConfigurationContent,
-    PreconditionFailed,
-    TooManyModulesOnDevice,
-)
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
@@ -127,7 +118,7 @@ class Configurations:
         else:
             before = self._configuration(key)
             if not if_match.allows(before.etag):
-                raise PreconditionFailed
+                raise errors.PreconditionFailed
             configuration = records.update(before, body, self._clock.now())
         self._store.commit(put=(configuration,))
         await self._changed(configuration.content.kind)
@@ -141,7 +132,7 @@ class Configurations:
         """
         configuration = self._configuration(ConfigurationKey(configuration_id))
         if not if_match.allows(configuration.etag):
-            raise PreconditionFailed
+            raise errors.PreconditionFailed
         self._store.commit(delete=((Configuration, configuration.key),))
         await self._changed(configuration.content.kind)
 
@@ -162,9 +153,9 @@ class Configurations:
         """
         content = Content.parse(body)
         if content.kind is not Kind.EDGE:
-            raise InvalidConfigurationContent(f"The content must have {Kind.EDGE.value}")
+            raise errors.InvalidConfigurationContent(f"The content must have {Kind.EDGE.value}")
         if not self._twin_rows.row(IdentityKey(device_id)).identity.iot_edge:
-            raise ArgumentInvalid("Not an Azure IoT Edge device")
+            raise errors.ArgumentInvalid("Not an Azure IoT Edge device")
         for module_id, settings in content.settings.items():
             self._set_module(IdentityKey(device_id, module_id), settings)
 
@@ -191,16 +182,16 @@ class Configurations:
     def _configuration(self, key: ConfigurationKey) -> Configuration:
         configuration = self._store.get(Configuration, key)
         if configuration is None:
-            raise ConfigurationNotFound(key.id)
+            raise errors.ConfigurationNotFound(key.id)
         return configuration
 
     def _check_room(self, key: ConfigurationKey) -> None:
         if self._store.get(Configuration, key) is not None:
-            raise ConfigurationAlreadyExists(
+            raise errors.ConfigurationAlreadyExists(
                 f"A configuration with ID '{key.id}' is already registered."
             )
         if len(self._all()) >= limits.CONFIGURATIONS_PER_HUB:
-            raise ConfigurationCountLimitExceeded(
+            raise errors.ConfigurationCountLimitExceeded(
                 f"The hub has {limits.CONFIGURATIONS_PER_HUB} configurations, as many as it may."
             )
 
@@ -317,7 +308,7 @@ class Configurations:
         """Write, or say why it can't be done: what isn't there stays Targeted."""
         try:
             write(*arguments)
-        except (ArgumentInvalid, TooManyModulesOnDevice) as error:
+        except (errors.ArgumentInvalid, errors.TooManyModulesOnDevice) as error:
             log.warning("Configurations can't be applied to %s: %s", key, error)
             return False
         return True

@@ -24,10 +24,9 @@ from emulator.hub.configurations.conditions import (
     targets,
 )
 from emulator.hub.configurations.content import Content
-from emulator.hub.core import limits
+from emulator.hub.core import limits, members
 from emulator.hub.core.errors import (
     ArgumentInvalid,
-    DeserializationError,
     InvalidConfigurationCustomMetricsQuery,
     InvalidConfigurationTargetCondition,
 )
@@ -104,8 +103,7 @@ def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
             f"The id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}' is not valid: 1 to "
             f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!'"
         )
-    members = _members(key, body, None)
-    return Configuration(key=key, created=now, updated=now, **members)
+    return Configuration(key=key, created=now, updated=now, **_read(key, body, None))
 
 
 def update(configuration: Configuration, body: object, now: datetime) -> Configuration:
@@ -118,9 +116,9 @@ def update(configuration: Configuration, body: object, now: datetime) -> Configu
         ArgumentInvalid, DeserializationError, InvalidConfigurationContent
         InvalidConfigurationTargetCondition, InvalidConfigurationCustomMetricsQuery
     """
-    members = _members(configuration.key, body, configuration.content)
+    given = _read(configuration.key, body, configuration.content)
     revision = configuration.revision + 1
-    return replace(configuration, updated=now, revision=revision, **members)
+    return replace(configuration, updated=now, revision=revision, **given)
 
 
 def check_queries(body: object) -> JsonObject:
@@ -136,9 +134,9 @@ def check_queries(body: object) -> JsonObject:
     Raises:
         DeserializationError, ArgumentInvalid: the body is not of that form.
     """
-    members = _object(body)
-    condition = _string(members, "targetCondition")
-    queries = _strings(members, "customMetricQueries") or {}
+    body = members.document(body)
+    condition = members.text(body, "targetCondition")
+    queries = members.texts(body, "customMetricQueries") or {}
     if not condition and not queries:
         raise ArgumentInvalid  # seen on a real hub
     errors = {name: _metric_error(text) for name, text in queries.items()}
@@ -148,43 +146,32 @@ def check_queries(body: object) -> JsonObject:
     }
 
 
-def _members(key: ConfigurationKey, body: object, content: Content | None) -> dict[str, Any]:
+def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[str, Any]:
     """Read what a service may set; what it leaves out falls back.
 
     Args:
         content: what stays, of a configuration that is there already.
     """
-    members = _object(body)
-    if members.get("id") != key.id:
+    body = members.document(body)
+    if body.get("id") != key.id:
         raise ArgumentInvalid("The id in the body is not the one in the URL")
-    given = Content.parse(members.get("content"))
+    given = Content.parse(body.get("content"))
     content = content or given
-    condition = _string(members, "targetCondition") or ""
+    condition = members.text(body, "targetCondition") or ""
     targets(condition, content.kind)
     return {
         "content": content,
         "target_condition": condition,
-        "priority": _priority(members),
-        "schema_version": _string(members, "schemaVersion"),
-        "labels": _strings(members, "labels"),
-        "metrics": _metrics(members),
+        # A positive number by the docs; recordings have 0 as well, which is the default.
+        "priority": members.number(body, "priority", limits.CONFIGURATION_PRIORITY, 0),
+        "schema_version": members.text(body, "schemaVersion"),
+        "labels": members.texts(body, "labels"),
+        "metrics": _metrics(body),
     }
 
 
-def _priority(members: JsonObject) -> int:
-    value = members.get("priority")
-    if value is None:
-        return 0
-    # A positive number by the docs; recordings have 0 as well, which is the default.
-    allowed = range(limits.CONFIGURATION_PRIORITY_MAX + 1)
-    if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
-        raise ArgumentInvalid(f"priority is not a number within [0; {allowed.stop - 1}]")
-    return value
-
-
-def _metrics(members: JsonObject) -> dict[str, str]:
-    metrics = members.get("metrics")
-    queries = {} if metrics is None else _strings(_object(metrics, "metrics"), "queries") or {}
+def _metrics(body: JsonObject) -> dict[str, str]:
+    queries = members.texts(members.block(body, "metrics"), "queries") or {}
     if len(queries) > limits.CONFIGURATION_METRICS:
         raise InvalidConfigurationCustomMetricsQuery(
             f"{len(queries)} metrics; {limits.CONFIGURATION_METRICS} are allowed"
@@ -212,26 +199,3 @@ def _metric_error(text: str) -> str | None:
     except InvalidConfigurationCustomMetricsQuery as error:
         return error.text
     return None
-
-
-def _object(value: object, name: str | None = None) -> JsonObject:
-    if not isinstance(value, dict):
-        raise DeserializationError if name is None else ArgumentInvalid(f"{name} is not an object")
-    return value
-
-
-def _string(members: JsonObject, name: str) -> str | None:
-    value = members.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ArgumentInvalid(f"{name} is not a string")
-    return value
-
-
-def _strings(members: JsonObject, name: str) -> dict[str, str] | None:
-    value = members.get(name)
-    if value is None:
-        return None
-    if not all(isinstance(each, str) for each in _object(value, name).values()):
-        raise ArgumentInvalid(f"{name} holds something else than strings")
-    strings: dict[str, str] = value
-    return strings

@@ -63,7 +63,7 @@ TRANSFER_SLICE = 50  # lines, before other work has its turn
 # Configurations (IoT Hub docs: quotas and throttling).
 CONFIGURATIONS_PER_HUB = 100
 CONFIGURATION_ID_LENGTH = 128
-CONFIGURATION_PRIORITY_MAX = 2**31 - 1  # the SDKs have an int; the service's own is not known
+CONFIGURATION_PRIORITY = range(2**31)  # the SDKs have an int; the service's own is unknown
 CONFIGURATION_METRICS = 5  # custom ones (IoT Hub docs: automatic device management)
 CONFIGURATION_MODULES = 20  # of one deployment, `$edgeAgent` and `$edgeHub` not counted
 # Ours: how many twins are looked at for a configuration before other work has its turn.

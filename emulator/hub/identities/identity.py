@@ -15,8 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from emulator.hub.access.keys import SymmetricKeys
-from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
+from emulator.hub.core import limits, members
+from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import NEVER, ticks
 from emulator.hub.identities import scopes
@@ -67,15 +67,14 @@ class Authentication(Struct, frozen=True):
     thumbprints: Thumbprints | None = None
 
     @classmethod
-    def parse(cls, value: object) -> Authentication:
-        """Read the `authentication` member of a request; nothing given means new keys.
+    def parse(cls, block: JsonObject) -> Authentication:
+        """Read the `authentication` member of a request; an empty one means new keys.
 
         Raises:
             ArgumentInvalid: a key, a thumbprint or the type is none.
         """
-        block = _object(value, "authentication")
-        keys = _object(block.get("symmetricKey"), "symmetricKey")
-        prints = _object(block.get("x509Thumbprint"), "x509Thumbprint")
+        keys = members.block(block, "symmetricKey")
+        prints = members.block(block, "x509Thumbprint")
         thumbprints = Thumbprints(
             _thumbprint(prints.get("primaryThumbprint")),
             _thumbprint(prints.get("secondaryThumbprint")),
@@ -135,18 +134,18 @@ def create(key: IdentityKey, body: object, now: datetime) -> Identity:
         check_id(key.module_id)
         if key.is_system_module:
             raise ArgumentInvalid(f"Module ids that begin with $ are the hub's: {key.module_id}")
-    members, wish = _members(key, body)
+    given, wish = _read(key, body)
     generation_id = str(ticks(now))
     if key.module_id is None:
-        members["scopes"] = scopes.of_new_device(
-            key.device_id, generation_id, wish, iot_edge=members["iot_edge"]
+        given["scopes"] = scopes.of_new_device(
+            key.device_id, generation_id, wish, iot_edge=given["iot_edge"]
         )
     return Identity(
         key=key,
         generation_id=generation_id,
         revision=_first_revision(),
-        status_updated=now if members.get("status") == "disabled" else NEVER,
-        **members,
+        status_updated=now if given.get("status") == "disabled" else NEVER,
+        **given,
     )
 
 
@@ -172,21 +171,21 @@ def update(identity: Identity, body: object, now: datetime) -> Identity:
             device scope.
         InvalidDeviceScope: a leaf device that becomes an IoT Edge device asks for a scope.
     """
-    members, wish = _members(identity.key, body)
+    given, wish = _read(identity.key, body)
     if identity.key.module_id is None:
-        members["scopes"] = scopes.of_updated_device(
+        given["scopes"] = scopes.of_updated_device(
             identity.key.device_id,
             identity.scopes,
             wish,
             was_edge=identity.iot_edge,
-            iot_edge=members["iot_edge"],
+            iot_edge=given["iot_edge"],
         )
-    changed = members.get("status", identity.status) != identity.status
+    changed = given.get("status", identity.status) != identity.status
     return replace(
         identity,
         revision=identity.revision + 1,
         status_updated=now if changed else identity.status_updated,
-        **members,
+        **given,
     )
 
 
@@ -208,54 +207,33 @@ def _first_revision() -> int:
     return 100_000_000 + secrets.randbelow(900_000_000)
 
 
-def _members(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
+def _read(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
     """Read what a client may set, and which scopes it asks for; what only the hub sets is ignored
     (seen on a real hub).
     """
-    if not isinstance(body, dict):
-        raise DeserializationError
+    body = members.document(body)
     if body.get("deviceId") != key.device_id or body.get("moduleId") != key.module_id:
         raise ArgumentInvalid("The id in the body is not the one in the URL")
-    authentication = _object(body.get("authentication"), "authentication")
+    authentication = members.block(body, "authentication")
     if key.module_id is not None:
         if authentication.get("type") == "none":  # a module's silently becomes sas
             authentication = {**authentication, "type": "sas"}
-        managed_by = _string(body, "managedBy")
         return {
             "authentication": Authentication.parse(authentication),
-            "managed_by": managed_by,
+            "managed_by": members.text(body, "managedBy"),
         }, NO_SCOPES
-    status = body.get("status") or "enabled"
-    if not isinstance(status, str) or status.lower() not in ("enabled", "disabled"):
+    status = members.text(body, "status") or "enabled"
+    if status.lower() not in ("enabled", "disabled"):
         raise ArgumentInvalid(f"Unknown status: {status}")
-    reason = _string(body, "statusReason")
+    reason = members.text(body, "statusReason")
     if reason is not None and len(reason) > limits.STATUS_REASON_LENGTH:
         raise ArgumentInvalid(f"statusReason is over {limits.STATUS_REASON_LENGTH} characters")
-    edge = _object(body.get("capabilities"), "capabilities").get("iotEdge") or False
-    if not isinstance(edge, bool):
-        raise ArgumentInvalid("capabilities.iotEdge is not a boolean")
-    members = {
+    return {
         "authentication": Authentication.parse(authentication),
         "status": status.lower(),
         "status_reason": reason,
-        "iot_edge": edge,
-    }
-    return members, scopes.asked(body)
-
-
-def _string(body: JsonObject, name: str) -> str | None:
-    value = body.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ArgumentInvalid(f"{name} is not a string")
-    return value
-
-
-def _object(value: object, name: str) -> JsonObject:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ArgumentInvalid(f"{name} is not an object")
-    return value
+        "iot_edge": members.flag(members.block(body, "capabilities"), "iotEdge"),
+    }, scopes.asked(body)
 
 
 def _thumbprint(value: object) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from emulator.hub.core import members
 from emulator.hub.core.errors import ArgumentInvalid, InvalidDeviceScope
 from emulator.hub.core.json import JsonObject
 
@@ -36,11 +37,8 @@ def asked(body: JsonObject) -> Scopes:
     Raises:
         ArgumentInvalid: one is no text, or there are several parents.
     """
-    device, parents = body.get("deviceScope"), body.get("parentScopes")
-    if parents is None:
-        parents = []
-    if not isinstance(device, str | None):
-        raise ArgumentInvalid("deviceScope is not a string")
+    device, parents = members.text(body, "deviceScope"), body.get("parentScopes")
+    parents = [] if parents is None else parents
     if not isinstance(parents, list) or not all(isinstance(each, str) for each in parents):
         raise ArgumentInvalid("parentScopes is not an array of strings")
     if len(parents) > 1:

@@ -6,14 +6,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 
 from emulator.hub.configurations.configurations import Configurations
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ConfigurationAlreadyExists,
-    DeserializationError,
-    HubError,
-    InvalidDeviceScope,
-    PreconditionFailed,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
@@ -80,7 +73,7 @@ class Import:
     def _identity(self, line: bytes) -> None:
         try:
             item = read_identity(line)
-        except DeserializationError as error:
+        except errors.DeserializationError as error:
             self.errors.append(error_line(error))
             return
         self._carry_out(item)
@@ -92,9 +85,9 @@ class Import:
             return
         try:
             self._apply(item)
-        except InvalidDeviceScope:  # its parent may stand further down
+        except errors.InvalidDeviceScope:  # its parent may stand further down
             self._postponed[device_id] = [item]
-        except HubError as error:
+        except errors.HubError as error:
             self._refuse(item, error)
 
     async def _do_postponed(self, turn: Callable[[int], Awaitable[None]]) -> None:
@@ -108,7 +101,7 @@ class Import:
         for item in itertools.chain(*self._postponed.values()):
             try:
                 self._apply(item)
-            except HubError as error:
+            except errors.HubError as error:
                 self._refuse(item, error)
 
     def _apply(self, item: JsonObject) -> None:
@@ -151,7 +144,7 @@ class Import:
             return device.scopes.device
         return scope
 
-    def _refuse(self, item: JsonObject, error: HubError) -> None:
+    def _refuse(self, item: JsonObject, error: errors.HubError) -> None:
         names: JsonObject = {"deviceId": item["id"]}
         if item.get("moduleId"):
             names["moduleId"] = item["moduleId"]
@@ -169,15 +162,15 @@ class Import:
             # How a real hub names a configuration in this file is not known.
             names = {"configurationId": item["id"]}
             await self._put(item)
-        except HubError as error:
+        except errors.HubError as error:
             self.errors.append(error_line(error, names))
 
     async def _put(self, item: JsonObject) -> None:
         try:
             await self._configurations.put(item["id"], item, IfMatch(None))
-        except ConfigurationAlreadyExists:
+        except errors.ConfigurationAlreadyExists:
             etag = item.get("etag")
             if_match = IfMatch.parse(etag if isinstance(etag, str) else None)
             if if_match.absent:
-                raise PreconditionFailed("PreconditionFailed, Etag missing.") from None
+                raise errors.PreconditionFailed("PreconditionFailed, Etag missing.") from None
             await self._configurations.put(item["id"], item, if_match)

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from msgspec import Struct
 
-from emulator.hub.core import limits
+from emulator.hub.core import limits, members
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
-    DeserializationError,
     ManagedIdentityNotEnabled,
 )
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
-
-_T = TypeVar("_T", str, bool)
 
 # What blobs are called if the request doesn't say (swagger).
 _DEVICES = "devices.txt"
@@ -80,7 +77,7 @@ class Transfer(Struct, frozen=True):
         The URI of the output container is empty, that of the input left out, and so is what there
         is nothing to say about (seen on a real hub).
         """
-        members = {
+        document = {
             "jobId": self.key.id,
             "startTimeUtc": iso(self.started),
             "endTimeUtc": iso(self.ended) if self.ended else None,
@@ -92,7 +89,7 @@ class Transfer(Struct, frozen=True):
             "failureReason": self.failure_reason,
             "useSecondaryStorageAsSource": False,
         }
-        return {name: value for name, value in members.items() if value is not None}
+        return {name: value for name, value in document.items() if value is not None}
 
 
 class Order(Struct, frozen=True):
@@ -127,12 +124,11 @@ class Order(Struct, frozen=True):
             DeserializationError, ArgumentNull, ArgumentInvalid
             ManagedIdentityNotEnabled: the hub is to use an identity of its own, and has none.
         """
-        if not isinstance(body, dict):
-            raise DeserializationError
+        body = members.document(body)
         kind = _type(body)
         _check_authentication(body)
-        given_input = _optional(body, "inputBlobContainerUri", str)
-        output = _optional(body, "outputBlobContainerUri", str)
+        given_input = members.text(body, "inputBlobContainerUri")
+        output = members.text(body, "outputBlobContainerUri")
         if kind is TransferType.IMPORT:
             if not given_input:
                 raise ArgumentNull("inputBlobContainerUri is missing")
@@ -142,8 +138,8 @@ class Order(Struct, frozen=True):
             raise ArgumentNull("outputBlobContainerUri is missing")
         end = "input" if kind is TransferType.IMPORT else "output"
         configurations = _blob_name(body, "configurationsBlobName", _CONFIGURATIONS)
-        included = _optional(body, "includeConfigurations", bool)
-        exclude_keys = _optional(body, "excludeKeysInExport", bool) or False
+        included = members.flag(body, "includeConfigurations")
+        exclude_keys = members.flag(body, "excludeKeysInExport")
         return cls(
             type=kind,
             input=given_input or output,
@@ -155,7 +151,7 @@ class Order(Struct, frozen=True):
 
 
 def _type(body: JsonObject) -> TransferType:
-    given = _optional(body, "type", str)
+    given = members.text(body, "type")
     if not given:
         raise ArgumentNull("type is missing")
     for kind in TransferType:
@@ -165,7 +161,7 @@ def _type(body: JsonObject) -> TransferType:
 
 
 def _check_authentication(body: JsonObject) -> None:
-    given = (_optional(body, "storageAuthenticationType", str) or "keyBased").lower()
+    given = (members.text(body, "storageAuthenticationType") or "keyBased").lower()
     if given == "identitybased":
         raise ManagedIdentityNotEnabled(
             "The hub has no managed identity: with storageAuthenticationType keyBased, a SAS in "
@@ -175,16 +171,9 @@ def _check_authentication(body: JsonObject) -> None:
         raise ArgumentInvalid(f"storageAuthenticationType ({given}) is neither of the two")
 
 
-def _optional(body: JsonObject, name: str, kind: type[_T]) -> _T | None:
-    value = body.get(name)
-    if value is None or isinstance(value, kind):
-        return value
-    raise ArgumentInvalid(f"{name} is not a {'string' if kind is str else 'boolean'}")
-
-
 def _blob_name(body: JsonObject, name: str, default: str) -> str:
     """Read the name of a blob (Azure Storage docs: naming blobs)."""
-    given = _optional(body, name, str) or default
+    given = members.text(body, name) or default
     parts = given.split("/")
     if (
         len(given) > limits.BLOB_NAME_LENGTH

@@ -18,16 +18,8 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from emulator.hub.configurations.configurations import Configurations
-from emulator.hub.core import limits
+from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import (
-    BlobContainerValidationError,
-    HubError,
-    JobNotFound,
-    JobQuotaExceeded,
-    ServerError,
-    ServiceUnavailable,
-)
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
 from emulator.hub.identities.identity import Identity
@@ -86,15 +78,15 @@ class NoBlobs:
 
     async def check(self, container: str) -> None:
         """See `Blobs.check`."""
-        raise BlobContainerValidationError(_NO_STORAGE)
+        raise errors.BlobContainerValidationError(_NO_STORAGE)
 
     async def read(self, container: str, name: str) -> bytes:
         """See `Blobs.read`."""
-        raise BlobContainerValidationError(_NO_STORAGE)
+        raise errors.BlobContainerValidationError(_NO_STORAGE)
 
     async def write(self, container: str, name: str, content: bytes) -> None:
         """See `Blobs.write`."""
-        raise BlobContainerValidationError(_NO_STORAGE)
+        raise errors.BlobContainerValidationError(_NO_STORAGE)
 
 
 # Does a job, once its containers are known to be good.
@@ -144,13 +136,15 @@ class Transfers:
         self._forget_old()
         order = Order.parse(body)
         if self._preparing or (self._task is not None and not self._task.done()):
-            raise JobQuotaExceeded(self._block(JobQuotaExceeded, "Job quota has been exceeded"))
+            raise errors.JobQuotaExceeded(
+                self._block(errors.JobQuotaExceeded, "Job quota has been exceeded")
+            )
         self._preparing = True
         try:
             work = await self._prepare(order)
-        except BlobContainerValidationError as error:
-            text = self._block(BlobContainerValidationError, error.text)
-            raise BlobContainerValidationError(text) from None
+        except errors.BlobContainerValidationError as error:
+            text = self._block(errors.BlobContainerValidationError, error.text)
+            raise errors.BlobContainerValidationError(text) from None
         finally:
             self._preparing = False
         self._check_not_stopped()
@@ -202,7 +196,7 @@ class Transfers:
 
     def _check_not_stopped(self) -> None:
         if self._stopped:
-            raise ServiceUnavailable
+            raise errors.ServiceUnavailable
 
     def _forget_old(self) -> None:
         oldest = self._clock.now() - timedelta(seconds=limits.JOB_HISTORY)
@@ -220,10 +214,10 @@ class Transfers:
     def _transfer(self, key: TransferKey) -> Transfer:
         transfer = self._store.get(Transfer, key)
         if transfer is None:
-            raise JobNotFound(key.id)
+            raise errors.JobNotFound(key.id)
         return transfer
 
-    def _block(self, error: type[HubError], message: str) -> str:
+    def _block(self, error: type[errors.HubError], message: str) -> str:
         """Write a text as a real hub does for errors of these jobs: in several lines (seen there,
         with a tracking id that is empty).
         """
@@ -265,8 +259,8 @@ class Transfers:
     async def _read(self, order: Order, name: str, what: str) -> bytes:
         try:
             return await self._blobs.read(order.input, name)
-        except BlobContainerValidationError as error:
-            raise BlobContainerValidationError(
+        except errors.BlobContainerValidationError as error:
+            raise errors.BlobContainerValidationError(
                 f"Failed to read {what} blob from the input container. {error.text}"
             ) from None
 
@@ -274,11 +268,11 @@ class Transfers:
         self._change(key, status=TransferStatus.RUNNING)
         try:
             await work(key)
-        except BlobContainerValidationError as error:  # the storage is not what it was
+        except errors.BlobContainerValidationError as error:  # the storage is not what it was
             self._end(key, TransferStatus.FAILED, error.text)
         except Exception:
             log.exception("The job %s failed", key.id)
-            self._end(key, TransferStatus.FAILED, ServerError.text)
+            self._end(key, TransferStatus.FAILED, errors.ServerError.text)
         else:
             self._end(key, TransferStatus.COMPLETED)
 

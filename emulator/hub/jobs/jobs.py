@@ -16,19 +16,8 @@ from operator import itemgetter
 
 from msgspec.structs import replace
 
-from emulator.hub.core import limits
+from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    HubError,
-    JobAlreadyExists,
-    JobNotFound,
-    JobRunPreconditionFailed,
-    OperationNotAllowedInCurrentState,
-    ServerError,
-    ServiceUnavailable,
-    ThrottlingMaxActiveJobCountExceeded,
-)
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Deletion, Store
@@ -112,9 +101,9 @@ class Jobs:
         self._forget_old()
         job = Job.parse(job_id, body, self._clock.now())
         if self._store.get(Job, job.key) is not None:
-            raise JobAlreadyExists(f"A job with ID '{job_id}' already exists.")
+            raise errors.JobAlreadyExists(f"A job with ID '{job_id}' already exists.")
         if sum(not each.status.over for each in self._store.scan(Job)) >= self._slots:
-            raise ThrottlingMaxActiveJobCountExceeded(
+            raise errors.ThrottlingMaxActiveJobCountExceeded(
                 f"As many jobs are active or scheduled as may be: {self._slots}"
             )
         self._store.commit(put=(job,))
@@ -145,7 +134,7 @@ class Jobs:
         self._forget_old()
         job = self._job(JobKey(job_id))
         if not job.status.waits:
-            raise OperationNotAllowedInCurrentState(
+            raise errors.OperationNotAllowedInCurrentState(
                 f"The job '{job_id}' is {job.status.value}, and can't be cancelled"
             )
         self._tasks[job.key].cancel()
@@ -201,7 +190,7 @@ class Jobs:
 
     def _check_not_stopped(self) -> None:
         if self._stopped:
-            raise ServiceUnavailable
+            raise errors.ServiceUnavailable
 
     def _forget_old(self) -> None:
         oldest = self._clock.now() - timedelta(seconds=limits.JOB_HISTORY)
@@ -215,7 +204,7 @@ class Jobs:
     def _job(self, key: JobKey) -> Job:
         job = self._store.get(Job, key)
         if job is None:
-            raise JobNotFound(key.id)
+            raise errors.JobNotFound(key.id)
         return job
 
     # --- a job's life
@@ -224,12 +213,12 @@ class Jobs:
         await self._wait_until(start)
         try:
             await self._carry_out(self._job(key))
-        except HubError as error:  # of a condition that is none
+        except errors.HubError as error:  # of a condition that is none
             self._end(self._job(key), JobStatus.FAILED, error.text or error.name)
         except Exception:
             log.exception("The job %s failed", key.id)
-            await self._fail_rest(key, ServerError())
-            self._end(self._job(key), JobStatus.FAILED, ServerError.text)
+            await self._fail_rest(key, errors.ServerError())
+            self._end(self._job(key), JobStatus.FAILED, errors.ServerError.text)
 
     async def _wait_until(self, moment: datetime) -> None:
         while True:  # a timer may be a little ahead of the clock, and a clock may be set back
@@ -254,7 +243,7 @@ class Jobs:
         self._feed.publish(JobStarted(job))
         records = await self._enlist(job, targets)
         if not await self._work_on(job, records):
-            await self._fail_rest(job.key, JobRunPreconditionFailed())
+            await self._fail_rest(job.key, errors.JobRunPreconditionFailed())
         self._end(self._job(job.key), JobStatus.COMPLETED)
 
     async def _enlist(self, job: Job, targets: Iterable[IdentityKey]) -> list[DeviceJob]:
@@ -304,12 +293,12 @@ class Jobs:
             else:
                 record = self._move(record, record.running(self._clock.now()))
                 response = await self._methods.invoke(record.target, job.content)
-        except HubError as error:
+        except errors.HubError as error:
             self._move(record, record.failed(error, self._clock.now()))
         else:
             self._move(record, record.completed(response, self._clock.now()))
 
-    async def _fail_rest(self, key: JobKey, error: HubError) -> None:
+    async def _fail_rest(self, key: JobKey, error: errors.HubError) -> None:
         """Note of each device that is not done with that it failed."""
         for record in self._store.scan(DeviceJob, (key.id,)):
             if not record.status.over:
@@ -339,7 +328,7 @@ def _known(name: str, given: str, words: Iterable[str]) -> str:
     """Spell a word as it is known; an empty one stays empty."""
     word = {"": ""} | {each.lower(): each for each in words}
     if given.lower() not in word:
-        raise ArgumentInvalid(f"{name} ({given}) is none that a job has")
+        raise errors.ArgumentInvalid(f"{name} ({given}) is none that a job has")
     return word[given.lower()]
 
 

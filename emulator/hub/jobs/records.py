@@ -14,8 +14,8 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, DeserializationError, HubError
+from emulator.hub.core import limits, members
+from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, HubError
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
@@ -151,16 +151,13 @@ class Job(Struct, frozen=True):
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
         """
-        if not isinstance(body, dict):
-            raise DeserializationError
+        body = members.document(body)
         _check_id(job_id, body.get("jobId"))
         kind = _job_type(body.get("type"))
         content = _content(kind, body, now)
-        condition = body.get("queryCondition")
-        if condition is None or condition == "":
+        condition = members.text(body, "queryCondition")
+        if not condition:
             raise ArgumentNull("queryCondition is missing")
-        if not isinstance(condition, str):
-            raise ArgumentInvalid("queryCondition is not a string")
         start = _start(body.get("startTime"), now)
         return cls(
             key=JobKey(job_id),
@@ -169,7 +166,7 @@ class Job(Struct, frozen=True):
             condition=condition,
             created=now,
             start=start,
-            execution_time=_execution_time(body.get("maxExecutionTimeInSeconds")),
+            execution_time=_execution_time(body),
             status=JobStatus.SCHEDULED if start > now else JobStatus.QUEUED,
         )
 
@@ -188,7 +185,7 @@ class Job(Struct, frozen=True):
         The payload of a method is the JSON that was sent: a real hub gives its bytes, as an array
         of numbers, which no client expects. There is never a `statusMessage`.
         """
-        members = {
+        document = {
             "jobId": self.key.id,
             "queryCondition": self.condition,
             "createdTime": iso(self.created),
@@ -201,7 +198,7 @@ class Job(Struct, frozen=True):
             "failureReason": self.failure_reason,
             "deviceJobStatistics": self.statistics.document() if self.statistics else None,
         }
-        return {name: value for name, value in members.items() if value is not None}
+        return {name: value for name, value in document.items() if value is not None}
 
     def answer(self) -> JsonObject:
         """Write it as the answer to the request for it has it (seen on a real hub): it is queued,
@@ -267,7 +264,7 @@ class DeviceJob(Struct, frozen=True):
         (the docs' sample, and one of a real hub in an SDK's tests).
         """
         error = self.error
-        members = {
+        document = {
             "deviceId": self.target.device_id,
             "moduleId": self.target.module_id,
             "jobId": self.job.id,
@@ -280,7 +277,7 @@ class DeviceJob(Struct, frozen=True):
             "outcome": self._outcome(),
             "error": {"code": error.code, "description": error.description} if error else None,
         }
-        return {name: value for name, value in members.items() if value is not None}
+        return {name: value for name, value in document.items() if value is not None}
 
     def _outcome(self) -> JsonObject:
         if self.status is not DeviceJobStatus.COMPLETED:
@@ -317,11 +314,9 @@ def _job_type(given: object) -> JobType:
 
 
 def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
-    content = body.get(kind.member)
-    if content is None:
+    if body.get(kind.member) is None:
         raise ArgumentNull(f"{kind.member} is missing")
-    if not isinstance(content, dict):
-        raise ArgumentInvalid(f"{kind.member} is not an object")
+    content = members.block(body, kind.member)
     if kind is JobType.METHOD:
         MethodRequest.parse(content)
         return content
@@ -361,12 +356,10 @@ def _moment(given: object) -> datetime:
         ) from None
 
 
-def _execution_time(given: object) -> int:
-    # Zero is what clients send that have no member for "none"; what the service makes of it is not
-    # known, and a job that ends before it begins would be of use to nobody.
-    if given is None or (given == 0 and type(given) is int):
-        return limits.JOB_EXECUTION_TIME_DEFAULT
-    if type(given) is not int or given not in limits.JOB_EXECUTION_TIME:
-        most = limits.JOB_EXECUTION_TIME[-1]
-        raise ArgumentInvalid(f"maxExecutionTimeInSeconds ({given}) must be from 1 to {most}")
-    return given
+def _execution_time(body: JsonObject) -> int:
+    name, default = "maxExecutionTimeInSeconds", limits.JOB_EXECUTION_TIME_DEFAULT
+    # Clients that can't leave a member out send 0; what the service makes of it is unknown. Here it
+    # counts as missing: a job that ends before it begins is of no use.
+    if body.get(name) == 0 and type(body[name]) is int:
+        return default
+    return members.number(body, name, limits.JOB_EXECUTION_TIME, default)

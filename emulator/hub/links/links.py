@@ -9,13 +9,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from emulator.hub.core import errors
 from emulator.hub.core.clock import Clock, Timer
-from emulator.hub.core.errors import (
-    ConnectionForcefullyClosedOnNewConnection,
-    DeviceNotOnline,
-    HubError,
-    IotHubUnauthorized,
-)
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
 from emulator.hub.identities.changes import IdentityDeleted
@@ -55,7 +50,7 @@ class Links:
         """
         replaced = self._links.get(link.key)
         if replaced is not None:
-            self._end(replaced, ConnectionForcefullyClosedOnNewConnection())
+            self._end(replaced, errors.ConnectionForcefullyClosedOnNewConnection())
         now = self._clock.now()
         self._links[link.key] = link
         presence = self._presence.setdefault(link.key, Presence())
@@ -63,17 +58,20 @@ class Links:
         presence.state_updated = presence.last_activity = now
         if admission.expires != math.inf:
             self._expiries[link] = self._clock.call_later(
-                admission.expires - now.timestamp(), self.drop, link.key, IotHubUnauthorized()
+                admission.expires - now.timestamp(),
+                self.drop,
+                link.key,
+                errors.IotHubUnauthorized(),
             )
         log.info("%s connected", link.key)
         self._feed.publish(Connected(admission, now))
         if replaced is not None:
-            replaced.close(ConnectionForcefullyClosedOnNewConnection())
+            replaced.close(errors.ConnectionForcefullyClosedOnNewConnection())
 
     def disconnect(self, link: DeviceLink) -> None:
         """Forget a link whose connection has ended; without effect if the hub itself closed it."""
         if self._links.get(link.key) is link:
-            self._end(link, DeviceNotOnline())
+            self._end(link, errors.DeviceNotOnline())
 
     def subscribed(self, link: DeviceLink) -> None:
         """Note that a device has subscribed to direct methods, or to messages."""
@@ -105,14 +103,14 @@ class Links:
         """Return whether an identity was active before, and not deleted since."""
         return key in self._presence
 
-    def drop(self, key: IdentityKey, reason: HubError) -> None:
+    def drop(self, key: IdentityKey, reason: errors.HubError) -> None:
         """Close the link of an identity, if it has one."""
         link = self._links.get(key)
         if link is not None:
             self._end(link, reason)
             link.close(reason)
 
-    def drop_all(self, reason: HubError) -> None:
+    def drop_all(self, reason: errors.HubError) -> None:
         """Close every link."""
         for key in list(self._links):
             self.drop(key, reason)
@@ -152,7 +150,7 @@ class Links:
         for waiter in self._waiting.get(key, ()):
             _set_done(waiter)
 
-    def _end(self, link: DeviceLink, reason: HubError) -> None:
+    def _end(self, link: DeviceLink, reason: errors.HubError) -> None:
         """Forget a live link, and publish that it has ended."""
         now = self._clock.now()
         del self._links[link.key]

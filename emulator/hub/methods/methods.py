@@ -8,19 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from emulator.hub.core import limits
+from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import (
-    ConnectionForcefullyClosedOnNewConnection,
-    DeviceMaximumInflightMethodExceeded,
-    DeviceNotFound,
-    DeviceNotOnline,
-    GatewayTimeout,
-    HubError,
-    MessageTooLarge,
-    ModuleNotFound,
-    ServiceUnavailable,
-)
 from emulator.hub.core.store import Store
 from emulator.hub.core.times import span
 from emulator.hub.feed import Feed
@@ -33,7 +22,7 @@ from emulator.hub.methods.request import MethodRequest, MethodResult, response_p
 
 # What a caller learns of a lost connection: a takeover (IoT Hub docs: error 400027), and a hub that
 # stops. Any other way in which a device is gone is "not online", whatever ended the connection.
-_TOLD = (ConnectionForcefullyClosedOnNewConnection, ServiceUnavailable)
+_TOLD = (errors.ConnectionForcefullyClosedOnNewConnection, errors.ServiceUnavailable)
 
 _Response = asyncio.Future[MethodResult]
 
@@ -74,7 +63,7 @@ class Methods:
             link = await self._links.wait_for_listener(key, request.name, request.connect_timeout)
         if link is None:
             waited = request.connect_timeout
-            raise DeviceNotOnline(info={"timeout": span(waited)} if waited else None)
+            raise errors.DeviceNotOnline(info={"timeout": span(waited)} if waited else None)
         remaining = deadline - self._clock.monotonic()
         if remaining <= 0:
             raise _timed_out(request)
@@ -86,24 +75,24 @@ class Methods:
         if response is None or response.done():
             return
         if len(payload) > limits.METHOD_PAYLOAD_BYTES:
-            response.set_exception(MessageTooLarge("The device's response is too large."))
+            response.set_exception(errors.MessageTooLarge("The device's response is too large."))
         else:
             response.set_result(MethodResult(status, response_payload(payload)))
 
     async def _call(self, link: DeviceLink, request: MethodRequest, timeout: float) -> MethodResult:
         calls = self._open.setdefault(link.key, {})
         if len(calls) >= limits.METHODS_IN_FLIGHT_PER_DEVICE:
-            raise DeviceMaximumInflightMethodExceeded
+            raise errors.DeviceMaximumInflightMethodExceeded
         request_id = f"{next(self._numbers):x}"
         response: _Response = asyncio.get_running_loop().create_future()
         calls[request_id] = response
         timer = self._clock.call_later(timeout, _fail, response, _timed_out(request))
-        outcome: MethodResult | HubError | None = None
+        outcome: MethodResult | errors.HubError | None = None
         try:
             link.invoke_method(request_id, request.name, request.payload)
             self._feed.publish(MethodCalled(link.key, request_id, request))
             outcome = result = await response
-        except HubError as error:
+        except errors.HubError as error:
             outcome = error
             raise
         finally:
@@ -116,22 +105,22 @@ class Methods:
 
     def _abandon(self, change: Disconnected) -> None:
         """Fail every open call of a device that is gone."""
-        reason = change.reason if isinstance(change.reason, _TOLD) else DeviceNotOnline()
+        reason = change.reason if isinstance(change.reason, _TOLD) else errors.DeviceNotOnline()
         for response in self._open.pop(change.link.key, {}).values():
             _fail(response, reason)
 
     def _check_invocable(self, key: IdentityKey) -> None:
         device = self._store.get(Identity, IdentityKey(key.device_id))
         if device is None or not device.enabled:
-            raise DeviceNotFound(key.device_id)
+            raise errors.DeviceNotFound(key.device_id)
         if self._store.get(Identity, key) is None:
-            raise ModuleNotFound(f"{key.device_id}/{key.module_id}")
+            raise errors.ModuleNotFound(f"{key.device_id}/{key.module_id}")
 
 
-def _timed_out(request: MethodRequest) -> GatewayTimeout:
-    return GatewayTimeout(info={"timeout": span(request.response_timeout)})
+def _timed_out(request: MethodRequest) -> errors.GatewayTimeout:
+    return errors.GatewayTimeout(info={"timeout": span(request.response_timeout)})
 
 
-def _fail(response: _Response, error: HubError) -> None:
+def _fail(response: _Response, error: errors.HubError) -> None:
     if not response.done():
         response.set_exception(error)

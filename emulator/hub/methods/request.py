@@ -9,11 +9,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from emulator.hub.core import limits
+from emulator.hub.core import limits, members
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
-    DeserializationError,
     MessageTooLarge,
 )
 from emulator.hub.core.json import dumps, loads
@@ -35,20 +34,17 @@ class MethodRequest(Struct, frozen=True):
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
         """
-        if not isinstance(body, dict):
-            raise DeserializationError
-        name = body.get("methodName")
-        if name is None or name == "":
+        body = members.document(body)
+        name = members.text(body, "methodName")
+        if not name:
             raise ArgumentNull("methodName is missing")
-        if not isinstance(name, str) or len(name) > limits.METHOD_NAME_LENGTH:
+        if len(name) > limits.METHOD_NAME_LENGTH:
             raise ArgumentInvalid(
-                f"methodName is not a string of at most {limits.METHOD_NAME_LENGTH} characters"
+                f"methodName has more than {limits.METHOD_NAME_LENGTH} characters"
             )
-        response = _timeout(
-            body, "responseTimeoutInSeconds", limits.METHOD_RESPONSE_TIMEOUT,
-            limits.METHOD_RESPONSE_TIMEOUT_DEFAULT,
-        )  # fmt: skip
-        connect = _timeout(body, "connectTimeoutInSeconds", limits.METHOD_CONNECT_TIMEOUT, 0)
+        allowed, usual = limits.METHOD_RESPONSE_TIMEOUT, limits.METHOD_RESPONSE_TIMEOUT_DEFAULT
+        response = members.number(body, "responseTimeoutInSeconds", allowed, usual)
+        connect = members.number(body, "connectTimeoutInSeconds", limits.METHOD_CONNECT_TIMEOUT, 0)
         if connect > response:
             raise ArgumentInvalid(
                 f"Device connection timeout ({span(connect)}) cannot be longer than an overall "
@@ -69,17 +65,6 @@ class MethodResult(Struct, frozen=True):
 
     status: int
     payload: Any
-
-
-def _timeout(body: dict[str, Any], name: str, allowed: range, default: int) -> int:
-    value = body.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
-        raise ArgumentInvalid(
-            f"{name} ({value}) must be within [{allowed.start}; {allowed.stop - 1}]"
-        )
-    return value
 
 
 def response_payload(body: bytes) -> Any:

@@ -1,6 +1,6 @@
-"""From the text of a query to its tree.
+"""The parser: from the text of a query to its tree.
 
-Only this module needs lark, and the package imports it with the first query.
+Only this module needs lark. The package imports it with the first query.
 """
 
 from __future__ import annotations
@@ -15,76 +15,58 @@ from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import UNDEFINED
-from emulator.hub.query.tree import (
-    Aggregate,
-    And,
-    Arithmetic,
-    Array,
-    Call,
-    Comparison,
-    Constant,
-    Expression,
-    Item,
-    Membership,
-    Negative,
-    Not,
-    Or,
-    Path,
-    Query,
-    Source,
-    quoted,
-)
+from emulator.hub.query import tree
 from emulator.hub.query.values import FUNCTIONS, Kind, kind, plain
 
 _AGGREGATES = ("COUNT", "AVG", "SUM", "MIN", "MAX")
-# What other dialects have after SELECT. The grammar alone would take `SELECT DISTINCT deviceId` for
-# a member DISTINCT under the alias deviceId.
+# Words of other dialects after SELECT. The grammar alone would parse `SELECT DISTINCT deviceId` as
+# a member DISTINCT with the alias deviceId.
 _FOREIGN_WORDS = ("DISTINCT", "VALUE")
-# A tree as lark makes it: its children are trees and tokens, as the grammar has them.
+# A tree of lark: its children are trees and tokens, in the form of the grammar.
 _Node = Any
 
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _WORD = re.compile(r"[\w$]+|.", re.DOTALL)
 
 
-def parse_query(text: str) -> Query:
+def parse_query(text: str) -> tree.Query:
     """Parse a whole query.
 
     Raises:
-        ArgumentInvalid: it is none; the text says where.
+        ArgumentInvalid: the text is invalid; the error names the place.
     """
     top, selection, source_node, where, group_by = _read(text, "query").children
     source = _source(source_node)
     build = _Builder(source)
-    query = Query(
+    query = tree.Query(
         source,
         items=build.items(selection),
         top=None if top is None else _whole(top.children[0]),
         where=None if where is None else build.expression(where),
         group_by=() if group_by is None else tuple(map(build.path, group_by.children)),
     )
-    if source is Source.JOBS and query.items is not None:
-        _refuse(selection, "from devices.jobs there is SELECT * only")
-    if query.group_by and source is not Source.DEVICES:
-        _refuse(group_by, "GROUP BY is for devices only")
+    if source is tree.Source.JOBS and query.items is not None:
+        _refuse(selection, "devices.jobs allows SELECT * only")
+    if query.group_by and source is not tree.Source.DEVICES:
+        _refuse(group_by, "GROUP BY is allowed for devices only")
     _check_grouping(query, selection)
     return query
 
 
-def parse_condition(text: str) -> Query:
-    """Parse what jobs and configurations have of a query, into the query that it stands for.
+def parse_condition(text: str) -> tree.Query:
+    """Parse the condition of a job or a configuration into the query that it stands for.
 
     Raises:
-        ArgumentInvalid: it is none; the text says where.
+        ArgumentInvalid: the text is invalid; the error names the place.
     """
     match _read(text, "condition"):
         case Tree("every_device"):
-            return Query(Source.DEVICES)
+            return tree.Query(tree.Source.DEVICES)
         case Tree("devices_where", [where]):
-            source = Source.DEVICES
+            source = tree.Source.DEVICES
         case Tree(_, [source_node, where]):
             source = _source(source_node)
-    return Query(source, where=None if where is None else _Builder(source).expression(where))
+    return tree.Query(source, where=None if where is None else _Builder(source).expression(where))
 
 
 # --- text to lark's tree
@@ -111,13 +93,13 @@ def _read(text: str, start: str) -> _Node:
     try:
         return _parser().parse(text, start=start)
     except UnexpectedToken as error:
-        at, found = error.token.start_pos, f"{quoted(error.token)} is unexpected"
-        if error.token.type == "$END":  # to which lark gives the place of the last token
+        at, found = error.token.start_pos, f"{tree.quoted(error.token)} is unexpected"
+        if error.token.type == "$END":  # lark gives it the place of the last token
             at, found = len(text), "the query ends too early"
     except UnexpectedCharacters as error:
         at = error.pos_in_stream or 0
-        found = f"{quoted(_first_word(text[at:]))} is unexpected"
-        if text[at] in "'\"":  # what begins a string is a part of its token
+        found = f"{tree.quoted(_first_word(text[at:]))} is unexpected"
+        if text[at] in "'\"":  # the quote is a part of the token
             found = "the string has no end"
     line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
     raise ArgumentInvalid(f"BadRequest: line {line}, column {column}: {found}")
@@ -129,7 +111,7 @@ def _first_word(text: str) -> str:
 
 
 def _refuse(node: _Node, why: str) -> NoReturn:
-    """Refuse a query that has the right form, and makes no sense."""
+    """Refuse a query whose form is right and whose content is not."""
     at = node if isinstance(node, Token) else node.meta
     raise ArgumentInvalid(f"BadRequest: line {at.line}, column {at.column}: {why}")
 
@@ -137,12 +119,12 @@ def _refuse(node: _Node, why: str) -> NoReturn:
 # --- lark's tree to the query's
 
 
-def _source(node: _Node) -> Source:
+def _source(node: _Node) -> tree.Source:
     name = ".".join(node.children)
     try:
-        return Source(name.lower())
+        return tree.Source(name.lower())
     except ValueError:
-        _refuse(node, f"there is no collection {quoted(name)}")
+        _refuse(node, f"there is no collection {tree.quoted(name)}")
 
 
 def _name(token: Token) -> str:
@@ -152,7 +134,7 @@ def _name(token: Token) -> str:
 def _whole(token: Token) -> int:
     number = _number(token)
     if not isinstance(number, int):
-        _refuse(token, f"{quoted(token)} is no whole number")
+        _refuse(token, f"{tree.quoted(token)} is not a whole number")
     return number
 
 
@@ -163,7 +145,7 @@ def _number(token: Token) -> float:
     except OverflowError:
         value = math.inf
     if math.isinf(value):
-        _refuse(token, f"{quoted(token)} is beyond a double")
+        _refuse(token, f"{tree.quoted(token)} is beyond a double")
     return plain(value)
 
 
@@ -171,7 +153,7 @@ def _string(token: Token) -> str:
     def character(escape: re.Match[str]) -> str:
         code, other = escape.groups()
         if code is None and other not in "'\"\\":
-            _refuse(token, f"{quoted(escape.group())} is no escape")
+            _refuse(token, f"{tree.quoted(escape.group())} is not an escape")
         return chr(int(code, 16)) if code else str(other)
 
     text = _ESCAPE.sub(character, token[1:-1])
@@ -183,58 +165,58 @@ def _string(token: Token) -> str:
 
 
 class _Builder:
-    """Makes the tree of what a query over one source says of its rows."""
+    """Builds the tree of a query over one source."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: tree.Source) -> None:
         self._prefix = source.value.split(".")
 
-    def items(self, selection: _Node) -> tuple[Item, ...] | None:
+    def items(self, selection: _Node) -> tuple[tree.Item, ...] | None:
         """Build the projection; None for `*`."""
         return None if isinstance(selection, Token) else tuple(map(self._item, selection.children))
 
-    def _item(self, node: _Node) -> Item:
+    def _item(self, node: _Node) -> tree.Item:
         value, alias = node.children
         name = None if alias is None else _name(alias.children[0])
         if value.data == "call" and value.children[0].upper() in _AGGREGATES:
-            return Item(self._aggregate(value), name)
+            return tree.Item(self._aggregate(value), name)
         expression = self.expression(value)
-        if not isinstance(expression, Path):
+        if not isinstance(expression, tree.Path):
             if name is None:
-                _refuse(value, "what is no member needs an alias")
+                _refuse(value, "an expression needs an alias")
         elif str(expression.parts[0]).upper() in _FOREIGN_WORDS:
-            _refuse(value, f"{quoted(str(expression.parts[0]))} is unexpected")
-        return Item(expression, name)
+            _refuse(value, f"{tree.quoted(str(expression.parts[0]))} is unexpected")
+        return tree.Item(expression, name)
 
-    def _aggregate(self, node: _Node) -> Aggregate:
+    def _aggregate(self, node: _Node) -> tree.Aggregate:
         function, *arguments = node.children
         match function.upper(), arguments:
-            # COUNT(*) is not in the docs' grammar, but in some of their samples.
+            # COUNT(*) is in samples of the docs, not in their grammar.
             case "COUNT", [None] | [Token()]:
-                return Aggregate("COUNT", None)
+                return tree.Aggregate("COUNT", None)
             case "AVG" | "SUM" | "MIN" | "MAX", [Tree("path") as path]:
-                return Aggregate(function.upper(), self.path(path))
+                return tree.Aggregate(function.upper(), self.path(path))
         wanted = "no argument" if function.upper() == "COUNT" else "a path"
         _refuse(node, f"{function.upper()} takes {wanted}")
 
-    def path(self, node: _Node) -> Path:
-        """Build a path, without the name of the source that may stand before it."""
+    def path(self, node: _Node) -> tree.Path:
+        """Build a path, without the name of the source before it."""
         parts = [self._part(part) for part in node.children]
         for prefix in (self._prefix, self._prefix[:1]):
             leading = [str(part).lower() for part in parts[: len(prefix)]]
             if leading == prefix and len(parts) > len(prefix):
-                return Path(tuple(parts[len(prefix) :]))
-        return Path(tuple(parts))
+                return tree.Path(tuple(parts[len(prefix) :]))
+        return tree.Path(tuple(parts))
 
     def _part(self, node: _Node) -> str | int:
         if isinstance(node, Token):
             return _whole(node) if node.type == "NUMBER" else _string(node)
         return _name(node.children[0])
 
-    def expression(self, node: _Node, depth: int = 0) -> Expression:
+    def expression(self, node: _Node, depth: int = 0) -> tree.Expression:
         """Build an expression.
 
         Raises:
-            ArgumentInvalid: it nests too deep, or holds a call that can't be.
+            ArgumentInvalid: it nests too deep, or has an invalid call.
         """
         if depth > limits.QUERY_DEPTH:
             _refuse(node, f"the query nests deeper than {limits.QUERY_DEPTH} levels")
@@ -243,44 +225,44 @@ class _Builder:
             case "path":
                 return self.path(node)
             case "array":
-                return Array(tuple(_constant(part) for part in parts if part is not None))
+                return tree.Array(tuple(_constant(part) for part in parts if part is not None))
             case "call":
                 return self._call(node, depth)
             case "number" | "string" | "true" | "false" | "null" | "undefined":
-                return Constant(_constant(node))
+                return tree.Constant(_constant(node))
         operands = [self.expression(part, depth + 1) for part in parts if isinstance(part, Tree)]
         match node.data:
             case "disjunction":
-                return Or(tuple(operands))
+                return tree.Or(tuple(operands))
             case "conjunction":
-                return And(tuple(operands))
+                return tree.And(tuple(operands))
             case "inversion":
-                return Not(operands[0])
+                return tree.Not(operands[0])
             case "comparison":
-                return Comparison(operands[0], parts[1].replace("<>", "!="), operands[1])
+                return tree.Comparison(operands[0], parts[1].replace("<>", "!="), operands[1])
             case "membership":
-                found = Membership(*operands)
-                return found if parts[1].type == "IN" else Not(found)
+                found = tree.Membership(*operands)
+                return found if parts[1].type == "IN" else tree.Not(found)
             case "arithmetic":
-                return Arithmetic(
+                return tree.Arithmetic(
                     operands[0], tuple(zip(map(str, parts[1::2]), operands[1:], strict=True))
                 )
             case "negative":
                 return _negative(operands[0])
         return operands[0]  # a group
 
-    def _call(self, node: _Node, depth: int) -> Expression:
+    def _call(self, node: _Node, depth: int) -> tree.Expression:
         token, *given = node.children
         function = token.upper()
         if function in _AGGREGATES:
-            _refuse(node, f"{function} can be a member of a projection only")
+            _refuse(node, f"{function} is allowed in SELECT only")
         if function not in FUNCTIONS:
-            _refuse(node, f"there is no function {quoted(token)}")
+            _refuse(node, f"there is no function {tree.quoted(token)}")
         arguments = [part for part in given if isinstance(part, Tree)]
         wanted = FUNCTIONS[function].arguments
         if len(arguments) != wanted:
             _refuse(node, f"{function} takes {wanted} argument(s)")
-        return Call(function, tuple(self.expression(part, depth + 1) for part in arguments))
+        return tree.Call(function, tuple(self.expression(part, depth + 1) for part in arguments))
 
 
 def _constant(node: _Node) -> Any:
@@ -294,18 +276,18 @@ def _constant(node: _Node) -> Any:
     return {"true": True, "false": False, "null": None, "undefined": UNDEFINED}[node.data]
 
 
-def _negative(operand: Expression) -> Expression:
-    if isinstance(operand, Constant) and kind(operand.value) is Kind.NUMBER:
-        return Constant(plain(-operand.value))
-    return Negative(operand)
+def _negative(operand: tree.Expression) -> tree.Expression:
+    if isinstance(operand, tree.Constant) and kind(operand.value) is Kind.NUMBER:
+        return tree.Constant(plain(-operand.value))
+    return tree.Negative(operand)
 
 
-def _check_grouping(query: Query, selection: _Node) -> None:
-    """Refuse a member that an answer made of many rows can't have."""
+def _check_grouping(query: tree.Query, selection: _Node) -> None:
+    """Refuse a member that a row of several rows cannot have."""
     if not query.aggregates:
         return
     if query.items is None:
-        _refuse(selection, "there is no SELECT * with GROUP BY")
+        _refuse(selection, "SELECT * is not allowed with GROUP BY")
     for item, node in zip(query.items, selection.children, strict=True):
-        if not (isinstance(item.value, Aggregate) or item.value in query.group_by):
-            _refuse(node, "beside aggregates, only what stands in GROUP BY can be selected")
+        if not (isinstance(item.value, tree.Aggregate) or item.value in query.group_by):
+            _refuse(node, "with aggregates, SELECT can have only what GROUP BY has")

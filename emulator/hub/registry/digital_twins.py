@@ -16,12 +16,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    InvalidDigitalTwinJsonPatch,
-    InvalidDigitalTwinPatch,
-    InvalidDigitalTwinPatchPath,
-)
+from emulator.hub.core import errors
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.identities.identity import IdentityKey
@@ -201,16 +196,18 @@ class _Step(Struct, frozen=True):
     @classmethod
     def parse(cls, item: object) -> _Step:
         if not isinstance(item, dict):
-            raise InvalidDigitalTwinJsonPatch("An operation of the patch is not an object.")
+            raise errors.InvalidDigitalTwinJsonPatch("An operation of the patch is not an object.")
         operation = item.get("op")
         if operation not in _OPERATIONS:
-            raise InvalidDigitalTwinJsonPatch(f"'{operation}' is no operation of a JSON patch.")
+            raise errors.InvalidDigitalTwinJsonPatch(
+                f"'{operation}' is no operation of a JSON patch."
+            )
         if operation not in (*_WRITES, "test"):
-            raise InvalidDigitalTwinPatch(
+            raise errors.InvalidDigitalTwinPatch(
                 f"'{operation}' can't be done on a digital twin: add, replace and remove can."
             )
         if operation in _WITH_VALUE and "value" not in item:
-            raise InvalidDigitalTwinJsonPatch(f"An operation '{operation}' has no value.")
+            raise errors.InvalidDigitalTwinJsonPatch(f"An operation '{operation}' has no value.")
         return cls(operation, _path(item.get("path")), item.get("value"))
 
     @property
@@ -239,7 +236,7 @@ def desired_changes(row: TwinRow, patch: object) -> JsonObject:
             were a component, or the reverse.
     """
     if not isinstance(patch, list):
-        raise InvalidDigitalTwinJsonPatch("The body is not an array of operations.")
+        raise errors.InvalidDigitalTwinJsonPatch("The body is not an array of operations.")
     before, reported = row.twin.desired.values, row.twin.reported.values
     after, written = before, []
     for step in map(_Step.parse, patch):
@@ -254,11 +251,11 @@ def desired_changes(row: TwinRow, patch: object) -> JsonObject:
 def _path(pointer: object) -> tuple[str, ...]:
     """Split a JSON pointer (RFC 6901)."""
     if pointer is not None and not isinstance(pointer, str):
-        raise InvalidDigitalTwinJsonPatch("The path of an operation is not a string.")
+        raise errors.InvalidDigitalTwinJsonPatch("The path of an operation is not a string.")
     first, *names = (pointer or "").split("/")
     if first or not names or not names[0]:
         # The text of a real hub, as seen there.
-        raise InvalidDigitalTwinPatch(
+        raise errors.InvalidDigitalTwinPatch(
             f"Error in path: {pointer}. 'path' string must be non-null, begin with '/' and have "
             "atleast the component name."
         )
@@ -269,11 +266,11 @@ def _write(desired: JsonObject, reported: JsonObject, step: _Step) -> JsonObject
     """Make the desired properties that there are after an operation."""
     name, *rest = step.path
     if len(rest) > 1 or not all(map(_NAME.fullmatch, step.path)):
-        raise InvalidDigitalTwinPatchPath(
+        raise errors.InvalidDigitalTwinPatchPath(
             f"'{step.pointer}' names no property, and no component with or without a property."
         )
     if step.operation != "add" and not (_has(desired, step.path) or _has(reported, step.path)):
-        raise InvalidDigitalTwinPatchPath(f"'{step.pointer}' is not there.")
+        raise errors.InvalidDigitalTwinPatchPath(f"'{step.pointer}' is not there.")
     if rest:
         return _write_in_component(desired, reported, name, rest[0], step)
     if step.operation == "remove":
@@ -302,7 +299,7 @@ def _write_in_component(
 def _component(value: JsonObject) -> JsonObject:
     """Write a component's value as a twin has it."""
     if value[_METADATA] != {}:
-        raise InvalidDigitalTwinPatch("The $metadata of a component is not an empty object.")
+        raise errors.InvalidDigitalTwinPatch("The $metadata of a component is not an empty object.")
     members = {name: member for name, member in value.items() if name != _METADATA}
     for name, member in members.items():
         _check(name, _NAME.fullmatch(name) is not None)
@@ -327,7 +324,7 @@ def _conforms(value: Any, depth: int) -> bool:
 def _check(name: str, conforms: bool) -> None:
     if not conforms:
         # The docs have this text for whatever is wrong with a value.
-        raise ArgumentInvalid(
+        raise errors.ArgumentInvalid(
             f"'{name}' exists within the device twin and is not digital twin conformant property. "
             "Please refer to aka.ms/dtpatch to update this to be conformant."
         )
@@ -344,10 +341,12 @@ def _has(values: Any, path: Iterable[str]) -> bool:
 def _test(view: Any, step: _Step) -> None:
     for name in step.path:
         if not isinstance(view, dict) or name not in view:
-            raise InvalidDigitalTwinPatchPath(f"'{step.pointer}' is not there.")
+            raise errors.InvalidDigitalTwinPatchPath(f"'{step.pointer}' is not there.")
         view = view[name]
     if not _equal(view, step.value):
-        raise InvalidDigitalTwinPatch(f"'{step.pointer}' has not the value that is tested for.")
+        raise errors.InvalidDigitalTwinPatch(
+            f"'{step.pointer}' has not the value that is tested for."
+        )
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -11,21 +11,8 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from emulator.hub.core import limits
+from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import (
-    DeviceAlreadyExists,
-    DeviceDisabled,
-    DeviceNotFound,
-    InvalidDeviceScope,
-    IotHubUnauthorizedAccess,
-    ModuleAlreadyExistsOnDevice,
-    ModuleNotFound,
-    PreconditionFailed,
-    SystemModuleModifyUnauthorizedAccess,
-    TooManyDevices,
-    TooManyModulesOnDevice,
-)
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Deletion, Record, Store
@@ -158,7 +145,7 @@ class Identities:
         # A real hub answers so, and not with 404, to any call on module identities (seen there).
         device = self._store.get(Identity, IdentityKey(key.device_id))
         if device is None or not device.enabled:
-            raise IotHubUnauthorizedAccess("Unauthorized access")
+            raise errors.IotHubUnauthorizedAccess("Unauthorized access")
 
     # --- statistics
 
@@ -230,7 +217,7 @@ class Identities:
         """
         before = self._changeable(key)
         if not if_match.allows(before.etag):
-            raise PreconditionFailed
+            raise errors.PreconditionFailed
         now = self._clock.now()
         identity = identities.update(before, body, now)
         self._check_parents(identity, known=before.scopes.parents)
@@ -244,7 +231,7 @@ class Identities:
         self._feed.publish(IdentityChanged(before, identity, now))
         if not identity.enabled:
             for each in self._store.scan(Identity, (key.device_id,)):
-                self._links.drop(each.key, DeviceDisabled())
+                self._links.drop(each.key, errors.DeviceDisabled())
         self._publish_deleted(deleted, now)
         document = self._document(identity)  # before anything that a subscriber writes
         if change is not None:
@@ -266,9 +253,9 @@ class Identities:
         """
         identity = self._changeable(key)
         if if_match.absent:
-            raise PreconditionFailed("PreconditionFailed, Etag missing.")
+            raise errors.PreconditionFailed("PreconditionFailed, Etag missing.")
         if not if_match.allows(identity.etag):
-            raise PreconditionFailed
+            raise errors.PreconditionFailed
         deleted = [identity]
         if key.module_id is None:
             deleted = list(self._store.scan(Identity, (key.device_id,)))
@@ -292,13 +279,13 @@ class Identities:
         identity = self._store.get(Identity, key)
         if identity is None and key.module_id is not None:
             self._identity(IdentityKey(key.device_id))
-            raise ModuleNotFound(f"{key.device_id}/{key.module_id}")
+            raise errors.ModuleNotFound(f"{key.device_id}/{key.module_id}")
         return self._identity(key)
 
     def _changeable(self, key: IdentityKey) -> Identity:
         identity = self._registered(key)
         if key.is_system_module:
-            raise SystemModuleModifyUnauthorizedAccess
+            raise errors.SystemModuleModifyUnauthorizedAccess
         return identity
 
     def _modules_of(self, device_id: str) -> list[Identity]:
@@ -310,20 +297,20 @@ class Identities:
         if key.module_id is None:
             if exists:
                 text = f"A device with ID '{key.device_id}' is already registered."
-                raise DeviceAlreadyExists(text)
+                raise errors.DeviceAlreadyExists(text)
             if self._device_count >= limits.DEVICES_PER_HUB:
-                raise TooManyDevices
+                raise errors.TooManyDevices
             return
         self._identity(IdentityKey(key.device_id))
         # That such an id is not a client's to give comes first (seen on a real hub).
         if exists and not key.is_system_module:
-            raise ModuleAlreadyExistsOnDevice(
+            raise errors.ModuleAlreadyExistsOnDevice(
                 f"Device {key.device_id} already contains Module {key.module_id}."
             )
         modules = self._modules_of(key.device_id)
         own = [each for each in modules if not each.key.is_system_module]
         if len(own) >= limits.MODULES_PER_DEVICE:
-            raise TooManyModulesOnDevice
+            raise errors.TooManyModulesOnDevice
 
     def _check_parents(self, identity: Identity, known: Sequence[str] = ()) -> None:
         """Check that scopes name IoT Edge devices, but for those that the device has already."""
@@ -333,7 +320,7 @@ class Identities:
             parent = self._store.get(Identity, IdentityKey(scopes.device_of(scope)))
             # A leaf's scope is never one that names the leaf, so this is an IoT Edge device's.
             if parent is None or parent.scopes.device != scope or parent.key == identity.key:
-                raise InvalidDeviceScope(f"The scope {scope} is not of an IoT Edge device")
+                raise errors.InvalidDeviceScope(f"The scope {scope} is not of an IoT Edge device")
 
     def _system_modules_of(
         self, before: Identity, after: Identity, now: datetime
@@ -354,7 +341,7 @@ class Identities:
     def _publish_deleted(self, deleted: Sequence[Identity], now: datetime) -> None:
         """Close the connections of identities that were deleted, and publish that they are gone."""
         for identity in deleted:
-            self._links.drop(identity.key, DeviceNotFound(identity.key.device_id))
+            self._links.drop(identity.key, errors.DeviceNotFound(identity.key.device_id))
             self._feed.publish(IdentityDeleted(identity, now))
 
     def _document(self, identity: Identity, *, just_created: bool = False) -> JsonObject:
