@@ -38,8 +38,8 @@ class Sessions:
             raise
 
     def _load(self) -> dict[str, Subscriptions]:
-        # A session is small and soon made again. It is not worth a wait for the disk at each change,
-        # or a journal file that is created and deleted.
+        # A session is small and soon made again: no change is worth a wait for the disk, or a
+        # journal file that is created and deleted.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute(

@@ -122,6 +122,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
         self._full: asyncio.Future[None] | None = None
+        self._cut_off: asyncio.TimerHandle | None = None
 
     # --- what asyncio calls
 
@@ -166,6 +167,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         """See `asyncio.BaseProtocol`."""
         self._at_end = True
         self._error = self._error or exc
+        if self._cut_off is not None:
+            self._cut_off.cancel()
         self._gone.set_result(None)
         self._wake()
         self.resume_writing()
@@ -219,7 +222,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     def _close(self) -> None:
         if not self._transport.is_closing():
             self._transport.close()
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+            loop = asyncio.get_running_loop()
+            self._cut_off = loop.call_later(CLOSE_SECONDS, self._transport.abort)
 
     async def _ended(self) -> None:
         await self._gone

@@ -123,7 +123,15 @@ def test_a_first_byte_that_no_client_sends_is_refused_at_once(first_byte: int) -
 @given(st.sampled_from([0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B]), st.binary())
 def test_any_bytes_are_a_publish_or_an_error_of_the_client(first_byte: int, body: bytes) -> None:
     with contextlib.suppress(ProtocolError):
-        frame.parse_publish(first_byte, body)
+        packet = frame.parse_publish(first_byte, body)
+        again = raw.publish(
+            packet.topic,
+            packet.payload,
+            packet_id=packet.packet_id or None,
+            dup=packet.duplicate,
+            retain=packet.retain,
+        )
+        assert raw.split(again) == (first_byte, body)
 
 
 @settings(deadline=None)
