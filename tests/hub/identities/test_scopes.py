@@ -29,23 +29,18 @@ OTHER = "ms-azure-iot-edge://other-1"
         ({"deviceScope": OWN, "parentScopes": [PARENT]}, Scopes(OWN, (PARENT,))),
     ],
 )
-def test_what_a_request_asks_for_is_read(body: dict[str, Any], expected: Scopes) -> None:
+def test_the_scopes_of_a_request_are_parsed(body: dict[str, Any], expected: Scopes) -> None:
     assert scopes.asked(body) == expected
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        {"deviceScope": 1},
-        {"deviceScope": [PARENT]},
-        {"parentScopes": PARENT},
-        {"parentScopes": {}},
-        {"parentScopes": [1]},
-        {"parentScopes": [None]},
-        {"parentScopes": [PARENT, OTHER]},
+        *({"deviceScope": scope} for scope in (1, [PARENT])),
+        *({"parentScopes": scopes} for scopes in (PARENT, {}, [1], [None], [PARENT, OTHER])),
     ],
 )
-def test_what_is_no_scope_is_refused(body: dict[str, Any]) -> None:
+def test_an_invalid_scope_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ArgumentInvalid):
         scopes.asked(body)
 
@@ -131,7 +126,7 @@ def test_a_scope_names_its_device(device_id: str, generation_id: str, wish: Scop
 
 
 @given(st.text())
-def test_any_text_can_be_asked_for_its_device(text: str) -> None:
+def test_any_text_has_a_device_as_its_scope(text: str) -> None:
     assert scopes.device_of(text) in text
 
 
