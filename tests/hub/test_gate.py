@@ -19,7 +19,7 @@ from emulator.hub.core.errors import (
 )
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
 from tests.clock import ManualClock
 from tests.hub.fakes import (
@@ -34,7 +34,7 @@ from tests.hub.fakes import (
     make_hub,
     put,
     self_signed,
-    stored_identity,
+    stored,
     token_text,
 )
 
@@ -171,7 +171,7 @@ def test_a_device_is_admitted_by_a_token(
     assert admission == Admission(
         key,
         expires=int(LATER),
-        generation_id=stored_identity(store, key).generation_id,
+        generation_id=stored(store, Identity, key).generation_id,
         auth_method=AUTH_METHOD % (scope, "sas", "iothub"),
         model_id="dtmi:x;1",
     )
