@@ -216,22 +216,17 @@ def test_a_rate_throttles_no_other_operation() -> None:
     assert all(passes(throttles, Operation.READ_IDENTITY) for _ in range(1_000))
 
 
+NOT_RATES = ["", "20", "1.5/s", "20/hour", "20/min ", "٣/s"]
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (["S4"], "S1, S2, S3"),
-        ([""], "S1, S2, S3"),
+        *((settings, "S1, S2, S3") for settings in (["S4"], [""])),
         (["off"], "queries=20/min"),
-        (["query=1/s"], "queries"),
-        (["=1/s"], "queries"),
-        (["queries="], "20/min"),
-        (["queries=20"], "20/min"),
-        (["queries=0/s"], "from 1 up"),
-        (["queries=-1/s"], "from 1 up"),
-        (["queries=1.5/s"], "20/min"),
-        (["queries=20/hour"], "20/min"),
-        (["queries=20/min "], "20/min"),
-        (["queries=٣/s"], "20/min"),
+        *((settings, "use one of registry, d2c-sends") for settings in (["query=1/s"], ["=1/s"])),
+        *(([f"queries={rate}"], "20/min") for rate in NOT_RATES),
+        *(([f"queries={rate}"], "from 1 up") for rate in ("0/s", "-1/s")),
         (["S1", "S2"], "'S2' contradicts"),
         (["queries=1/s", "S1", "queries=2/s"], "'queries=2/s' contradicts"),
     ],
