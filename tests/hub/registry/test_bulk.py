@@ -17,16 +17,8 @@ from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.registry.bulk import ImportMode
 from emulator.hub.twins.changes import TwinChanged
 from emulator.hub.twins.twin import Twin
-from tests.hub.fakes import (
-    ANY,
-    DEVICE,
-    MODULE,
-    CountingStore,
-    make_hub,
-    put,
-    record_changes,
-    stored,
-)
+from tests.hub import fakes
+from tests.hub.fakes import ANY, DEVICE, MODULE, put, stored
 
 NEVER, NOW = "0001-01-01T00:00:00Z", "2026-01-31T14:46:08Z"
 IDS = {DEVICE: {"id": "d"}, MODULE: {"id": "d", "moduleId": "m"}}
@@ -136,7 +128,7 @@ def test_a_new_twin_has_the_parts_that_are_given(
         {"id": "edge", "importMode": "delete"},
     ],
 )
-def test_an_item_is_one_commit(hub: IotHub, store: CountingStore, item: JsonObject) -> None:
+def test_an_item_is_one_commit(hub: IotHub, store: fakes.CountingStore, item: JsonObject) -> None:
     before = store.commits
     hub.bulk.apply(item)
     assert store.commits == before + 1
@@ -168,7 +160,7 @@ def test_a_bulk_call_counts_against_the_limit_of_modules(hub: IotHub) -> None:
 @pytest.mark.parametrize("mode", ["update", "createOrUpdate"])
 @pytest.mark.parametrize("key", IDS)
 def test_an_update_replaces_the_identity_and_merges_into_the_twin(
-    hub: IotHub, store: CountingStore, key: IdentityKey, mode: str
+    hub: IotHub, store: Store, key: IdentityKey, mode: str
 ) -> None:
     hub.twins.patch(key, {"tags": {"old": 1}, "properties": {"desired": {"old": 1}}}, ANY)
     before = stored(store, Identity, key)
@@ -184,7 +176,7 @@ def test_an_update_replaces_the_identity_and_merges_into_the_twin(
     assert twin.desired.version == 3
 
 
-def test_an_update_without_a_twin_leaves_the_twin_alone(hub: IotHub, store: CountingStore) -> None:
+def test_an_update_without_a_twin_leaves_the_twin_alone(hub: IotHub, store: Store) -> None:
     before = stored(store, Twin, DEVICE)
     hub.bulk.apply({"id": "d", "importMode": "update", "statusReason": "x"})
     assert stored(store, Identity, DEVICE).status_reason == "x"
@@ -192,7 +184,7 @@ def test_an_update_without_a_twin_leaves_the_twin_alone(hub: IotHub, store: Coun
 
 
 def test_an_item_publishes_the_parts_that_it_writes(hub: IotHub) -> None:
-    changes = record_changes(hub.feed)
+    changes = fakes.record_changes(hub.feed)
     hub.bulk.apply({"id": "d", "importMode": "update"})
     hub.bulk.apply({"id": "d", "importMode": "update", "tags": {"x": 1}})
     hub.bulk.apply({"id": "d", "importMode": "updateTwin", "tags": {"x": 2}})
@@ -214,7 +206,7 @@ def test_an_item_publishes_the_parts_that_it_writes(hub: IotHub) -> None:
 @pytest.mark.parametrize("key", IDS)
 @pytest.mark.parametrize("mode", ["updateTwin", "UpdateTwinIfMatchETag"])
 def test_an_item_can_update_only_a_twin(
-    hub: IotHub, store: CountingStore, key: IdentityKey, mode: str
+    hub: IotHub, store: Store, key: IdentityKey, mode: str
 ) -> None:
     before = stored(store, Identity, key)
     item = {"importMode": mode, **TWIN, "status": "disabled", **etags(store, key)}
@@ -240,7 +232,7 @@ def test_an_item_can_update_only_a_twin(
     ],
 )
 def test_an_identity_is_deleted(
-    hub: IotHub, store: CountingStore, key: IdentityKey, members: dict[str, Any]
+    hub: IotHub, store: Store, key: IdentityKey, members: dict[str, Any]
 ) -> None:
     if members.get("eTag"):
         current = etags(store, key)["eTag"]
@@ -262,7 +254,7 @@ def test_an_identity_is_deleted(
     ],
 )
 def test_a_mode_with_an_etag_needs_the_current_one(
-    hub: IotHub, store: CountingStore, key: IdentityKey, mode: str, needs: str
+    hub: IotHub, store: Store, key: IdentityKey, mode: str, needs: str
 ) -> None:
     before = everything(store)
     item = IDS[key] | {"importMode": mode, "tags": {"new": 1}}
@@ -309,7 +301,11 @@ INVALID = [
     ],
 )
 def test_an_item_that_is_invalid_or_impossible_is_refused_whole(
-    hub: IotHub, store: CountingStore, error: type[errors.HubError], ids: JsonObject, mode: Any
+    hub: IotHub,
+    store: Store,
+    error: type[errors.HubError],
+    ids: JsonObject,
+    mode: Any,
 ) -> None:
     before = everything(store)
     with pytest.raises(error):
@@ -415,7 +411,7 @@ ITEMS = st.fixed_dictionaries(
 @given(st.lists(ITEMS, max_size=6))
 def test_any_call_leaves_a_consistent_registry(body: list[Any]) -> None:
     store = MemoryStore()
-    hub = fill(make_hub(store))
+    hub = fill(fakes.make_hub(store))
     result = hub.bulk.run(body)
     assert result["isSuccessful"] == (result["errors"] == [])
     assert len(result["errors"]) <= len(body)
