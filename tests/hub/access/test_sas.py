@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
 import pytest
@@ -21,14 +20,7 @@ HOSTS = ("localhost", "127.0.0.1", "::1", "My-Hub.azure-devices.net")
 NOW = START.timestamp()
 
 
-def passes(
-    text: str,
-    resource: Sequence[str] = (),
-    *,
-    keys: SymmetricKeys = KEYS,
-    hosts: Sequence[str] = HOSTS,
-    now: float = NOW,
-) -> bool:
+def passes(text, resource=(), *, keys=KEYS, hosts=HOSTS, now=NOW):
     try:
         check_token(SasToken.parse(text), keys, resource=resource, hosts=hosts, now=now)
     except IotHubUnauthorizedAccess:
@@ -38,15 +30,10 @@ def passes(
 
 # --- ids, and how clients spell them
 
-ids = st.one_of(
-    st.sampled_from(
-        ["a", "ab", "A", "a%2Fb", "a%2fmodules", "100%", "100%25", "%", "a#b", "a%23b"]
-    ),
-    st.text("ab09-.+%_#*?!(),=@$':;", min_size=1, max_size=8),
-)
+odd_ids = ["a", "ab", "A", "a%2Fb", "a%2fmodules", "100%", "100%25", "%", "a#b", "a%23b"]
+ids = st.sampled_from(odd_ids) | st.text("ab09-.+%_#*?!(),=@$':;", min_size=1, max_size=8)
 resources = st.one_of(
-    st.just(()),
-    st.just(("devices",)),
+    st.sampled_from([(), ("devices",)]),
     st.tuples(st.just("devices"), ids),
     st.tuples(st.just("devices"), ids, st.just("modules"), ids),
 )
@@ -378,10 +365,9 @@ def test_no_text_raises_anything_but_unauthorized(text, resource):
 def test_tokens_of_the_device_sdk_are_accepted(device, key, host):
     made = RenewableSasToken(f"{host}/devices/{device}", SymmetricKeySigningMechanism(key), ttl=60)
     keys = SymmetricKeys(key, key)
-    resource = ("devices", device)
-    hosts = [host]
-    assert passes(str(made), resource, keys=keys, hosts=hosts, now=made.expiry_time - 1)
-    assert not passes(str(made), resource, keys=keys, hosts=hosts, now=made.expiry_time)
+    asked = {"resource": ("devices", device), "keys": keys, "hosts": [host]}
+    assert passes(str(made), **asked, now=made.expiry_time - 1)
+    assert not passes(str(made), **asked, now=made.expiry_time)
 
 
 @settings(deadline=None, max_examples=30)
