@@ -67,6 +67,10 @@ class ManualClock:
                 timer.call()
         self._seconds = end
 
+    def change_time(self, seconds: float) -> None:
+        """Change the time of day, as its user does; no timer notices."""
+        self._start += timedelta(seconds=seconds)
+
     async def pass_time(self, seconds: float) -> None:
         """Move the clock, and let the tasks run that wait for it."""
         await settle()

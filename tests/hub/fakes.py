@@ -1,0 +1,111 @@
+"""What the tests of the hub share: a store that counts, a link that records, a hub to fill."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.hub.core.clock import Clock
+from emulator.hub.core.errors import HubError
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import Deletion, MemoryStore, Record, Store
+from emulator.hub.feed import Change, Feed
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.links.link import Admission, Delivery
+from tests.clock import ManualClock
+
+CREATE, ANY, STALE = IfMatch(None), IfMatch("*"), IfMatch("c3RhbGU=")
+DEVICE, MODULE = IdentityKey("d"), IdentityKey("d", "m")
+
+
+class CountingStore(MemoryStore):
+    """A store that counts its commits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits = 0
+
+    def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
+        self.commits += 1
+        super().commit(put=put, delete=delete)
+
+
+@dataclass(eq=False)
+class FakeLink:
+    """A connected device that records what it receives. It acknowledges no message."""
+
+    key: IdentityKey = DEVICE
+    accepts_methods: bool = True
+    accepts_commands: bool = True
+    delivered: list[Delivery] = field(default_factory=list)
+    invoked: list[tuple[str, str, Any]] = field(default_factory=list)
+    desired: list[dict[str, Any]] = field(default_factory=list)
+    closed: HubError | None = None
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.delivered]
+
+    @property
+    def unacknowledged(self) -> list[str]:
+        return [delivery.lock_token for delivery in self.delivered]
+
+    def accepts_method(self, name: str) -> bool:
+        return self.accepts_methods
+
+    def deliver(self, delivery: Delivery) -> None:
+        self.delivered.append(delivery)
+
+    def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
+        self.invoked.append((request_id, name, json.loads(payload)))
+
+    def notify_desired(self, patch: bytes, version: int) -> None:
+        notice = json.loads(patch)
+        assert notice["$version"] == version
+        self.desired.append(notice)
+
+    def close(self, reason: HubError) -> None:
+        assert self.closed is None, "a link is closed once"
+        self.closed = reason
+        self.accepts_methods = self.accepts_commands = False
+
+
+def make_hub(store: Store | None = None, clock: Clock | None = None, **options: Any) -> IotHub:
+    """Return a hub whose clock stands still."""
+    options = {"policies": (), "hosts": ("localhost",), **options}
+    return IotHub(store=store or MemoryStore(), clock=clock or ManualClock(), **options)
+
+
+def put(hub: IotHub, key: IdentityKey, if_match: IfMatch = CREATE, **members: Any) -> Any:
+    """Create a device or module, or update it; return its document."""
+    if key.module_id is None:
+        return hub.identities.put_device(
+            key.device_id, {"deviceId": key.device_id, **members}, if_match
+        )
+    body = {"deviceId": key.device_id, "moduleId": key.module_id, **members}
+    return hub.identities.put_module(key, body, if_match)
+
+
+def connect(hub: IotHub, link: FakeLink, *, lifetime: float = math.inf, model_id: str = "") -> None:
+    """Connect a link, and note that it has subscribed; its credentials expire after `lifetime`."""
+    expires = hub.clock.now().timestamp() + lifetime
+    hub.links.connect(link, Admission(link.key, expires, "1", "{}", model_id))
+    hub.links.subscribed(link)
+
+
+def record_changes(feed: Feed, kind: type[Change] = Change) -> list[Any]:
+    """Return a list to which each later change of a kind is added."""
+    changes: list[Any] = []
+    feed.subscribe(kind, changes.append)
+    return changes
+
+
+def stored_identity(store: Store, key: IdentityKey) -> Identity:
+    """Return an identity that must be in a store."""
+    identity = store.get(Identity, key)
+    assert identity is not None
+    return identity
