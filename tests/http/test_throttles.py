@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,14 @@ import requests
 
 from emulator import Emulator, Settings, StartError
 from emulator.emulator import ROUTES
-from emulator.http.server import DeviceRoute, Route
+from emulator.http.route import DeviceRoute, Route
 from emulator.hub.access.throttles import Throttles
+from tests.clock import ManualClock
 from tests.devices import connect_device
 from tests.http.support import MethodDevice, check_error, echo, invoke
 from tests.mqtt.raw import publish
 from tests.support import Device, Service, free_loopback_address, sas_token
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 ID = re.compile(r"\{[^}]+\}")
 
 # The throttle that each operation counts against (IoT Hub docs: quotas and throttling), and the
@@ -94,8 +93,8 @@ def throttle(emulator: Emulator, device: Device, monkeypatch: pytest.MonkeyPatch
     """Throttles the hub for this test, after its device was registered."""
 
     def set_throttles(*settings: str) -> None:
-        throttles = Throttles.parse(settings, clock=lambda: NOW)
-        monkeypatch.setattr(emulator.hub, "throttles", throttles)
+        throttles = Throttles.parse(settings, clock=ManualClock())
+        monkeypatch.setattr(emulator.hub.gate, "throttles", throttles)
 
     return set_throttles
 
@@ -233,13 +232,13 @@ def test_the_settings_throttle_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyP
         service = Service(emulator)
         answers = [service.request("GET", "/configurations/a").status_code for _ in range(3)]
         service.close()
-        assert emulator.hub.throttles.job_slots == 1
+        assert emulator.hub.gate.throttles.job_slots == 1
     assert [answer == 429 for answer in answers] == [False, True, True]
 
 
 def test_a_hub_is_not_throttled_by_itself(emulator: Emulator) -> None:
     assert emulator.settings.throttle == ()
-    assert emulator.hub.throttles.job_slots == 10
+    assert emulator.hub.gate.throttles.job_slots == 10
 
 
 @pytest.mark.parametrize("given", [("S4",), ("queries",), ("S1", "S2")])

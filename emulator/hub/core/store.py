@@ -72,16 +72,18 @@ class MemoryStore:
         return self._families[kind]
 
     def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
-        """See `Store.commit`; no step of it can fail."""
-        for kind, key in delete:
+        """See `Store.commit`."""
+        # Only this can fail: an iterable, or the key of a record.
+        deletions = tuple(delete)
+        records = [(type(record), record.key, record) for record in put]
+        for kind, key in deletions:
             self._records[kind].pop(key, None)
             if kind in self._families:
                 family = self._families[kind].get(key[0], {})
                 family.pop(key, None)
                 if not family:
                     self._families[kind].pop(key[0], None)
-        for record in put:
-            kind, key = type(record), record.key
+        for kind, key, record in records:
             self._records[kind][key] = record
             if kind in self._families:
                 self._families[kind].setdefault(key[0], {})[key] = record

@@ -32,7 +32,7 @@ _UTC_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?Z?",
 
 
 class Status(enum.StrEnum):
-    """How a message ended, as feedback has it."""
+    """How a message ended, in the words of feedback."""
 
     SUCCESS = "Success"
     EXPIRED = "Expired"
@@ -42,7 +42,7 @@ class Status(enum.StrEnum):
 
 
 class Ack(enum.StrEnum):
-    """Which outcomes the sender wants to hear of: the application property `iothub-ack`."""
+    """The outcomes that need feedback: the application property `iothub-ack`."""
 
     NONE = "none"
     POSITIVE = "positive"
@@ -50,7 +50,7 @@ class Ack(enum.StrEnum):
     FULL = "full"
 
     def wants(self, status: Status) -> bool:
-        """Say whether a message with this level makes feedback of this outcome."""
+        """Return whether an outcome needs feedback at this level."""
         if self in (Ack.NONE, Ack.FULL):
             return self is Ack.FULL
         return (self is Ack.POSITIVE) == (status is Status.SUCCESS)
@@ -91,7 +91,7 @@ class CommandQueue(Struct, frozen=True):
         return (self.device_id,)
 
     def pending(self, now: datetime) -> int:
-        """Count the messages; those that have expired by now are none, even if not settled yet."""
+        """Return the number of messages that have not expired."""
         return len(locks.settle(self.commands, now)[0])
 
 
@@ -111,12 +111,12 @@ class Outcome(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What an operation made of a queue.
+    """The result of an operation on a queue.
 
     Args:
-        queue: the new one.
+        queue: the new queue; the old one if nothing has changed.
         outcomes: the messages that ended.
-        command: what `receive` hands out.
+        command: the message that `receive` has locked.
     """
 
     queue: CommandQueue
@@ -128,15 +128,14 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
     """Queue a message for the device.
 
     Args:
-        queue: the queue as it is.
-        message: its `absolute-expiry-time`, if it has one, is written as `times.iso` does. It is
-            queued as it is: a message that names no id, no ack level or no expiry gets none here.
-        now: in UTC.
+        queue: the queue of the device.
+        message: it is queued unchanged. Its `absolute-expiry-time` is a UTC time.
+        now: the time, in UTC.
 
     Raises:
         MessageTooLarge
         ArgumentInvalid: a message or correlation id, an application property's name, the ack level
-            or the expiry time is none.
+            or the expiry time is invalid.
         InvalidMessageExpiryTime: it expires in the past, or more than two days from now.
         DeviceMaximumQueueDepthExceeded: 50 messages are pending.
     """
@@ -162,9 +161,9 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
 def receive(
     queue: CommandQueue, now: datetime, lock_seconds: float | None = limits.C2D_LOCK
 ) -> Change:
-    """Hand out the first message that waits, under a lock; `command` is None if there is none.
+    """Lock the first message that waits; `command` is None if no message waits.
 
-    A lock without `lock_seconds` holds until the message expires.
+    Without `lock_seconds` the lock holds until the message expires.
     """
     queue, outcomes, _ = expire(queue, now)
     until = None if lock_seconds is None else now + timedelta(seconds=lock_seconds)
@@ -175,48 +174,48 @@ def receive(
 
 
 def complete(queue: CommandQueue, token: str, now: datetime) -> Change:
-    """End a message: the device has taken it.
+    """End a message: the device has accepted it.
 
     Raises:
-        DeviceMessageLockLost: the lock is no more.
+        DeviceMessageLockLost: no message has this lock.
     """
     return _end(queue, token, Status.SUCCESS, now)
 
 
 def reject(queue: CommandQueue, token: str, now: datetime) -> Change:
-    """End a message: the device doesn't want it.
+    """End a message: the device has refused it.
 
     Raises:
-        DeviceMessageLockLost: the lock is no more.
+        DeviceMessageLockLost: no message has this lock.
     """
     return _end(queue, token, Status.REJECTED, now)
 
 
 def abandon(queue: CommandQueue, token: str, now: datetime) -> Change:
-    """Give a message back, which counts as a delivery; after the tenth it is dead.
+    """Return a message to the queue, which counts as a delivery; after the tenth it ends.
 
     Raises:
-        DeviceMessageLockLost: the lock is no more.
+        DeviceMessageLockLost: no message has this lock.
     """
     queue, outcomes, _ = expire(queue, now)
-    commands, dead = locks.abandon(queue.commands, token, limits.C2D_DELIVERIES)
-    if dead is not None:
-        outcomes += _outcomes(queue, Status.DELIVERY_COUNT_EXCEEDED, [(dead, now)])
-    # Once more: the lock may have been all that kept the message from expiring.
+    commands, ended = locks.abandon(queue.commands, token, limits.C2D_DELIVERIES)
+    if ended is not None:
+        outcomes += _outcomes(queue, Status.DELIVERY_COUNT_EXCEEDED, [(ended, now)])
+    # Again: perhaps only the lock kept the message from expiring.
     queue, expired, _ = expire(replace(queue, commands=commands), now)
     return Change(queue, outcomes + expired)
 
 
 def release(queue: CommandQueue, tokens: Collection[str], now: datetime) -> Change:
-    """Give back the messages that a connection held which is gone; it doesn't count."""
+    """Return the messages of a lost connection to the queue; this is not counted as a delivery."""
     return expire(replace(queue, commands=locks.release(queue.commands, tokens)), now)
 
 
 def purge(queue: CommandQueue, now: datetime) -> Change:
-    """End all messages, those too that the device holds; ask `pending` before for their number.
+    """End all messages, the locked ones too.
 
-    What a real hub does with the ones that the device holds is not known. A service that purges
-    wants the queue empty, and a device that never acknowledges is a good reason to purge.
+    What a real hub does with locked messages is unknown. A service that purges wants an empty
+    queue, and a device that never acknowledges is a good reason to purge.
     """
     queue, outcomes, _ = expire(queue, now)
     if not queue.commands:
@@ -226,7 +225,7 @@ def purge(queue: CommandQueue, now: datetime) -> Change:
 
 
 def expire(queue: CommandQueue, now: datetime) -> Change:
-    """Settle what the time has brought."""
+    """Remove the locks that have lapsed, and end the messages that have expired."""
     kept, expired = locks.settle(queue.commands, now)
     if kept is queue.commands:
         return Change(queue, ())
@@ -273,8 +272,8 @@ def _check_values(message: Message) -> None:
 
 
 def _check_property_names(message: Message) -> None:
-    # The docs allow no other characters in values either. But in their own example of a message
-    # that a device receives (MQTT support) a value is `a string`, so values are left alone.
+    # The docs allow no other characters in values either. But a value in their own example of a
+    # received message (MQTT support) is `a string`, so values are not checked.
     for name in message.properties:
         if not _PROPERTY_NAME.fullmatch(name):
             raise errors.ArgumentInvalid(

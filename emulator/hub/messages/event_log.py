@@ -1,7 +1,7 @@
-"""The device-to-cloud event log: what a hub's built-in endpoint would give its readers.
+"""The device-to-cloud event log: what a hub's built-in endpoint sends to its readers.
 
-It is bounded: the oldest events make room for new ones. A reader pulls at its own pace, so a slow
-one costs nothing, and finds a gap in the sequence numbers where it was too slow.
+It is bounded: the oldest events make room for new ones. Each reader pulls at its own pace. A reader
+that is too slow finds a gap in the sequence numbers.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Event(Struct, frozen=True, gc=False):
 
     Args:
         sequence_number: counts the hub's events, from 0 (Event Hubs).
-        sender: who sent it, and how that was proved.
-        size: of the message.
+        sender: the device or module that sent it, and how it authenticated.
+        size: the size of the message.
     """
 
     sequence_number: int
@@ -40,7 +40,7 @@ class Event(Struct, frozen=True, gc=False):
 
     @property
     def annotations(self) -> JsonObject:
-        """What the hub adds to the message, by the names that its readers know."""
+        """What the hub adds to the message, by the names of Event Hubs."""
         annotations: JsonObject = {"iothub-connection-device-id": self.sender.key.device_id}
         if self.sender.key.module_id is not None:
             annotations["iothub-connection-module-id"] = self.sender.key.module_id
@@ -57,7 +57,7 @@ class Event(Struct, frozen=True, gc=False):
         return annotations
 
     def document(self) -> JsonObject:
-        """Write the event as JSON: its body as JSON if it says so, else as text, else as Base64."""
+        """Return the event as JSON: its body as JSON, if its content type says so; else text; else Base64."""
         return {
             "sequenceNumber": self.sequence_number,
             "enqueuedTime": iso(self.enqueued),

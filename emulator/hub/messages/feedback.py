@@ -1,4 +1,4 @@
-"""Feedback on cloud-to-device messages: the hub's one queue of it, which services read.
+"""Feedback on cloud-to-device messages: one queue for the hub, which services read.
 
 It holds batches of records. A service receives a batch under a lock, and completes or abandons it.
 The rules are those of IoT Hub docs: cloud-to-device messages, message feedback.
@@ -53,7 +53,7 @@ class FeedbackQueue(Struct, frozen=True):
 
 
 class Received(NamedTuple):
-    """The new queue, and the batch that is handed out; None if none waits."""
+    """The new queue, and the batch that was locked; None if no batch waits."""
 
     queue: FeedbackQueue
     batch: Batch | None
@@ -79,9 +79,9 @@ def record(outcome: Outcome, generation_id: str) -> JsonObject:
 def add(queue: FeedbackQueue, records: Sequence[JsonObject], now: datetime) -> FeedbackQueue:
     """Queue records.
 
-    They join the last batch while it is open: 15 seconds from its first record, up to 64 records,
-    and until it is handed out. A real hub sends no batch before it is closed; here a service that
-    asks gets what there is.
+    Records join the last batch while it is open: for 15 seconds from its first record, up to 64
+    records, and until a service has received it. A real hub sends only closed batches; here a
+    service receives the open one too.
     """
     queue = expire(queue, now)
     batches, number = queue.batches, queue.next_sequence_number
@@ -99,7 +99,7 @@ def add(queue: FeedbackQueue, records: Sequence[JsonObject], now: datetime) -> F
 
 
 def receive(queue: FeedbackQueue, now: datetime) -> Received:
-    """Hand out the first batch that waits, under a lock."""
+    """Lock the first batch that waits."""
     queue = expire(queue, now)
     until = now + timedelta(seconds=limits.FEEDBACK_LOCK)
     batches, batch = locks.lend(queue.batches, until)
@@ -112,7 +112,7 @@ def complete(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:
     """Delete a batch that a service has read.
 
     Raises:
-        DeviceMessageLockLost: the lock is no more.
+        DeviceMessageLockLost: no batch has this lock.
     """
     queue = expire(queue, now)
     batches, _ = locks.end(queue.batches, token)
@@ -120,10 +120,10 @@ def complete(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:
 
 
 def abandon(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:
-    """Give a batch back, which counts as a delivery; after the tenth it is deleted.
+    """Return a batch to the queue, which counts as a delivery; after the tenth it is deleted.
 
     Raises:
-        DeviceMessageLockLost: the lock is no more.
+        DeviceMessageLockLost: no batch has this lock.
     """
     queue = expire(queue, now)
     batches, _ = locks.abandon(queue.batches, token, limits.FEEDBACK_DELIVERIES)
@@ -131,7 +131,7 @@ def abandon(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:
 
 
 def discard(queue: FeedbackQueue, device_id: str, now: datetime) -> FeedbackQueue:
-    """Delete the records of a device that was deleted; a batch that is out stays as it is."""
+    """Delete the records of a deleted device, except those of a locked batch."""
     queue = expire(queue, now)
     if not any(_is_about(record, device_id) for each in queue.batches for record in each.records):
         return queue
@@ -143,7 +143,7 @@ def discard(queue: FeedbackQueue, device_id: str, now: datetime) -> FeedbackQueu
 
 
 def expire(queue: FeedbackQueue, now: datetime) -> FeedbackQueue:
-    """Settle what the time has changed; the records of an expired batch are lost."""
+    """Remove the locks that have lapsed, and the batches that have expired."""
     batches, _ = locks.settle(queue.batches, now)
     return queue if batches is queue.batches else replace(queue, batches=batches)
 

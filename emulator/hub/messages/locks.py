@@ -1,12 +1,11 @@
-"""How a queue lends out what it holds: cloud-to-device messages, and batches of feedback.
+"""Locks on the items of a queue: on cloud-to-device messages, and on batches of feedback.
 
-A receiver gets an item under a lock. While the lock holds nobody else gets the item; the receiver
-ends it or gives it back with the lock's token. A lock that lapses gives it back as well (IoT Hub
-docs: the cloud-to-device message life cycle).
+A receiver gets an item under a lock. While the lock holds, no other receiver gets the item. The
+receiver ends the item, or returns it, with the lock's token. A lock that lapses returns the item
+too (IoT Hub docs: the cloud-to-device message life cycle).
 
-A queue is a tuple in sequence order, and an item that comes back is in its old place. Every
-function but `settle` and `due` takes items that were settled at the same moment, so that a lock
-which is there holds.
+A queue is a tuple in sequence order, and a returned item has its old place. Call `settle` first:
+the other functions take each lock that they find as valid.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from emulator.hub.core.errors import DeviceMessageLockLost
 
 
 class Lock(Struct, frozen=True):
-    """A receiver's hold on an item.
+    """The lock of a receiver on an item.
 
     Args:
-        token: a UUID, whose sixteen bytes are AMQP's delivery tag.
-        until: when the lock lapses, unless it is given back before.
+        token: a UUID; its 16 bytes are AMQP's delivery tag.
+        until: when the lock lapses.
     """
 
     token: str
@@ -35,18 +34,17 @@ class Lock(Struct, frozen=True):
 
 
 class Queued(Struct, frozen=True, kw_only=True):
-    """What any item of a queue has.
+    """An item of a queue.
 
     Args:
         sequence_number: counts from 1 in each queue.
-        enqueued: when it came.
-        expires: when it dies if nobody has ended it. A receiver that holds it then may still end
-            it; given back, it dies. IoT Hub docs are silent here; Service Bus, which has the same
-            life cycle, does so.
-        delivery_count: how often it was abandoned. A lapsed lock or a lost connection doesn't
-            count (IoT Hub docs: delivery count behavior).
-        handed_out: a receiver held it before the present lock, if there is one, and gave it back:
-            MQTT's DUP flag.
+        enqueued: when it was queued.
+        expires: when it expires. A receiver that has locked it can still end it then; if it is
+            returned, it expires. IoT Hub docs do not say this; Service Bus, which has the same life
+            cycle, does so.
+        delivery_count: how often it was abandoned. A lapsed lock and a lost connection are not
+            counted (IoT Hub docs: delivery count behavior).
+        handed_out: whether a receiver had it before, and returned it: MQTT's DUP flag.
         lock: None while it waits for a receiver.
     """
 
@@ -85,9 +83,14 @@ def _is_due(item: Queued, now: datetime) -> bool:
 
 
 def lend(items: tuple[Item, ...], until: datetime | None) -> tuple[tuple[Item, ...], Item | None]:
-    """Lock the first item that waits, and give it; None if there is none.
+    """Lock the first item that waits.
 
-    The lock holds `until` then, or if that is None until the item expires.
+    Args:
+        items: the queue.
+        until: when the lock lapses; None is when the item expires.
+
+    Returns:
+        The queue, and the locked item; None if no item waits.
     """
     for place, item in enumerate(items):
         if item.lock is None:
@@ -97,7 +100,7 @@ def lend(items: tuple[Item, ...], until: datetime | None) -> tuple[tuple[Item, .
 
 
 def end(items: tuple[Item, ...], token: str) -> tuple[tuple[Item, ...], Item]:
-    """Take a lent item out of the queue for good.
+    """Remove a locked item from the queue.
 
     Raises:
         DeviceMessageLockLost: no lock has this token.
@@ -109,11 +112,10 @@ def end(items: tuple[Item, ...], token: str) -> tuple[tuple[Item, ...], Item]:
 def abandon(
     items: tuple[Item, ...], token: str, deliveries: int
 ) -> tuple[tuple[Item, ...], Item | None]:
-    """Give a lent item back, and count that.
+    """Return a locked item to the queue, and count that.
 
     Returns:
-        the items, and the item itself if it was its last delivery of `deliveries`; it has left the
-        queue then.
+        The queue. And the item, if this was the last of its `deliveries`: then it is removed.
 
     Raises:
         DeviceMessageLockLost: no lock has this token.
@@ -127,7 +129,7 @@ def abandon(
 
 
 def release(items: Iterable[Item], tokens: Collection[str]) -> tuple[Item, ...]:
-    """Give back what a receiver holds that is gone; it doesn't count."""
+    """Return the items of a receiver that is gone; this is not counted."""
     return tuple(
         _unlocked(item) if item.lock is not None and item.lock.token in tokens else item
         for item in items

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import pytest
+from emulator.hub.links.connections import Admission
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import Admission
 from tests.support import sas_token
 
 KEYS = SymmetricKeys(base64.b64encode(b"p" * 32).decode(), base64.b64encode(b"s" * 32).decode())

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
-import traceback
 from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
@@ -12,30 +9,16 @@ from azure.iot.device.common.auth.sastoken import RenewableSasToken
 from azure.iot.device.common.auth.signing_mechanism import SymmetricKeySigningMechanism
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import astuple
 
-from emulator.hub.access.keys import SymmetricKeys, mask_key
-from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, Right
+from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.sas import SasToken, check_token
-from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid, IotHubUnauthorizedAccess
+from emulator.hub.core.errors import IotHubUnauthorizedAccess
+from tests.clock import START
+from tests.hub.fakes import KEYS, LATER, signature, token_text
 
-KEYS = SymmetricKeys(base64.b64encode(b"p" * 32).decode(), base64.b64encode(b"s" * 32).decode())
 OTHER_KEYS = SymmetricKeys.generate()
 HOSTS = ("localhost", "127.0.0.1", "::1", "My-Hub.azure-devices.net")
-NOW = 1_700_000_000.0
-LATER = "1700003600"
-
-
-def signature(key: str, sr: str, se: str) -> str:
-    """Sign as the documentation says, apart from the code under test."""
-    mac = hmac.new(base64.b64decode(key), f"{sr}\n{se}".encode(), hashlib.sha256)
-    return base64.b64encode(mac.digest()).decode()
-
-
-def token_text(sr: str, se: str = LATER, *, skn: str | None = None, key: str = KEYS.primary) -> str:
-    text = f"SharedAccessSignature sr={sr}&sig={quote(signature(key, sr, se), safe='')}&se={se}"
-    return text if skn is None else f"{text}&skn={skn}"
+NOW = START.timestamp()
 
 
 def passes(
@@ -53,7 +36,7 @@ def passes(
     return True
 
 
-# --- what identities are called, and how clients write it
+# --- ids, and how clients spell them
 
 ids = st.one_of(
     st.sampled_from(
@@ -133,7 +116,7 @@ def test_a_policy_token_never_covers_two_devices(device, write):
 
 @settings(deadline=None)
 @given(device=ids, module=ids, write=any_spelling)
-def test_an_own_key_token_may_spell_its_ids_as_any_sdk_does(device, module, write):
+def test_a_token_of_the_device_s_own_key_can_spell_its_ids_as_any_sdk_does(device, module, write):
     resource = ("devices", device, "modules", module)
     assert passes(token_text(write("/".join(["localhost:8443", *resource]))), resource)
 
@@ -179,7 +162,7 @@ def test_an_own_key_token_may_spell_its_ids_as_any_sdk_does(device, module, writ
         ("localhost/devices/a%2Fmodules%2Fm", ("devices", "a", "modules", "m"), False),
         ("localhost/devices/a%2Fb", ("devices", "a"), False),
         ("localhost%2Fdevices%2Fa", ("devices", "a%2Fb"), False),
-        # No such host.
+        # Unknown hosts.
         ("localhost2/devices/a", ("devices", "a"), False),
         ("other/devices/a", ("devices", "a"), False),
         ("%2Fdevices%2Fa", ("devices", "a"), False),
@@ -203,42 +186,34 @@ def test_an_ambiguous_id_is_read_as_documented_in_a_policy_token(sr, device):
 
 
 @pytest.mark.parametrize(
-    ("host", "known_as"),
+    ("host", "known_as", "same"),
     [
-        ("localhost", "localhost"),
-        ("LocalHost:8443", "localhost"),
-        ("localhost", "LOCALHOST:8443"),
-        ("127.0.0.1:8443", "127.0.0.1"),
-        ("::1", "::1"),
-        ("[::1]", "::1"),
-        ("[::1]:8443", "::1"),
-        ("::1", "[::1]:8443"),
-        ("[FE80::1]:8443", "fe80::1"),
-        ("my_container", "my_container:443"),
+        ("localhost", "localhost", True),
+        ("LocalHost:8443", "localhost", True),
+        ("localhost", "LOCALHOST:8443", True),
+        ("127.0.0.1:8443", "127.0.0.1", True),
+        ("::1", "::1", True),
+        ("[::1]", "::1", True),
+        ("[::1]:8443", "::1", True),
+        ("::1", "[::1]:8443", True),
+        ("[FE80::1]:8443", "fe80::1", True),
+        ("my_container", "my_container:443", True),
+        ("::1", "::2", False),
+        ("::1:8443", "::1", False),  # an address of its own
+        ("[::1]8443", "::1", False),
+        ("localhost:", "localhost", False),
+        ("localhost:8443x", "localhost", False),
+        ("localhost:٤٤٣", "localhost", False),
+        ("user@localhost", "localhost", False),
+        ("https://localhost", "localhost", False),
+        ("localhost.example.com", "localhost", False),
     ],
 )
-def test_a_host_is_compared_without_port_and_letter_case(host, known_as):
-    assert passes(token_text(encoded(host)), hosts=[known_as])
-    assert passes(token_text(encoded(f"{host}/devices/a")), ("devices", "a"), hosts=[known_as])
-    assert passes(token_text(f"{host}/devices/a"), ("devices", "a"), hosts=[known_as])
-
-
-@pytest.mark.parametrize(
-    ("host", "known_as"),
-    [
-        ("::1", "::2"),
-        ("::1:8443", "::1"),  # an address of its own
-        ("[::1]8443", "::1"),
-        ("localhost:", "localhost"),
-        ("localhost:8443x", "localhost"),
-        ("localhost:٤٤٣", "localhost"),
-        ("user@localhost", "localhost"),
-        ("https://localhost", "localhost"),
-        ("localhost.example.com", "localhost"),
-    ],
-)
-def test_another_host_is_refused(host, known_as):
-    assert not passes(token_text(encoded(host)), hosts=[known_as])
+def test_a_host_is_compared_without_port_and_letter_case(host, known_as, same):
+    device = ("devices", "a")
+    assert passes(token_text(encoded(host)), hosts=[known_as]) == same
+    assert passes(token_text(encoded(f"{host}/devices/a")), device, hosts=[known_as]) == same
+    assert passes(token_text(f"{host}/devices/a"), device, hosts=[known_as]) == same
 
 
 # --- signature and expiry
@@ -266,7 +241,7 @@ def test_any_single_changed_character_refuses(data, part, skn):
     assert not passes(text + tail, ("devices", "a+b"))
 
 
-def test_spare_bits_in_the_last_digit_of_a_signature_are_not_free_to_choose():
+def test_the_unused_bits_in_the_last_digit_of_a_signature_must_be_zero():
     sig = signature(KEYS.primary, "localhost", LATER)
     digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     twin = sig[:-2] + digits[digits.index(sig[-2]) ^ 1] + "="
@@ -277,9 +252,9 @@ def test_spare_bits_in_the_last_digit_of_a_signature_are_not_free_to_choose():
 
 @pytest.mark.parametrize(
     ("now", "good"),
-    [(NOW, True), (1700003599.999, True), (1700003600.0, False), (1700003600.001, False)],
+    [(NOW, True), (1769874367.999, True), (1769874368.0, False), (1769874368.001, False)],
 )
-def test_a_token_is_good_until_the_moment_of_its_expiry(now, good):
+def test_a_token_is_valid_until_the_moment_of_its_expiry(now, good):
     assert passes(token_text("localhost"), now=now) == good
 
 
@@ -290,20 +265,20 @@ def test_a_token_is_good_until_the_moment_of_its_expiry(now, good):
         ("4102444800", True),  # the year 2100
         ("253402300799", True),  # the end of the year 9999, and of .NET's DateTime
         ("253402300800", False),
-        ("1700003600000", False),  # milliseconds
+        ("1769874368000", False),  # milliseconds
         (str(10**400), False),
         ("9" * 5000, False),  # beyond what int() reads
-        ("001700003600", True),
+        ("001769874368", True),
         ("1e9", False),
         ("1.7e9", False),
-        ("1700003600.0", False),
-        ("+1700003600", False),
-        ("-1700003600", False),
-        (" 1700003600", False),
-        ("1700003600\n", False),
-        ("1_700_003_600", False),
-        ("0x65537f10", False),
-        ("%31700003600", False),
+        ("1769874368.0", False),
+        ("+1769874368", False),
+        ("-1769874368", False),
+        (" 1769874368", False),
+        ("1769874368\n", False),
+        ("1_769_874_368", False),
+        ("0x697e23c0", False),
+        ("%31769874368", False),
         ("inf", False),
         ("nan", False),
     ],
@@ -316,11 +291,11 @@ def test_expiry_is_a_decimal_number_of_seconds(se, good):
     ("text", "now", "cause"),
     [
         (token_text("localhost", key=OTHER_KEYS.primary), NOW, "signed with neither"),
-        (token_text("localhost"), 1700003600.0, "expired: se is 1700003600"),
+        (token_text("localhost"), 1769874368.0, "expired: se is 1769874368"),
         (token_text("elsewhere"), NOW, "for 'elsewhere', not for 'the hub'"),
     ],
 )
-def test_a_refusal_gives_the_service_s_text_and_its_reason_as_the_cause(text, now, cause):
+def test_a_refusal_has_the_text_of_the_service_and_its_reason_as_the_cause(text, now, cause):
     with pytest.raises(IotHubUnauthorizedAccess) as refused:
         check_token(SasToken.parse(text), KEYS, resource=(), hosts=HOSTS, now=now)
     assert refused.value.text == "Unauthorized"
@@ -349,9 +324,9 @@ def test_fields_come_in_any_order_among_unknown_ones(text, policy):
     assert SasToken.parse(text).policy == policy
 
 
-def test_a_signature_may_hold_an_unencoded_plus():
+def test_a_signature_can_have_an_unencoded_plus():
     # Some expiry in the first hundred gives a signature with one.
-    for se in map(str, range(1_700_003_600, 1_700_003_700)):
+    for se in map(str, range(1_769_874_368, 1_769_874_468)):
         sig = signature(KEYS.primary, "localhost", se)
         if "+" in sig:
             assert passes(f"SharedAccessSignature sr=localhost&sig={sig}&se={se}")
@@ -454,130 +429,6 @@ def test_tokens_of_the_service_sdk_are_accepted(key, host):
     assert not passes(str(made), keys=keys, hosts=[host], now=made.expiry_time)
 
 
-# --- keys and policies
-
-
-def test_generated_keys_are_32_random_bytes_each():
-    keys = [key for _ in range(2) for key in astuple(SymmetricKeys.generate())]
-    assert {len(base64.b64decode(key, validate=True)) for key in keys} == {32}
-    assert len(set(keys)) == 4
-
-
-@pytest.mark.parametrize("absent", [None, ""])
-def test_absent_keys_are_generated(absent):
-    assert SymmetricKeys.from_request(absent, None) != SymmetricKeys.from_request(absent, None)
-
-
-@given(primary=key_texts, secondary=key_texts)
-def test_given_keys_are_kept_as_they_are(primary, secondary):
-    keys = SymmetricKeys.from_request(primary, secondary)
-    assert (keys.primary, keys.secondary) == (primary, secondary)
-
-
-SHORT, LONG = (base64.b64encode(bytes(size)).decode() for size in (15, 65))
-
-
-@pytest.mark.parametrize(
-    ("primary", "secondary", "text"),
-    [
-        (KEYS.primary, None, "Either no keys or both keys can be set"),
-        ("", KEYS.secondary, "Either no keys or both keys can be set"),
-        (SHORT, KEYS.secondary, "Invalid device key length"),
-        (KEYS.primary, LONG, "Invalid device key length"),
-        ("not base64, but long enough!", KEYS.secondary, "Invalid device key: not base64"),
-        (KEYS.primary, KEYS.secondary + "\n", "Invalid device key: not base64"),
-        (KEYS.primary, "ä" * 24, "Invalid device key: not base64"),
-        (KEYS.primary, 7, "Invalid device key: not a string"),
-        ([], {}, "Invalid device key: not a string"),
-        (False, 0, "Invalid device key: not a string"),
-    ],
-)
-def test_bad_keys_are_refused(primary, secondary, text):
-    with pytest.raises(ArgumentInvalid) as refused:
-        SymmetricKeys.from_request(primary, secondary)
-    assert refused.value.text == text
-
-
-json_values = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.text(), key_texts, st.lists(st.text(), max_size=2)
-)
-
-
-@given(primary=json_values, secondary=json_values)
-def test_a_request_gives_two_usable_keys_or_is_refused(primary, secondary):
-    try:
-        keys = SymmetricKeys.from_request(primary, secondary)
-    except ArgumentInvalid:
-        return
-    for key in (keys.primary, keys.secondary):
-        assert len(base64.b64decode(key)) in limits.KEY_BYTES
-
-
-def test_the_default_policies_have_the_documented_rights():
-    read, write = Right.REGISTRY_READ, Right.REGISTRY_WRITE
-    service, device = Right.SERVICE_CONNECT, Right.DEVICE_CONNECT
-    assert dict(DEFAULT_RIGHTS) == {
-        "iothubowner": read | write | service | device,
-        "service": service,
-        "device": device,
-        "registryRead": read,
-        "registryReadWrite": read | write,
-    }
-
-
-# --- secrets stay secret
-
-
-@given(primary=key_texts, secondary=key_texts)
-def test_a_repr_shows_no_secret(primary, secondary):
-    keys = SymmetricKeys(primary, secondary)
-    token = SasToken.parse(token_text("localhost", key=primary))
-    shown = f"{keys!r} {keys} {Policy('service', Right.SERVICE_CONNECT, keys)!r} {token!r}"
-    assert primary not in shown
-    assert secondary not in shown
-    assert repr(token.signature) not in shown
-
-
-@pytest.mark.parametrize("secret", [SHORT, LONG, "c2VjcmV0!", "sécret"])
-def test_a_traceback_shows_no_refused_key(secret):
-    with pytest.raises(ArgumentInvalid) as refused:
-        SymmetricKeys.from_request(secret, secret)
-    assert secret not in "".join(traceback.format_exception(refused.value))
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        (
-            "HostName=h;DeviceId=d;SharedAccessKey=c2VjcmV0+/==",
-            "HostName=h;DeviceId=d;SharedAccessKey=***",
-        ),
-        (
-            "HostName=h;SharedAccessKey=c2VjcmV0;SharedAccessKeyName=service",
-            "HostName=h;SharedAccessKey=***;SharedAccessKeyName=service",
-        ),
-        (
-            "HostName=h;DeviceId=d;SharedAccessSignature="
-            "SharedAccessSignature sr=h%2Fdevices%2Fd&sig=c2VjcmV0%3D&se=1&skn=p",
-            "HostName=h;DeviceId=d;SharedAccessSignature="
-            "SharedAccessSignature sr=h%2Fdevices%2Fd&sig=***&se=1&skn=p",
-        ),
-        (
-            "Authorization: SharedAccessSignature sig=c2VjcmV0%3D&sr=h&se=1",
-            "Authorization: SharedAccessSignature sig=***&sr=h&se=1",
-        ),
-        (
-            "HostName=h;sharedaccesskey=c2VjcmV0 and SHAREDACCESSKEY = 'c2VjcmV0'",
-            "HostName=h;sharedaccesskey=*** and SHAREDACCESSKEY = '***'",
-        ),
-        ("HostName=h;DeviceId=sig;x509=true", "HostName=h;DeviceId=sig;x509=true"),
-    ],
-)
-def test_masking_hides_keys_and_signatures_alone(text, masked):
-    assert mask_key(text) == masked
-    assert mask_key(masked) == masked
-
-
-@given(key=key_texts)
-def test_no_key_survives_masking(key):
-    assert key not in mask_key(f"HostName=h;DeviceId=d;SharedAccessKey={key}")
+def test_the_repr_of_a_token_hides_its_signature():
+    token = SasToken.parse(token_text("localhost"))
+    assert repr(token) == "SasToken(audience='localhost', policy=None)"

@@ -1,25 +1,32 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import Struct
 
-from emulator.hub.core.store import MemoryStore, Store
-from emulator.hub.identities import identity as identities
-from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.messages import commands as cloud_to_device
-from emulator.hub.messages.commands import CommandQueue
-from emulator.hub.messages.feedback import FeedbackQueue
-from emulator.hub.messages.message import Message
-from emulator.hub.twins import twin as twins
-from emulator.hub.twins.twin import Twin
+from emulator.hub.core.store import Key, MemoryStore, Record, Store
 
-NOW = datetime(2026, 1, 31, tzinfo=UTC)
-DEVICES = ["a", "b", "c"]
-KEYS = [IdentityKey(device, module) for device in DEVICES for module in (None, "m", "n")]
+
+class Note(Struct, frozen=True):
+    """A record that no store and no feature knows; a note on a folder itself has no name."""
+
+    folder: str
+    name: str | None = None
+    text: str = ""
+
+    @property
+    def key(self) -> Key:
+        return (self.folder, self.name)
+
+
+class Task(Struct, frozen=True):
+    """Another kind of record, with the same keys."""
+
+    key: Key
 
 
 @pytest.fixture
@@ -27,152 +34,99 @@ def store() -> Store:
     return MemoryStore()
 
 
-def identity(key: IdentityKey) -> Identity:
-    return identities.create(key, {"deviceId": key.device_id, "moduleId": key.module_id}, NOW)
-
-
-def twin(key: IdentityKey) -> Twin:
-    return twins.create(key, NOW)
-
-
-def queue(device_id: str, messages: int = 1) -> CommandQueue:
-    result = CommandQueue(device_id)
-    for _ in range(messages):
-        result = cloud_to_device.send(result, Message(b"", {}, {}), NOW).queue
-    return result
-
-
-# --- what is not there
-
-
 def test_a_new_store_is_empty(store: Store) -> None:
-    key = IdentityKey("a")
-    assert (store.identity(key), store.twin(key)) == (None, None)
-    assert list(store.devices()) == []
-    assert list(store.keys_of("a")) == []
-    assert store.command_queue("a") == CommandQueue("a")
-    assert list(store.devices_with_commands()) == []
-    assert store.feedback() == FeedbackQueue()
+    assert store.get(Note, ("a", None)) is None
+    assert list(store.scan(Note)) == list(store.scan(Note, ("a",))) == []
 
 
-def test_deleting_what_is_not_there_changes_nothing(store: Store) -> None:
-    device = identity(IdentityKey("a"))
-    store.commit(put=(device,))
-    store.commit(delete=(IdentityKey("b"), IdentityKey("a", "m")))
-    assert list(store.devices()) == [device]
+def test_a_record_is_found_by_its_kind_and_its_whole_key(store: Store) -> None:
+    note, task = Note("a", "x"), Task(("a", "x"))
+    store.commit(put=(note, task))
+    assert store.get(Note, note.key) is note
+    assert store.get(Task, note.key) is task
+    for key in (("a",), ("a", None), ("a", "X"), ("a", "x", "y")):
+        assert store.get(Note, key) is None
 
 
-# --- what is put
+def test_a_scan_returns_the_records_below_a_prefix_the_oldest_first(store: Store) -> None:
+    b, bx, a, by = Note("b"), Note("b", "x"), Note("a"), Note("b", "y")
+    store.commit(put=(b, bx))
+    store.commit(put=(a, by, Task(("b", "z"))))
+    assert list(store.scan(Note)) == [b, bx, a, by]
+    assert list(store.scan(Note, ("b",))) == [b, bx, by]
+    assert list(store.scan(Note, ("b", None))) == [b]
+    assert list(store.scan(Note, ("b", "x"))) == [bx]
+    assert list(store.scan(Note, ("b", "x", "y"))) == []
 
 
-def test_a_record_is_replaced_by_the_next_of_its_key(store: Store) -> None:
-    key = IdentityKey("a")
-    first, second = identity(key), identity(key)
-    store.commit(put=(first, twin(key)))
-    kept = store.twin(key)
-    store.commit(put=(second,))
-    assert store.identity(key) is second
-    assert store.twin(key) is kept  # an identity's write leaves its twin alone
-    assert list(store.devices()) == [second]
+def test_a_replaced_record_keeps_its_place_and_a_new_one_is_the_last(store: Store) -> None:
+    store.commit(put=[Note("a", name) for name in "bca"])
+    changed = Note("a", "b", "changed")
+    store.commit(put=(changed,))
+    assert list(store.scan(Note)) == [changed, Note("a", "c"), Note("a", "a")]
+    store.commit(delete=((Note, changed.key),), put=(changed,))
+    assert list(store.scan(Note)) == [Note("a", "c"), Note("a", "a"), changed]
+    assert list(store.scan(Note, ("a",))) == list(store.scan(Note))
 
 
-def test_one_commit_takes_records_of_every_kind(store: Store) -> None:
-    key = IdentityKey("a")
-    records = (identity(key), twin(key), queue("a"), FeedbackQueue())
-    store.commit(put=records)
-    read = (store.identity(key), store.twin(key), store.command_queue("a"), store.feedback())
-    assert read == records
+def test_a_scan_does_not_notice_what_is_committed_after_it(store: Store) -> None:
+    store.commit(put=(Note("a"), Note("b")))
+    scans = [store.scan(Note), store.scan(Note, ("a",))]
+    for each in scans[0]:
+        store.commit(delete=((Note, each.key),))
+    assert [list(scan) for scan in scans] == [[Note("a"), Note("b")], [Note("a")]]
+    assert list(store.scan(Note)) == []
 
 
-def test_a_commit_deletes_after_it_puts(store: Store) -> None:
-    a, b = IdentityKey("a"), IdentityKey("b")
-    store.commit(put=(identity(a), twin(a)))
-    store.commit(put=(identity(b), twin(b)), delete=(a,))
-    assert [each.key for each in store.devices()] == [b]
-    assert store.twin(a) is None
+def test_a_deletion_is_of_one_kind_and_of_one_key(store: Store) -> None:
+    left = [Note("a"), Note("b", "x")]
+    task = Task(("a", "x"))
+    store.commit(put=(*left, Note("a", "x"), task))
+    store.commit(delete=((Note, ("a", "x")), (Note, ("b",)), (Note, ("c", None))))
+    assert list(store.scan(Note)) == left
+    assert list(store.scan(Task)) == [task]
 
 
-def test_devices_are_listed_oldest_first(store: Store) -> None:
-    for name in "bca":
-        store.commit(put=(identity(IdentityKey(name)),))
-    store.commit(put=(identity(IdentityKey("b")),))  # an update doesn't make it younger
-    assert [each.key.device_id for each in store.devices()] == ["b", "c", "a"]
-    store.commit(delete=(IdentityKey("b"),))
-    store.commit(put=(identity(IdentityKey("b")),))
-    assert [each.key.device_id for each in store.devices()] == ["c", "a", "b"]
+def failing(*records: Record) -> Iterator[Record]:
+    yield from records
+    raise OSError("the disk is full")
 
 
-def test_a_device_and_its_modules_are_a_family(store: Store) -> None:
-    family = [IdentityKey("a"), IdentityKey("a", "m"), IdentityKey("a", "n")]
-    store.commit(put=[identity(key) for key in family])
-    store.commit(put=(identity(IdentityKey("b")), identity(IdentityKey("b", "m"))))
-    assert list(store.keys_of("a")) == family
-    # A module is no device.
-    assert [each.key for each in store.devices()] == [IdentityKey("a"), IdentityKey("b")]
-    store.commit(delete=(IdentityKey("a", "m"),))
-    assert list(store.keys_of("a")) == [IdentityKey("a"), IdentityKey("a", "n")]
+@pytest.mark.parametrize("put", [failing(Note("b")), (Note("b"), object())])
+def test_a_commit_that_fails_changes_nothing(store: Store, put: Iterator[Record]) -> None:
+    store.commit(put=(Note("a"),))
+    with pytest.raises((OSError, AttributeError)):
+        store.commit(delete=((Note, ("a", None)),), put=put)
+    assert list(store.scan(Note)) == [Note("a")]
 
 
-def test_ids_differ_by_case(store: Store) -> None:
-    store.commit(put=(identity(IdentityKey("a")),))
-    assert store.identity(IdentityKey("A")) is None
-
-
-# --- messages
-
-
-def test_a_device_is_listed_while_messages_wait_for_it(store: Store) -> None:
-    for name in "ab":
-        store.commit(put=(identity(IdentityKey(name)), queue(name)))
-    assert list(store.devices_with_commands()) == ["a", "b"]
-    store.commit(put=(CommandQueue("a", next_sequence_number=2),))
-    assert list(store.devices_with_commands()) == ["b"]
-    assert store.command_queue("a").next_sequence_number == 2  # it doesn't start anew
-
-
-def test_messages_go_with_their_device_and_not_with_a_module(store: Store) -> None:
-    module = IdentityKey("a", "m")
-    store.commit(put=(identity(IdentityKey("a")), identity(module), queue("a", messages=3)))
-    store.commit(delete=(module,))
-    assert len(store.command_queue("a").commands) == 3
-    store.commit(delete=(IdentityKey("a"),))
-    assert store.command_queue("a") == CommandQueue("a")
-    assert list(store.devices_with_commands()) == []
-
-
-# --- any sequence of commits
+NOTES = [Note(folder, name) for folder in "abc" for name in (None, "m", "n")]
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store against two plain dictionaries."""
+    """A store against a plain dictionary."""
 
     def __init__(self) -> None:
         super().__init__()
         self.store: Store = MemoryStore()
-        self.identities: dict[IdentityKey, Identity] = {}
-        self.twins: dict[IdentityKey, Twin] = {}
+        self.notes: dict[Key, Note] = {}
 
-    @rule(put=st.lists(st.sampled_from(KEYS)), delete=st.lists(st.sampled_from(KEYS)))
-    def commit(self, put: list[IdentityKey], delete: list[IdentityKey]) -> None:
-        records = [make(key) for key in put for make in (identity, twin)]
-        self.store.commit(put=records, delete=delete)
-        for record in records:
-            kind = self.twins if isinstance(record, Twin) else self.identities
-            kind[record.key] = record  # type: ignore[assignment]
-        for key in delete:
-            self.identities.pop(key, None)
-            self.twins.pop(key, None)
+    @rule(put=st.lists(st.sampled_from(NOTES)), delete=st.lists(st.sampled_from(NOTES)))
+    def commit(self, put: list[Note], delete: list[Note]) -> None:
+        self.store.commit(put=put, delete=[(Note, note.key) for note in delete])
+        for note in delete:
+            self.notes.pop(note.key, None)
+        self.notes |= {note.key: note for note in put}
+
+    @rule(folder=st.sampled_from("abc"))
+    def scan_a_folder(self, folder: str) -> None:
+        expected = [note for note in self.notes.values() if note.folder == folder]
+        assert list(self.store.scan(Note, (folder,))) == expected
 
     @invariant()
-    def everything_is_read_as_it_was_put(self) -> None:
-        for key in KEYS:
-            assert self.store.identity(key) is self.identities.get(key)
-            assert self.store.twin(key) is self.twins.get(key)
-        for device in DEVICES:
-            family = {key for key in self.identities if key.device_id == device}
-            assert set(self.store.keys_of(device)) == family
-        devices = [each.key for each in self.store.devices()]
-        assert sorted(devices) == sorted(key for key in self.identities if key.module_id is None)
+    def every_record_is_there_in_order(self) -> None:
+        assert list(self.store.scan(Note)) == list(self.notes.values())
+        assert all(self.store.get(Note, note.key) is self.notes.get(note.key) for note in NOTES)
 
 
 TestAnySequenceOfCommits = StoreMachine.TestCase

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.hub.commits import CountingStore
 
 from emulator.hub.core import limits
 from emulator.hub.core.errors import (
@@ -30,7 +31,6 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry import bulk
 from emulator.hub.registry.identities import Registry
-from tests.hub.commits import CountingStore
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 NEVER = "0001-01-01T00:00:00Z"

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from emulator.hub.links.connections import Presence
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -24,7 +25,6 @@ from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
 from emulator.hub.identities import identity as identities
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.connections import Presence
 from emulator.hub.registry import digital_twins
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.twins import twin as twins

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.hub.commits import CountingStore
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core.errors import (
@@ -24,7 +25,6 @@ from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry.identities import Registry
-from tests.hub.commits import CountingStore
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 CREATE, ANY = IfMatch(None), IfMatch("*")
