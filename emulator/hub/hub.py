@@ -1,4 +1,4 @@
-"""The hub: its features, built in order. Each one knows the ones before it, and no later one."""
+"""The hub: its features, created in order. Each feature knows only the features before it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class IotHub:
     """An IoT hub.
 
     Args:
-        store: where its state is kept.
+        store: the store of its state.
         policies: the shared access policies.
         hosts: the names of the hub; a token for any of them is valid.
-        clock: the source of time.
-        blobs: where import and export jobs find their files; None is no storage.
-        throttles: how much callers can ask for in a time; None is no limit.
+        clock: the source of time; None is the clock of the machine.
+        blobs: the blob containers for import and export jobs; None is no storage.
+        throttles: the allowances of callers; None is no limit.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class IotHub:
         self.gate = Gate(store, policies, hosts, throttles, clock)
 
     async def stop(self) -> None:
-        """Close every connection, which fails the calls that wait for a device; end every job."""
+        """Close every connection, which ends the calls that wait for a device, and end all jobs."""
         self.links.drop_all(ServiceUnavailable())
         await self.jobs.stop()
         await self.transfers.stop()

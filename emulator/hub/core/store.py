@@ -73,7 +73,7 @@ class MemoryStore:
 
     def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
         """See `Store.commit`."""
-        # Only this can fail: an iterable, or the key of a record.
+        # First everything that can fail: the iterables, and the keys of records.
         deletions = tuple(delete)
         records = [(type(record), record.key, record) for record in put]
         for kind, key in deletions:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.access.operations import RULES, Operation, Throttle
+from emulator.hub.access.operations import Operation, Throttle
 from emulator.hub.access.throttles import Rate, ThrottleError, Throttles
 from emulator.hub.core.errors import ThrottlingException
 from tests.clock import ManualClock
@@ -26,7 +26,7 @@ DOCUMENTED = {
 }
 TIERS = ["S1", "S2", "S3"]
 # One operation of each throttle.
-OPERATIONS = {rule.throttle: operation for operation, rule in RULES.items() if rule.throttle}
+OPERATIONS = {operation.throttle: operation for operation in Operation if operation.throttle}
 
 
 def passes(throttles: Throttles, operation: Operation, size: int = 0) -> bool:
