@@ -228,7 +228,7 @@ class Identities:
         created, deleted = self._system_modules_of(before, identity, now)
         records += [*created, *(twins.create(module.key, now) for module in created)]
         self._store.commit(put=records, delete=_deletions(deleted))
-        self._feed.publish(IdentityChanged(before, identity, now))
+        self._feed.publish(IdentityChanged(identity, now, before))
         if not identity.enabled:
             for each in self._store.scan(Identity, (key.device_id,)):
                 self._links.drop(each.key, errors.DeviceDisabled())
