@@ -55,7 +55,7 @@ class IotHub:
         throttles = throttles or Throttles()
         self.thumbprints = ThumbprintIndex(store, feed)
         self.links = links = Links(feed, clock)
-        self.events = EventLog()
+        self.events = EventLog(clock=clock)
         self.telemetry = Telemetry(store, links, self.events, clock)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock)
         self.methods = Methods(store, links, feed, clock)
