@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from emulator.emulator import run
+from emulator.event_loop import run
 from emulator.net import certificates
 from emulator.net.listeners import BACKLOG
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks import mqtt
-from emulator.emulator import run
+from emulator.event_loop import run
 from emulator.net import certificates
 from emulator.net.listeners import BACKLOG
 from emulator.net.streams import READ_BYTES
