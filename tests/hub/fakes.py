@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError
@@ -26,6 +27,7 @@ from tests.clock import START, ManualClock
 CREATE, ANY, STALE = IfMatch(None), IfMatch("*"), IfMatch("c3RhbGU=")
 KEYS = SymmetricKeys(base64.b64encode(b"p" * 32).decode(), base64.b64encode(b"s" * 32).decode())
 LATER = str(int(START.timestamp()) + 3600)
+CA_SIGNED = {"type": "certificateAuthority"}
 DEVICE, MODULE = IdentityKey("d"), IdentityKey("d", "m")
 
 
@@ -91,6 +93,21 @@ def token_text(sr: str, se: str = LATER, *, skn: str | None = None, key: str = K
     """Write a SAS token."""
     text = f"SharedAccessSignature sr={sr}&sig={quote(signature(key, sr, se), safe='')}&se={se}"
     return text if skn is None else f"{text}&skn={skn}"
+
+
+def certificate(
+    content: str = "own", common_name: str | None = None, *, by_authority: bool = False
+) -> ClientCertificate:
+    """Return what a client's certificate shows; other content makes another certificate."""
+    data = content.encode()
+    sha1, sha256 = hashlib.sha1(data).hexdigest(), hashlib.sha256(data).hexdigest()
+    return ClientCertificate(sha1, sha256, common_name, by_authority)
+
+
+def self_signed(primary: str | None = None, secondary: str | None = None) -> dict[str, Any]:
+    """Return the `authentication` of an identity that names thumbprints."""
+    thumbprints = {"primaryThumbprint": primary, "secondaryThumbprint": secondary}
+    return {"type": "selfSigned", "x509Thumbprint": thumbprints}
 
 
 def make_hub(store: Store | None = None, clock: Clock | None = None, **options: Any) -> IotHub:
