@@ -61,7 +61,7 @@ class IotHub:
         self.methods = Methods(store, links, feed, clock)
         rows = Rows(store, links, self.cloud_to_device)
         self.twins = Twins(store, rows, links, feed, clock)
-        self.identities = Identities(store, self.twins, links, self.cloud_to_device, feed, clock)
+        self.identities = Identities(store, rows, self.twins, links, feed, clock)
         self.bulk = Bulk(self.identities, self.twins)
         self.digital_twins = DigitalTwins(rows, self.twins)
         self.queries = Queries(rows)
