@@ -207,8 +207,7 @@ class Identities:
         self._publish_deleted(deleted, now)
         document = self._document(identity)  # before a subscriber writes
         if change.twin is not twin_before:
-            self._twins.notify(change)
-            self._feed.publish(change)
+            self._twins.publish(change)
         self._publish_created(created, now)
         return document
 
