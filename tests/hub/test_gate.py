@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.operations import RULES, Operation, Throttle
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, Right
 from emulator.hub.access.throttles import Throttles
@@ -29,6 +28,7 @@ from tests.hub.fakes import (
     KEYS,
     LATER,
     MODULE,
+    OTHER_KEYS,
     CountingStore,
     certificate,
     make_hub,
@@ -38,10 +38,9 @@ from tests.hub.fakes import (
     token_text,
 )
 
-OWN_KEYS = SymmetricKeys.generate()
 SAS = {
     "type": "sas",
-    "symmetricKey": {"primaryKey": OWN_KEYS.primary, "secondaryKey": OWN_KEYS.secondary},
+    "symmetricKey": {"primaryKey": OTHER_KEYS.primary, "secondaryKey": OTHER_KEYS.secondary},
 }
 OWN, OTHER = certificate(), certificate("other")
 AUTH_METHOD = '{"scope":"%s","type":"%s","issuer":"%s","acceptingIpFilterRule":null}'
@@ -70,7 +69,7 @@ def device(
     return DeviceCaller(key, token, "localhost:8883", shown, model_id)
 
 
-def own_token(sr: str = "localhost/devices/d", key: str = OWN_KEYS.primary, **rest: Any) -> str:
+def own_token(sr: str = "localhost/devices/d", key: str = OTHER_KEYS.primary, **rest: Any) -> str:
     return token_text(sr, key=key, **rest)
 
 
@@ -114,7 +113,7 @@ def test_a_service_can_do_what_a_right_of_its_policy_allows(hub: IotHub, policy:
         ServiceCaller(token_text("localhost"), "localhost", ()),  # signed, but without a policy
         service("unknown"),
         service("Service"),
-        service(key=OWN_KEYS.primary),
+        service(key=OTHER_KEYS.primary),
         service(se=LATER[:-1]),
         service(sr="elsewhere"),
         service(sr="localhost/twins/e"),
@@ -155,7 +154,7 @@ def test_a_token_that_passed_before_expires_all_the_same(hub: IotHub, clock: Man
     ("key", "token", "scope"),
     [
         (DEVICE, own_token(), "device"),
-        (DEVICE, own_token(key=OWN_KEYS.secondary), "device"),
+        (DEVICE, own_token(key=OTHER_KEYS.secondary), "device"),
         (DEVICE, own_token("localhost"), "device"),
         (MODULE, own_token("localhost/devices/d/modules/m"), "module"),
         (DEVICE, token_text("localhost/devices/d", skn="device"), "hub"),

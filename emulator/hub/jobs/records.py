@@ -322,8 +322,8 @@ def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
         return content
     if content.get("etag") != "*":
         raise ArgumentInvalid(
-            f"Invalid etag of updateTwin: {content.get('etag')}. Use *: scheduleUpdateTwin is a "
-            "forced update"
+            f"Invalid etag of updateTwin: {content.get('etag')}. ScheduleUpdateTwin is a forced "
+            "update that only accepts *"
         )
     # Whether a real hub checks the patch now, or lets it fail on each device, is unknown. An answer
     # at once helps the caller most.
