@@ -21,18 +21,19 @@ from emulator.http.server import HttpServer
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy
 from emulator.hub.access.throttles import ThrottleError, Throttles
+from emulator.hub.core import limits
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.mqtt.server import HubBroker
+from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates, listeners
 from emulator.net.certificates import CertificateError, Certificates
 from emulator.net.listeners import ListenError
-from emulator.net.streams import web_socket_handler
 from emulator.net.tls import Handshakes
+from emulator.net.web_sockets import upgrade_handler
 from emulator.settings import Settings, table, user_folder
 from emulator.storage.container import StorageError
 from emulator.storage.storage import Storage
@@ -232,16 +233,21 @@ class Emulator:
         }
         hub = _open_hub(settings, policies, names)
         handshakes = Handshakes(
-            files, authorities=settings.authorities, thumbprints=hub.thumbprints
+            files,
+            authorities=settings.authorities,
+            thumbprints=hub.thumbprints,
+            clock=hub.clock,
         )
         sessions = _open_sessions(settings)
         stack.callback(sessions.close)
 
-        mqtt = _MqttServer(HubBroker(hub, sessions, handshakes.client_certificate))
-        web_sockets = {_WEB_SOCKET: web_socket_handler(mqtt.serve)}
+        mqtt = MqttServer(hub, sessions, handshakes.client_certificate)
+        upgrade = upgrade_handler({"mqtt": mqtt.serve}, max_message=limits.MQTT_PACKET_BYTES)
         heads: dict[str, Head] = {
             "mqtt_port": mqtt,
-            "https_port": HttpServer(hub, ROUTES, handshakes.client_certificate, web_sockets),
+            "https_port": HttpServer(
+                hub, ROUTES, handshakes.client_certificate, {_WEB_SOCKET: upgrade}
+            ),
         }
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
         # answer them before they cut off the callers.
@@ -259,21 +265,6 @@ class Emulator:
             host_name=settings.host_name,
             ports=ports,
         )
-
-
-class _MqttServer:
-    """HubBroker as a head, until it is one itself."""
-
-    def __init__(self, broker: HubBroker) -> None:
-        self._broker = broker
-        self.serve = broker.serve
-
-    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext) -> None:
-        await self._broker.start()
-        await self._broker.listen(sockets, tls)
-
-    async def stop(self) -> None:
-        await self._broker.shutdown()
 
 
 def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequence[str]) -> IotHub:
