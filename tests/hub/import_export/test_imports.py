@@ -142,7 +142,9 @@ async def test_a_child_finds_its_parent_anywhere_in_the_file(hub: IotHub, box: B
         line("orphan", moduleId="m"),
     )
     await finish(hub, import_())
-    outer, inner, leaf = (hub.identities.get(IdentityKey(name)) for name in ("outer", "inner", "leaf"))
+    outer, inner, leaf = (
+        hub.identities.get(IdentityKey(name)) for name in ("outer", "inner", "leaf")
+    )
     assert inner["parentScopes"] == [outer["deviceScope"]]
     assert leaf["parentScopes"] == [inner["deviceScope"]]
     assert hub.identities.has(IdentityKey("leaf", "m"))
