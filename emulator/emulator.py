@@ -26,6 +26,7 @@ from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import IdentityKey
 from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates, listeners
@@ -145,7 +146,7 @@ class Emulator:
         Raises:
             DeviceNotFound
         """
-        device = self._call(lambda hub: hub.identities.get_device(device_id))
+        device = self._call(lambda hub: hub.identities.get(IdentityKey(device_id)))
         key = device["authentication"]["symmetricKey"]["primaryKey"]
         return connection_strings.for_device(self.host_name, device_id, key)
 
@@ -284,7 +285,7 @@ def _register(hub: IotHub, settings: Settings, device_id: str) -> None:
     primary, secondary = settings.key_pair(device_id)
     keys = {"primaryKey": primary, "secondaryKey": secondary}
     body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": keys}}
-    hub.identities.put_device(device_id, body, IfMatch(None))
+    hub.identities.put(IdentityKey(device_id), body, IfMatch(None))
 
 
 def _open_sessions(settings: Settings) -> Sessions:

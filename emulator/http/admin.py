@@ -4,7 +4,6 @@ sent, which a real hub gives out over AMQP, and the sending of cloud-to-device m
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from urllib.parse import quote
 
@@ -57,12 +56,11 @@ async def _stream_events(
     with contextlib.suppress(ConnectionError):  # the reader has left
         await response.write(b": events follow\n\n")
         while True:
-            try:
-                events = hub.events.follow(start, device_id)
-                while event := await asyncio.wait_for(anext(events), _STREAM_ALIVE_SECONDS):
-                    start = event.sequence_number + 1
-                    await response.write(_server_sent(event))
-            except TimeoutError:
+            events = await hub.events.wait(start, device_id, seconds=_STREAM_ALIVE_SECONDS)
+            for event in events:
+                await response.write(_server_sent(event))
+                start = event.sequence_number + 1
+            if not events:
                 await response.write(b": alive\n\n")
     return response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.requests import Request, if_match, read_json
+from emulator.http.requests import Request, identity_key, if_match, read_json
 from emulator.http.responses import json_response, no_content
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
@@ -15,19 +15,18 @@ from emulator.hub.hub import IotHub
 
 async def get_device(hub: IotHub, request: Request) -> Response:
     """`GET /devices/{id}`: 200 with the identity."""
-    return _device_response(hub.identities.get_device(request.names["device_id"]))
+    return _device_response(hub.identities.get(identity_key(request)))
 
 
 async def put_device(hub: IotHub, request: Request) -> Response:
     """`PUT /devices/{id}`: create it, or with `If-Match` update it; 200 either way."""
     body = await read_json(request)
-    device_id = request.names["device_id"]
-    return _device_response(hub.identities.put_device(device_id, body, if_match(request)))
+    return _device_response(hub.identities.put(identity_key(request), body, if_match(request)))
 
 
 async def delete_device(hub: IotHub, request: Request) -> Response:
     """`DELETE /devices/{id}`: 204; needs `If-Match`."""
-    hub.identities.delete_device(request.names["device_id"], if_match(request))
+    hub.identities.remove(identity_key(request), if_match(request))
     return no_content()
 
 

@@ -17,18 +17,18 @@ from emulator.hub.hub import IotHub
 
 async def get_module(hub: IotHub, request: Request) -> Response:
     """`GET /devices/{id}/modules/{id}`: 200 with the identity."""
-    return json_response(hub.identities.get_module(identity_key(request)))
+    return json_response(hub.identities.get(identity_key(request)))
 
 
 async def put_module(hub: IotHub, request: Request) -> Response:
     """`PUT /devices/{id}/modules/{id}`: create it, or with `If-Match` update it; 200."""
     body = await read_json(request)
-    return json_response(hub.identities.put_module(identity_key(request), body, if_match(request)))
+    return json_response(hub.identities.put(identity_key(request), body, if_match(request)))
 
 
 async def delete_module(hub: IotHub, request: Request) -> Response:
     """`DELETE /devices/{id}/modules/{id}`: 204; needs `If-Match`."""
-    hub.identities.delete_module(identity_key(request), if_match(request))
+    hub.identities.remove(identity_key(request), if_match(request))
     return no_content()
 
 

@@ -1,8 +1,8 @@
-"""The feed of changes: every change of a hub's state, as it happens, in order.
+"""The feed of changes: every change of the state of a hub, as it happens, in order.
 
-Each feature declares its changes beside the values that they are about, in its `changes.py`. A
-change is published after its commit. Features, heads and tools subscribe to the kinds of change
-that they need, and the publisher knows none of them.
+Each feature declares its changes in its `changes.py`, and publishes a change after its commit.
+Features, heads and tools subscribe to the kinds of change that they need. The publisher knows no
+subscriber.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Change(Struct, frozen=True):
-    """Something that happened in the hub. Each kind of change is a class of its own."""
+    """A change of the state of the hub. Each kind of change is a subclass."""
 
 
 C = TypeVar("C", bound=Change)
@@ -28,8 +28,9 @@ Handler = Callable[[Any], object]
 class Feed:
     """Delivers changes to their subscribers.
 
-    A subscriber is called before `publish` returns, in the order of subscription. A change that a
-    subscriber causes is delivered after the present one, so that all subscribers see one order.
+    `publish` calls the subscribers in the order of their subscription, and then returns. If a
+    subscriber causes another change, the feed delivers it after the current one, so that all
+    subscribers see the changes in the same order.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Feed:
         self._delivering = False
 
     def subscribe(self, kind: type[C], handler: Callable[[C], object]) -> Callable[[], None]:
-        """Call `handler` with each change of a kind; `Change` itself stands for every kind.
+        """Call `handler` with each change of a kind; `Change` itself means every kind.
 
         Returns:
             A function that ends the subscription.
@@ -48,7 +49,7 @@ class Feed:
         return lambda: handlers.remove(handler)
 
     def publish(self, change: Change) -> None:
-        """Deliver a change, unless others are being delivered: then it follows them."""
+        """Deliver a change, after the changes that are in delivery now."""
         self._waiting.append(change)
         if self._delivering:
             return
@@ -65,5 +66,5 @@ class Feed:
                 try:
                     handler(change)
                 except Exception:
-                    # The change has happened: the other subscribers must still see it.
+                    # The other subscribers must see the change too.
                     log.exception("A subscriber to %s failed", type(change).__name__)

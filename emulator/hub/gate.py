@@ -1,7 +1,7 @@
-"""The gate: the one call by which every request enters the hub.
+"""The gate: every request enters the hub with one call of it.
 
-It authorizes a service, or admits a device, and charges the request to its throttle. Heads call
-nothing else of the hub before it.
+It authorizes a service, or admits a device, and charges the request to its throttle. A head calls
+the gate before any other part of the hub.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple, overload
 
 from emulator.hub.access.certificates import ClientCertificate, check_certificate
 from emulator.hub.access.keys import SymmetricKeys
-from emulator.hub.access.operations import RULES, Operation
+from emulator.hub.access.operations import Operation
 from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature, check_token
 from emulator.hub.access.throttles import Throttles
@@ -24,21 +24,21 @@ from emulator.hub.core.store import Store
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
 
-# A service sends its token again and again while it is valid: the signature is checked once.
+# A service sends the same token with many requests: its signature is checked once.
 _REMEMBERED_TOKENS = 256
 
-# What a connected device is charged for. Its other operations pass: a real hub slows them down, and
-# refuses none of them on an open connection.
+# The operations that are charged on an open connection. A real hub delays the others, and does not
+# refuse them.
 _CHARGED_ON_A_CONNECTION = (Operation.READ_OWN_TWIN, Operation.REPORT)
 
 
 class ServiceCaller(NamedTuple):
-    """A service, by what it sent with its request.
+    """A service that sends a request.
 
     Args:
         token: its SAS token; None if it sent no token.
-        host: the host that it addressed.
-        resource: the path that it addressed, decoded, as segments.
+        host: the host in the request.
+        resource: the path of the request, decoded, as segments.
     """
 
     token: str | None
@@ -47,14 +47,14 @@ class ServiceCaller(NamedTuple):
 
 
 class DeviceCaller(NamedTuple):
-    """A device or module that authenticates itself, by what it sent.
+    """A device or module that authenticates itself.
 
     Args:
         key: the identity that it claims.
-        token: its password, or its `Authorization` header; None if it sent neither.
-        host: the host that it addressed.
+        token: its password, or its `Authorization` header; None if both are missing.
+        host: the host in the request.
         certificate: the certificate of its TLS handshake; None if it sent no certificate.
-        model_id: the model that it implements, "" if it names none.
+        model_id: the model that it implements; "" if it names no model.
     """
 
     key: IdentityKey
@@ -68,10 +68,10 @@ class Gate:
     """Authorizes, admits and charges every request.
 
     Args:
-        store: where identities are found.
+        store: the store of the identities.
         policies: the shared access policies.
         hosts: the names of the hub; a token for any of them is valid.
-        throttles: how much callers can ask for in a time.
+        throttles: the throttles of the hub.
         clock: the clock of the hub.
     """
 
@@ -87,7 +87,7 @@ class Gate:
         self._policies = {policy.name: policy for policy in policies}
         self._hosts = frozenset(hosts)
         self._clock = clock
-        self._recall_token = functools.lru_cache(_REMEMBERED_TOKENS)(self._authenticate)
+        self._authenticate = functools.lru_cache(_REMEMBERED_TOKENS)(self._parse_service_token)
         self.throttles = throttles
 
     @overload
@@ -118,23 +118,23 @@ class Gate:
         size: int = 0,
         flaw: HubError | None = None,
     ) -> Admission | None:
-        """Let a request pass, or refuse it.
+        """Check a request, and charge it to its throttle.
 
         Args:
             caller: a service or a device, with its credentials; or the admission of a device whose
                 connection is open.
-            operation: what it asks for.
-            size: the bytes that it sends with the request.
-            flaw: what is wrong with the request itself. It is raised for a caller that is
-                authorized, and such a request is not charged.
+            operation: the operation of the request.
+            size: the size of the request in bytes.
+            flaw: an error in the request itself. The gate raises it for a caller that is
+                authorized, and does not charge the request.
 
         Returns:
             The admission of a device.
 
         Raises:
             IotHubUnauthorizedAccess: the credentials are missing, wrong or expired, or do not allow
-                the operation; or the device is unknown or disabled. The text never says which; the
-                cause does, for the log.
+                the operation; or the device is unknown or disabled. The text does not show the
+                reason; the cause has it, for the log.
             ThrottlingException: the throttle of the operation is used up.
             HubError: the flaw.
         """
@@ -144,7 +144,7 @@ class Gate:
             return caller
         admission = None
         if isinstance(caller, ServiceCaller):
-            self._authorize(caller, RULES[operation].right)
+            self._authorize(caller, operation.right)
         else:
             admission = self._admit(caller)
         if flaw is not None:
@@ -158,43 +158,33 @@ class Gate:
         """Check a service's token (IoT Hub docs: control access with SAS)."""
         if caller.token is None:
             raise IotHubUnauthorizedAccess
-        sas = self._recall_token(caller.token)
-        self._policy_with(right, sas)
         check_reach(
-            sas,
+            self._authenticate(caller.token, right),
             resource=caller.resource,
             hosts=self._hosts | {caller.host},
             now=self._clock.now().timestamp(),
         )
 
-    def _authenticate(self, token: str) -> SasToken:
-        """Parse a token that a policy's key has signed."""
-        sas = SasToken.parse(token)
-        check_signature(sas, self._policy(sas).keys)
-        return sas
+    def _parse_service_token(self, text: str, right: Right) -> SasToken:
+        """Parse a token, and check its signature and the right of its policy."""
+        token = SasToken.parse(text)
+        check_signature(token, self._policy_keys(token, right))
+        return token
 
-    def _policy(self, token: SasToken) -> Policy:
+    def _policy_keys(self, token: SasToken, right: Right) -> SymmetricKeys:
         policy = self._policies.get(token.policy or "")
-        if policy is None:
+        if policy is None or not policy.allows(right):
             raise IotHubUnauthorizedAccess
-        return policy
-
-    def _policy_with(self, right: Right, token: SasToken) -> Policy:
-        policy = self._policy(token)
-        if not policy.allows(right):
-            raise IotHubUnauthorizedAccess
-        return policy
+        return policy.keys
 
     # --- devices and modules
 
     def _admit(self, caller: DeviceCaller) -> Admission:
-        """Check a device's credentials: its own key, a policy with DeviceConnect, a certificate."""
+        """Check a device's credentials: its own key, a policy's key, or a certificate."""
         key = caller.key
         identity = self._store.get(Identity, key)
         device = self._store.get(Identity, IdentityKey(key.device_id))
-        if identity is None or device is None:
-            raise IotHubUnauthorizedAccess
-        if not (identity.enabled and device.enabled):
+        if identity is None or device is None or not (identity.enabled and device.enabled):
             raise IotHubUnauthorizedAccess
         if identity.authentication.keys is None:
             expires, auth_method = self._check_certificate(identity, caller)
@@ -205,7 +195,11 @@ class Gate:
     def _check_token(
         self, identity: Identity, own_keys: SymmetricKeys, caller: DeviceCaller
     ) -> tuple[float, str]:
-        """Check an identity that has keys; return when its token expires, and the auth method."""
+        """Check a caller whose identity has keys.
+
+        Returns:
+            The expiry time of the token, and the auth method.
+        """
         if caller.token is None:
             raise IotHubUnauthorizedAccess from ValueError("no SAS token")
         if caller.certificate is not None:
@@ -215,7 +209,7 @@ class Gate:
         sas = SasToken.parse(caller.token)
         check_token(
             sas,
-            self._policy_with(Right.DEVICE_CONNECT, sas).keys if sas.policy else own_keys,
+            self._policy_keys(sas, Right.DEVICE_CONNECT) if sas.policy else own_keys,
             resource=identity.key.resource,
             hosts=self._hosts | {caller.host},
             now=self._clock.now().timestamp(),
@@ -224,9 +218,9 @@ class Gate:
         return sas.expiry, _auth_method(scope, "sas", "iothub")
 
     def _check_certificate(self, identity: Identity, caller: DeviceCaller) -> tuple[float, str]:
-        """Check an identity that has a certificate; the rest is as in `_check_token`."""
-        # Some clients send an empty password where they have none. A policy's key stands in for a
-        # device's own key, but not for its certificate.
+        """Check a caller whose identity has a certificate; see `_check_token`."""
+        # Some clients send an empty password. A policy's key can replace the key of a device, but
+        # not its certificate.
         if caller.token:
             raise IotHubUnauthorizedAccess from ValueError("a token, but the identity has no keys")
         check_certificate(
@@ -241,8 +235,9 @@ def _scope(identity: Identity) -> str:
 
 @functools.cache
 def _auth_method(scope: str, kind: str, issuer: str) -> str:
-    """Write how a sender was authenticated (IoT Hub docs: messages; x509Certificate, external and
-    the last member were seen on real hubs).
+    """Return the authentication method of a sender as JSON text (IoT Hub docs: messages).
+
+    The values x509Certificate and external and the last member were seen on real hubs.
     """
     method = {"scope": scope, "type": kind, "issuer": issuer, "acceptingIpFilterRule": None}
     return dumps(method).decode()

@@ -1,4 +1,4 @@
-"""The hub: its features, built in order. Each one knows the ones before it, and no later one."""
+"""The hub: its features, created in order. Each feature knows only the features before it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class IotHub:
     """An IoT hub.
 
     Args:
-        store: where its state is kept.
+        store: the store of its state.
         policies: the shared access policies.
         hosts: the names of the hub; a token for any of them is valid.
-        clock: the source of time.
-        blobs: where import and export jobs find their files; None is no storage.
-        throttles: how much callers can ask for in a time; None is no limit.
+        clock: the source of time; None is the clock of the machine.
+        blobs: the blob containers for import and export jobs; None is no storage.
+        throttles: the allowances of callers; None is no limit.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class IotHub:
         throttles = throttles or Throttles()
         self.thumbprints = ThumbprintIndex(store, feed)
         self.links = links = Links(feed, clock)
-        self.events = EventLog()
+        self.events = EventLog(clock=clock)
         self.telemetry = Telemetry(store, links, self.events, clock)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock)
         self.methods = Methods(store, links, feed, clock)
         rows = Rows(store, links, self.cloud_to_device)
         self.twins = Twins(store, rows, links, feed, clock)
-        self.identities = Identities(store, self.twins, links, self.cloud_to_device, feed, clock)
+        self.identities = Identities(store, rows, self.twins, links, feed, clock)
         self.bulk = Bulk(self.identities, self.twins)
         self.digital_twins = DigitalTwins(rows, self.twins)
         self.queries = Queries(rows)
@@ -83,7 +83,7 @@ class IotHub:
         self.gate = Gate(store, policies, hosts, throttles, clock)
 
     async def stop(self) -> None:
-        """Close every connection, which fails the calls that wait for a device; end every job."""
+        """Close every connection, which ends the calls that wait for a device, and end all jobs."""
         self.links.drop_all(ServiceUnavailable())
         await self.jobs.stop()
         await self.transfers.stop()

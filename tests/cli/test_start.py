@@ -276,7 +276,7 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
         "Can't read the keys in",
     ),
     "a throttle that is none": (lambda _: ("--throttle", "S4"), 2, "'S4'.*S1, S2, S3.*--help"),
-    "a throttle of nothing": (lambda _: ("--throttle", "query=1/s"), 2, "'query'.*queries"),
+    "a throttle of nothing": (lambda _: ("--throttle", "query=1/s"), 2, "'query=1/s'.*queries"),
     "a throttle without a rate": (lambda _: ("--throttle", "queries=1"), 2, "queries=1.*20/min"),
     "no folder of containers": (
         lambda folder: ("--storage", folder / "none"),

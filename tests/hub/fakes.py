@@ -121,12 +121,8 @@ def make_hub(store: Store | None = None, clock: Clock | None = None, **options: 
 
 def put(hub: IotHub, key: IdentityKey, if_match: IfMatch = CREATE, **members: Any) -> Any:
     """Create a device or module, or update it; return its document."""
-    if key.module_id is None:
-        return hub.identities.put_device(
-            key.device_id, {"deviceId": key.device_id, **members}, if_match
-        )
-    body = {"deviceId": key.device_id, "moduleId": key.module_id, **members}
-    return hub.identities.put_module(key, body, if_match)
+    ids = {"deviceId": key.device_id, "moduleId": key.module_id}
+    return hub.identities.put(key, ids | members, if_match)
 
 
 def connect(hub: IotHub, link: FakeLink, *, lifetime: float = math.inf, model_id: str = "") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.access.operations import RULES, Operation, Throttle
+from emulator.hub.access.operations import Operation, Throttle
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, Right
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.errors import InvalidProtocolVersion as Flaw
@@ -33,7 +33,7 @@ from tests.hub.fakes import (
 SAS = {"symmetricKey": {"primaryKey": OTHER_KEYS.primary, "secondaryKey": OTHER_KEYS.secondary}}
 OWN, OTHER = certificate(), certificate("other")
 AUTH_METHOD = '{"scope":"%s","type":"%s","issuer":"%s","acceptingIpFilterRule":null}'
-OF_DEVICES = [each for each, rule in RULES.items() if rule.right == Right.DEVICE_CONNECT]
+OF_DEVICES = [each for each in Operation if each.right == Right.DEVICE_CONNECT]
 AGENT = IdentityKey("d", "$edgeAgent")
 
 
@@ -69,12 +69,11 @@ def refused(hub: IotHub, caller: Any, operation: Operation = Operation.CONNECT) 
 # --- the rules
 
 
-def test_each_operation_has_a_rule_and_devices_and_services_share_none() -> None:
-    assert set(RULES) == set(Operation)
-    assert {rule.throttle for rule in RULES.values()} == {None, *Throttle}
-    for rule in RULES.values():
-        assert bool(rule.name) == (rule.throttle is not None)
-        assert rule.right == Right.DEVICE_CONNECT or not rule.right & Right.DEVICE_CONNECT
+def test_each_throttle_has_an_operation_and_devices_and_services_share_none() -> None:
+    assert {each.throttle for each in Operation} == {None, *Throttle}
+    for each in Operation:
+        assert bool(each.title) == (each.throttle is not None)
+        assert each.right == Right.DEVICE_CONNECT or not each.right & Right.DEVICE_CONNECT
 
 
 # --- services
@@ -83,8 +82,8 @@ def test_each_operation_has_a_rule_and_devices_and_services_share_none() -> None
 @pytest.mark.parametrize("policy", DEFAULT_RIGHTS)
 def test_a_service_can_do_what_a_right_of_its_policy_allows(hub: IotHub, policy: str) -> None:
     hub.gate.throttles = Throttles()
-    for operation, rule in RULES.items():
-        allowed = bool(DEFAULT_RIGHTS[policy] & rule.right)
+    for operation in Operation:
+        allowed = bool(DEFAULT_RIGHTS[policy] & operation.right)
         assert refused(hub, service(policy), operation) is not allowed, operation
 
 

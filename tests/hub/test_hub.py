@@ -12,7 +12,7 @@ from tests.hub.fakes import ANY, DEVICE, CountingStore, FakeLink, connect, put, 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda hub: hub.identities.get_device("d"),
+        lambda hub: hub.identities.get(DEVICE),
         lambda hub: hub.identities.list_devices(),
         lambda hub: hub.identities.list_modules("d"),
         lambda hub: hub.identities.device_statistics(),

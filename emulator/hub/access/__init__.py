@@ -1,1 +1,1 @@
-"""Who may do what, and how much: keys, SAS tokens, policies, certificates, throttles."""
+"""Access to the hub, and its quotas: keys, SAS tokens, policies, certificates, throttles."""

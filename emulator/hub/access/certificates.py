@@ -1,7 +1,4 @@
-"""Client certificates: which one an identity may connect with.
-
-IoT Hub docs: authenticate identities with X.509 certificates.
-"""
+"""Client certificates (IoT Hub docs: authenticate identities with X.509 certificates)."""
 
 from __future__ import annotations
 
@@ -11,15 +8,16 @@ from emulator.hub.core.errors import IotHubUnauthorizedAccess
 
 
 class ClientCertificate(Struct, frozen=True):
-    """The certificate that a client has shown in its TLS handshake.
+    """The certificate that a client sent in its TLS handshake.
 
-    The client has its private key, and the present time is between its dates.
+    The handshake has proved that the client has the private key, and that the certificate is valid
+    at this time.
 
     Args:
-        sha1: its SHA-1 thumbprint, in lower-case hexadecimal.
-        sha256: its SHA-256 thumbprint, likewise.
-        common_name: of its subject; None if that has none, or several.
-        by_authority: whether a CA that is registered with the hub has signed it.
+        sha1: the SHA-1 thumbprint, in lower-case hexadecimal.
+        sha256: the SHA-256 thumbprint, in lower-case hexadecimal.
+        common_name: the common name of the subject; None if the subject has none or several.
+        by_authority: whether a CA that is registered with the hub signed the certificate.
     """
 
     sha1: str
@@ -34,21 +32,21 @@ def check_certificate(
     *,
     name: str,
 ) -> None:
-    """Let a client pass that has an identity's own certificate.
+    """Check the certificate of a client that connects as an identity.
 
     Args:
-        certificate: what the client has shown, None if nothing.
-        thumbprints: the primary and the secondary one of the identity, SHA-1 or SHA-256; None if a
-            registered CA is to vouch for it instead.
-        name: what a CA-signed certificate must have as its common name: `device`, or
-            `device/module` (IoT Hub docs: module twins). A thumbprint needs no name.
+        certificate: the certificate of the client; None if it sent none.
+        thumbprints: the primary and the secondary thumbprint of the identity, SHA-1 or SHA-256;
+            None if a registered CA must have signed the certificate instead.
+        name: the common name that a CA-signed certificate must have: `device`, or `device/module`
+            (IoT Hub docs: module twins). A certificate with a known thumbprint needs no name.
 
     Raises:
-        IotHubUnauthorizedAccess: it must not pass. The text is always the service's own; the cause
-            says why, for the log.
+        IotHubUnauthorizedAccess: the certificate is missing or wrong. The text is always the
+            service's own; the cause has the reason, for the log.
     """
     if certificate is None:
-        reason = "the client has shown no certificate that is valid now"
+        reason = "the client sent no certificate that is valid now"
     elif thumbprints is not None:
         known = {thumbprint.lower() for thumbprint in thumbprints if thumbprint}
         if known & {certificate.sha1, certificate.sha256}:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
 
-# What the hub makes itself: 44 characters of base64 (IoT Hub docs: control access with SAS).
+# A key that the hub generates has 44 characters (IoT Hub docs: control access with SAS).
 _GENERATED_KEY_BYTES = 32
 
 _SECRET = re.compile(r"""((?:SharedAccessKey|\bsig)\s*=\s*["']?)[^;&\s"']+""", re.IGNORECASE)
@@ -19,14 +19,14 @@ _MASK = "***"
 
 
 class SymmetricKeys(Struct, frozen=True):
-    """The two keys of an identity or a policy; either one signs.
+    """The two keys of an identity or a policy; a token can be signed with either of them.
 
     Args:
-        primary: base64 text, kept exactly as it was given.
-        secondary: likewise.
+        primary: base64 text, unchanged.
+        secondary: base64 text, unchanged.
 
     Raises:
-        ArgumentInvalid: a key is not base64, or is not 16 to 64 bytes long when decoded.
+        ArgumentInvalid: a key is not base64, or does not have 16 to 64 bytes.
     """
 
     primary: str
@@ -37,7 +37,7 @@ class SymmetricKeys(Struct, frozen=True):
             try:
                 length = len(decode_key(key))
             except ValueError:
-                # Without the cause: it may hold the key.
+                # Without its cause, which can contain the key.
                 raise ArgumentInvalid("Invalid device key: not base64") from None
             if length not in limits.KEY_BYTES:
                 raise ArgumentInvalid("Invalid device key length")
@@ -48,7 +48,7 @@ class SymmetricKeys(Struct, frozen=True):
 
     @classmethod
     def generate(cls) -> SymmetricKeys:
-        """Make two random keys."""
+        """Create two random keys."""
         primary, secondary = (
             base64.b64encode(secrets.token_bytes(_GENERATED_KEY_BYTES)).decode() for _ in range(2)
         )
@@ -56,15 +56,13 @@ class SymmetricKeys(Struct, frozen=True):
 
     @classmethod
     def from_request(cls, primary: object, secondary: object) -> SymmetricKeys:
-        """Read the keys of a request body; None and "" both count as absent.
+        """Return the keys of a request body, or new keys if both are absent.
 
-        SDK users pass "" for "make me a key". The texts were seen on a real hub.
-
-        Returns:
-            the keys given, or new ones if both are absent.
+        None and "" both count as absent: SDK users pass "" to get new keys. The texts of the errors
+        were seen on a real hub.
 
         Raises:
-            ArgumentInvalid: only one key is given, or one is no key.
+            ArgumentInvalid: one key is absent, or a key is invalid.
         """
         absent = [key is None or key == "" for key in (primary, secondary)]
         if all(absent):
@@ -77,10 +75,10 @@ class SymmetricKeys(Struct, frozen=True):
 
 
 def mask_key(connection_string: str) -> str:
-    """Give the text without its secrets: `SharedAccessKey=***`, and `sig=***` in a SAS token."""
+    """Return the text without its secrets: `SharedAccessKey=***`, and `sig=***` in a SAS token."""
     return _SECRET.sub(rf"\1{_MASK}", connection_string)
 
 
 def decode_key(key: str) -> bytes:
-    """Decode base64; ValueError if it is none."""
+    """Decode base64; raise ValueError if it is invalid."""
     return base64.b64decode(key, validate=True)

@@ -1,21 +1,18 @@
-"""The operations of a hub: what a caller can do, which right it needs, and what throttles it.
+"""The operations of a hub, each with the right that it needs and the throttle that counts it.
 
-Each route and each topic names its operation where it is declared, and the gate reads the rest here
-(IoT Hub docs: access control and permissions; quotas and throttling).
+Each route and each topic names its operation where it is declared (IoT Hub docs: access control and
+permissions; quotas and throttling).
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import NamedTuple
 
 from emulator.hub.access.policies import Right
 
 
 class Throttle(enum.StrEnum):
-    """What is counted together; the values are the names that settings use."""
+    """A counter of operations; the values are the names in settings."""
 
     REGISTRY = "registry"
     D2C_SENDS = "d2c-sends"
@@ -29,88 +26,70 @@ class Throttle(enum.StrEnum):
     CONFIGURATIONS = "configurations"
 
 
-class Rule(NamedTuple):
-    """What the gate knows of an operation.
+_DEVICE, _SERVICE = Right.DEVICE_CONNECT, Right.SERVICE_CONNECT
+_READ, _WRITE = Right.REGISTRY_READ, Right.REGISTRY_WRITE
 
-    Args:
-        right: what a service's policy must allow; of several rights, one is enough. A device acts
-            for itself, and its admission is its right.
-        throttle: what it is charged to; None where the docs have no throttle for it.
-        name: how a refusal names it. `CRUD` and `ConfigurationWrite` were seen on a real hub, the
+
+class Operation(enum.Enum):
+    """An operation of a device or of a service.
+
+    Attributes:
+        right: the right that a service's policy needs; of several rights, one is enough. A device
+            needs no right for its own operations.
+        throttle: the throttle that counts it; None if the docs have no throttle for it.
+        title: its name in a refusal. `CRUD` and `ConfigurationWrite` were seen on a real hub, the
             other names are ours.
     """
 
     right: Right
-    throttle: Throttle | None = None
-    name: str = ""
-
-
-class Operation(enum.StrEnum):
-    """What a caller does."""
+    throttle: Throttle | None
+    title: str
 
     # Devices and modules, for themselves
-    CONNECT = "connect"
-    SUBSCRIBE = "subscribe"
-    SEND_EVENT = "send-event"
-    READ_OWN_TWIN = "read-own-twin"
-    REPORT = "report"
-    RESPOND_TO_METHOD = "respond-to-method"
-    RECEIVE_COMMAND = "receive-command"
-    SETTLE_COMMAND = "settle-command"
+    CONNECT = "connect", _DEVICE
+    SUBSCRIBE = "subscribe", _DEVICE
+    SEND_EVENT = "send-event", _DEVICE, Throttle.D2C_SENDS, "DeviceToCloudSend"
+    READ_OWN_TWIN = "read-own-twin", _DEVICE, Throttle.TWIN_READS, "TwinRead"
+    REPORT = "report", _DEVICE, Throttle.TWIN_UPDATES, "TwinUpdate"
+    RESPOND_TO_METHOD = "respond-to-method", _DEVICE
+    RECEIVE_COMMAND = "receive-command", _DEVICE, Throttle.C2D_RECEIVES, "CloudToDeviceReceive"
+    SETTLE_COMMAND = "settle-command", _DEVICE
 
     # Services
-    READ_IDENTITY = "read-identity"
-    WRITE_IDENTITY = "write-identity"
-    READ_STATISTICS = "read-statistics"
-    READ_TWIN = "read-twin"
-    UPDATE_TWIN = "update-twin"
-    INVOKE_METHOD = "invoke-method"
-    QUERY = "query"
-    USE_JOB = "use-job"
-    READ_TRANSFER = "read-transfer"
-    WRITE_TRANSFER = "write-transfer"
-    READ_CONFIGURATION = "read-configuration"
-    WRITE_CONFIGURATION = "write-configuration"
-    SEND_COMMAND = "send-command"
-    PURGE_COMMANDS = "purge-commands"
-    USE_FEEDBACK = "use-feedback"
-    READ_EVENTS = "read-events"
+    READ_IDENTITY = "read-identity", _READ, Throttle.REGISTRY, "CRUD"
+    WRITE_IDENTITY = "write-identity", _WRITE, Throttle.REGISTRY, "CRUD"
+    # The docs do not allow ServiceConnect here, but with it a query returns the same numbers.
+    READ_STATISTICS = "read-statistics", _READ | _SERVICE, Throttle.REGISTRY, "CRUD"
+    READ_TWIN = "read-twin", _SERVICE, Throttle.TWIN_READS, "TwinRead"
+    UPDATE_TWIN = "update-twin", _SERVICE, Throttle.TWIN_UPDATES, "TwinUpdate"
+    INVOKE_METHOD = "invoke-method", _SERVICE, Throttle.METHODS, "DirectMethod"
+    QUERY = "query", _SERVICE, Throttle.QUERIES, "Query"
+    USE_JOB = "use-job", _SERVICE, Throttle.JOBS, "Job"
+    READ_TRANSFER = "read-transfer", _READ, Throttle.JOBS, "Job"
+    WRITE_TRANSFER = "write-transfer", _WRITE, Throttle.JOBS, "Job"
+    # The docs name both rights; the right that a real hub needs is unknown.
+    READ_CONFIGURATION = (
+        "read-configuration",
+        _READ | _SERVICE,
+        Throttle.CONFIGURATIONS,
+        "ConfigurationRead",
+    )
+    WRITE_CONFIGURATION = (
+        "write-configuration",
+        _WRITE | _SERVICE,
+        Throttle.CONFIGURATIONS,
+        "ConfigurationWrite",
+    )
+    SEND_COMMAND = "send-command", _SERVICE, Throttle.C2D_SENDS, "CloudToDeviceSend"
+    PURGE_COMMANDS = "purge-commands", _SERVICE
+    USE_FEEDBACK = "use-feedback", _SERVICE
+    READ_EVENTS = "read-events", _SERVICE
 
-
-_DEVICE, _SERVICE = Right.DEVICE_CONNECT, Right.SERVICE_CONNECT
-_READ, _WRITE = Right.REGISTRY_READ, Right.REGISTRY_WRITE
-
-RULES: Mapping[Operation, Rule] = MappingProxyType(
-    {
-        Operation.CONNECT: Rule(_DEVICE),
-        Operation.SUBSCRIBE: Rule(_DEVICE),
-        Operation.SEND_EVENT: Rule(_DEVICE, Throttle.D2C_SENDS, "DeviceToCloudSend"),
-        Operation.READ_OWN_TWIN: Rule(_DEVICE, Throttle.TWIN_READS, "TwinRead"),
-        Operation.REPORT: Rule(_DEVICE, Throttle.TWIN_UPDATES, "TwinUpdate"),
-        Operation.RESPOND_TO_METHOD: Rule(_DEVICE),
-        Operation.RECEIVE_COMMAND: Rule(_DEVICE, Throttle.C2D_RECEIVES, "CloudToDeviceReceive"),
-        Operation.SETTLE_COMMAND: Rule(_DEVICE),
-        Operation.READ_IDENTITY: Rule(_READ, Throttle.REGISTRY, "CRUD"),
-        Operation.WRITE_IDENTITY: Rule(_WRITE, Throttle.REGISTRY, "CRUD"),
-        # That ServiceConnect is enough is not documented: a query shows it the same counts.
-        Operation.READ_STATISTICS: Rule(_READ | _SERVICE, Throttle.REGISTRY, "CRUD"),
-        Operation.READ_TWIN: Rule(_SERVICE, Throttle.TWIN_READS, "TwinRead"),
-        Operation.UPDATE_TWIN: Rule(_SERVICE, Throttle.TWIN_UPDATES, "TwinUpdate"),
-        Operation.INVOKE_METHOD: Rule(_SERVICE, Throttle.METHODS, "DirectMethod"),
-        Operation.QUERY: Rule(_SERVICE, Throttle.QUERIES, "Query"),
-        Operation.USE_JOB: Rule(_SERVICE, Throttle.JOBS, "Job"),
-        Operation.READ_TRANSFER: Rule(_READ, Throttle.JOBS, "Job"),
-        Operation.WRITE_TRANSFER: Rule(_WRITE, Throttle.JOBS, "Job"),
-        # Which of the two rights a real hub wants is unknown: the docs name both.
-        Operation.READ_CONFIGURATION: Rule(
-            _READ | _SERVICE, Throttle.CONFIGURATIONS, "ConfigurationRead"
-        ),
-        Operation.WRITE_CONFIGURATION: Rule(
-            _WRITE | _SERVICE, Throttle.CONFIGURATIONS, "ConfigurationWrite"
-        ),
-        Operation.SEND_COMMAND: Rule(_SERVICE, Throttle.C2D_SENDS, "CloudToDeviceSend"),
-        Operation.PURGE_COMMANDS: Rule(_SERVICE),
-        Operation.USE_FEEDBACK: Rule(_SERVICE),
-        Operation.READ_EVENTS: Rule(_SERVICE),
-    }
-)
+    def __new__(
+        cls, value: str, right: Right, throttle: Throttle | None = None, title: str = ""
+    ) -> Operation:
+        """Create a member with the attributes in its definition."""
+        operation = object.__new__(cls)
+        operation._value_ = value
+        operation.right, operation.throttle, operation.title = right, throttle, title
+        return operation

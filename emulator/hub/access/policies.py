@@ -1,4 +1,4 @@
-"""Shared access policies, and the rights that they give (IoT Hub docs: control access with SAS)."""
+"""Shared access policies and their rights (IoT Hub docs: control access with SAS)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emulator.hub.access.keys import SymmetricKeys
 
 
 class Right(enum.Flag):
-    """What a shared access policy can allow (IoT Hub docs: access control and permissions)."""
+    """A right of a shared access policy (IoT Hub docs: access control and permissions)."""
 
     REGISTRY_READ = enum.auto()
     REGISTRY_WRITE = enum.auto()
@@ -20,15 +20,10 @@ class Right(enum.Flag):
     DEVICE_CONNECT = enum.auto()
 
 
-# The policies that every hub has from the start (IoT Hub docs: access control and permissions).
+# The policies of every new hub (IoT Hub docs: access control and permissions).
 DEFAULT_RIGHTS: Mapping[str, Right] = MappingProxyType(
     {
-        "iothubowner": (
-            Right.REGISTRY_READ
-            | Right.REGISTRY_WRITE
-            | Right.SERVICE_CONNECT
-            | Right.DEVICE_CONNECT
-        ),
+        "iothubowner": ~Right(0),  # every right
         "service": Right.SERVICE_CONNECT,
         "device": Right.DEVICE_CONNECT,
         "registryRead": Right.REGISTRY_READ,
@@ -38,13 +33,13 @@ DEFAULT_RIGHTS: Mapping[str, Right] = MappingProxyType(
 
 
 class Policy(Struct, frozen=True):
-    """A shared access policy: whoever has one of its keys has its rights."""
+    """A shared access policy: a caller with one of its keys has its rights."""
 
     name: str
     rights: Right
     keys: SymmetricKeys
 
     def allows(self, right: Right) -> bool:
-        """Whether it has this right; of several, one will do."""
-        # On the values: the operator of Flag makes a new Flag each time.
+        """Return whether it has this right; of several rights, one is enough."""
+        # With the values, because the operator of Flag creates a new Flag each time.
         return self.rights.value & right.value != 0

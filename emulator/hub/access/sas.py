@@ -1,7 +1,7 @@
 """SAS tokens: parsed, and checked against a key, a resource and a time.
 
-Pure functions: the gate looks up the identity or the policy that a token names, and passes its keys
-and the time (IoT Hub docs: control access with shared access signatures).
+Pure functions: the gate finds the identity or the policy of a token, and passes its keys and the
+time (IoT Hub docs: control access with shared access signatures).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from emulator.hub.core.errors import IotHubUnauthorizedAccess
 
 _SCHEME = "SharedAccessSignature "
 
-# How many names of hosts and audiences of good tokens are remembered, with what they say.
+# The size of the caches of parsed audiences and hosts.
 _REMEMBERED = 1024
 
-# 9999-12-31T23:59:59Z. The hub's own parsers add `se` to a .NET DateTime, which ends there (EdgeHub
-# source: SharedAccessSignature). Milliseconds, given by mistake, are beyond it.
+# 9999-12-31T23:59:59Z, the end of .NET's DateTime: the hub's own parsers add `se` to one (EdgeHub
+# source: SharedAccessSignature). A time in milliseconds, a common mistake, is beyond it.
 _EXPIRY_MAX = 253_402_300_799
 _EXPIRY = re.compile(r"[0-9]{1,12}")
 
-# `[::1]:8443`, `[::1]`, `localhost:8443`, `localhost`. A bare `::1` is none of them.
+# `[::1]:8443`, `[::1]`, `localhost:8443`, `localhost`; not `::1`.
 _HOST = re.compile(r"\[(?P<address>[^\[\]]+)\](?::[0-9]+)?|(?P<name>[^:]+)(?::[0-9]+)?")
 
 
@@ -36,11 +36,11 @@ class SasToken(Struct, frozen=True):
     """A SAS token: `SharedAccessSignature sr=…&sig=…&se=…[&skn=…]`, its fields in any order.
 
     Args:
-        audience: `sr` exactly as it stands in the token, URL-encoded: the signature covers it so.
+        audience: `sr`, unchanged and URL-encoded, because the signature covers this text.
         signature: `sig`, decoded.
         expiry: `se`, in seconds since the epoch.
         policy: `skn`, the policy whose key signed; None for an identity's own key.
-        expiry_text: `se` as it stands in the token: the signature covers it so.
+        expiry_text: `se`, unchanged, because the signature covers this text.
     """
 
     audience: str
@@ -50,17 +50,17 @@ class SasToken(Struct, frozen=True):
     expiry_text: str
 
     def __repr__(self) -> str:
-        # With its signature it would make a good token.
+        # Without the signature, which would make it a valid token.
         return f"{type(self).__name__}(audience={self.audience!r}, policy={self.policy!r})"
 
     @classmethod
     def parse(cls, text: str) -> SasToken:
-        """Read a token from an `Authorization` header or a password.
+        """Parse a token from an `Authorization` header or a password.
 
         The scheme is case-sensitive, as in EdgeHub. Unknown fields are ignored.
 
         Raises:
-            IotHubUnauthorizedAccess: it is malformed; the cause says how.
+            IotHubUnauthorizedAccess: the token is malformed; the cause has the reason.
         """
         try:
             fields = _fields(text)
@@ -76,31 +76,21 @@ class SasToken(Struct, frozen=True):
         except ValueError as error:
             raise IotHubUnauthorizedAccess from error
 
-    def is_signed_by(self, keys: SymmetricKeys) -> bool:
-        """Whether one of the two keys made the signature."""
-        signed = f"{self.audience}\n{self.expiry_text}".encode()
-        # Both are always compared: the time it takes doesn't tell which one, if any, is right.
-        matches = [
-            hmac.compare_digest(self.signature, hmac.digest(decode_key(key), signed, "sha256"))
-            for key in (keys.primary, keys.secondary)
-        ]
-        return any(matches)
-
     def covers(self, resource: Sequence[str], hosts: Collection[str]) -> bool:
-        """Whether the audience is the resource, or something above it on one of the hosts.
+        """Return whether the audience is the resource, or a parent of it, on one of the hosts.
 
         `hub/devices/a` covers itself and `hub/devices/a/modules/m`, not `hub/devices/ab`; `hub`
-        covers everything. Ids and the words between them are compared case-sensitively.
+        covers everything. The comparison of the path is case-sensitive.
 
-        A policy's token has one reading only, the documented one: URL-encoded once. So it never
-        covers two devices, whatever their ids. A token without a policy is verified with the
-        identity's own key, and that proves whose it is; then `sr` may hold the ids encoded twice
-        (C# SDK, Edge) or not at all (C SDK), too.
+        The audience of a policy's token must be URL-encoded once, as documented. So the token never
+        covers two devices, whatever their ids. A token without a policy is signed with the key of
+        the identity, which proves its identity. So its `sr` can also have the ids encoded twice (C#
+        SDK, Edge) or not at all (C SDK).
 
         Args:
-            resource: the wanted path, decoded, as segments: `("devices", "a")`; empty for the
-                service.
-            hosts: the names that the hub goes by. Ports and letter case don't matter.
+            resource: the path of the request, decoded, as segments: `("devices", "a")`; empty for
+                the service.
+            hosts: the names of the hub. Ports and letter case are ignored.
         """
         host, *path = _segments(self.audience)
         if path and not path[-1]:
@@ -124,26 +114,32 @@ def check_token(
     hosts: Collection[str],
     now: float,
 ) -> None:
-    """Let a token pass that is signed, in time, and for this resource; there is no clock skew.
+    """Check the signature, the expiry time and the audience of a token; no clock skew is allowed.
 
     Args:
         token: the token.
-        keys: those of its policy, or of the identity when it names no policy.
+        keys: the keys of its policy, or of the identity if the token names no policy.
         resource: see `SasToken.covers`.
         hosts: see `SasToken.covers`.
         now: seconds since the epoch.
 
     Raises:
-        IotHubUnauthorizedAccess: it must not pass. The text is always the service's own; the cause
-            says why, for the log.
+        IotHubUnauthorizedAccess: the token is invalid. The text is always the service's own; the
+            cause has the reason, for the log.
     """
     check_signature(token, keys)
     check_reach(token, resource=resource, hosts=hosts, now=now)
 
 
 def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
-    """Let a token pass that one of the keys has signed; the rest is as `check_token` has it."""
-    if not token.is_signed_by(keys):
+    """Check that one of two keys signed a token; raise as `check_token` does."""
+    signed = f"{token.audience}\n{token.expiry_text}".encode()
+    # Both keys are always compared, so that the time shows nothing about the right one.
+    matches = [
+        hmac.compare_digest(token.signature, hmac.digest(decode_key(key), signed, "sha256"))
+        for key in (keys.primary, keys.secondary)
+    ]
+    if not any(matches):
         raise IotHubUnauthorizedAccess from ValueError(
             "the SAS token is signed with neither the primary nor the secondary key"
         )
@@ -152,7 +148,7 @@ def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
 def check_reach(
     token: SasToken, *, resource: Sequence[str], hosts: Collection[str], now: float
 ) -> None:
-    """Let a token pass that is in time, and for this resource; as `check_token` has it."""
+    """Check the expiry time and the audience of a token; see `check_token`."""
     if token.expiry <= now:
         reason = f"the SAS token expired: se is {token.expiry}, the time is {now:.0f}"
     elif not token.covers(resource, hosts):
@@ -164,10 +160,10 @@ def check_reach(
 
 
 def _fields(text: str) -> dict[str, str]:
-    """Split a token into its fields, still URL-encoded; ValueError if it is malformed."""
+    """Split a token into its fields, still URL-encoded; raise ValueError if it is malformed."""
     if not text.isascii() or not text.startswith(_SCHEME):
         raise ValueError("not a SAS token")
-    # Only the first '=' separates: an id in an unencoded sr may hold one.
+    # Only the first '=' separates: an id in an unencoded sr can contain another one.
     pairs = [part.partition("=") for part in text[len(_SCHEME) :].split("&")]
     fields = {name: value for name, _, value in pairs}
     if len(fields) != len(pairs):
@@ -179,12 +175,12 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _signature(value: str) -> bytes:
-    # Not unquote_plus: '+' is a digit of base64, and must stay one where a client didn't encode it.
+    # Not unquote_plus: an unencoded '+' is a digit of base64.
     text = unquote(value)
     signature = decode_key(text)
-    # The last digit has bits to spare: without this, other texts would pass for the same signature.
+    # The last digit has unused bits, so without this check other texts would be the same signature.
     if base64.b64encode(signature).decode() != text:
-        raise ValueError("a SAS token whose sig is not base64 as it should be")
+        raise ValueError("a SAS token whose sig is not base64")
     return signature
 
 
@@ -196,26 +192,26 @@ def _expiry(text: str) -> int:
 
 @functools.lru_cache(_REMEMBERED)
 def _segments(audience: str) -> Sequence[str]:
-    """Split `sr` at its slashes and decode it: the host comes first."""
+    """Split `sr` at its slashes and decode it; the first segment is the host."""
     if "/" in audience:
-        # Not encoded, or its slashes weren't: an encoded slash then belongs to a segment.
+        # The slashes are not encoded, so an encoded slash is a part of a segment.
         return [unquote(segment) for segment in audience.split("/")]
     decoded = unquote(audience)
-    # Still no slash: a host alone, or encoded twice as a whole. No host has a '%' of its own.
+    # Without a slash it is a host alone, or it is encoded twice. The name of a host has no '%'.
     return (decoded if "/" in decoded else unquote(decoded)).split("/")
 
 
 def _may_spell(segment: str, wanted: str) -> bool:
-    """Whether a segment that was decoded once may be another spelling of the wanted one."""
+    """Return whether a segment that was decoded once can be a spelling of the wanted one."""
     return (
         segment == wanted
         or unquote(segment) == wanted  # it was encoded twice
-        or segment == unquote(wanted)  # it wasn't encoded at all
+        or segment == unquote(wanted)  # it was not encoded
     )
 
 
 @functools.lru_cache(_REMEMBERED)
 def _bare_host(host: str) -> str:
-    """Drop the port and an IPv6 address's brackets."""
+    """Return a host without its port and without the brackets of an IPv6 address."""
     match = _HOST.fullmatch(host)
     return (match["address"] or match["name"] if match else host).lower()

@@ -1,1 +1,1 @@
-"""What every feature of the hub stands on. It imports nothing else of the hub."""
+"""The foundation of every feature of the hub. It imports no other part of the hub."""

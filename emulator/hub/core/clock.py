@@ -1,4 +1,4 @@
-"""The clock of a hub: the one source of time for all that stamps, waits or expires."""
+"""The clock of a hub: the one source of time for everything that stamps, waits or expires."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Protocol
 
 
 class Timer(Protocol):
-    """A call that a clock will make."""
+    """A call that a clock has scheduled."""
 
     def cancel(self) -> None:
-        """Cancel the call; this has no effect once it was made."""
+        """Cancel the call; this has no effect after the call."""
 
 
 class Clock(Protocol):
-    """What tells the time, and waits for it."""
+    """A source of time and of timers."""
 
     def now(self) -> datetime:
-        """Return the time of day, in UTC."""
+        """Return the time of day in UTC."""
 
     def monotonic(self) -> float:
-        """Return seconds that never run back, from a start of no meaning."""
+        """Return a number of seconds that never decreases; only differences have a meaning."""
 
-    def call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> Timer:
-        """Make a call on the event loop after some seconds."""
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: object) -> Timer:
+        """Call `callback` on the event loop after some seconds."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for some seconds."""
 
 
 class SystemClock:
@@ -43,9 +43,9 @@ class SystemClock:
         """See `Clock.monotonic`."""
         return time.monotonic()
 
-    def call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: object) -> Timer:
         """See `Clock.call_later`."""
-        return asyncio.get_running_loop().call_later(seconds, call, *arguments)
+        return asyncio.get_running_loop().call_later(seconds, callback, *args)
 
     async def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""

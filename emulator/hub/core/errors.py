@@ -1,7 +1,7 @@
 """Every error of the hub, once: its numeric code, its name and its usual text.
 
-A code is the HTTP status times 1,000 plus an index, and the name is the class's own (IoT Hub docs:
-error codes). The hub raises them; each head renders them.
+A code is the HTTP status times 1,000 plus an index, and the name is the name of the class (IoT Hub
+docs: error codes). The hub raises the errors; each head renders them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from emulator.hub.core.times import iso
 
 
 class HubError(Exception):
-    """What the hub answers instead of a result.
+    """An error that the hub returns to the caller of an operation.
 
     Args:
-        text: the message; the class's own when left out.
-        info: more about it, where the service sends that (`{"timeout": "00:00:30"}`).
+        text: the message; None stands for the usual text of the class.
+        info: details, where the service sends them: `{"timeout": "00:00:30"}`.
     """
 
     code: ClassVar[int]
@@ -43,7 +43,7 @@ class HubError(Exception):
 
 
 class GenericBadRequest(HubError):
-    """The request is wrong in a way that has no code of its own."""
+    """The request is invalid, and no other code describes the reason."""
 
     code = 400000
     text = "BadRequest"
@@ -57,21 +57,21 @@ class InvalidProtocolVersion(HubError):
 
 
 class ArgumentInvalid(HubError):
-    """A value is out of its range, or the wrong type."""
+    """A value is out of its range, or has the wrong type."""
 
     code = 400004
     text = "BadRequest"
 
 
 class ArgumentNull(HubError):
-    """A value that is required is not there."""
+    """A required value is missing."""
 
     code = 400005
     text = "BadRequest"
 
 
 class BlobContainerValidationError(HubError):
-    """A blob container of an import or export job can't be used."""
+    """An import or export job cannot use its blob container."""
 
     code = 400008
 
@@ -90,142 +90,141 @@ class DeserializationError(HubError):
 
 
 class BulkRegistryOperationFailure(HubError):
-    """Some of a bulk call's items could not be applied; the answer's body says which."""
+    """Some items of a bulk call failed; the body of the answer lists them."""
 
     code = 400013
 
 
 class ConnectionForcefullyClosedOnNewConnection(HubError):
-    """The same identity connected again; the newer connection wins."""
+    """The same identity connected again; the newer connection stays."""
 
     code = 400027
     text = "The connection was closed because the same identity connected again."
 
 
 class InvalidDeviceScope(HubError):
-    """A device scope or a parent scope names no IoT Edge device."""
+    """A device scope or a parent scope is not the scope of an IoT Edge device."""
 
     code = 400028
 
 
 class ManagedIdentityNotEnabled(HubError):
-    """A job asks for the identity of the hub, which has none."""
+    """A job asks for the managed identity of the hub, which the emulator does not have."""
 
     code = 400032
 
 
 class InvalidConfigurationTargetCondition(HubError):
-    """A configuration's target condition can't be evaluated."""
+    """The target condition of a configuration is invalid."""
 
     code = 400401
 
 
 class InvalidConfigurationContent(HubError):
-    """A configuration's content is not of the form that it must have."""
+    """The content of a configuration is invalid."""
 
     code = 400402
 
 
 class InvalidConfigurationCustomMetricsQuery(HubError):
-    """A configuration's metric is no query."""
+    """A metric of a configuration is not a valid query."""
 
     code = 400404
 
 
 class InvalidDigitalTwinJsonPatch(HubError):
-    """A patch of a digital twin is no JSON patch."""
+    """A patch of a digital twin is not a JSON patch."""
 
     code = 400505
 
 
 class InvalidDigitalTwinPatch(HubError):
-    """A patch of a digital twin writes what can't be written."""
+    """A patch of a digital twin has an operation that is not allowed."""
 
     code = 400507
 
 
 class InvalidDigitalTwinPatchPath(HubError):
-    """A patch of a digital twin names a path that isn't there."""
+    """A path in a patch of a digital twin is unknown."""
 
     code = 400508
 
 
 class IotHubUnauthorizedAccess(HubError):
-    """No credentials, wrong ones, or ones without the right that the operation needs."""
+    """The credentials are missing or wrong, or do not allow the operation."""
 
     code = 401002
     text = "Unauthorized"
 
 
 class IotHubUnauthorized(HubError):
-    """A device's credentials ran out while it was connected."""
+    """The credentials of a connected device expired."""
 
     code = 401003
     text = "Authentication failed for this device, renew token or certificate and reconnect"
 
 
 class SystemModuleModifyUnauthorizedAccess(HubError):
-    """A module of the IoT Edge runtime is the hub's to change."""
+    """Only the hub changes a module of the IoT Edge runtime."""
 
     code = 401100
     text = "Unauthorized to modify reserved module."
 
 
 class JobQuotaExceeded(HubError):
-    """An import or export job is running already."""
+    """Another import or export job is running."""
 
     code = 403003
 
 
 class DeviceMaximumQueueDepthExceeded(HubError):
-    """The device's queue holds as many cloud-to-device messages as it may."""
+    """The queue of cloud-to-device messages of the device is full."""
 
     code = 403004
     text = "Device Queue depth cannot exceed 50 messages"
 
 
 class InvalidMessageExpiryTime(HubError):
-    """A message would expire in the past, or later than the hub allows."""
+    """The expiry time of a message is in the past, or later than the hub allows."""
 
     code = 403009
-    text = "The message's expiry time is not valid."
 
 
 class DeviceDisabled(HubError):
-    """The identity was disabled while it was connected."""
+    """A connected identity was disabled."""
 
     code = 403012
     text = "The device is disabled."
 
 
 class DeviceMaximumInflightMethodExceeded(HubError):
-    """Too many direct methods are open on one device."""
+    """Too many direct methods wait for one device."""
 
     code = 403800
     text = "Too many direct method calls are in flight on this device."
 
 
 class GenericNotFound(HubError):
-    """No such route."""
+    """The route is unknown."""
 
     code = 404000
     text = "Not found"
 
 
 class DeviceNotFound(HubError):
-    """No identity of that name is registered."""
+    """The identity is not registered."""
 
     code = 404001
 
 
 class JobNotFound(HubError):
-    """No job of that id is known."""
+    """The job is unknown."""
 
     code = 404002
 
 
 class ModuleNotFound(HubError):
-    """No such module on the device."""
+    """The device does not have this module."""
 
     code = 404010
 
@@ -241,44 +240,44 @@ class DeviceNotOnline(HubError):
 
 
 class ConfigurationNotFound(HubError):
-    """No configuration of that id is there."""
+    """The configuration is unknown."""
 
     code = 404301
 
 
 class GenericMethodNotAllowed(HubError):
-    """The route exists, but not with this verb."""
+    """The route does not allow this HTTP method."""
 
     code = 405000
     text = "MethodNotAllowed"
 
 
 class OperationNotAllowedInCurrentState(HubError):
-    """A job that runs or has ended can't be cancelled."""
+    """The job runs or has ended, so it cannot be cancelled."""
 
     code = 405102
 
 
 class DeviceAlreadyExists(HubError):
-    """Create, for an identity that is there already."""
+    """A new device has the id of an existing one."""
 
     code = 409001
 
 
 class JobAlreadyExists(HubError):
-    """A job of that id is there already."""
+    """A new job has the id of an existing one."""
 
     code = 409104
 
 
 class ModuleAlreadyExistsOnDevice(HubError):
-    """Create, for a module that is there already."""
+    """A new module has the id of an existing one."""
 
     code = 409301
 
 
 class ConfigurationAlreadyExists(HubError):
-    """Create, for a configuration that is there already."""
+    """A new configuration has the id of an existing one."""
 
     code = 409401
 
@@ -291,14 +290,14 @@ class PreconditionFailed(HubError):
 
 
 class DeviceMessageLockLost(HubError):
-    """The lock on a message has lapsed or was given back, or the message is gone."""
+    """The lock on a message expired or was released, or the message is gone."""
 
     code = 412002
-    text = "The lock token is not valid: the lock was lost."
+    text = "Invalid lock token: the lock expired or was released."
 
 
 class JobRunPreconditionFailed(HubError):
-    """A job's time was over before the device's part in it was done."""
+    """The time of a job ended before the device did its part."""
 
     code = 412003
     text = (
@@ -308,59 +307,59 @@ class JobRunPreconditionFailed(HubError):
 
 
 class MessageTooLarge(HubError):
-    """A body or payload is over its limit."""
+    """A body or a payload is too large."""
 
     code = 413001
     text = "The message is too large."
 
 
 class TooManyDevices(HubError):
-    """The hub's device limit is reached."""
+    """The hub has reached its limit of devices."""
 
     code = 413002
-    text = "The hub holds as many devices as it may."
+    text = "The hub has reached its limit of devices. Delete devices before you create more."
 
 
 class TooManyModulesOnDevice(HubError):
-    """The device has as many modules as it may."""
+    """The device has reached its limit of modules."""
 
     code = 413003
-    text = "The device has as many modules as it may."
+    text = "The device has reached its limit of modules. Delete modules before you create more."
 
 
 class ConfigurationCountLimitExceeded(HubError):
-    """The hub has as many configurations as it may."""
+    """The hub has reached its limit of configurations."""
 
     code = 413101
 
 
 class GenericUnsupportedMediaType(HubError):
-    """The body is of a content type that the operation doesn't take."""
+    """The operation does not accept the content type of the body."""
 
     code = 415000
 
 
 class ThrottlingException(HubError):
-    """The caller has used up what it may ask for in this time."""
+    """The allowance of a throttle is used up."""
 
     code = 429001
 
 
 class ThrottlingMaxActiveJobCountExceeded(HubError):
-    """As many jobs are active or scheduled as may be."""
+    """The hub has reached its limit of active and scheduled jobs."""
 
     code = 429004
 
 
 class ClientClosedRequest(HubError):
-    """The caller left before it had sent its request: nobody reads this answer."""
+    """The client disconnected before the end of its request; the answer is never sent."""
 
     code = 499000
     text = "The client closed the request."
 
 
 class ServerError(HubError):
-    """The emulator itself failed: a defect to report."""
+    """The emulator itself failed; please report this defect."""
 
     code = 500001
     text = "An internal error occurred."
@@ -374,14 +373,14 @@ class ServiceUnavailable(HubError):
 
 
 class GatewayTimeout(HubError):
-    """The device got the direct method, and didn't answer in time."""
+    """The device received the direct method and did not answer in time."""
 
     code = 504101
     text = "Timed out waiting for the response from device."
 
 
 def error_document(error: HubError, now: datetime) -> JsonObject:
-    """Return an error as a document: REST and MQTT each send it in some of their answers.
+    """Return an error as a JSON document: REST and MQTT send it in some of their answers.
 
     Returns:
         `{"errorCode", "trackingId", "message", "timestampUtc", "info"}` (seen on a real hub)
@@ -397,5 +396,5 @@ def error_document(error: HubError, now: datetime) -> JsonObject:
 
 
 def error_text(error: HubError) -> str:
-    """Return an error's text as valid UTF-8: it may quote a header, which need not be UTF-8."""
+    """Return the text of an error as valid UTF-8: a header that it quotes can be invalid UTF-8."""
     return (error.text or error.name).encode("utf-8", "replace").decode()

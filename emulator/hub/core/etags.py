@@ -6,16 +6,17 @@ from msgspec import Struct
 
 
 class IfMatch(Struct, frozen=True):
-    """What a writer demands of the etag that it overwrites.
+    """A condition on the etag of the document that a writer overwrites.
 
-    `etag` is None where nothing was demanded, and `*` where any etag will do.
+    Args:
+        etag: the etag that the document must have; `*` allows any etag, None is no condition.
     """
 
     etag: str | None
 
     @classmethod
     def parse(cls, header: str | None) -> IfMatch:
-        """Read the header: bare or quoted; an empty one counts as absent (seen on a real hub)."""
+        """Parse the header, bare or quoted; an empty one counts as absent (seen on a real hub)."""
         text = (header or "").strip()
         if len(text) >= 2 and text[0] == text[-1] == '"':
             text = text[1:-1]
@@ -23,9 +24,9 @@ class IfMatch(Struct, frozen=True):
 
     @property
     def absent(self) -> bool:
-        """Nothing was demanded."""
+        """Whether there is no condition."""
         return self.etag is None
 
     def allows(self, current: str) -> bool:
-        """Say whether a document with the etag `current` may be overwritten."""
+        """Return whether a document with the etag `current` can be overwritten."""
         return self.etag in (None, "*", current)

@@ -29,7 +29,7 @@ METHOD_PAYLOAD_BYTES = 128 * 1024
 METHOD_RESPONSE_TIMEOUT = range(5, 301)
 METHOD_RESPONSE_TIMEOUT_DEFAULT = 30
 METHOD_CONNECT_TIMEOUT = range(301)
-# The number is undocumented: high enough for any test, and still a bound.
+# Ours: the number of a real hub is unknown.
 METHODS_IN_FLIGHT_PER_DEVICE = 1_000
 
 # Bulk calls on the registry (swagger of the service API).
@@ -38,44 +38,43 @@ BULK_ITEMS = 100
 # Queries (IoT Hub docs: query language).
 QUERY_TEXT_LENGTH = 8192
 QUERY_PAGE = 100
-QUERY_DEPTH = 100  # ours: of brackets and the like; the service's is not known
+QUERY_DEPTH = 100  # nested brackets and operators; ours: the number of a real hub is unknown
 
 # Jobs (IoT Hub docs: jobs; the start, and the characters of an id, as seen on a real hub).
 JOB_ID_LENGTH = 64
 JOB_START_AHEAD = 168 * 60 * 60  # seconds
 JOB_HISTORY = 30 * 24 * 60 * 60  # seconds
-JOB_EXECUTION_TIME = range(1, 2**31)  # seconds; the end is ours: what a timer can be set to
-JOB_EXECUTION_TIME_DEFAULT = 60 * 60  # seconds; the samples' own, the service's is not known
-# Ours: a job is one of many things that the hub does at the time.
+JOB_EXECUTION_TIME = range(1, 2**31)  # seconds; the end is ours: the maximum of a timer
+JOB_EXECUTION_TIME_DEFAULT = 60 * 60  # seconds; as in samples, the service's own is unknown
+# Ours: other work of the hub has its turn between the steps of a job.
 JOB_METHODS_AT_ONCE = 100
-JOB_SLICE = 100  # the devices that are noted in one step
-JOBS_ACTIVE = 10  # where nothing is throttled: as many as the largest hub allows
+JOB_SLICE = 100  # devices in one step
+JOBS_ACTIVE = 10  # without throttles: the number of the largest hub
 JOBS_ACTIVE_BY_TIER: Mapping[str, int] = MappingProxyType({"S1": 1, "S2": 5, "S3": 10})
 
-# Import and export jobs. The blob's name is of Azure Storage docs, and how deep IoT Edge devices
-# nest of IoT Edge docs; the rest is ours: a file is held in memory, and read line by line.
+# Import and export jobs (Azure Storage docs: the name of a blob; IoT Edge docs: the layers). The
+# rest is ours: the hub holds a file in memory and parses it line by line.
 BLOB_NAME_LENGTH = 1024
 EDGE_LAYERS = 5
 TRANSFER_BLOB_BYTES = 256 * 1024 * 1024
 IMPORT_LINE_BYTES = 1024 * 1024
-TRANSFER_SLICE = 50  # lines, before other work has its turn
+TRANSFER_SLICE = 50  # lines in one step; other work has its turn between the steps
 
 # Configurations (IoT Hub docs: quotas and throttling).
 CONFIGURATIONS_PER_HUB = 100
 CONFIGURATION_ID_LENGTH = 128
-CONFIGURATION_PRIORITY = range(2**31)  # the SDKs have an int; the service's own is unknown
-CONFIGURATION_METRICS = 5  # custom ones (IoT Hub docs: automatic device management)
-CONFIGURATION_MODULES = 20  # of one deployment, `$edgeAgent` and `$edgeHub` not counted
-# Ours: how many twins are looked at for a configuration before other work has its turn.
-CONFIGURATION_SLICE = 50
+CONFIGURATION_PRIORITY = range(2**31)  # an int in the SDKs; the service's own limit is unknown
+CONFIGURATION_METRICS = 5  # custom metrics (IoT Hub docs: automatic device management)
+CONFIGURATION_MODULES = 20  # of one deployment, without `$edgeAgent` and `$edgeHub`
+CONFIGURATION_SLICE = 50  # twins in one step; ours: other work has its turn between the steps
 
 # Messages (IoT Hub docs: quotas and throttling, create and read messages).
 D2C_MESSAGE_BYTES = 256 * 1024
 C2D_MESSAGE_BYTES = 64 * 1024
 MESSAGE_ID_LENGTH = 128  # also of a correlation id
 
-# Cloud-to-device messages and their feedback (IoT Hub docs: cloud-to-device messages). Where a hub
-# can be configured, this is its default. Times are in seconds.
+# Cloud-to-device messages and their feedback (IoT Hub docs: cloud-to-device messages): the default
+# values of a hub. Times are in seconds.
 C2D_QUEUE_DEPTH = 50
 C2D_TIME_TO_LIVE = 60 * 60
 C2D_TIME_TO_LIVE_MAX = 2 * 24 * 60 * 60
@@ -85,35 +84,34 @@ FEEDBACK_BATCH_RECORDS = 64
 FEEDBACK_BATCH_WAIT = 15
 FEEDBACK_TIME_TO_LIVE = 60 * 60
 FEEDBACK_LOCK = 60
-# Ours: what nobody reads within the hour is bounded all the same; the oldest batches go first.
+# Ours: above this number, the hub deletes the oldest batches.
 FEEDBACK_BATCHES = 1_000
 FEEDBACK_DELIVERIES = 10
 
-# The event log. A real hub keeps a day of events or more; ours keeps what fits, and a megabyte or
-# two of them is what a test looks at.
+# The event log. A real hub keeps the events of a day or more; ours keeps the newest ones.
 EVENT_LOG_EVENTS = 10_000
 EVENT_LOG_BYTES = 64 * 1024 * 1024
 
 # MQTT (IoT Hub docs: MQTT support, direct methods).
 MQTT_SUBSCRIPTIONS = 5
-MQTT_KEEP_ALIVE_MAX = 1767  # seconds: 1.5 times 1,177, the largest keep-alive of use
-# A topic is 64 KB at most by MQTT itself; with the body's limit this bounds any packet.
+MQTT_KEEP_ALIVE_MAX = 1767  # seconds: 1.5 times 1,177, the largest keep-alive that has an effect
+# The longest message body and the longest topic: 64 KB (MQTT 3.1.1, 1.5.3).
 MQTT_PACKET_BYTES = D2C_MESSAGE_BYTES + 64 * 1024
-# Ours: a SUBSCRIBE or UNSUBSCRIBE for all that a hub knows has 2 KB. Their decoding is slow.
+# Ours: a SUBSCRIBE or UNSUBSCRIBE of every topic of a hub has 2 KB. Their decoding is slow.
 MQTT_FILTERS_BYTES = 8 * 1024
-# Ours: a TLS handshake on one machine takes milliseconds, and each that is half done holds a file.
+# Ours: a TLS handshake on one machine takes milliseconds, and a slow one holds an open file.
 TLS_HANDSHAKE_TIMEOUT = 10  # seconds
-# EdgeHub's: a client that opens a connection and never sends its CONNECT.
+# EdgeHub's: for a client that opens a connection and never sends its CONNECT.
 MQTT_CONNECT_TIMEOUT = 60  # seconds
-# Ours: what may wait to be written to one device that doesn't read; above it the connection closes.
+# Ours: if more bytes than this wait for a device that does not read, its connection is closed.
 MQTT_WRITE_BUFFER_BYTES = 1024 * 1024
 
-# HTTP. The largest body of the service API is a full twin; this leaves room for bulk calls.
+# HTTP. Ours: the largest body of the service API is a bulk call.
 HTTP_BODY_BYTES = 4 * 1024 * 1024
 
-# Throttles: the operations in so many seconds that a hub of one unit allows, by its tier (IoT Hub
-# docs: quotas and throttling). Off unless they are asked for. Direct methods are metered there in
-# KB a second (160, 480, 24 * 1024), in steps of the meter's size, which are what is counted here.
+# Throttles: by tier, the operations and the seconds in which a hub of one unit allows them (IoT Hub
+# docs: quotas and throttling). They are off by default. The docs count direct methods in KB per
+# second (160, 480, 24 * 1024), in steps of 4 KB; the hub counts these steps.
 THROTTLE_METER_BYTES = 4 * 1024
 THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = MappingProxyType(
     {

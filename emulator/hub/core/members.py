@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.core.json import JsonObject
+
+_T = TypeVar("_T")
 
 
 def document(body: object) -> JsonObject:
@@ -23,10 +27,7 @@ def text(members: JsonObject, name: str) -> str | None:
     Raises:
         ArgumentInvalid: the member is not a string.
     """
-    value = members.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ArgumentInvalid(f"{name} is not a string")
-    return value
+    return _member(members, name, str, "a string")
 
 
 def flag(members: JsonObject, name: str) -> bool:
@@ -35,10 +36,7 @@ def flag(members: JsonObject, name: str) -> bool:
     Raises:
         ArgumentInvalid: the member is not a boolean.
     """
-    value = members.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise ArgumentInvalid(f"{name} is not a boolean")
-    return value or False
+    return _member(members, name, bool, "a boolean") or False
 
 
 def number(members: JsonObject, name: str, allowed: range, default: int) -> int:
@@ -63,12 +61,7 @@ def block(members: JsonObject, name: str) -> JsonObject:
     Raises:
         ArgumentInvalid: the member is not an object.
     """
-    value = members.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ArgumentInvalid(f"{name} is not an object")
-    return value
+    return _member(members, name, dict, "an object") or {}
 
 
 def texts(members: JsonObject, name: str) -> dict[str, str] | None:
@@ -82,4 +75,11 @@ def texts(members: JsonObject, name: str) -> dict[str, str] | None:
     value = block(members, name)
     if not all(isinstance(each, str) for each in value.values()):
         raise ArgumentInvalid(f"{name} has a member that is not a string")
+    return value
+
+
+def _member(members: JsonObject, name: str, kind: type[_T], described: str) -> _T | None:
+    value = members.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise ArgumentInvalid(f"{name} is not {described}")
     return value

@@ -1,20 +1,21 @@
-"""Where the hub keeps its state: records of any kind, each under a key of its own.
+"""The store of a hub: its state as records, each with a kind and a key.
 
-A change is one `commit`: all of it happens, or nothing. The store knows records, not features: a
-new kind of record edits no store.
+A change of state is one `commit`, which writes everything or nothing. The store knows no feature,
+so a new kind of record needs no change here.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar, cast
 
-# Names a record among those of its kind. A key is not empty, and its first part is a string.
+# The key of a record among the records of its kind; not empty, and its first part is a string.
 Key = tuple[str | None, ...]
 
 
 class Record(Protocol):
-    """What a store keeps. A record is frozen: a reader can hold it while a writer replaces it."""
+    """A frozen object in a store: a reader can keep it while a writer replaces it."""
 
     @property
     def key(self) -> Key:
@@ -28,10 +29,10 @@ Deletion = tuple[type[Record], Key]
 
 
 class Store(Protocol):
-    """Records by kind and key; the kind is the record's class."""
+    """Records by kind and key; the kind of a record is its class."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
-        """Return a record, or None if there is no such key."""
+        """Return a record, or None if the key is unknown."""
 
     def scan(self, kind: type[R], prefix: Key = ()) -> Sequence[R]:
         """Return the records whose keys begin with `prefix`, the oldest first."""
@@ -47,19 +48,18 @@ class MemoryStore:
     """A store that ends with the process."""
 
     def __init__(self) -> None:
-        self._records: dict[type[Record], dict[Key, Record]] = {}
-        # The same records by the first part of their keys, for the kinds that were asked for so.
+        self._records: defaultdict[type[Record], dict[Key, Record]] = defaultdict(dict)
+        # The same records by the first part of their keys, for the kinds that were scanned by it.
         self._families: dict[type[Record], dict[str | None, dict[Key, Record]]] = {}
 
     def get(self, kind: type[R], key: Key) -> R | None:
         """See `Store.get`."""
-        records = self._records.get(kind)
-        return None if records is None else cast("R | None", records.get(key))
+        return cast("R | None", self._records[kind].get(key))
 
     def scan(self, kind: type[R], prefix: Key = ()) -> Sequence[R]:
         """See `Store.scan`."""
         if not prefix:
-            return cast("list[R]", list(self._records.get(kind, {}).values()))
+            return cast("list[R]", list(self._records[kind].values()))
         family = self._family(kind).get(prefix[0], {})
         length = len(prefix)
         return cast("list[R]", [each for key, each in family.items() if key[:length] == prefix])
@@ -67,23 +67,23 @@ class MemoryStore:
     def _family(self, kind: type[Record]) -> dict[str | None, dict[Key, Record]]:
         if kind not in self._families:
             families = self._families[kind] = {}
-            for key, record in self._records.get(kind, {}).items():
+            for key, record in self._records[kind].items():
                 families.setdefault(key[0], {})[key] = record
         return self._families[kind]
 
     def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
         """See `Store.commit`."""
-        # Both are read to their ends first: only that can fail.
+        # First everything that can fail: the iterables, and the keys of records.
         deletions = tuple(delete)
         records = [(type(record), record.key, record) for record in put]
         for kind, key in deletions:
-            self._records.get(kind, {}).pop(key, None)
+            self._records[kind].pop(key, None)
             if kind in self._families:
                 family = self._families[kind].get(key[0], {})
                 family.pop(key, None)
                 if not family:
                     self._families[kind].pop(key[0], None)
         for kind, key, record in records:
-            self._records.setdefault(kind, {})[key] = record
+            self._records[kind][key] = record
             if kind in self._families:
                 self._families[kind].setdefault(key[0], {})[key] = record

@@ -1,4 +1,4 @@
-"""What the feed publishes about identities."""
+"""The changes of identities that the feed publishes."""
 
 from __future__ import annotations
 
@@ -8,38 +8,25 @@ from emulator.hub.feed import Change
 from emulator.hub.identities.identity import Identity, IdentityKey
 
 
-class IdentityCreated(Change, frozen=True):
-    """A device or module was created."""
-
+class _IdentityChange(Change, frozen=True):
     identity: Identity
     time: datetime
 
     @property
     def key(self) -> IdentityKey:
-        """Its key."""
+        """The key of the identity."""
         return self.identity.key
 
 
-class IdentityChanged(Change, frozen=True):
+class IdentityCreated(_IdentityChange, frozen=True):
+    """A device or module was created."""
+
+
+class IdentityChanged(_IdentityChange, frozen=True):
     """A device or module was updated."""
 
     before: Identity
-    identity: Identity
-    time: datetime
-
-    @property
-    def key(self) -> IdentityKey:
-        """Its key."""
-        return self.identity.key
 
 
-class IdentityDeleted(Change, frozen=True):
+class IdentityDeleted(_IdentityChange, frozen=True):
     """A device or module was deleted, with its twin."""
-
-    identity: Identity
-    time: datetime
-
-    @property
-    def key(self) -> IdentityKey:
-        """Its key."""
-        return self.identity.key

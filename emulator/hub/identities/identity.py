@@ -1,6 +1,6 @@
-"""Device and module identities: who is registered, with which credentials, under which etag.
+"""Device and module identities, with their credentials and etags.
 
-The rules are those of IoT Hub docs: identity registry, and of what was seen on a real hub.
+The rules are from IoT Hub docs: identity registry, and from a real hub.
 """
 
 from __future__ import annotations
@@ -25,30 +25,29 @@ from emulator.hub.identities.scopes import NO_SCOPES, Scopes
 # The documented characters, and ':' and ';', which older SDKs and the service's regexes allow.
 _ID = re.compile(rf"[A-Za-z0-9\-.+%_#*?!(),=@$':;]{{1,{limits.ID_LENGTH}}}", re.ASCII)
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}", re.ASCII)
-# The modules that the hub gives to each IoT Edge device, and who manages them (seen on a real hub).
+# The hub creates these modules on each IoT Edge device (seen on a real hub).
 _SYSTEM_MODULES = ("$edgeAgent", "$edgeHub")
-_IOT_EDGE = "iotEdge"
 
 
 class IdentityKey(NamedTuple):
-    """Names one device, or one module of it."""
+    """The key of a device, or of a module of it."""
 
     device_id: str
     module_id: str | None = None
 
     def __str__(self) -> str:
-        """Give `device` or `device/module`: MQTT's client id, too."""
+        """Return `device` or `device/module`, which is also the client id of MQTT."""
         return f"{self.device_id}/{self.module_id}" if self.module_id else self.device_id
 
     @property
     def resource(self) -> tuple[str, ...]:
-        """Its path in an audience: `("devices", id)` or `("devices", id, "modules", id)`."""
+        """The path in an audience: `("devices", id)` or `("devices", id, "modules", id)`."""
         device = ("devices", self.device_id)
         return device if self.module_id is None else (*device, "modules", self.module_id)
 
     @property
     def is_system_module(self) -> bool:
-        """Whether it is the name of a module that only the hub makes: `$edgeAgent`."""
+        """Whether only the hub can create a module of this id: `$edgeAgent`."""
         return self.module_id is not None and self.module_id.startswith("$")
 
 
@@ -60,7 +59,7 @@ class Thumbprints(NamedTuple):
 
 
 class Authentication(Struct, frozen=True):
-    """How an identity proves itself: `type` is sas, selfSigned, certificateAuthority or none."""
+    """The credentials of an identity: `type` is sas, selfSigned, certificateAuthority or none."""
 
     type: str
     keys: SymmetricKeys | None = None
@@ -68,10 +67,10 @@ class Authentication(Struct, frozen=True):
 
     @classmethod
     def parse(cls, block: JsonObject) -> Authentication:
-        """Read the `authentication` member of a request; an empty one means new keys.
+        """Parse the `authentication` member of a request; an empty one means new keys.
 
         Raises:
-            ArgumentInvalid: a key, a thumbprint or the type is none.
+            ArgumentInvalid: a key, a thumbprint or the type is invalid.
         """
         keys = members.block(block, "symmetricKey")
         prints = members.block(block, "x509Thumbprint")
@@ -79,26 +78,28 @@ class Authentication(Struct, frozen=True):
             _thumbprint(prints.get("primaryThumbprint")),
             _thumbprint(prints.get("secondaryThumbprint")),
         )
-        # A type left out is told by what was given; keys are the usual case.
+        # Without a type, thumbprints mean selfSigned.
         kind = block.get("type") or ("selfSigned" if any(thumbprints) else "sas")
         if kind == "sas":
-            generated = SymmetricKeys.from_request(keys.get("primaryKey"), keys.get("secondaryKey"))
-            return cls("sas", keys=generated)
+            pair = SymmetricKeys.from_request(keys.get("primaryKey"), keys.get("secondaryKey"))
+            return cls("sas", keys=pair)
         if kind == "selfSigned":
             return cls("selfSigned", thumbprints=thumbprints)
         if kind == "certificateAuthority":
             return cls("certificateAuthority")
         if kind == "none":
             raise ArgumentInvalid("DeviceAuthenticationTypeIsMissing")
-        raise ArgumentInvalid(f"Unknown authentication type: {kind}")
+        raise ArgumentInvalid(
+            f"Unknown authentication type: {kind}. Use sas, selfSigned or certificateAuthority"
+        )
 
 
-# It names thumbprints, none of them anyone's: with neither keys nor these, a CA would vouch for it.
+# Without keys and without thumbprints, a certificate that a CA signed would be enough.
 _NO_AUTHENTICATION = Authentication("none", thumbprints=Thumbprints(None, None))
 
 
 class Identity(Struct, frozen=True):
-    """One registered device or module."""
+    """A registered device or module."""
 
     key: IdentityKey
     generation_id: str
@@ -114,109 +115,115 @@ class Identity(Struct, frozen=True):
 
     @property
     def etag(self) -> str:
-        """Base64 of the revision's digits, as a real hub has it."""
+        """Base64 of the digits of the revision (seen on a real hub)."""
         return base64.b64encode(str(self.revision).encode()).decode()
 
     @property
     def enabled(self) -> bool:
-        """Whether it may connect."""
+        """Whether it is allowed to connect."""
         return self.status == "enabled"
 
 
 def create(key: IdentityKey, body: object, now: datetime) -> Identity:
-    """Make a new identity from a request body: `{"deviceId": "x"}`, with `moduleId` for a module.
+    """Return a new identity from a request body: `{"deviceId": "x"}`, with `moduleId` for a module.
 
     Raises:
-        ArgumentInvalid: the id, or a member of the body, is not valid.
+        ArgumentInvalid: the id or a member of the body is invalid.
     """
     check_id(key.device_id)
     if key.module_id is not None:
         check_id(key.module_id)
         if key.is_system_module:
-            raise ArgumentInvalid(f"Module ids that begin with $ are the hub's: {key.module_id}")
-    given, wish = _read(key, body)
+            raise ArgumentInvalid(
+                f"Invalid module id: {key.module_id}. Only the hub creates modules whose id begins "
+                "with $"
+            )
+    fields, requested = _parse(key, body)
     generation_id = str(ticks(now))
     if key.module_id is None:
-        given["scopes"] = scopes.of_new_device(
-            key.device_id, generation_id, wish, iot_edge=given["iot_edge"]
+        fields["scopes"] = scopes.of_new_device(
+            key.device_id, generation_id, requested, iot_edge=fields["iot_edge"]
         )
     return Identity(
         key=key,
         generation_id=generation_id,
         revision=_first_revision(),
-        status_updated=now if given.get("status") == "disabled" else NEVER,
-        **given,
+        status_updated=now if fields.get("status") == "disabled" else NEVER,
+        **fields,
     )
 
 
 def system_modules(device_id: str, now: datetime) -> list[Identity]:
-    """Make the modules of a new IoT Edge device: nothing lets them connect (seen on a real hub)."""
+    """Return the modules of a new IoT Edge device, which cannot connect (seen on a real hub)."""
     return [
         Identity(
             key=IdentityKey(device_id, module_id),
             generation_id=str(ticks(now)),
             revision=_first_revision(),
             authentication=_NO_AUTHENTICATION,
-            managed_by=_IOT_EDGE,
+            managed_by="iotEdge",
         )
         for module_id in _SYSTEM_MODULES
     ]
 
 
 def update(identity: Identity, body: object, now: datetime) -> Identity:
-    """Replace what a client may set; members left out fall back, and keys left out are new ones.
+    """Return an identity after an update, which replaces every member that a client can set.
+
+    A missing member gets its default value; missing keys are generated.
 
     Raises:
-        ArgumentInvalid: a member of the body is not valid, or an IoT Edge device doesn't repeat its
-            device scope.
-        InvalidDeviceScope: a leaf device that becomes an IoT Edge device asks for a scope.
+        ArgumentInvalid: a member of the body is invalid, or the body for an IoT Edge device does
+            not repeat its device scope.
+        InvalidDeviceScope: a leaf device becomes an IoT Edge device, and the body has a scope.
     """
-    given, wish = _read(identity.key, body)
+    fields, requested = _parse(identity.key, body)
     if identity.key.module_id is None:
-        given["scopes"] = scopes.of_updated_device(
+        fields["scopes"] = scopes.of_updated_device(
             identity.key.device_id,
             identity.scopes,
-            wish,
+            requested,
             was_edge=identity.iot_edge,
-            iot_edge=given["iot_edge"],
+            iot_edge=fields["iot_edge"],
         )
-    changed = given.get("status", identity.status) != identity.status
+    changed = fields.get("status", identity.status) != identity.status
     return replace(
         identity,
         revision=identity.revision + 1,
         status_updated=now if changed else identity.status_updated,
-        **given,
+        **fields,
     )
 
 
 def check_id(identifier: str) -> None:
-    """Refuse an id of the wrong characters or length.
+    """Check the characters and the length of an id.
 
     Raises:
         ArgumentInvalid: 1 to 128 ASCII letters, digits and `-.+%_#*?!(),=@$':;` are allowed.
     """
     if not _ID.fullmatch(identifier):
         raise ArgumentInvalid(
-            f"The id '{identifier[: limits.ID_LENGTH]}' is not valid: 1 to {limits.ID_LENGTH} "
-            "ASCII letters, digits and the special characters that the documentation names"
+            f"Invalid id '{identifier[: limits.ID_LENGTH]}': use 1 to {limits.ID_LENGTH} ASCII "
+            "letters, digits and - . + % _ # * ? ! ( ) , = @ $ ' : ;"
         )
 
 
 def _first_revision() -> int:
-    # A number of nine digits or so, at a random start (seen on a real hub).
+    # A random number of nine digits (seen on a real hub).
     return 100_000_000 + secrets.randbelow(900_000_000)
 
 
-def _read(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
-    """Read what a client may set, and which scopes it asks for; what only the hub sets is ignored
-    (seen on a real hub).
+def _parse(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
+    """Return the members that a client can set, and the scopes that it requests.
+
+    The other members are ignored (seen on a real hub).
     """
     body = members.document(body)
     if body.get("deviceId") != key.device_id or body.get("moduleId") != key.module_id:
-        raise ArgumentInvalid("The id in the body is not the one in the URL")
+        raise ArgumentInvalid("The ids in the body and in the URL differ")
     authentication = members.block(body, "authentication")
     if key.module_id is not None:
-        if authentication.get("type") == "none":  # a module's silently becomes sas
+        if authentication.get("type") == "none":  # becomes sas for a module (seen on a real hub)
             authentication = {**authentication, "type": "sas"}
         return {
             "authentication": Authentication.parse(authentication),
@@ -224,10 +231,12 @@ def _read(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
         }, NO_SCOPES
     status = members.text(body, "status") or "enabled"
     if status.lower() not in ("enabled", "disabled"):
-        raise ArgumentInvalid(f"Unknown status: {status}")
+        raise ArgumentInvalid(f"Unknown status: {status}. Use enabled or disabled")
     reason = members.text(body, "statusReason")
     if reason is not None and len(reason) > limits.STATUS_REASON_LENGTH:
-        raise ArgumentInvalid(f"statusReason is over {limits.STATUS_REASON_LENGTH} characters")
+        raise ArgumentInvalid(
+            f"statusReason has {len(reason)} characters. {limits.STATUS_REASON_LENGTH} are allowed"
+        )
     return {
         "authentication": Authentication.parse(authentication),
         "status": status.lower(),

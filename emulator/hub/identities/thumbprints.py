@@ -1,4 +1,4 @@
-"""The certificates that identities name, by thumbprint."""
+"""The thumbprints of the identities' certificates."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ from collections.abc import Collection, Iterator
 
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import (
-    IdentityChanged,
-    IdentityCreated,
-    IdentityDeleted,
-)
+from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.identities.identity import Identity, IdentityKey
 
 
 class ThumbprintIndex(Collection[str]):
-    """The thumbprints that identities name, in lower case. Several identities may name the same."""
+    """The thumbprints of all identities, in lower case; several identities can share one."""
 
     def __init__(self, store: Store, feed: Feed) -> None:
-        self._named_by: dict[str, set[IdentityKey]] = {}
+        self._keys: dict[str, set[IdentityKey]] = {}
         for identity in store.scan(Identity):
             self._add(identity)
         feed.subscribe(IdentityCreated, lambda change: self._add(change.identity))
@@ -26,13 +22,13 @@ class ThumbprintIndex(Collection[str]):
         feed.subscribe(IdentityChanged, self._update)
 
     def __contains__(self, thumbprint: object) -> bool:
-        return thumbprint in self._named_by
+        return thumbprint in self._keys
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._named_by)
+        return iter(self._keys)
 
     def __len__(self) -> int:
-        return len(self._named_by)
+        return len(self._keys)
 
     def _update(self, change: IdentityChanged) -> None:
         self._remove(change.before)
@@ -40,14 +36,14 @@ class ThumbprintIndex(Collection[str]):
 
     def _add(self, identity: Identity) -> None:
         for thumbprint in _thumbprints(identity):
-            self._named_by.setdefault(thumbprint, set()).add(identity.key)
+            self._keys.setdefault(thumbprint, set()).add(identity.key)
 
     def _remove(self, identity: Identity) -> None:
         for thumbprint in _thumbprints(identity):
-            keys = self._named_by[thumbprint]
+            keys = self._keys[thumbprint]
             keys.remove(identity.key)
             if not keys:
-                del self._named_by[thumbprint]
+                del self._keys[thumbprint]
 
 
 def _thumbprints(identity: Identity) -> set[str]:

@@ -52,10 +52,7 @@ def identity_line(row: TwinRow, *, with_keys: bool) -> bytes:
     """
     identity, twin = row.identity, row.twin
     key = identity.key
-    if key.module_id is None:
-        document = documents.device(identity, row.presence, row.pending)
-    else:
-        document = documents.module(identity, row.presence)
+    document = documents.identity(row)
     members = {
         "id": key.device_id,
         "moduleId": key.module_id,

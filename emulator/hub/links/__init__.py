@@ -1,1 +1,1 @@
-"""The connected devices, and when each identity was last active."""
+"""Connected devices, and the presence of each identity."""

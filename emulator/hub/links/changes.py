@@ -1,4 +1,4 @@
-"""What the feed publishes about connections."""
+"""The changes of connections that the feed publishes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from emulator.hub.links.link import Admission, DeviceLink
 
 
 class Connected(Change, frozen=True):
-    """A device or module has connected."""
+    """A device or module connected."""
 
     admission: Admission
     time: datetime
 
 
 class Subscribed(Change, frozen=True):
-    """A connected device has subscribed to direct methods, or to messages."""
+    """A connected device subscribed to direct methods or to cloud-to-device messages."""
 
     link: DeviceLink
 
 
 class Disconnected(Change, frozen=True):
-    """A connection has ended, from either side.
+    """A connection ended; the device or the hub closed it.
 
     Args:
-        reason: why; `DeviceNotOnline` where the device ended it.
+        reason: the reason; `DeviceNotOnline` if the device closed it.
     """
 
     link: DeviceLink

@@ -1,4 +1,4 @@
-"""A connected device as the hub sees it: an object that it can talk to."""
+"""The link to a connected device: the object through which the hub sends to it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from emulator.hub.identities.identity import IdentityKey
 
 
 class Admission(Struct, frozen=True):
-    """What the gate found when a device or module authenticated itself.
+    """The result of the gate for a device or module that authenticated itself.
 
     Args:
-        expires: when its credentials expire, in seconds since the epoch; infinity for a
+        key: its identity.
+        expires: the expiry time of its credentials, in seconds since the epoch; infinity for a
             certificate.
-        generation_id: of its identity.
-        auth_method: how it authenticated, as JSON text: the hub stamps it on messages.
-        model_id: the model that it implements, "" if it names none.
+        generation_id: the generation id of its identity.
+        auth_method: the authentication method as JSON text; the hub adds it to messages.
+        model_id: the model that it implements; "" if it names no model.
     """
 
     key: IdentityKey
@@ -31,10 +32,10 @@ class Admission(Struct, frozen=True):
 
 
 class Delivery(Struct, frozen=True):
-    """A cloud-to-device message on its way to a device, under a lock.
+    """A cloud-to-device message with a lock, for a device.
 
     Args:
-        redelivered: the device, or an earlier connection of it, received the message before.
+        redelivered: whether the device received the message before, also on another connection.
         system: system properties by their AMQP names.
         properties: application properties; None is a property without a value.
     """
@@ -52,9 +53,9 @@ class Delivery(Struct, frozen=True):
 
 
 class DeviceLink(Protocol):
-    """One connected device or module; a head implements it.
+    """A connected device or module; a head implements it.
 
-    None of its methods waits: a link that can't send what it is given closes itself.
+    No method waits. A link that cannot send closes itself.
     """
 
     @property
@@ -76,10 +77,10 @@ class DeviceLink(Protocol):
         """Send a cloud-to-device message; the head calls the hub when the device settles it."""
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
-        """Send the request of a direct method; `payload` is JSON text."""
+        """Send a direct method; `payload` is JSON text."""
 
     def notify_desired(self, patch: bytes, version: int) -> None:
         """Send a change of the desired properties; `patch` is JSON text."""
 
     def close(self, reason: HubError) -> None:
-        """Close the connection; the hub no longer knows the link."""
+        """Close the connection; the hub has already removed the link."""

@@ -6,18 +6,19 @@ that is too slow finds a gap in the sequence numbers.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec import Struct
 
 from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock, SystemClock
 from emulator.hub.core.json import JsonObject, loads
+from emulator.hub.core.signals import Signal
 from emulator.hub.core.times import iso
 from emulator.hub.links.link import Admission
 from emulator.hub.messages.message import Message
@@ -79,14 +80,17 @@ class EventLog:
     """
 
     def __init__(
-        self, events: int = limits.EVENT_LOG_EVENTS, size: int = limits.EVENT_LOG_BYTES
+        self,
+        events: int = limits.EVENT_LOG_EVENTS,
+        size: int = limits.EVENT_LOG_BYTES,
+        clock: Clock | None = None,
     ) -> None:
         self._max_events = events
         self._max_size = size
         self._events: deque[Event] = deque()
         self._size = 0
         self._next = 0
-        self._appended: asyncio.Future[None] | None = None
+        self._appended = Signal(clock or SystemClock())
 
     def extend(self, sender: Admission, messages: Iterable[Message], now: datetime) -> None:
         """Stamp messages of one sender, and keep them."""
@@ -97,9 +101,7 @@ class EventLog:
             self._size += event.size
         while len(self._events) > self._max_events or self._size > self._max_size:
             self._size -= self._events.popleft().size
-        if self._appended is not None:
-            self._appended.set_result(None)
-            self._appended = None
+        self._appended.send()
 
     def read(self, start: int = 0, device_id: str | None = None) -> list[Event]:
         """List the events from sequence number `start` on, of all devices or of one."""
@@ -111,17 +113,18 @@ class EventLog:
             if device_id in (None, event.sender.key.device_id)
         ]
 
-    async def follow(self, start: int = 0, device_id: str | None = None) -> AsyncIterator[Event]:
-        """Go through the events from `start` on, and wait for those to come."""
-        while True:
-            batch = self.read(start, device_id)
+    async def wait(
+        self, start: int, device_id: str | None = None, *, seconds: float
+    ) -> list[Event]:
+        """Return the events from `start` on; wait up to `seconds` if the log has none yet."""
+
+        def find() -> list[Event]:
+            nonlocal start
+            events = self.read(start, device_id)
             start = max(start, self._next)
-            for event in batch:
-                yield event
-            if self._next <= start:
-                if self._appended is None:
-                    self._appended = asyncio.get_running_loop().create_future()
-                await asyncio.shield(self._appended)
+            return events
+
+        return await self._appended.wait_for(find, seconds)
 
     @property
     def end(self) -> int:

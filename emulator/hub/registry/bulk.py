@@ -1,6 +1,6 @@
-"""Many identities at once: what a bulk call and the lines of an import file ask for.
+"""Operations on many identities: the items of a bulk call, and the lines of an import file.
 
-An item names one device or module, and what is to be done with it (IoT Hub docs: import and export
+An item has the id of a device or module, and the operation on it (IoT Hub docs: import and export
 identities in bulk; swagger of the service API: ExportImportDevice).
 """
 
@@ -9,15 +9,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeserializationError,
-    DeviceDefinedMultipleTimes,
-    HubError,
-    PreconditionFailed,
-    TooManyDevices,
-)
+from emulator.hub.core import errors, limits, members
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.identities.identity import IdentityKey
@@ -26,7 +18,7 @@ from emulator.hub.registry.twins import Twins
 
 _ANY = IfMatch("*")
 
-# The members of an item that say what the identity is to be.
+# The members of an item for the identity, and for its twin.
 _IDENTITY_MEMBERS = (
     "status",
     "statusReason",
@@ -36,14 +28,13 @@ _IDENTITY_MEMBERS = (
     "parentScopes",
     "managedBy",
 )
-# Those that say what its twin is to be.
 _TWIN_MEMBERS = ("tags", "properties")
 
 
 class ImportMode(enum.Enum):
-    """What is to be done with an item; clients spell it in any case.
+    """The operation of an item; clients write it in any letter case.
 
-    The modes with `createOrUpdate` come from import files alone: the swagger doesn't have them.
+    Only import files have the modes with `createOrUpdate`: the swagger does not have them.
     """
 
     CREATE = "create"
@@ -58,153 +49,156 @@ class ImportMode(enum.Enum):
 
     @classmethod
     def parse(cls, value: object) -> ImportMode:
-        """Read the `importMode` of an item.
+        """Parse the `importMode` of an item.
 
         Raises:
-            ArgumentInvalid: it is none.
+            ArgumentInvalid: the mode is unknown.
         """
         mode = _MODES.get(value.lower()) if isinstance(value, str) else None
         if mode is None:
-            raise ArgumentInvalid(f"importMode is none: {value}")
+            modes = ", ".join(each.value for each in cls)
+            raise errors.ArgumentInvalid(f"Unknown importMode: {value}. Use one of {modes}")
         return mode
 
 
 _MODES = {mode.value.lower(): mode for mode in ImportMode}
 
-# What an item that names no mode asks for: so it is in an import file (IoT Hub docs: import and
-# export identities in bulk), and of a bulk call nothing else is known.
+# The mode of an item without a mode: documented for import files (IoT Hub docs: import and export
+# identities in bulk), and unknown for bulk calls.
 _DEFAULT_MODE = ImportMode.CREATE_OR_UPDATE
-# Modes that do another's work on what is there.
+# These modes update an identity that exists, and create a missing one.
 _CREATE_OR_UPDATE = {
     ImportMode.CREATE_OR_UPDATE: ImportMode.UPDATE,
     ImportMode.CREATE_OR_UPDATE_IF_MATCH_ETAG: ImportMode.UPDATE_IF_MATCH_ETAG,
 }
+# The members with the etags that an item must match.
+_ETAGS = {
+    ImportMode.UPDATE_IF_MATCH_ETAG: "eTag",
+    ImportMode.DELETE_IF_MATCH_ETAG: "eTag",
+    ImportMode.UPDATE_TWIN_IF_MATCH_ETAG: "twinETag",
+}
 
 
 class Bulk:
-    """Applies items that each create, update or delete an identity, or write a twin."""
+    """Applies items: each of them creates, updates or deletes an identity, or writes a twin."""
 
     def __init__(self, identities: Identities, twins: Twins) -> None:
         self._identities = identities
         self._twins = twins
 
     def apply(self, item: object, *, default_mode: str | None = None) -> None:
-        """Do what one item asks for.
+        """Apply one item.
 
-        Its tags and desired properties are written together with its identity, in one commit. They
-        are merged into a twin that exists. The docs say that identity and twin are "overwritten";
-        a merge loses no data, if a real hub does something else. Reported properties belong to the
-        device, so they are ignored.
+        Its tags and desired properties are written together with its identity, in one commit, and
+        merged into a twin that exists. The docs say that identity and twin are "overwritten"; a
+        merge loses no data, if a real hub does something else. Reported properties are ignored,
+        because they belong to the device.
 
         Args:
-            default_mode: the mode of an item that names none; without it such an item is refused.
+            item: the item.
+            default_mode: the mode of an item without a mode; None refuses such an item.
 
         Raises:
-            DeserializationError: it is no object.
-            SystemModuleModifyUnauthorizedAccess: it would change a module that is the hub's own.
-            ArgumentInvalid: it names no identity, or no mode; or a member of it is not valid.
-            PreconditionFailed: its etag is stale, or missing where the mode needs it.
-            HubError: what else `Identities.create`, `update`, `delete` and `Twins.patch` raise.
+            DeserializationError: the item is not an object.
+            SystemModuleModifyUnauthorizedAccess: the module is the hub's own.
+            ArgumentInvalid: the id, the mode or another member is invalid.
+            PreconditionFailed: the etag is stale, or missing where the mode needs it.
+            HubError: other errors of `Identities.create`, `update`, `delete` and `Twins.patch`.
         """
         if not isinstance(item, dict):
-            raise DeserializationError("The item is not an object")
+            raise errors.DeserializationError("The item is not an object")
         key = _key(item)
         given = item.get("importMode")
         mode = ImportMode.parse(default_mode if given is None else given)
         if mode in _CREATE_OR_UPDATE:
             mode = _CREATE_OR_UPDATE[mode] if self._identities.has(key) else ImportMode.CREATE
+        if_match = _if_match(mode, item)
         match mode:
             case ImportMode.CREATE:
                 self._identities.create(key, _identity(key, item), twin=_twin(item))
-            case ImportMode.UPDATE:
-                self._identities.update(key, _identity(key, item), _ANY, twin=_twin(item))
-            case ImportMode.UPDATE_IF_MATCH_ETAG:
-                self._identities.update(
-                    key, _identity(key, item), _etag(item, "eTag"), twin=_twin(item)
-                )
-            case ImportMode.DELETE:
-                self._identities.delete(key, _ANY)
-            case ImportMode.DELETE_IF_MATCH_ETAG:
-                # Alone of its kind it goes through without an etag (seen on a real hub).
-                absent = item.get("eTag") in (None, "")
-                self._identities.delete(key, _ANY if absent else _etag(item, "eTag"))
-            case ImportMode.UPDATE_TWIN:
-                self._twins.patch(key, _twin(item) or {}, _ANY)
-            case ImportMode.UPDATE_TWIN_IF_MATCH_ETAG:
-                self._twins.patch(key, _twin(item) or {}, _etag(item, "twinETag"))
+            case ImportMode.UPDATE | ImportMode.UPDATE_IF_MATCH_ETAG:
+                self._identities.update(key, _identity(key, item), if_match, twin=_twin(item))
+            case ImportMode.DELETE | ImportMode.DELETE_IF_MATCH_ETAG:
+                self._identities.delete(key, if_match)
+            case ImportMode.UPDATE_TWIN | ImportMode.UPDATE_TWIN_IF_MATCH_ETAG:
+                self._twins.patch(key, _twin(item) or {}, if_match)
 
     def run(self, body: object) -> JsonObject:
         """Apply the items of a bulk call, each on its own (swagger: bulk registry).
 
-        Items that name the same identity are all refused: which of them is meant can't be told.
+        Items with the same identity are all refused, because their order has no meaning.
 
         Returns:
             `{"isSuccessful", "errors": [{"deviceId", "errorCode", "errorStatus", "moduleId",
             "operation"}], "warnings": []}`; a device has no `moduleId`.
 
         Raises:
-            DeserializationError: it is no array of objects. Nothing is applied.
-            TooManyDevices: there are more than 100 items. Nothing is applied.
+            DeserializationError: the body is not an array of objects; nothing is applied.
+            TooManyDevices: the body has more than 100 items; nothing is applied.
         """
         if not isinstance(body, list) or not all(isinstance(item, dict) for item in body):
-            raise DeserializationError("The body is not an array of objects")
+            raise errors.DeserializationError("The body is not an array of objects")
         if len(body) > limits.BULK_ITEMS:
-            raise TooManyDevices(f"A bulk call has {limits.BULK_ITEMS} items at most")
+            raise errors.TooManyDevices(
+                f"The bulk call has {len(body)} items. {limits.BULK_ITEMS} are allowed"
+            )
         named = Counter(_name(item) for item in body)
-        errors = []
+        failures = []
         for item in body:
             try:
                 key = _key(item)
                 if named[_name(item)] > 1:
-                    raise DeviceDefinedMultipleTimes(f"{key} is there more than once")
+                    raise errors.DeviceDefinedMultipleTimes(f"Several items have the id {key}")
                 self.apply(item, default_mode=_DEFAULT_MODE.value)
-            except HubError as error:
-                errors.append(_error(item, error))
-        return {"isSuccessful": not errors, "errors": errors, "warnings": []}
+            except errors.HubError as error:
+                failures.append(_failure(item, error))
+        return {"isSuccessful": not failures, "errors": failures, "warnings": []}
 
 
 def _key(item: JsonObject) -> IdentityKey:
     device_id, module_id = item.get("id"), item.get("moduleId") or None
     if not isinstance(device_id, str) or not isinstance(module_id, str | None):
-        raise ArgumentInvalid("An item's id is a string, and so is its moduleId if it has one")
+        raise errors.ArgumentInvalid("The id or the moduleId of the item is not a string")
     return IdentityKey(device_id, module_id)
 
 
 def _name(item: JsonObject) -> bytes:
-    """Tell which identity an item names, even if that is none."""
+    """Return the id of an item in a comparable form, even if it is invalid."""
     return dumps([item.get("id"), item.get("moduleId") or None])
 
 
 def _identity(key: IdentityKey, item: JsonObject) -> JsonObject:
-    """Write the identity that an item describes as a request to its own route would have it."""
+    """Return the identity in an item, in the form of a request to its own route."""
     ids = {"deviceId": key.device_id, "moduleId": key.module_id}
     return ids | {name: item[name] for name in _IDENTITY_MEMBERS if name in item}
 
 
 def _twin(item: JsonObject) -> JsonObject | None:
-    """Pick what an item says of the twin; None if that is nothing."""
+    """Return the members of an item for its twin, or None if it has no such member."""
     parts = {name: item[name] for name in _TWIN_MEMBERS if item.get(name) is not None}
     return parts or None
 
 
-def _etag(item: JsonObject, name: str) -> IfMatch:
-    """Read a precondition.
+def _if_match(mode: ImportMode, item: JsonObject) -> IfMatch:
+    """Return the condition on the etag of an item.
 
     Raises:
-        ArgumentInvalid: it is not a string.
-        PreconditionFailed: there is none.
+        ArgumentInvalid: the etag is not a string.
+        PreconditionFailed: the etag is missing.
     """
-    value = item.get(name)
-    if not isinstance(value, str | None):
-        raise ArgumentInvalid(f"{name} is not a string")
-    if_match = IfMatch.parse(value)
+    name = _ETAGS.get(mode)
+    if name is None:
+        return _ANY
+    if mode is ImportMode.DELETE_IF_MATCH_ETAG and item.get(name) in (None, ""):
+        return _ANY  # only this mode allows it (seen on a real hub)
+    if_match = IfMatch.parse(members.text(item, name))
     if if_match.absent:
-        raise PreconditionFailed(f"PreconditionFailed, {name} missing.")
+        raise errors.PreconditionFailed(f"PreconditionFailed, {name} missing.")
     return if_match
 
 
-def _error(item: JsonObject, error: HubError) -> JsonObject:
-    """Write what is wrong with an item; the code is the symbolic one (swagger)."""
+def _failure(item: JsonObject, error: errors.HubError) -> JsonObject:
+    """Return the error of an item; its code is the name (swagger)."""
     document = {
         "deviceId": item.get("id"),
         "errorCode": error.name,

@@ -1,24 +1,23 @@
-"""Digital twins: a device's twin as IoT Plug and Play sees it, one view of the properties that the
-device reports and of those that services desire.
+"""Digital twins: IoT Plug and Play's view of a twin, with its reported and desired properties.
 
-A component is an object that has `"__t": "c"` in the twin; in the digital twin it has `$metadata`
-of its own. The hub knows no models, so what only a model could tell, such as whether a property may
-be written, is not checked.
+A component is an object that has `"__t": "c"` in the twin; in the digital twin it has its own
+`$metadata`. The hub knows no models, so it does not check rules that only a model has, such as
+whether a property can be written.
 
-The rules are those of IoT Plug and Play docs: digital twins, manage digital twins, conventions.
+The rules are from IoT Plug and Play docs: digital twins, manage digital twins, conventions.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
 from emulator.hub.core import errors
 from emulator.hub.core.etags import IfMatch
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.rows import Rows
@@ -28,16 +27,16 @@ from emulator.hub.twins.twin import Section
 _METADATA = "$metadata"
 _MARK = {"__t": "c"}
 
-# The members with which a device acknowledges a desired value, and what the digital twin calls
-# them. `value` and `ac` tell an acknowledgement from a value that is an object.
+# The members with which a device acknowledges a desired value, and their names in the digital twin.
+# An acknowledgement has `value` and `ac`; another object is a value.
 _ACKNOWLEDGEMENT = {"av": "ackVersion", "ac": "ackCode", "ad": "ackDescription"}
 
-# A name of DTDL v2, which components, properties, fields and the keys of maps must have.
+# A valid name in DTDL v2, for components, properties, fields and the keys of maps.
 _NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,62}[A-Za-z0-9])?", re.ASCII)
 _DEPTH = 5
 
-# RFC 6902. Digital twins take the first three. The docs don't speak of `test`: a program that makes
-# its patches with a library may send it, and means what the RFC says.
+# RFC 6902. Digital twins accept the first three. The docs do not mention `test`, but a library that
+# creates patches can send it, so it has the meaning of the RFC.
 _WRITES = ("add", "replace", "remove")
 _OPERATIONS = (*_WRITES, "test", "move", "copy")
 _WITH_VALUE = ("add", "replace", "test")
@@ -51,7 +50,7 @@ class DigitalTwins:
         self._twins = twins
 
     def get(self, device_id: str) -> tuple[JsonObject, str]:
-        """Read a digital twin; gives its document, and the etag, which is the twin's.
+        """Return a digital twin, and the etag of its twin.
 
         Raises:
             DeviceNotFound
@@ -60,12 +59,15 @@ class DigitalTwins:
         return document(row), row.twin.etag
 
     def update(self, device_id: str, patch: object, if_match: IfMatch) -> str:
-        """Write desired properties as a JSON patch says, and tell the device; gives the new etag.
+        """Apply a JSON patch to the desired properties, and notify the device.
+
+        Returns:
+            The new etag.
 
         Raises:
             DeviceNotFound, PreconditionFailed
             InvalidDigitalTwinJsonPatch, InvalidDigitalTwinPatch, InvalidDigitalTwinPatchPath,
-            ArgumentInvalid: nothing of the patch is applied.
+            ArgumentInvalid: the patch is invalid; nothing of it is applied.
         """
         key = IdentityKey(device_id)
         changes = desired_changes(self._rows.row(key), patch)
@@ -75,16 +77,13 @@ class DigitalTwins:
 
 
 def command(name: str, component: str | None, payload: object, time_outs: JsonObject) -> JsonObject:
-    """Write the direct method that a command is (IoT Plug and Play docs: conventions).
+    """Return the direct method call of a command (IoT Plug and Play docs: conventions).
 
     Args:
-        name: the command's.
-        component: None for a command of the root.
+        name: the name of the command.
+        component: the name of the component; None for the root.
         payload: a JSON value.
-        time_outs: `responseTimeoutInSeconds`, `connectTimeoutInSeconds`, as far as they are given.
-
-    Returns:
-        the body of a direct method's call.
+        time_outs: `responseTimeoutInSeconds`, `connectTimeoutInSeconds`, or a part of them.
     """
     method = name if component is None else f"{component}*{name}"
     return {"methodName": method, "payload": payload, **time_outs}
@@ -93,33 +92,14 @@ def command(name: str, component: str | None, payload: object, time_outs: JsonOb
 # --- the view
 
 
-class _Node(NamedTuple):
-    """An object within a section of a twin, and its metadata."""
-
-    values: JsonObject
-    metadata: JsonObject
-
-    @classmethod
-    def root(cls, section: Section) -> _Node:
-        return cls(section.values, section.metadata)
-
-    def below(self, name: str) -> _Node:
-        """Give the component `name`; an empty one if there is none here."""
-        value = self.values.get(name)
-        if not isinstance(value, dict):
-            return _Node({}, {})
-        values = {key: member for key, member in value.items() if key not in _MARK}
-        return _Node(values, self.metadata[name])
-
-
 def document(row: TwinRow) -> JsonObject:
-    """Write a digital twin: `$dtId`, properties, components, `$metadata`.
+    """Return a digital twin: `$dtId`, properties, components, `$metadata`.
 
-    The model's id is empty for a device that names none (seen on a real hub).
+    The id of the model is empty for a device without a model (seen on a real hub).
     """
-    desired, reported = _Node.root(row.twin.desired), _Node.root(row.twin.reported)
+    desired, reported = row.twin.desired, row.twin.reported
     components = {
-        name: _component_view(desired.below(name), reported.below(name))
+        name: _component_view(_below(desired, name), _below(reported, name))
         for name in {**reported.values, **desired.values}
         if _is_component(name, reported.values, desired.values)
     }
@@ -132,42 +112,42 @@ def document(row: TwinRow) -> JsonObject:
     }
 
 
-def _component_view(desired: _Node, reported: _Node) -> JsonObject:
+def _below(section: Section, name: str) -> Section:
+    """Return a component of a section; an empty one if it is missing."""
+    value = section.values.get(name)
+    if not isinstance(value, dict):
+        return Section({}, {}, section.version)
+    values = {key: member for key, member in value.items() if key not in _MARK}
+    return Section(values, section.metadata[name], section.version)
+
+
+def _component_view(desired: Section, reported: Section) -> JsonObject:
     properties, metadata = _properties(desired, reported)
     return {**properties, _METADATA: metadata}
 
 
 def _properties(
-    desired: _Node, reported: _Node, without: Container[str] = ()
+    desired: Section, reported: Section, without: Container[str] = ()
 ) -> tuple[JsonObject, JsonObject]:
-    """Give the values of properties, as they are reported, and what else is known of each."""
+    """Return the reported values of properties, and the metadata of all properties."""
     names = [name for name in {**reported.values, **desired.values} if name not in without]
-    # A value that is only desired stands in the metadata alone, until the device reports it.
+    # A desired value is only in the metadata, until the device reports it.
     values = {name: _value(reported.values[name]) for name in names if name in reported.values}
-    metadata = {
-        name: {**_desired_metadata(name, desired), **_reported_metadata(name, reported)}
-        for name in names
-    }
-    return values, metadata
+    return values, {name: _metadata(name, desired, reported) for name in names}
 
 
-def _desired_metadata(name: str, desired: _Node) -> JsonObject:
-    if name not in desired.values:
-        return {}
-    version = desired.metadata[name]["$lastUpdatedVersion"]
-    return {"desiredValue": desired.values[name], "desiredVersion": version}
-
-
-def _reported_metadata(name: str, reported: _Node) -> JsonObject:
-    if name not in reported.values:
-        return {}
-    value = reported.values[name]
-    acknowledged = {
-        shown: value[member]
-        for member, shown in _ACKNOWLEDGEMENT.items()
-        if _is_acknowledgement(value) and member in value
-    }
-    return {**acknowledged, "lastUpdateTime": reported.metadata[name]["$lastUpdated"]}
+def _metadata(name: str, desired: Section, reported: Section) -> JsonObject:
+    metadata: JsonObject = {}
+    if name in desired.values:
+        metadata["desiredValue"] = desired.values[name]
+        metadata["desiredVersion"] = desired.metadata[name]["$lastUpdatedVersion"]
+    if name in reported.values:
+        value = reported.values[name]
+        if _is_acknowledgement(value):
+            shown = _ACKNOWLEDGEMENT.items()
+            metadata |= {title: value[member] for member, title in shown if member in value}
+        metadata["lastUpdateTime"] = reported.metadata[name]["$lastUpdated"]
+    return metadata
 
 
 def _value(reported: Any) -> Any:
@@ -187,7 +167,7 @@ def _is_component(name: str, *sections: JsonObject) -> bool:
 
 
 class _Step(Struct, frozen=True):
-    """One operation of a JSON patch; `value` is None where the operation has none."""
+    """An operation of a JSON patch; `value` is None if the operation has no value."""
 
     operation: str
     path: tuple[str, ...]
@@ -200,40 +180,39 @@ class _Step(Struct, frozen=True):
         operation = item.get("op")
         if operation not in _OPERATIONS:
             raise errors.InvalidDigitalTwinJsonPatch(
-                f"'{operation}' is no operation of a JSON patch."
+                f"Unknown operation '{operation}'. Use add, replace or remove."
             )
         if operation not in (*_WRITES, "test"):
             raise errors.InvalidDigitalTwinPatch(
-                f"'{operation}' can't be done on a digital twin: add, replace and remove can."
+                f"Digital twins have no operation '{operation}'. Use add, replace or remove."
             )
         if operation in _WITH_VALUE and "value" not in item:
-            raise errors.InvalidDigitalTwinJsonPatch(f"An operation '{operation}' has no value.")
+            raise errors.InvalidDigitalTwinJsonPatch(f"The operation '{operation}' has no value.")
         return cls(operation, _path(item.get("path")), item.get("value"))
 
     @property
     def pointer(self) -> str:
-        """The path, as the patch has it, but for what is escaped there."""
+        """The path as in the patch, without escapes."""
         return "/" + "/".join(self.path)
 
 
 def desired_changes(row: TwinRow, patch: object) -> JsonObject:
     """Translate a JSON patch of a digital twin into a merge patch of its desired properties.
 
-    A path names a property, a component, or a property of a component; whatever it names is written
-    as a whole, even if nothing changes by it. A component's value is marked by an empty
-    `$metadata`. `add` needs nothing to be there; `replace` and `remove` need a value that is
-    desired or reported, as in the view. A `test` sees the digital twin as it was before the patch,
-    since no patch can change what is reported.
+    A path has the name of a property, of a component, or of both. The patch writes the whole value
+    at a path, even if it does not change. The value of a component has an empty `$metadata`.
+    `replace` and `remove` need a value that is desired or reported. A `test` compares with the
+    digital twin before the patch, because no patch changes reported properties.
 
     Returns:
-        nothing to change as `{}`.
+        The merge patch; `{}` if the patch changes nothing.
 
     Raises:
-        InvalidDigitalTwinJsonPatch: it is no JSON patch.
-        InvalidDigitalTwinPatch: it does what can't be done on a digital twin, or a test fails.
-        InvalidDigitalTwinPatchPath: a path names nothing that is there, or that can be there.
-        ArgumentInvalid: a value is none that a property can have, or a property is written as if it
-            were a component, or the reverse.
+        InvalidDigitalTwinJsonPatch: the body is not a JSON patch.
+        InvalidDigitalTwinPatch: an operation is not allowed, or a test fails.
+        InvalidDigitalTwinPatchPath: a path is invalid or unknown.
+        ArgumentInvalid: a value is not valid for a property, or a property is written as a
+            component, or a component as a property.
     """
     if not isinstance(patch, list):
         raise errors.InvalidDigitalTwinJsonPatch("The body is not an array of operations.")
@@ -254,7 +233,7 @@ def _path(pointer: object) -> tuple[str, ...]:
         raise errors.InvalidDigitalTwinJsonPatch("The path of an operation is not a string.")
     first, *names = (pointer or "").split("/")
     if first or not names or not names[0]:
-        # The text of a real hub, as seen there.
+        # The text was seen on a real hub.
         raise errors.InvalidDigitalTwinPatch(
             f"Error in path: {pointer}. 'path' string must be non-null, begin with '/' and have "
             "atleast the component name."
@@ -263,14 +242,14 @@ def _path(pointer: object) -> tuple[str, ...]:
 
 
 def _write(desired: JsonObject, reported: JsonObject, step: _Step) -> JsonObject:
-    """Make the desired properties that there are after an operation."""
+    """Return the desired properties after an operation."""
     name, *rest = step.path
     if len(rest) > 1 or not all(map(_NAME.fullmatch, step.path)):
         raise errors.InvalidDigitalTwinPatchPath(
-            f"'{step.pointer}' names no property, and no component with or without a property."
+            f"Invalid path '{step.pointer}'. Use /property, /component or /component/property."
         )
     if step.operation != "add" and not (_has(desired, step.path) or _has(reported, step.path)):
-        raise errors.InvalidDigitalTwinPatchPath(f"'{step.pointer}' is not there.")
+        raise errors.InvalidDigitalTwinPatchPath(f"Unknown path '{step.pointer}'.")
     if rest:
         return _write_in_component(desired, reported, name, rest[0], step)
     if step.operation == "remove":
@@ -291,13 +270,13 @@ def _write_in_component(
     if step.operation != "remove":
         return {**desired, name: {**component, prop: _checked(prop, step.value)}}
     component.pop(prop, None)
-    if component == _MARK:  # with its last property the component goes
+    if component == _MARK:  # a component without properties is removed
         return {key: value for key, value in desired.items() if key != name}
     return {**desired, name: component}
 
 
 def _component(value: JsonObject) -> JsonObject:
-    """Write a component's value as a twin has it."""
+    """Return the value of a component in the form of a twin."""
     if value[_METADATA] != {}:
         raise errors.InvalidDigitalTwinPatch("The $metadata of a component is not an empty object.")
     members = {name: member for name, member in value.items() if name != _METADATA}
@@ -313,7 +292,7 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _conforms(value: Any, depth: int) -> bool:
-    """Whether a property can have the value: no null, no array, objects five levels deep."""
+    """Return whether a property can have a value: no null, no array, at most five levels."""
     if not isinstance(value, dict):
         return value is not None and not isinstance(value, list)
     return depth > 0 and all(
@@ -323,34 +302,36 @@ def _conforms(value: Any, depth: int) -> bool:
 
 def _check(name: str, conforms: bool) -> None:
     if not conforms:
-        # The docs have this text for whatever is wrong with a value.
+        # The docs have one text for every invalid value.
         raise errors.ArgumentInvalid(
             f"'{name}' exists within the device twin and is not digital twin conformant property. "
             "Please refer to aka.ms/dtpatch to update this to be conformant."
         )
 
 
-def _has(values: Any, path: Iterable[str]) -> bool:
+def _find(values: Any, path: Iterable[str]) -> Any:
+    """Return the value at a path; UNDEFINED if it is missing."""
     for name in path:
         if not isinstance(values, dict) or name not in values:
-            return False
+            return UNDEFINED
         values = values[name]
-    return True
+    return values
 
 
-def _test(view: Any, step: _Step) -> None:
-    for name in step.path:
-        if not isinstance(view, dict) or name not in view:
-            raise errors.InvalidDigitalTwinPatchPath(f"'{step.pointer}' is not there.")
-        view = view[name]
-    if not _equal(view, step.value):
-        raise errors.InvalidDigitalTwinPatch(
-            f"'{step.pointer}' has not the value that is tested for."
-        )
+def _has(values: Any, path: Iterable[str]) -> bool:
+    return _find(values, path) is not UNDEFINED
+
+
+def _test(view: JsonObject, step: _Step) -> None:
+    value = _find(view, step.path)
+    if value is UNDEFINED:
+        raise errors.InvalidDigitalTwinPatchPath(f"Unknown path '{step.pointer}'.")
+    if not _equal(value, step.value):
+        raise errors.InvalidDigitalTwinPatch(f"The test of '{step.pointer}' failed.")
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Compare JSON values; numbers by their values, and no boolean is a number (RFC 6902)."""
+    """Return whether JSON values are equal; a boolean never equals a number (RFC 6902)."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -361,7 +342,7 @@ def _equal(one: Any, other: Any) -> bool:
 def _merge_patch(
     before: JsonObject, after: JsonObject, written: Iterable[tuple[str, ...]]
 ) -> JsonObject:
-    """Make the merge patch that writes these paths, and so dates them, and nothing else."""
+    """Return the merge patch that writes and dates these paths, and no other path."""
     paths = set(written)
     changes: JsonObject = {}
     for path in dict.fromkeys(written):
@@ -372,17 +353,15 @@ def _merge_patch(
         elif (name,) in paths:
             changes[name] = _overwrite(before.get(name), after[name])
         elif _has(after, path):
-            old = before.get(name)
-            old_value = old.get(path[1]) if isinstance(old, dict) else None
             part = changes.setdefault(name, dict(_MARK))
-            part[path[1]] = _overwrite(old_value, after[name][path[1]])
+            part[path[1]] = _overwrite(_find(before, path), after[name][path[1]])
         elif _has(before, path):
             changes.setdefault(name, dict(_MARK))[path[1]] = None
     return changes
 
 
 def _overwrite(old: Any, new: Any) -> Any:
-    """Write a value so that nothing of the old one stays when it is merged."""
+    """Return a value that removes every other member of the old value when it is merged."""
     if not isinstance(new, dict):
         return new
     kept = old if isinstance(old, dict) else {}

@@ -1,11 +1,12 @@
-"""The JSON documents that services see: of an identity, and of its twin.
+"""The JSON documents of identities and twins for services.
 
-Members stand in the order in which a real hub wrote them.
+Members have the order in which a real hub wrote them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -18,68 +19,14 @@ from emulator.hub.links.links import Presence
 from emulator.hub.twins.twin import Twin
 
 
-def device(
-    identity: Identity, presence: Presence, pending: int, *, just_created: bool = False
-) -> JsonObject:
-    """Write a device identity, its keys included (IoT Hub docs: identity registry).
-
-    The answer to a create differs a little: a time that never was has no Z, and the parent scopes
-    are there though empty (seen on a real hub). Otherwise scopes that it hasn't are left out.
-    `pending` counts its cloud-to-device messages.
-    """
-    document: JsonObject = {
-        "deviceId": identity.key.device_id,
-        "generationId": identity.generation_id,
-        "etag": identity.etag,
-        "connectionState": _connection_state(presence),
-        "status": identity.status,
-        "statusReason": identity.status_reason,
-        "connectionStateUpdatedTime": iso(presence.state_updated),
-        "statusUpdatedTime": iso(identity.status_updated),
-        "lastActivityTime": iso(presence.last_activity),
-        "cloudToDeviceMessageCount": pending,
-        "authentication": _authentication(identity.authentication),
-        "capabilities": {"iotEdge": identity.iot_edge},
-    }
-    if identity.scopes.device is not None:
-        document["deviceScope"] = identity.scopes.device
-    if identity.scopes.parents or just_created:
-        document["parentScopes"] = list(identity.scopes.parents)
-    return _as_created(document) if just_created else document
-
-
-def module(identity: Identity, presence: Presence, *, just_created: bool = False) -> JsonObject:
-    """Write a module identity: it has no status of its own (IoT Hub docs: module twins).
-
-    In the answer to a create, a time that never was has no Z (seen on a real hub).
-    """
-    document: JsonObject = {
-        "moduleId": identity.key.module_id,
-        "managedBy": identity.managed_by,
-        "deviceId": identity.key.device_id,
-        "generationId": identity.generation_id,
-        "etag": identity.etag,
-        "connectionState": _connection_state(presence),
-        "connectionStateUpdatedTime": iso(presence.state_updated),
-        "lastActivityTime": iso(presence.last_activity),
-        "cloudToDeviceMessageCount": 0,
-        "authentication": _authentication(identity.authentication),
-    }
-    return _as_created(document) if just_created else document
-
-
-def _as_created(document: JsonObject) -> JsonObject:
-    never = iso(NEVER)
-    return {
-        name: "0001-01-01T00:00:00" if name.endswith("Time") and value == never else value
-        for name, value in document.items()
-    }
-
-
 class TwinRow(Struct, frozen=True):
-    """A twin, with what else the hub knows of its identity: what services see, and query.
+    """An identity and its twin, as services see and query them.
 
-    `pending` counts its cloud-to-device messages.
+    Args:
+        identity: the identity.
+        twin: its twin.
+        presence: its presence.
+        pending: the number of its cloud-to-device messages.
     """
 
     identity: Identity
@@ -88,15 +35,45 @@ class TwinRow(Struct, frozen=True):
     pending: int
 
 
-def _x509_thumbprint(row: TwinRow) -> JsonObject:
-    thumbprints = row.identity.authentication.thumbprints
-    return {
-        "primaryThumbprint": thumbprints.primary if thumbprints else None,
-        "secondaryThumbprint": thumbprints.secondary if thumbprints else None,
+def identity(row: TwinRow, *, just_created: bool = False) -> JsonObject:
+    """Return a device or module identity, with its keys (IoT Hub docs: identity registry).
+
+    Some members exist only for devices, others only for modules (IoT Hub docs: module twins). The
+    answer to a create is a little different: a time that never was has no Z, and a device has its
+    parent scopes even if it has none (seen on a real hub).
+    """
+    identity, presence = row.identity, row.presence
+    is_device = identity.key.module_id is None
+
+    def time(value: datetime) -> str:
+        return "0001-01-01T00:00:00" if just_created and value == NEVER else iso(value)
+
+    def of_device(value: Any) -> Any:
+        return value if is_device else UNDEFINED
+
+    parents = list(identity.scopes.parents)
+    members = {
+        "moduleId": identity.key.module_id or UNDEFINED,
+        "managedBy": UNDEFINED if is_device else identity.managed_by,
+        "deviceId": identity.key.device_id,
+        "generationId": identity.generation_id,
+        "etag": identity.etag,
+        "connectionState": _connection_state(presence),
+        "status": of_device(identity.status),
+        "statusReason": of_device(identity.status_reason),
+        "connectionStateUpdatedTime": time(presence.state_updated),
+        "statusUpdatedTime": of_device(time(identity.status_updated)),
+        "lastActivityTime": time(presence.last_activity),
+        "cloudToDeviceMessageCount": row.pending,
+        "authentication": _authentication(identity.authentication),
+        "capabilities": of_device({"iotEdge": identity.iot_edge}),
+        "deviceScope": identity.scopes.device or UNDEFINED,
+        "parentScopes": of_device(parents if parents or just_created else UNDEFINED),
     }
+    return {name: value for name, value in members.items() if value is not UNDEFINED}
 
 
-# The members of a twin, and how each is read; one that is UNDEFINED is left out.
+# The members of a twin. A document has no member whose value is UNDEFINED.
 TWIN_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
     {
         "deviceId": lambda row: row.identity.key.device_id,
@@ -112,7 +89,7 @@ TWIN_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
         "lastActivityTime": lambda row: iso(row.presence.last_activity),
         "cloudToDeviceMessageCount": lambda row: row.pending,
         "authenticationType": lambda row: row.identity.authentication.type,
-        "x509Thumbprint": _x509_thumbprint,
+        "x509Thumbprint": lambda row: _x509_thumbprint(row.identity.authentication),
         "modelId": lambda row: row.identity.model_id,
         "version": lambda row: row.twin.version,
         "tags": lambda row: row.twin.tags or UNDEFINED,
@@ -123,15 +100,13 @@ TWIN_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
         "capabilities": lambda row: (
             {"iotEdge": row.identity.iot_edge} if row.identity.key.module_id is None else UNDEFINED
         ),
-        "deviceScope": lambda row: (
-            UNDEFINED if row.identity.scopes.device is None else row.identity.scopes.device
-        ),
+        "deviceScope": lambda row: row.identity.scopes.device or UNDEFINED,
         "parentScopes": lambda row: list(row.identity.scopes.parents) or UNDEFINED,
     }
 )
 
 
-# The same for queries, which read a part of a section without the whole (see `query.Members`).
+# Queries also read a part of a section without the whole (see `query.Members`).
 QUERY_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
     {
         **TWIN_MEMBERS,
@@ -147,17 +122,10 @@ QUERY_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
 )
 
 
-_TWIN_READERS = tuple(TWIN_MEMBERS.items())
-
-
 def twin(row: TwinRow) -> JsonObject:
-    """Write the twin of a device or module as a service sees it (IoT Hub docs: device twins)."""
-    document: JsonObject = {}
-    for name, read in _TWIN_READERS:
-        value = read(row)
-        if value is not UNDEFINED:
-            document[name] = value
-    return document
+    """Return the twin of a device or module for services (IoT Hub docs: device twins)."""
+    values = ((name, read(row)) for name, read in TWIN_MEMBERS.items())
+    return {name: value for name, value in values if value is not UNDEFINED}
 
 
 def _connection_state(presence: Presence) -> str:
@@ -165,15 +133,17 @@ def _connection_state(presence: Presence) -> str:
 
 
 def _authentication(authentication: Authentication) -> JsonObject:
-    keys, thumbprints = authentication.keys, authentication.thumbprints
+    keys = authentication.keys
     return {
         "symmetricKey": {
             "primaryKey": keys.primary if keys else None,
             "secondaryKey": keys.secondary if keys else None,
         },
-        "x509Thumbprint": {
-            "primaryThumbprint": thumbprints.primary if thumbprints else None,
-            "secondaryThumbprint": thumbprints.secondary if thumbprints else None,
-        },
+        "x509Thumbprint": _x509_thumbprint(authentication),
         "type": authentication.type,
     }
+
+
+def _x509_thumbprint(authentication: Authentication) -> JsonObject:
+    primary, secondary = authentication.thumbprints or (None, None)
+    return {"primaryThumbprint": primary, "secondaryThumbprint": secondary}

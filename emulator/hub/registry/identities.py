@@ -1,7 +1,7 @@
 """The service over identities: services create, read, update and delete devices and modules.
 
-An identity and its twin are created and deleted together. A change that concerns a live connection
-(a device is disabled) closes that connection.
+An identity and its twin are created and deleted together. If a device is disabled or deleted, its
+connection is closed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, Id
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.changes import Connected
 from emulator.hub.links.links import Links
-from emulator.hub.messages.cloud_to_device import CloudToDevice
 from emulator.hub.messages.commands import CommandQueue
 from emulator.hub.registry import documents
-from emulator.hub.registry.rows import device_identities, find_identity, find_twin
+from emulator.hub.registry.rows import Rows, device_identities, find_identity, find_twin
 from emulator.hub.registry.twins import Twins
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
@@ -40,55 +39,57 @@ class Identities:
     def __init__(
         self,
         store: Store,
+        rows: Rows,
         twins: Twins,
         links: Links,
-        cloud_to_device: CloudToDevice,
         feed: Feed,
         clock: Clock,
     ) -> None:
         self._store = store
+        self._rows = rows
         self._twins = twins
         self._links = links
-        self._cloud_to_device = cloud_to_device
         self._feed = feed
         self._clock = clock
         self._device_count = sum(1 for _ in device_identities(store))
         feed.subscribe(Connected, self._note_model)
 
-    # --- devices, as their routes have it
+    # --- for services
 
-    def get_device(self, device_id: str) -> JsonObject:
-        """Read a device identity.
-
-        Raises:
-            DeviceNotFound
-        """
-        return self._document(self._identity(IdentityKey(device_id)))
-
-    def put_device(self, device_id: str, body: object, if_match: IfMatch) -> JsonObject:
-        """Create a device, or with `If-Match` update it.
+    def get(self, key: IdentityKey) -> JsonObject:
+        """Return a device or module identity.
 
         Raises:
-            DeviceAlreadyExists, TooManyDevices: as `create`.
-            DeviceNotFound, PreconditionFailed: as `update`.
-            ArgumentInvalid, DeserializationError, InvalidDeviceScope: the body is not valid.
+            DeviceNotFound, ModuleNotFound
+            IotHubUnauthorizedAccess: the device of the module is missing or disabled.
         """
-        key = IdentityKey(device_id)
+        self._check_device_of(key)
+        return self._document(self._registered(key))
+
+    def put(self, key: IdentityKey, body: object, if_match: IfMatch) -> JsonObject:
+        """Create an identity; with `If-Match` update it.
+
+        Raises:
+            IotHubUnauthorizedAccess: the device of the module is missing or disabled.
+            HubError: see `create` and `update`.
+        """
+        self._check_device_of(key)
         return self.create(key, body) if if_match.absent else self.update(key, body, if_match)
 
-    def delete_device(self, device_id: str, if_match: IfMatch) -> None:
-        """Delete a device, with its modules, their twins and its messages; it is dropped.
+    def remove(self, key: IdentityKey, if_match: IfMatch) -> None:
+        """Delete an identity.
 
         Raises:
-            DeviceNotFound
-            PreconditionFailed: the etag is stale, or there is none.
+            IotHubUnauthorizedAccess: the device of the module is missing or disabled.
+            HubError: see `delete`.
         """
-        self.delete(IdentityKey(device_id), if_match)
+        self._check_device_of(key)
+        self.delete(key, if_match)
 
     def list_devices(self, top: int = limits.LIST_DEVICES) -> list[JsonObject]:
-        """List device identities, oldest first: `top` of them, 1 to 1,000.
+        """Return the `top` oldest device identities.
 
-        Anything outside that range counts as 1,000 (seen on a real hub).
+        A number that is not in 1 to 1,000 counts as 1,000 (seen on a real hub).
         """
         count = top if 1 <= top <= limits.LIST_DEVICES else limits.LIST_DEVICES
         return [
@@ -96,61 +97,29 @@ class Identities:
             for identity, _ in zip(device_identities(self._store), range(count), strict=False)
         ]
 
-    # --- modules, as their routes have it
-
-    def get_module(self, key: IdentityKey) -> JsonObject:
-        """Read a module identity.
-
-        Raises:
-            ModuleNotFound
-            IotHubUnauthorizedAccess: the device is missing or disabled.
-        """
-        self._check_device_of(key)
-        return self._document(self._registered(key))
-
-    def put_module(self, key: IdentityKey, body: object, if_match: IfMatch) -> JsonObject:
-        """Create a module, or with `If-Match` update it.
-
-        Raises:
-            ModuleAlreadyExistsOnDevice, TooManyModulesOnDevice: as `create`.
-            ModuleNotFound, PreconditionFailed, SystemModuleModifyUnauthorizedAccess: as `update`.
-            ArgumentInvalid, DeserializationError: the body is not valid.
-            IotHubUnauthorizedAccess: the device is missing or disabled.
-        """
-        self._check_device_of(key)
-        return self.create(key, body) if if_match.absent else self.update(key, body, if_match)
-
-    def delete_module(self, key: IdentityKey, if_match: IfMatch) -> None:
-        """Delete a module with its twin; it is dropped.
-
-        Raises:
-            ModuleNotFound
-            SystemModuleModifyUnauthorizedAccess: it goes with its device alone.
-            PreconditionFailed: the etag is stale, or there is none.
-            IotHubUnauthorizedAccess: the device is missing or disabled.
-        """
-        self._check_device_of(key)
-        self.delete(key, if_match)
-
     def list_modules(self, device_id: str) -> list[JsonObject]:
-        """List the module identities of a device.
+        """Return the module identities of a device.
 
         Raises:
             IotHubUnauthorizedAccess: the device is missing or disabled.
         """
-        self._check_device_of(IdentityKey(device_id))
+        self._check_device(device_id)
         return [self._document(identity) for identity in self._modules_of(device_id)]
 
     def _check_device_of(self, key: IdentityKey) -> None:
-        # A real hub answers so, and not with 404, to any call on module identities (seen there).
-        device = self._store.get(Identity, IdentityKey(key.device_id))
+        if key.module_id is not None:
+            self._check_device(key.device_id)
+
+    def _check_device(self, device_id: str) -> None:
+        # On a real hub, every request for module identities is refused with 401, not with 404.
+        device = self._store.get(Identity, IdentityKey(device_id))
         if device is None or not device.enabled:
             raise errors.IotHubUnauthorizedAccess("Unauthorized access")
 
     # --- statistics
 
     def device_statistics(self) -> JsonObject:
-        """Count the devices: all, those that are enabled, and those that are not."""
+        """Return the numbers of all, of enabled and of disabled devices."""
         enabled = sum(1 for device in device_identities(self._store) if device.enabled)
         return {
             "totalDeviceCount": self._device_count,
@@ -159,31 +128,30 @@ class Identities:
         }
 
     def service_statistics(self) -> JsonObject:
-        """Count the devices that are connected; modules are none."""
+        """Return the number of connected devices, without modules."""
         links = self._links.links()
         return {"connectedDeviceCount": sum(1 for link in links if link.key.module_id is None)}
 
-    # --- devices and modules alike
+    # --- for services, bulk calls and imports
 
     def has(self, key: IdentityKey) -> bool:
-        """Say whether an identity is registered."""
+        """Return whether an identity is registered."""
         return self._store.get(Identity, key) is not None
 
     def create(self, key: IdentityKey, body: object, *, twin: object = None) -> JsonObject:
-        """Create an identity with its twin; an IoT Edge device gets its system modules, too.
+        """Create an identity with its twin; an IoT Edge device also gets its system modules.
 
         Args:
-            body: the identity, as `identities.create` reads it.
-            twin: what its tags and desired properties are to be, as `twins.patch` reads it; None is
-                nothing.
+            key: the key of the identity.
+            body: the identity; see `identities.create`.
+            twin: the tags and desired properties of the twin; see `writes.patch`. None means empty.
 
         Raises:
-            DeviceAlreadyExists, ModuleAlreadyExistsOnDevice
-            DeviceNotFound: a module's device.
-            TooManyDevices
-            TooManyModulesOnDevice: 20 are allowed; the hub's own don't count.
-            ArgumentInvalid, DeserializationError: the body or the twin is not valid.
-            InvalidDeviceScope: a scope names no IoT Edge device.
+            DeviceAlreadyExists, ModuleAlreadyExistsOnDevice, TooManyDevices
+            DeviceNotFound: the device of the module is missing.
+            TooManyModulesOnDevice: 20 modules are allowed, without the hub's own.
+            ArgumentInvalid, DeserializationError: the body or the twin is invalid.
+            InvalidDeviceScope: a scope is not the scope of an IoT Edge device.
         """
         self._check_room(key)
         now = self._clock.now()
@@ -196,24 +164,27 @@ class Identities:
         self._store.commit(put=(*created, _first_twin(key, twin, now), *others))
         if key.module_id is None:
             self._device_count += 1
+        document = self._document(identity, just_created=True)  # before a subscriber writes
         self._publish_created(created, now)
-        return self._document(identity, just_created=True)
+        return document
 
     def update(
         self, key: IdentityKey, body: object, if_match: IfMatch, *, twin: object = None
     ) -> JsonObject:
-        """Replace what a client may set of an identity; one that is disabled is dropped.
+        """Update an identity; if it is disabled, its connection is closed.
 
         Args:
-            body: the identity, as `identities.update` reads it.
-            twin: tags and desired properties to merge into its twin; None leaves it alone.
+            key: the key of the identity.
+            body: the identity; see `identities.update`.
+            if_match: the condition on its etag.
+            twin: tags and desired properties to merge into its twin; None does not change it.
 
         Raises:
             DeviceNotFound, ModuleNotFound
-            SystemModuleModifyUnauthorizedAccess: it is the hub's own.
+            SystemModuleModifyUnauthorizedAccess: the module is the hub's own.
             PreconditionFailed: the etag is stale.
-            ArgumentInvalid, DeserializationError: the body or the twin is not valid.
-            InvalidDeviceScope: a scope names no IoT Edge device.
+            ArgumentInvalid, DeserializationError: the body or the twin is invalid.
+            InvalidDeviceScope: a scope is not the scope of an IoT Edge device.
         """
         before = self._changeable(key)
         if not if_match.allows(before.etag):
@@ -229,28 +200,28 @@ class Identities:
         created, deleted = self._system_modules_of(before, identity, now)
         records += [*created, *(twins.create(module.key, now) for module in created)]
         self._store.commit(put=records, delete=_deletions(deleted))
-        self._feed.publish(IdentityChanged(before, identity, now))
+        self._feed.publish(IdentityChanged(identity, now, before))
         if not identity.enabled:
             for each in self._store.scan(Identity, (key.device_id,)):
                 self._links.drop(each.key, errors.DeviceDisabled())
         self._publish_deleted(deleted, now)
-        document = self._document(identity)  # before anything that a subscriber writes
+        document = self._document(identity)  # before a subscriber writes
         if change.twin is not twin_before:
-            self._twins.notify(change)
-            self._feed.publish(change)
+            self._twins.publish(change)
         self._publish_created(created, now)
         return document
 
     def delete(self, key: IdentityKey, if_match: IfMatch) -> None:
-        """Delete an identity with its twin; a device with its modules and its messages, too.
+        """Delete an identity with its twin; a device also with its modules and its messages.
 
-        The children of an IoT Edge device keep its scope: whether a real hub cuts them loose is not
-        known, and nobody else's identity is to change behind its back.
+        The children of an IoT Edge device keep its scope. What a real hub does with them is
+        unknown.
 
         Raises:
             DeviceNotFound, ModuleNotFound
-            SystemModuleModifyUnauthorizedAccess: it is the hub's own, and goes with its device.
-            PreconditionFailed: the etag is stale, or there is none.
+            SystemModuleModifyUnauthorizedAccess: the module is the hub's own; the hub deletes it
+                with its device.
+            PreconditionFailed: the etag is stale or missing.
         """
         identity = self._changeable(key)
         if if_match.absent:
@@ -266,22 +237,18 @@ class Identities:
         self._publish_deleted(deleted, self._clock.now())
 
     def _note_model(self, change: Connected) -> None:
-        """Show in the twin which model a device says it implements (IoT Plug and Play docs)."""
+        """Store the model of a device, which its twin shows (IoT Plug and Play docs)."""
         model_id = change.admission.model_id
         identity = self._store.get(Identity, change.admission.key)
         if identity is not None and model_id not in ("", identity.model_id):
             self._store.commit(put=(replace(identity, model_id=model_id),))
 
-    def _identity(self, key: IdentityKey) -> Identity:
-        return find_identity(self._store, key)
-
     def _registered(self, key: IdentityKey) -> Identity:
-        """Find an identity: the same as `identity`, but that a missing module is called so."""
-        identity = self._store.get(Identity, key)
-        if identity is None and key.module_id is not None:
-            self._identity(IdentityKey(key.device_id))
-            raise errors.ModuleNotFound(f"{key.device_id}/{key.module_id}")
-        return self._identity(key)
+        """Return an identity, as `find_identity`; raise ModuleNotFound for a missing module."""
+        if key.module_id is not None and not self.has(key):
+            find_identity(self._store, IdentityKey(key.device_id))
+            raise errors.ModuleNotFound(str(key))
+        return find_identity(self._store, key)
 
     def _changeable(self, key: IdentityKey) -> Identity:
         identity = self._registered(key)
@@ -297,41 +264,45 @@ class Identities:
         exists = self.has(key)
         if key.module_id is None:
             if exists:
-                text = f"A device with ID '{key.device_id}' is already registered."
-                raise errors.DeviceAlreadyExists(text)
+                raise errors.DeviceAlreadyExists(
+                    f"A device with ID '{key.device_id}' is already registered."
+                )
             if self._device_count >= limits.DEVICES_PER_HUB:
                 raise errors.TooManyDevices
             return
-        self._identity(IdentityKey(key.device_id))
-        # That such an id is not a client's to give comes first (seen on a real hub).
+        find_identity(self._store, IdentityKey(key.device_id))
+        # The id of a system module is refused later, with another error (seen on a real hub).
         if exists and not key.is_system_module:
             raise errors.ModuleAlreadyExistsOnDevice(
                 f"Device {key.device_id} already contains Module {key.module_id}."
             )
-        modules = self._modules_of(key.device_id)
-        own = [each for each in modules if not each.key.is_system_module]
-        if len(own) >= limits.MODULES_PER_DEVICE:
+        modules = [
+            each for each in self._modules_of(key.device_id) if not each.key.is_system_module
+        ]
+        if len(modules) >= limits.MODULES_PER_DEVICE:
             raise errors.TooManyModulesOnDevice
 
     def _check_parents(self, identity: Identity, known: Sequence[str] = ()) -> None:
-        """Check that scopes name IoT Edge devices, but for those that the device has already."""
+        """Check that new scopes are scopes of IoT Edge devices."""
         for scope in identity.scopes.parents:
             if scope in known:
-                continue  # its parent may be gone by now
+                continue  # perhaps its parent was deleted
             parent = self._store.get(Identity, IdentityKey(scopes.device_of(scope)))
-            # A leaf's scope is never one that names the leaf, so this is an IoT Edge device's.
+            # The scope of a leaf never contains its own id, so the parent is an IoT Edge device.
             if parent is None or parent.scopes.device != scope or parent.key == identity.key:
-                raise errors.InvalidDeviceScope(f"The scope {scope} is not of an IoT Edge device")
+                raise errors.InvalidDeviceScope(
+                    f"Invalid scope: {scope}. Use the scope of an IoT Edge device"
+                )
 
     def _system_modules_of(
         self, before: Identity, after: Identity, now: datetime
     ) -> tuple[list[Identity], list[Identity]]:
-        """Give the system modules that come and those that go with an update of their device."""
+        """Return the system modules to create and to delete with an update of their device."""
         if before.iot_edge == after.iot_edge:
             return [], []
         if after.iot_edge:
             return identities.system_modules(after.key.device_id, now), []
-        # Not seen on a real hub, but a device without the runtime can't have modules of it.
+        # Not seen on a real hub. But a device without the runtime cannot have its modules.
         modules = self._modules_of(after.key.device_id)
         return [], [module for module in modules if module.key.is_system_module]
 
@@ -340,21 +311,17 @@ class Identities:
             self._feed.publish(IdentityCreated(identity, now))
 
     def _publish_deleted(self, deleted: Sequence[Identity], now: datetime) -> None:
-        """Close the connections of identities that were deleted, and publish that they are gone."""
+        """Close the connections of deleted identities, and publish the changes."""
         for identity in deleted:
             self._links.drop(identity.key, errors.DeviceNotFound(identity.key.device_id))
             self._feed.publish(IdentityDeleted(identity, now))
 
     def _document(self, identity: Identity, *, just_created: bool = False) -> JsonObject:
-        presence = self._links.presence(identity.key)
-        if identity.key.module_id is not None:
-            return documents.module(identity, presence, just_created=just_created)
-        pending = self._cloud_to_device.pending(identity.key.device_id)
-        return documents.device(identity, presence, pending, just_created=just_created)
+        return documents.identity(self._rows.row(identity.key), just_created=just_created)
 
 
 def _deletions(identities: Sequence[Identity]) -> list[Deletion]:
-    """Return what to delete of identities: themselves, their twins, and messages of devices."""
+    """Return the records of identities: identities, twins, and the queues of devices."""
     keys = [identity.key for identity in identities]
     devices = [key.device_id for key in keys if key.module_id is None]
     return [
@@ -364,13 +331,13 @@ def _deletions(identities: Sequence[Identity]) -> list[Deletion]:
 
 
 def _first_twin(key: IdentityKey, body: object, now: datetime) -> Twin:
-    """Make the twin of a new identity, with tags and desired properties that it has from the start.
+    """Return the twin of a new identity, with its first tags and desired properties.
 
-    These are its first version, not the second, and their dates are odd: a device's desired
-    properties have none, a module's reported ones have a version as well (seen on a real hub).
+    They belong to the first version of the twin. The desired properties of a device have no date,
+    and the reported properties of a module have a version (seen on a real hub).
 
     Raises:
-        ArgumentInvalid: the body is not valid.
+        ArgumentInvalid: the body is invalid.
     """
     twin = twins.create(key, now)
     if body is None:

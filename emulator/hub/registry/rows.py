@@ -1,4 +1,4 @@
-"""The rows that services see and query: an identity, its twin, its presence, and its messages."""
+"""The rows that services see and query: identities with their twins and presence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emulator.hub.twins.twin import Twin
 
 
 class Rows:
-    """Reads rows; it changes nothing."""
+    """Returns rows, and changes nothing."""
 
     def __init__(self, store: Store, links: Links, cloud_to_device: CloudToDevice) -> None:
         self._store = store
@@ -30,18 +30,18 @@ class Rows:
         return self._row(find_identity(self._store, key))
 
     def devices(self) -> Iterator[TwinRow]:
-        """Return the rows of devices, the oldest device first."""
+        """Return the rows of devices; the oldest device is first."""
         return map(self._row, device_identities(self._store))
 
     def modules(self) -> Iterator[TwinRow]:
-        """Return the rows of modules, those of the oldest device first."""
+        """Return the rows of modules; the modules of the oldest device are first."""
         for device in device_identities(self._store):
             for identity in self._store.scan(Identity, (device.key.device_id,)):
                 if identity.key.module_id is not None:
                     yield self._row(identity)
 
     def identity_keys(self) -> list[IdentityKey]:
-        """Return the keys of all devices and modules; modules follow their device."""
+        """Return the keys of all devices and modules; each device is before its modules."""
         return [
             identity.key
             for device in device_identities(self._store)
@@ -79,5 +79,5 @@ def find_twin(store: Store, key: IdentityKey) -> Twin:
 
 
 def device_identities(store: Store) -> Iterator[Identity]:
-    """Return the identities of devices, the oldest first."""
+    """Return the identities of devices; the oldest device is first."""
     return (each for each in store.scan(Identity) if each.key.module_id is None)

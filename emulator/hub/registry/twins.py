@@ -1,4 +1,4 @@
-"""The service over twins: services and devices read and write them."""
+"""The service over twins, for services and for devices."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Twins:
     # --- for services
 
     def get(self, key: IdentityKey) -> JsonObject:
-        """Return a twin as a service sees it.
+        """Return a twin for a service.
 
         Raises:
             DeviceNotFound: also for a module that is missing (seen on a real hub).
@@ -45,7 +45,7 @@ class Twins:
 
         Raises:
             DeviceNotFound, PreconditionFailed, ArgumentInvalid
-            SystemModuleModifyUnauthorizedAccess: it is the hub's own module (seen on a real hub).
+            SystemModuleModifyUnauthorizedAccess: the module is the hub's own (seen on a real hub).
         """
         return self._write(key, if_match, writes.patch, body)
 
@@ -54,49 +54,52 @@ class Twins:
 
         Raises:
             DeviceNotFound, PreconditionFailed, ArgumentInvalid
-            SystemModuleModifyUnauthorizedAccess: it is the hub's own module (seen on a real hub).
+            SystemModuleModifyUnauthorizedAccess: the module is the hub's own (seen on a real hub).
         """
         return self._write(key, if_match, writes.replace, body)
 
     def write(self, key: IdentityKey, body: object) -> None:
-        """Merge tags and desired properties into any twin for the hub itself.
+        """Merge tags and desired properties into a twin, as the hub itself.
 
         Raises:
             DeviceNotFound, ArgumentInvalid
         """
-        twin = self._twin(key)
+        twin = find_twin(self._store, key)
         change = writes.patch(twin, body, self._clock.now())
         if change.twin is not twin:
             self._commit(change)
 
-    # --- for the device itself
+    # --- for devices
 
     def read_own(self, key: IdentityKey) -> JsonObject:
-        """Return a twin as its device sees it.
+        """Return a twin for its device.
 
         Raises:
             DeviceNotFound
         """
-        return self._twin(key).device_view()
+        return find_twin(self._store, key).device_view()
 
     def report(self, key: IdentityKey, body: object, expected_version: int | None) -> int:
         """Merge a device's patch into its reported properties, and return their new version.
 
         Raises:
             DeviceNotFound, ArgumentInvalid
-            PreconditionFailed: the reported properties are not at `expected_version`.
+            PreconditionFailed: the version of the reported properties is not `expected_version`.
         """
-        change = writes.report(self._twin(key), body, self._clock.now(), expected_version)
+        change = writes.report(
+            find_twin(self._store, key), body, self._clock.now(), expected_version
+        )
         self._commit(change)
         return change.twin.reported.version
 
-    # ---
+    # --- for the hub
 
-    def notify(self, change: TwinChanged) -> None:
-        """Send new desired properties to the device, if it is connected."""
+    def publish(self, change: TwinChanged) -> None:
+        """Publish a committed change, and send new desired properties to a connected device."""
         link = self._links.link(change.key)
         if link is not None and change.desired is not None:
             link.notify_desired(dumps(change.desired), change.twin.desired.version)
+        self._feed.publish(change)
 
     def _write(
         self,
@@ -105,7 +108,7 @@ class Twins:
         write: Callable[[Twin, object, datetime], TwinChanged],
         body: object,
     ) -> JsonObject:
-        twin = self._twin(key)
+        twin = find_twin(self._store, key)
         if key.is_system_module:
             raise SystemModuleModifyUnauthorizedAccess
         if not if_match.allows(twin.etag):
@@ -114,17 +117,10 @@ class Twins:
         if change.twin is twin:
             return self.get(key)
         self._store.commit(put=(change.twin,))
-        document = self.get(key)  # before anything that a subscriber to the change writes
-        self._publish(change)
+        document = self.get(key)  # before a subscriber writes
+        self.publish(change)
         return document
 
     def _commit(self, change: TwinChanged) -> None:
         self._store.commit(put=(change.twin,))
-        self._publish(change)
-
-    def _publish(self, change: TwinChanged) -> None:
-        self.notify(change)
-        self._feed.publish(change)
-
-    def _twin(self, key: IdentityKey) -> Twin:
-        return find_twin(self._store, key)
+        self.publish(change)

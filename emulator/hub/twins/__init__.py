@@ -1,1 +1,1 @@
-"""The twin as a value: merge, metadata, versions, validation."""
+"""Twins as values: merge, metadata, versions, validation."""

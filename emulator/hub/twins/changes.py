@@ -1,4 +1,4 @@
-"""What the feed publishes about twins."""
+"""The changes of twins that the feed publishes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class TwinChanged(Change, frozen=True):
     """A twin was written. A part that was not written is None.
 
     Args:
-        twin: the twin as it is now.
-        tags: the patch of the tags, or all of them after a replace.
-        desired: what a connected device receives: the patch with its nulls, or after a replace all
-            desired properties; and `$version`.
+        twin: the new twin.
+        time: the time of the write.
+        tags: the patch of the tags; all tags after a replace.
+        desired: the notification for a connected device: the patch with its nulls, or all desired
+            properties after a replace; and `$version`.
         reported: the patch of the reported properties.
         replaced: whether the write replaced the twin.
-        time: when.
     """
 
     twin: Twin
@@ -32,5 +32,5 @@ class TwinChanged(Change, frozen=True):
 
     @property
     def key(self) -> IdentityKey:
-        """The identity whose twin it is."""
+        """The identity of the twin."""
         return self.twin.key

@@ -1,9 +1,9 @@
 """The twin of a device or module: tags, desired and reported properties, with their metadata.
 
-A twin is a value. A write makes a new one, which shares with the old one what the write left alone;
-so nothing inside a twin, or in what its views return, may ever be changed in place.
+A twin is a value. A write returns a new twin, which shares the unchanged parts with the old one. So
+never change a twin, or the result of one of its views, in place.
 
-The rules are those of IoT Hub docs: device twins, and of what was seen on a real hub.
+The rules are from IoT Hub docs: device twins, and from a real hub.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Section(Struct, frozen=True):
     """The desired or the reported properties.
 
     Args:
-        values: the user's members only.
-        metadata: mirrors the tree of `values`. A node holds `$lastUpdated`, `$lastUpdatedVersion`
-            (not before the first write) and then a node for each member; an array has one node.
-        version: counts the writes, from 1.
+        values: the members of the user.
+        metadata: the same tree as `values`. A node has `$lastUpdated`, `$lastUpdatedVersion` (since
+            the first write) and then a node for each member; an array has one node.
+        version: the number of writes, from 1.
     """
 
     values: JsonObject
@@ -33,11 +33,11 @@ class Section(Struct, frozen=True):
     version: int
 
     def service_view(self) -> JsonObject:
-        """Give the members, then `$metadata`, then `$version` (seen on a real hub)."""
+        """Return the members, then `$metadata`, then `$version` (seen on a real hub)."""
         return {**self.values, "$metadata": self.metadata, "$version": self.version}
 
     def device_view(self) -> JsonObject:
-        """Give the members, then `$version`: devices see no metadata (IoT Hub docs)."""
+        """Return the members, then `$version`: devices see no metadata (IoT Hub docs)."""
         return {**self.values, "$version": self.version}
 
 
@@ -45,11 +45,11 @@ class Twin(Struct, frozen=True):
     """The twin of a device or of a module.
 
     Args:
-        key: whose twin it is.
-        tags: seen by services only.
-        desired: written by services, read by the device.
-        reported: written by the device, read by services.
-        revision: counts the writes of services, from 1.
+        key: the identity of the twin.
+        tags: only services see them.
+        desired: services write them, the device reads them.
+        reported: the device writes them, services read them.
+        revision: the number of writes of services, from 1.
     """
 
     key: IdentityKey
@@ -69,12 +69,12 @@ class Twin(Struct, frozen=True):
         return self.desired.version + self.reported.version
 
     def device_view(self) -> JsonObject:
-        """Give `{"desired", "reported"}`, the answer to a device's GET (IoT Hub docs: MQTT)."""
+        """Return `{"desired", "reported"}`, the answer to a device's GET (IoT Hub docs: MQTT)."""
         return {"desired": self.desired.device_view(), "reported": self.reported.device_view()}
 
 
 def create(key: IdentityKey, now: datetime) -> Twin:
-    """Make the twin of a new identity; that of a module has no date yet (seen on a real hub)."""
+    """Return the twin of a new identity; the twin of a module has no date (seen on a real hub)."""
     metadata: JsonObject = {"$lastUpdated": iso(now if key.module_id is None else NEVER)}
     section = Section({}, metadata, 1)
     return Twin(key, tags={}, desired=section, reported=section, revision=1)

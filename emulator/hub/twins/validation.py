@@ -1,8 +1,7 @@
-"""What a twin can hold: the checks of names, values, depth and size.
+"""Validation of twins: names, values, depth and size.
 
-The rules are those of IoT Hub docs: device twins, and of what was seen on a real hub. Where both
-are silent, the rule is EdgeHub's (Azure IoT Edge, source), which mirrors the hub's own checks. The
-texts are the real hub's where one was seen, else EdgeHub's.
+The rules and texts are from IoT Hub docs: device twins, and from a real hub; the others are from
+EdgeHub (Azure IoT Edge, source), which repeats the checks of the hub.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject, WrittenNumber
 
-# C0 and C1 as .NET's Char.IsControl has them, which is with DEL between the two.
+# C0, DEL and C1, as in .NET's Char.IsControl.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-# '#' isn't in the docs; a real hub refuses it, and EdgeHub says that the service reserves it.
+# The docs allow '#', but a real hub refuses it, and EdgeHub says that the service reserves it.
 _FORBIDDEN_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f .$#]")
 _MAX_BYTES = {
     "tags": limits.TWIN_TAGS_BYTES,
     "desired": limits.TWIN_DESIRED_BYTES,
     "reported": limits.TWIN_REPORTED_BYTES,
 }
-# The hub's own members of a section. Clients send them back with a twin that they have read.
+# The hub's own members of a section. Clients send them back with a twin that they received.
 _SYSTEM_MEMBERS = ("$metadata", "$version")
 
 
 def size(value: object) -> int:
-    """Measure a value as twin limits count it, in bytes (IoT Hub docs: device twins).
+    """Return the size of a value in bytes, as twin limits count it (IoT Hub docs: device twins).
 
-    Keys and strings are UTF-8 without control characters, a number is 8, a boolean 4. The docs
-    leave arrays out; here one is the sum of its elements.
+    Keys and strings are UTF-8 without control characters, a number has 8 bytes, a boolean 4. The
+    docs do not name arrays; here the size of an array is the sum of its elements.
     """
     if isinstance(value, str):
         if value.isascii() and value.isprintable():
@@ -45,22 +44,22 @@ def size(value: object) -> int:
     return 4 if isinstance(value, bool) else 8
 
 
-def check_object(value: object, what: str) -> JsonObject:
+def check_object(value: object, name: str) -> JsonObject:
     """Return a value that must be an object.
 
     Raises:
-        ArgumentInvalid: it is not an object.
+        ArgumentInvalid: the value is not an object.
     """
     if not isinstance(value, dict):
         raise ArgumentInvalid(
-            f"Provided json is not a valid 'tags' or 'properties' object: {what} is not an object"
+            f"Provided json is not a valid 'tags' or 'properties' object: {name} is not an object"
         )
     return value
 
 
-def check_part(name: str, given: object) -> JsonObject:
-    """Check a part as it was given, and take off the hub's own members at its root."""
-    changes = check_object(given, f"'{name}'")
+def check_part(name: str, part: object) -> JsonObject:
+    """Check a part of a patch, and return it without the hub's own members at its root."""
+    changes = check_object(part, f"'{name}'")
     if name != "tags":
         changes = {key: value for key, value in changes.items() if key not in _SYSTEM_MEMBERS}
     _check_members(changes, level=1, in_array=False)
@@ -76,7 +75,7 @@ def _check_members(members: JsonObject, level: int, in_array: bool) -> None:
 
 
 def _check_key(key: str) -> None:
-    # Also of a member that is to be removed: it names something that can't be there.
+    # Also for a member that the patch removes: a twin cannot have it.
     if _utf8_length(key) > limits.TWIN_KEY_BYTES:
         raise ArgumentInvalid(
             f"Length of property name {key[:10]}.. exceeds maximum length of "
@@ -89,10 +88,10 @@ def _check_key(key: str) -> None:
 
 
 def _check_value(key: str, value: Any, level: int, in_array: bool) -> None:
-    """Check the value of the member `key`, or an element of the array that this member is.
+    """Check the value of the member `key`, or an element of its array.
 
-    `level` is the one that an object has here, from 1. An array takes a level too, and so do
-    arrays and objects in it (EdgeHub).
+    `level` is the depth of the value, from 1. An array has a level too, and so have the arrays and
+    objects in it (EdgeHub).
     """
     if isinstance(value, str):
         if _utf8_length(value) > limits.TWIN_STRING_BYTES:
@@ -115,13 +114,13 @@ def _check_value(key: str, value: Any, level: int, in_array: bool) -> None:
                         f"Arrays cannot contain 'null' as value. Error in Property/Tag {key}"
                     )
                 _check_value(key, element, level + 1, in_array=True)
-    elif isinstance(value, (int, float)):  # or a boolean, which is within any range
+    elif isinstance(value, (int, float)):  # or a boolean, which is in the range
         _check_number(key, value)
 
 
 def _check_number(key: str, number: float) -> None:
-    # A double, by how it is written, may go beyond the integers' range: `1e20`, `5e15`. This is how
-    # .NET's parser tells them apart. 30 digits without a point are an integer that is out of range.
+    # As in .NET's parser, a point or an exponent makes a double, which can be larger than any
+    # integer: `1e20`, `5e15`. 30 digits without a point are an integer that is out of range.
     if isinstance(number, WrittenNumber):
         integer = not any(character in number.text for character in ".eE")
     else:
@@ -131,7 +130,7 @@ def _check_number(key: str, number: float) -> None:
             f"Property {key} has an out of bound value. Valid values are between "
             f"{limits.TWIN_INTEGER_MIN} and {limits.TWIN_INTEGER_MAX}"
         )
-    # `1e999` is JSON, but a reader would make Infinity of it, which is not: better told now.
+    # `1e999` is JSON, but a reader would parse it as Infinity, which is not JSON.
     if not math.isfinite(number):
         raise ArgumentInvalid(f"Property {key} has an out of bound value. It is beyond a double")
 
@@ -140,7 +139,7 @@ def check_size(name: str, values: JsonObject) -> None:
     """Check the size of a whole section.
 
     Raises:
-        ArgumentInvalid: it is too large.
+        ArgumentInvalid: the section is too large.
     """
     actual, maximum = size(values), _MAX_BYTES[name]
     if actual > maximum:

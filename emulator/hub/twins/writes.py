@@ -1,7 +1,7 @@
-"""How a write changes a twin: a service's patch or replacement, and a device's report.
+"""Writes to a twin: a service's patch or replacement, and a device's report.
 
-Pure functions: each takes the twin as it is, and returns the change with the new twin in it. The
-rules are those of IoT Hub docs: device twins, and of what was seen on a real hub.
+Pure functions, which return the change with the new twin in it. The rules are from IoT Hub docs:
+device twins, and from a real hub.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from emulator.hub.twins.validation import check_object, check_part, check_size
 def patch(twin: Twin, body: object, now: datetime) -> TwinChanged:
     """Merge a service's patch into tags and desired properties (IoT Hub docs: device twins).
 
-    A part that is there is written, and counted, even if it changes nothing. A part that is null
-    loses all its members, as in any merge patch; `properties`, a mere wrapper, counts as left out
-    when it is null. A patch with neither part writes nothing, so the etag stays.
+    A part in the patch is written, and counted, even if it changes nothing. A part that is null
+    loses all its members, as in any merge patch; if `properties` is null, it counts as missing. A
+    patch without a part writes nothing, so the etag stays.
 
     Args:
-        twin: the twin as it is.
+        twin: the old twin.
         body: `{"tags": {…}, "properties": {"desired": {…}}}`; other members are ignored, because
             SDKs send a whole twin.
-        now: in UTC.
+        now: the time in UTC.
 
     Raises:
-        ArgumentInvalid: nothing of the patch is applied.
+        ArgumentInvalid: the patch is invalid; nothing of it is applied.
     """
     parts = _service_parts(body)
     if not parts:
@@ -41,7 +41,7 @@ def patch(twin: Twin, body: object, now: datetime) -> TwinChanged:
     tags, tag_changes = twin.tags, None
     if "tags" in parts:
         tag_changes = check_part("tags", _or_removal(parts["tags"], tags))
-        tags = _write_tags(tags, tag_changes)
+        tags = _merged("tags", tags, tag_changes)
     desired, notice = twin.desired, None
     if "desired" in parts:
         changes = check_part("desired", _or_removal(parts["desired"], desired.values))
@@ -52,18 +52,18 @@ def patch(twin: Twin, body: object, now: datetime) -> TwinChanged:
 
 
 def replace(twin: Twin, body: object, now: datetime) -> TwinChanged:
-    """Replace tags and desired properties; a part left out is emptied (seen on a real hub).
+    """Replace tags and desired properties; a missing part becomes empty (seen on a real hub).
 
     Args:
-        twin: the twin as it is.
-        body: as for `patch`; a null inside it stands for a member that isn't there.
-        now: in UTC.
+        twin: the old twin.
+        body: as for `patch`; a member that is null counts as missing.
+        now: the time in UTC.
 
     Raises:
-        ArgumentInvalid: the twin stays as it is.
+        ArgumentInvalid: the body is invalid.
     """
     parts = {name: part for name, part in _service_parts(body).items() if part is not None}
-    tags = _write_tags({}, check_part("tags", parts.get("tags", {})))
+    tags = _merged("tags", {}, check_part("tags", parts.get("tags", {})))
     emptied = Section({}, {}, twin.desired.version)
     desired = _write_section(
         "desired", emptied, check_part("desired", parts.get("desired", {})), now
@@ -78,15 +78,15 @@ def report(
     """Merge a device's patch into its reported properties; the etag stays.
 
     Args:
-        twin: the twin as it is.
+        twin: the old twin.
         body: the members to merge.
-        now: in UTC.
-        expected_version: the version that the reported properties must be at; None is any.
+        now: the time in UTC.
+        expected_version: the version that the reported properties must have; None is any version.
 
     Raises:
-        PreconditionFailed: they are at another version.
-        ArgumentInvalid: nothing of the patch is applied. Too large is one of these: the docs of
-            MQTT give status 400 for it (a 403 was seen once, but over AMQP).
+        PreconditionFailed: the reported properties have another version.
+        ArgumentInvalid: the patch is invalid or too large; nothing of it is applied. For a patch
+            that is too large, the docs of MQTT name status 400 (403 was seen once, over AMQP).
     """
     version = twin.reported.version
     if expected_version not in (None, version):
@@ -99,7 +99,7 @@ def report(
 
 
 def _service_parts(body: object) -> JsonObject:
-    """Pick what a service may write, `tags` and `desired`, as far as the body has them."""
+    """Return the parts in the body that a service can write: `tags` and `desired`."""
     document = check_object(body, "the body")
     parts = {"tags": document["tags"]} if "tags" in document else {}
     properties = document.get("properties")
@@ -111,26 +111,25 @@ def _service_parts(body: object) -> JsonObject:
 
 
 def _or_removal(part: object, current: JsonObject) -> object:
-    """Spell out a null as the removal of each member, so that a device is told what it lost."""
+    """Replace a null by the removal of each member, so that a device sees which members it lost."""
     return dict.fromkeys(current) if part is None else part
 
 
-def _write_tags(tags: JsonObject, changes: JsonObject) -> JsonObject:
-    tags = _merge(tags, changes)
-    check_size("tags", tags)
-    return tags
+def _merged(name: str, values: JsonObject, changes: JsonObject) -> JsonObject:
+    values = _merge(values, changes)
+    check_size(name, values)
+    return values
 
 
 def _write_section(name: str, section: Section, changes: JsonObject, now: datetime) -> Section:
-    values = _merge(section.values, changes)
-    check_size(name, values)
+    values = _merged(name, section.values, changes)
     version = section.version + 1
     mark = {"$lastUpdated": iso(now), "$lastUpdatedVersion": version}
     return Section(values, _touch(section.metadata, changes, mark), version)
 
 
 def _merge(document: JsonObject, changes: JsonObject) -> JsonObject:
-    """Apply a merge patch (RFC 7386); only what lies on its paths is copied."""
+    """Apply a merge patch (RFC 7386); only the objects on its paths are copied."""
     result = dict(document)
     for key, value in changes.items():
         if value is None:
@@ -144,7 +143,7 @@ def _merge(document: JsonObject, changes: JsonObject) -> JsonObject:
 
 
 def _copy(value: Any) -> Any:
-    """Copy arrays, and what is in them, so that the twin doesn't hold on to the caller's."""
+    """Copy arrays and their elements, so that the twin shares nothing with the request."""
     if isinstance(value, list):
         return [_copy(element) for element in value]
     if isinstance(value, dict):
@@ -153,9 +152,9 @@ def _copy(value: Any) -> Any:
 
 
 def _touch(metadata: JsonObject, changes: JsonObject, mark: JsonObject) -> JsonObject:
-    """Date every node on the patch's paths, and drop the nodes that it removes.
+    """Date every node on the paths of a patch, and delete the nodes that it removes.
 
-    It needs no values: a leaf's node has no members, so an object takes it over as it is.
+    The node of a leaf has no members. So, if an object replaces a leaf, it can keep the node.
     """
     result = {**metadata, **mark}
     for key, value in changes.items():

@@ -320,7 +320,7 @@ async def test_other_work_runs_while_many_twins_are_written(hub: IotHub) -> None
     await asyncio.sleep(0)
     assert (desired(hub), desired(hub, keys[-1])) == ({"x": 1}, {})
     # The reconciliation sees what this work changes.
-    hub.identities.delete_device(keys[-1].device_id, ANY)
+    hub.identities.remove(keys[-1], ANY)
     put(hub, IdentityKey("new"))
     await writing
     for key in (keys[0], keys[-2], IdentityKey("new")):
@@ -346,7 +346,7 @@ async def test_a_deployment_creates_the_modules_of_an_edge_device(hub: IotHub) -
     await configure(hub, "base", base(agent, m={"properties.desired": {"x": 1}}))
     assert desired(hub, AGENT) == agent
     assert desired(hub, EDGE_MODULE) == {"x": 1}
-    assert hub.identities.get_module(EDGE_MODULE)["managedBy"] == "iotEdge"
+    assert hub.identities.get(EDGE_MODULE)["managedBy"] == "iotEdge"
     assert desired(hub, IdentityKey("e", "$edgeHub")) == {}
     # Other devices get no modules.
     assert [module["moduleId"] for module in hub.identities.list_modules("d")] == ["m"]
@@ -450,7 +450,7 @@ async def test_a_device_that_becomes_an_edge_device_gets_its_modules(hub: IotHub
             assert modules(hub, key) == ["a"]
             assert version(hub, key) == 2
         put(hub, DEVICE, ANY)
-        hub.identities.delete_device("new", ANY)
+        hub.identities.remove(IdentityKey("new"), ANY)
 
 
 async def test_modules_that_were_applied_directly_stay_until_deployments_change(
@@ -481,7 +481,7 @@ async def test_a_deployment_without_room_for_its_modules_is_targeted(
         await configure(hub, "base", base(m={"properties.desired": {"x": 1}}))
     assert "Cannot apply configurations to e/m:" in caplog.text
     assert statuses(hub, AGENT) == {"base": "Targeted"}
-    hub.identities.delete_module(IdentityKey("e", "own7"), ANY)
+    hub.identities.remove(IdentityKey("e", "own7"), ANY)
     tag(hub, EDGE, now="there is room")
     assert desired(hub, EDGE_MODULE) == {"x": 1}
     assert statuses(hub, AGENT) == {"base": "Applied"}

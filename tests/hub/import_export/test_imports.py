@@ -40,8 +40,8 @@ async def test_each_line_has_a_mode(hub: IotHub, box: Box) -> None:
     job = await finish(hub, import_())
     assert (job["status"], job["progress"], box.errors()) == ("completed", 100, [])
     assert device_ids(hub) == ["old", "twin", "new", "keyed"]
-    assert hub.identities.get_device("old")["status"] == "disabled"
-    assert hub.identities.get_device("keyed")["authentication"]["symmetricKey"] == KEYS
+    assert hub.identities.get(IdentityKey("old"))["status"] == "disabled"
+    assert hub.identities.get(IdentityKey("keyed"))["authentication"]["symmetricKey"] == KEYS
     assert [twin(hub, name)["tags"] for name in ("twin", "keyed")] == [{"a": 1}, {"b": 2}]
 
 
@@ -142,7 +142,9 @@ async def test_a_child_finds_its_parent_anywhere_in_the_file(hub: IotHub, box: B
         line("orphan", moduleId="m"),
     )
     await finish(hub, import_())
-    outer, inner, leaf = (hub.identities.get_device(name) for name in ("outer", "inner", "leaf"))
+    outer, inner, leaf = (
+        hub.identities.get(IdentityKey(name)) for name in ("outer", "inner", "leaf")
+    )
     assert inner["parentScopes"] == [outer["deviceScope"]]
     assert leaf["parentScopes"] == [inner["deviceScope"]]
     assert hub.identities.has(IdentityKey("leaf", "m"))
@@ -162,8 +164,8 @@ async def test_layers_can_be_in_any_order(hub: IotHub, box: Box) -> None:
     await finish(hub, import_())
     assert box.errors() == []
     for parent, child in zip(names, [*names[1:], "leaf"], strict=True):
-        device_scope = hub.identities.get_device(parent)["deviceScope"]
-        assert hub.identities.get_device(child)["parentScopes"] == [device_scope]
+        device_scope = hub.identities.get(IdentityKey(parent))["deviceScope"]
+        assert hub.identities.get(IdentityKey(child))["parentScopes"] == [device_scope]
 
 
 async def test_a_system_module_that_does_not_exist_is_an_error(hub: IotHub, box: Box) -> None:
@@ -246,7 +248,7 @@ async def test_an_export_restores_a_hub(hub: IotHub, box: Box) -> None:
     box.blobs["in", "devices.txt"] = box.blobs["out", "devices.txt"]
     parts = {"tags": {"t": {"u": 0}}, "properties": {"desired": {"ä;": 1}}}
     hub.twins.patch(IdentityKey("leaf"), parts, CREATE)
-    hub.identities.delete_device("x509", ANY)
+    hub.identities.remove(IdentityKey("x509"), ANY)
     put(hub, IdentityKey("off"), ANY, status="enabled")
     assert registry_of(hub) != before
     await finish(hub, import_())

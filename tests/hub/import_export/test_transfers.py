@@ -279,7 +279,7 @@ async def test_devices_can_come_and_go_during_an_export(hub: IotHub, box: Box) -
         put(hub, IdentityKey(f"d{number}"))
     job = await hub.transfers.create(export())
     await begun(hub, job["jobId"])
-    hub.identities.delete_device("d199", ANY)
+    hub.identities.remove(IdentityKey("d199"), ANY)
     put(hub, IdentityKey("late"))
     assert (await over(hub, job["jobId"]))["status"] == "completed"
     assert [each["id"] for each in box.lines()] == [f"d{number}" for number in range(199)]

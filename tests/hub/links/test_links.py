@@ -122,7 +122,7 @@ def test_the_presence_of_an_identity_is_dated(hub: IotHub, clock: ManualClock) -
     assert hub.links.presence(DEVICE) == Presence(False, at(2), at(1))
     hub.links.note_activity(MODULE, at(9))  # over HTTPS: without a connection
     assert hub.links.presence(MODULE) == Presence(False, NEVER, at(9))
-    document = hub.identities.get_device("d")
+    document = hub.identities.get(DEVICE)
     assert document["connectionStateUpdatedTime"] == "2026-01-31T14:46:10Z"
     assert document["lastActivityTime"] == "2026-01-31T14:46:09Z"
 

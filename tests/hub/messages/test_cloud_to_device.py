@@ -51,7 +51,7 @@ def receive(hub: IotHub) -> Delivery:
 
 
 def pending(hub: IotHub) -> int:
-    documents = (hub.identities.get_device("d"), hub.twins.get(DEVICE))
+    documents = (hub.identities.get(DEVICE), hub.twins.get(DEVICE))
     (count,) = {int(document["cloudToDeviceMessageCount"]) for document in documents}
     return count
 
@@ -123,10 +123,10 @@ def test_a_deleted_device_leaves_no_message_and_no_feedback(hub: IotHub) -> None
     for body in (b"one", b"two", b"three"):
         send(hub, body)
     hub.cloud_to_device.complete("d", receive(hub).lock_token)
-    hub.identities.delete_module(MODULE, ANY)
+    hub.identities.remove(MODULE, ANY)
     assert (pending(hub), outcomes(hub)) == (2, [("one", "Success")])
     hub.cloud_to_device.complete("d", receive(hub).lock_token)
-    hub.identities.delete_device("d", ANY)
+    hub.identities.remove(DEVICE, ANY)
     put(hub, DEVICE)
     assert (pending(hub), take_feedback(hub)) == (0, [])
 
@@ -136,7 +136,7 @@ def test_only_a_registered_and_enabled_device_has_a_queue(hub: IotHub) -> None:
     with pytest.raises(DeviceNotFound):
         send(hub, b"one")
     assert hub.cloud_to_device.purge("d") == 0
-    hub.identities.delete_device("d", ANY)
+    hub.identities.remove(DEVICE, ANY)
     with pytest.raises(DeviceNotFound):
         hub.cloud_to_device.purge("d")
 

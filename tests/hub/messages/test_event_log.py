@@ -16,6 +16,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
 from emulator.hub.messages.event_log import Event, EventLog
 from emulator.hub.messages.message import Message
+from tests.clock import ManualClock
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=UTC)
 
@@ -126,12 +127,11 @@ def test_the_document_of_an_event_has_all_its_members() -> None:
 async def take(
     log: EventLog, count: int, start: int = 0, device_id: str | None = None
 ) -> list[int]:
-    found = []
-    async for event in log.follow(start, device_id):
-        found.append(event.sequence_number)
-        if len(found) == count:
-            break
-    return found
+    found: list[int] = []
+    while len(found) < count:
+        found += numbers(await log.wait(start, device_id, seconds=5))
+        start = found[-1] + 1
+    return found[:count]
 
 
 async def test_a_follower_receives_present_and_later_events() -> None:
@@ -165,13 +165,26 @@ async def test_a_follower_can_start_at_a_later_number() -> None:
 
 async def test_a_slow_follower_finds_a_gap_and_no_event_twice() -> None:
     log = EventLog(events=3)
-    following = log.follow()
     append(log)
-    found = [(await anext(following)).sequence_number]
+    assert await take(log, 1) == [0]
     for _ in range(9):
         append(log)
-    found += [(await anext(following)).sequence_number for _ in range(3)]
-    assert found == [0, 7, 8, 9]
+    assert await take(log, 3, start=1) == [7, 8, 9]
+
+
+@pytest.mark.parametrize("device_id", [None, "a"])
+async def test_a_wait_for_events_ends_without_any_when_its_time_is_over(
+    device_id: str | None, clock: ManualClock
+) -> None:
+    log = EventLog(clock=clock)
+    wait = asyncio.ensure_future(log.wait(1, device_id, seconds=15))
+    await asyncio.sleep(0)
+    append(log, device="b")
+    clock.advance(14)
+    await asyncio.sleep(0)
+    assert not wait.done()
+    clock.advance(1)
+    assert await asyncio.wait_for(wait, 5) == []
 
 
 async def test_a_cancelled_follower_does_not_disturb_the_others() -> None:

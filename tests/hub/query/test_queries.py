@@ -261,7 +261,7 @@ def test_an_answer_has_the_present_state(house: House) -> None:
     assert house.ask(text) == []
     house.hub.twins.report(IdentityKey("a"), {"x": 1}, None)
     assert house.ask(text) == [{"deviceId": "a"}]
-    house.hub.identities.delete_device("a", ANY)
+    house.hub.identities.remove(IdentityKey("a"), ANY)
     assert house.ask(text) == []
 
 
@@ -376,7 +376,7 @@ def test_a_row_that_exists_throughout_is_seen_once(
 
     def toggle(device_id: str) -> None:
         if living.pop(device_id, None) is not None:
-            house.hub.identities.delete_device(device_id, ANY)
+            house.hub.identities.remove(IdentityKey(device_id), ANY)
             return
         living[device_id] = number = next(numbers)
         house.clock.advance(steps[number % len(steps)])

@@ -135,13 +135,13 @@ def test_an_item_is_one_commit(hub: IotHub, store: fakes.CountingStore, item: Js
 
 
 def test_a_child_is_created_below_its_parent(hub: IotHub) -> None:
-    scope = hub.identities.get_device("edge")["deviceScope"]
+    scope = hub.identities.get(IdentityKey("edge"))["deviceScope"]
     hub.bulk.apply({"id": "leaf", "importMode": "create", "deviceScope": scope})
     item = {"id": "below", "capabilities": {"iotEdge": True}, "parentScopes": [scope]}
     hub.bulk.apply(item, default_mode="create")
-    assert hub.identities.get_device("leaf")["deviceScope"] == scope
+    assert hub.identities.get(IdentityKey("leaf"))["deviceScope"] == scope
     for device_id in ("leaf", "below"):
-        assert hub.identities.get_device(device_id)["parentScopes"] == [scope]
+        assert hub.identities.get(IdentityKey(device_id))["parentScopes"] == [scope]
     with pytest.raises(errors.InvalidDeviceScope):
         hub.bulk.apply({"id": "x", "importMode": "create", "deviceScope": "nowhere"})
 

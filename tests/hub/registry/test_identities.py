@@ -98,7 +98,7 @@ def test_a_device_has_twenty_modules_at_most(hub: IotHub) -> None:
     put(hub, DEVICE, ANY, capabilities=EDGE)  # the hub's own modules don't count
     put(hub, IdentityKey("e"))
     put(hub, IdentityKey("e", "m"))
-    hub.identities.delete_module(IdentityKey("d", "m7"), ANY)
+    hub.identities.remove(IdentityKey("d", "m7"), ANY)
     put(hub, IdentityKey("d", "one-more"))
     assert len(names(hub)) == 22
     assert "m7" not in names(hub)
@@ -114,12 +114,12 @@ def test_an_invalid_module_id_is_refused(hub: IotHub, module_id: str) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda hub: hub.identities.get_module(MODULE),
+        lambda hub: hub.identities.get(MODULE),
         lambda hub: hub.identities.list_modules("d"),
         lambda hub: put(hub, MODULE),
         lambda hub: put(hub, MODULE, ANY),
         lambda hub: put(hub, IdentityKey("d", "new")),
-        lambda hub: hub.identities.delete_module(MODULE, ANY),
+        lambda hub: hub.identities.remove(MODULE, ANY),
     ],
     ids=["get", "list", "put", "update", "create", "delete"],
 )
@@ -128,7 +128,7 @@ def test_the_modules_of_a_deleted_or_disabled_device_cannot_be_reached(
     hub: IotHub, call: Callable[[IotHub], object], deleted: bool
 ) -> None:
     if deleted:
-        hub.identities.delete_device("d", ANY)
+        hub.identities.remove(DEVICE, ANY)
     else:
         disable(hub)
         # Their twins can be.
@@ -142,7 +142,7 @@ def test_a_module_and_its_twin_are_deleted_with_their_device(hub: IotHub) -> Non
     other = IdentityKey("d", "n")
     put(hub, other)
     hub.twins.patch(MODULE, {"tags": {"a": 1}}, CREATE)
-    hub.identities.delete_device("d", ANY)
+    hub.identities.remove(DEVICE, ANY)
     assert [change.key for change in deleted] == [DEVICE, MODULE, other]
     for key in (DEVICE, MODULE, other):
         with pytest.raises(errors.DeviceNotFound):
@@ -154,8 +154,8 @@ def test_a_module_and_its_twin_are_deleted_with_their_device(hub: IotHub) -> Non
 
 
 def test_a_module_that_is_created_again_is_another(hub: IotHub) -> None:
-    before = hub.identities.get_module(MODULE)
-    hub.identities.delete_module(MODULE, IfMatch(before["etag"]))
+    before = hub.identities.get(MODULE)
+    hub.identities.remove(MODULE, IfMatch(before["etag"]))
     assert hub.identities.has(DEVICE)
     assert put(hub, MODULE)["authentication"] != before["authentication"]
 
@@ -173,21 +173,21 @@ def test_a_module_is_deleted_by_its_id_under_its_etag(
     hub: IotHub, key: IdentityKey, if_match: IfMatch, error: type[errors.HubError]
 ) -> None:
     with pytest.raises(error):
-        hub.identities.delete_module(key, if_match)
+        hub.identities.remove(key, if_match)
     assert names(hub) == ["m"]
 
 
 def test_an_update_of_a_module_changes_nothing_else(hub: IotHub) -> None:
     sibling = IdentityKey("d", "n")
     put(hub, sibling)
-    others = [hub.identities.get_module(sibling), hub.identities.get_device("d")]
-    before = hub.identities.get_module(MODULE)
+    others = [hub.identities.get(sibling), hub.identities.get(DEVICE)]
+    before = hub.identities.get(MODULE)
     after = put(hub, MODULE, IfMatch(before["etag"]), managedBy="me")
     assert (after["managedBy"], after["generationId"]) == ("me", before["generationId"])
     assert after["etag"] != before["etag"]
     with pytest.raises(errors.PreconditionFailed):
         put(hub, MODULE, IfMatch(before["etag"]))
-    assert [hub.identities.get_module(sibling), hub.identities.get_device("d")] == others
+    assert [hub.identities.get(sibling), hub.identities.get(DEVICE)] == others
 
 
 def test_a_model_is_stored_with_the_identity_that_named_it(hub: IotHub) -> None:
@@ -220,12 +220,12 @@ def test_an_edge_device_has_its_system_modules_in_one_commit(
     with pytest.raises(errors.SystemModuleModifyUnauthorizedAccess):
         put(hub, agent, ANY)
     with pytest.raises(errors.SystemModuleModifyUnauthorizedAccess):
-        hub.identities.delete_module(edge_hub, ANY)
+        hub.identities.remove(edge_hub, ANY)
     put(hub, DEVICE, ANY, capabilities=None)
     deleted = [(IdentityDeleted, agent), (IdentityDeleted, edge_hub)]
     assert taken() == (commits + 2, [(IdentityChanged, DEVICE), *deleted])
     assert names(hub) == ["m"]
-    hub.identities.delete_device("d", ANY)
+    hub.identities.remove(DEVICE, ANY)
     assert taken() == (commits + 3, [(IdentityDeleted, DEVICE), (IdentityDeleted, MODULE)])
     put(hub, DEVICE, capabilities=EDGE)
     assert taken() == (commits + 4, [(IdentityCreated, DEVICE), *created])
