@@ -41,6 +41,7 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
         ("issuer", "iothub"),
         ("acceptingIpFilterRule", None),
     ]
+    identity = lab.hub.identities.get(IdentityKey("d1"))
     assert stamps == {
         "iothub-connection-device-id": "d1",
         "iothub-connection-auth-generation-id": lab.hub.identities.get(IdentityKey("d1"))[
