@@ -44,9 +44,7 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
     identity = lab.hub.identities.get(IdentityKey("d1"))
     assert stamps == {
         "iothub-connection-device-id": "d1",
-        "iothub-connection-auth-generation-id": lab.hub.identities.get(IdentityKey("d1"))[
-            "generationId"
-        ],
+        "iothub-connection-auth-generation-id": identity["generationId"],
         "iothub-enqueuedtime": 1769870769500,
         "iothub-message-source": "Telemetry",
     }
