@@ -181,11 +181,13 @@ def test_an_item_writes_and_publishes_its_parts(hub: IotHub, store: Store) -> No
     hub.bulk.apply({"id": "d", "importMode": "update", "statusReason": "x"})
     assert stored(store, Identity, DEVICE).status_reason == "x"
     assert stored(store, Twin, DEVICE) is before
-    hub.bulk.apply({"id": "d", "importMode": "update", "tags": {"x": 1}})
+    link = fakes.connect(hub, fakes.FakeLink())
+    del changes[1:]
+    hub.bulk.apply({"id": "d", "importMode": "update", "tags": {"x": 1}, **properties({"y": 1})})
+    assert link.desired == [changes[2].desired] == [{"y": 1, "$version": 2}]
     hub.bulk.apply({"id": "d", "importMode": "updateTwin", "tags": {"x": 2}})
-    only_reported = {"properties": {"reported": {"x": 1}}}
-    hub.bulk.apply({"id": "d", "importMode": "update", **only_reported})
-    hub.bulk.apply({"id": "d", "importMode": "updateTwin", **only_reported})
+    for mode in ("update", "updateTwin"):  # only the device writes reported properties
+        hub.bulk.apply({"id": "d", "importMode": mode, "properties": {"reported": {"x": 1}}})
     hub.bulk.apply({"id": "new", "importMode": "create", "tags": {"x": 1}})
     assert [(type(change), change.key) for change in changes] == [
         *((IdentityChanged, DEVICE), (IdentityChanged, DEVICE), (TwinChanged, DEVICE)),
