@@ -129,7 +129,7 @@ def put(hub: IotHub, key: IdentityKey, if_match: IfMatch = CREATE, **members: An
 
 
 def connect(hub: IotHub, link: L, *, lifetime: float = math.inf, model_id: str = "") -> L:
-    """Connect a link whose credentials expire after `lifetime`, note that it has subscribed."""
+    """Connect a link, and note that it has subscribed; its credentials expire after `lifetime`."""
     expires = hub.clock.now().timestamp() + lifetime
     hub.links.connect(link, Admission(link.key, expires, "1", "{}", model_id))
     hub.links.subscribed(link)
