@@ -1,1 +1,1 @@
-"""The head that devices come in by: MQTT 3.1.1 on amqtt."""
+"""The MQTT head: devices connect here, with MQTT 3.1.1."""

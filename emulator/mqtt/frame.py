@@ -1,32 +1,67 @@
-"""MQTT packets cut out of whole buffers, and by hand those that each device sends and is sent.
+"""MQTT packets as bytes: cut from a stream, parsed and written by hand, and strictly.
 
-A CONNECT and the rest of the answers go through amqtt's codec. Reading what the socket has and
-cutting it here is what keeps messages in order, bounds their size before they are read, and is
-fast.
-Section numbers are those of MQTT 3.1.1.
+To read what the socket has, and to cut it here, keeps messages in order, bounds the size of a
+packet before the packet is read, and is fast. Section numbers are those of MQTT 3.1.1.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
 from emulator.hub.core import limits
 
-# What a packet from a client can begin with: its type and flags (MQTT 3.1.1, section 2.2). A hub
-# takes no QoS 2, so none of that flow's packets; DUP makes no sense with QoS 0.
+# First bytes: a packet's type, with the only flags that it may carry (section 2.2.2). A PUBLISH has
+# flags of its own.
+CONNECT = 0x10
+PUBLISH = 0x30
+PUBACK = 0x40
+SUBSCRIBE = 0x82
+UNSUBSCRIBE = 0xA2
+PINGREQ = 0xC0
+DISCONNECT = 0xE0
+
+PINGRESP = b"\xd0\x00"
+
+# The longest text, such as a topic (section 1.5.3).
+TEXT_BYTES = 0xFFFF
+
+# The first bytes of a client's packets. A hub takes no QoS 2, so it takes no packet of that flow;
+# DUP is not allowed with QoS 0 (section 3.3.1.1).
 _FIRST_BYTES = frozenset(
-    (0x10, 0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B, 0x40, 0x82, 0xA2, 0xC0, 0xE0)
-)  # fmt: skip
+    (
+        *(CONNECT, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT),
+        *(PUBLISH, 0x31, 0x32, 0x33, 0x3A, 0x3B),
+    )
+)
+
+# How a CONNECT begins: protocol name and level. MQTT 3.1 had another name.
+_MQTT_3_1_1 = b"\x00\x04MQTT\x04"
+_OTHER_VERSIONS = (b"\x00\x04MQTT", b"\x00\x06MQIsdp")
 
 
 class ProtocolError(Exception):
-    """A client broke a rule of MQTT or of the hub: its connection closes, no packet says why."""
+    """A client broke a rule of MQTT or of the hub: its connection closes without an answer."""
+
+
+class UnacceptableProtocolVersion(ProtocolError):  # noqa: N818 - the name in section 3.2.2.3
+    """A CONNECT has another protocol level: it is answered, and not parsed (section 3.1.2.2)."""
+
+
+class ReturnCode(enum.IntEnum):
+    """The answer to a CONNECT (section 3.2.2.3)."""
+
+    ACCEPTED = 0
+    UNACCEPTABLE_PROTOCOL_VERSION = 1
+    IDENTIFIER_REJECTED = 2
+    SERVER_UNAVAILABLE = 3
+    NOT_AUTHORIZED = 5
 
 
 class Publish(Struct, frozen=True, gc=False):
-    """A PUBLISH packet; `packet_id` is 0 with QoS 0."""
+    """A PUBLISH packet, or a will; `packet_id` is 0 with QoS 0."""
 
     topic: str
     payload: bytes
@@ -36,8 +71,24 @@ class Publish(Struct, frozen=True, gc=False):
     retain: bool
 
 
+class Connect(Struct, frozen=True):
+    """A CONNECT packet; what its flags do not announce is None.
+
+    Args:
+        keep_alive: in seconds; 0 turns it off (section 3.1.2.10).
+        password: binary data: it need not be text (section 3.1.3.5).
+    """
+
+    client_id: str
+    clean_session: bool
+    keep_alive: int
+    will: Publish | None
+    user_name: str | None
+    password: bytes | None
+
+
 class PacketBuffer:
-    """Cuts what a socket gives into packets, and keeps the piece of one that is not yet whole.
+    """Cuts the bytes of a stream into packets, and keeps the first part of an incomplete packet.
 
     Args:
         limit: the largest remaining length, in bytes, that a packet may announce.
@@ -45,91 +96,151 @@ class PacketBuffer:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = bytearray()
+        self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Give each whole packet as its first byte and its body.
+        """Cut off each complete packet, as its first byte and its body.
 
         Raises:
-            ProtocolError: no packet of a client begins so, or its length is malformed or above the
-                limit; told before the rest of it is there.
+            ProtocolError: a first byte is unknown, or a length is malformed or above the limit;
+                raised before the rest of the packet has arrived.
         """
-        buffer: bytes | bytearray = data
         if self._rest:
-            self._rest += data
-            buffer = self._rest
-        position, end = 0, len(buffer)
+            data = self._rest + data
+        position, end = 0, len(data)
         while position < end:
-            if buffer[position] not in _FIRST_BYTES:
-                raise ProtocolError(f"a packet that begins with {buffer[position]:#04x}")
-            length, start = _remaining_length(buffer, position + 1, end)
+            if data[position] not in _FIRST_BYTES:
+                raise ProtocolError(f"Unknown first byte {data[position]:#04x} of a packet")
+            length, start = _remaining_length(data, position + 1, end)
             if length > self._limit:
-                raise ProtocolError(f"a packet of {length} bytes, {self._limit} are allowed")
+                raise ProtocolError(f"Packet of {length} bytes: {self._limit} are allowed")
             if start == 0 or end - start < length:
                 break
             body_end = start + length
-            yield buffer[position], bytes(buffer[start:body_end])
+            yield data[position], data[start:body_end]
             position = body_end
-        self._rest = bytearray(buffer[position:])
+        self._rest = data[position:]
 
 
-def _remaining_length(buffer: bytes | bytearray, position: int, end: int) -> tuple[int, int]:
-    """Decode section 2.2.3's length; gives it and where the body starts, 0 if not yet known."""
+def _remaining_length(data: bytes, position: int, end: int) -> tuple[int, int]:
+    """Decode a remaining length (section 2.2.3).
+
+    Returns:
+        the length, and the start of the body; 0 for the start if bytes are missing.
+    """
     length = shift = 0
     while position < end:
-        digit = buffer[position]
+        digit = data[position]
         length |= (digit & 0x7F) << shift
         position += 1
         if digit < 0x80:
             return length, position
         shift += 7
         if shift > 21:
-            raise ProtocolError("a remaining length of more than four bytes")
+            raise ProtocolError("Remaining length of more than four bytes")
     return length, 0
 
 
-def parse_publish(first_byte: int, body: bytes) -> Publish:
-    """Read a PUBLISH (section 3.3).
+def parse_connect(body: bytes) -> Connect:
+    """Parse a CONNECT (section 3.1).
 
     Raises:
-        ProtocolError: it is malformed.
+        UnacceptableProtocolVersion
+        ProtocolError: the packet is malformed, or its flags contradict each other.
+    """
+    if not body.startswith(_MQTT_3_1_1):
+        if body.startswith(_OTHER_VERSIONS):
+            raise UnacceptableProtocolVersion("CONNECT with another protocol level")
+        raise ProtocolError("CONNECT with an unknown protocol name")
+    position = len(_MQTT_3_1_1) + 3
+    if len(body) < position:
+        raise ProtocolError("CONNECT is truncated")
+    flags, keep_alive = body[position - 3], int.from_bytes(body[position - 2 : position], "big")
+    has_user_name, has_password, has_will = flags & 0x80, flags & 0x40, flags & 0x04
+    will_qos, will_retain = flags >> 3 & 3, bool(flags & 0x20)
+    if (
+        flags & 0x01
+        or will_qos > 2
+        or (not has_will and (will_qos or will_retain))
+        or (has_password and not has_user_name)
+    ):
+        raise ProtocolError(f"CONNECT with invalid flags {flags:#04x}")
+    client_id, position = _parse_text(body, position)
+    will = user_name = password = None
+    if has_will:
+        topic, position = _parse_text(body, position)
+        payload, position = _parse_binary(body, position)
+        will = Publish(topic, payload, will_qos, 0, False, will_retain)
+    if has_user_name:
+        user_name, position = _parse_text(body, position)
+    if has_password:
+        password, position = _parse_binary(body, position)
+    if position != len(body):
+        raise ProtocolError("CONNECT with bytes after its last field")
+    return Connect(client_id, bool(flags & 0x02), keep_alive, will, user_name, password)
+
+
+def connack(return_code: ReturnCode, *, session_present: bool = False) -> bytes:
+    """Write a CONNACK (section 3.2)."""
+    return bytes((0x20, 2, session_present, return_code))
+
+
+def parse_publish(first_byte: int, body: bytes) -> Publish:
+    """Parse a PUBLISH (section 3.3).
+
+    Raises:
+        ProtocolError: the packet is malformed.
     """
     qos = (first_byte >> 1) & 3
     if len(body) < 2:
-        raise ProtocolError("a PUBLISH without a topic")
+        raise ProtocolError("PUBLISH without a topic")
     topic_end = 2 + (body[0] << 8 | body[1])
     payload_start = topic_end + 2 * qos
     if payload_start > len(body):
-        raise ProtocolError("a PUBLISH that is too short")
+        raise ProtocolError("PUBLISH is truncated")
     try:
         topic = body[2:topic_end].decode()
     except UnicodeDecodeError:
-        raise ProtocolError("a topic that is not UTF-8") from None
+        raise ProtocolError("PUBLISH to a topic that is not UTF-8") from None
     if "#" in topic or "+" in topic or "\0" in topic:
-        raise ProtocolError(f"PUBLISH to {topic!r}")
+        raise ProtocolError(f"PUBLISH to an invalid topic: {topic!r}")
     packet_id = body[topic_end] << 8 | body[topic_end + 1] if qos else 0
     if qos and not packet_id:
-        raise ProtocolError("a PUBLISH with packet id 0")
+        raise ProtocolError("PUBLISH with packet identifier 0")
     return Publish(
         topic, body[payload_start:], qos, packet_id, bool(first_byte & 8), bool(first_byte & 1)
     )
 
 
 def publish(topic: str, payload: bytes, *, packet_id: int = 0, duplicate: bool = False) -> bytes:
-    """Write a PUBLISH: QoS 1 with a packet id, QoS 0 without.
+    """Write a PUBLISH: QoS 1 with a packet identifier, QoS 0 without.
 
     Raises:
-        ProtocolError: the topic is too long; a device's own request id can make it so.
+        ProtocolError: the topic is too long; the request id of a device can make it so.
     """
     name = topic.encode()
-    if len(name) > 0xFFFF:
-        raise ProtocolError("an answer whose topic is too long")
+    if len(name) > TEXT_BYTES:
+        raise ProtocolError(f"Answer with a topic of {len(name)} bytes: {TEXT_BYTES} are allowed")
     body = len(name).to_bytes(2, "big") + name
-    first_byte = 0x30
+    first_byte = PUBLISH
     if packet_id:
         first_byte |= 0x02 | duplicate << 3
         body += packet_id.to_bytes(2, "big")
     return bytes((first_byte,)) + _encode_length(len(body) + len(payload)) + body + payload
+
+
+def parse_puback(body: bytes) -> int:
+    """Parse a PUBACK (section 3.4).
+
+    Returns:
+        its packet identifier.
+
+    Raises:
+        ProtocolError: the packet is malformed.
+    """
+    if len(body) != 2:
+        raise ProtocolError(f"PUBACK of {len(body)} bytes")
+    return int.from_bytes(body, "big")
 
 
 def puback(packet_id: int) -> bytes:
@@ -138,29 +249,35 @@ def puback(packet_id: int) -> bytes:
 
 
 def parse_subscribe(body: bytes) -> tuple[int, list[tuple[str, int]]]:
-    """Read a SUBSCRIBE (section 3.8): its packet id, and each filter with the QoS asked for.
+    """Parse a SUBSCRIBE (section 3.8).
+
+    Returns:
+        its packet identifier, and each filter with the QoS that it asks for.
 
     Raises:
-        ProtocolError: it is malformed, or longer than a hub has filters for.
+        ProtocolError: the packet is malformed, or larger than all filters of a hub need.
     """
     packet_id, position = _parse_packet_id(body), 2
     filters = []
     while position < len(body):
         name, position = _parse_text(body, position)
         if position == len(body) or body[position] > 2:
-            raise ProtocolError("a filter without a QoS")
+            raise ProtocolError("SUBSCRIBE with a filter without a valid QoS")
         filters.append((name, body[position]))
         position += 1
     if not filters:
-        raise ProtocolError("a SUBSCRIBE without a filter")
+        raise ProtocolError("SUBSCRIBE without a filter")
     return packet_id, filters
 
 
 def parse_unsubscribe(body: bytes) -> tuple[int, list[str]]:
-    """Read an UNSUBSCRIBE (section 3.10): its packet id, and filters.
+    """Parse an UNSUBSCRIBE (section 3.10).
+
+    Returns:
+        its packet identifier, and its filters.
 
     Raises:
-        ProtocolError: as `parse_subscribe`.
+        ProtocolError: as for `parse_subscribe`.
     """
     packet_id, position = _parse_packet_id(body), 2
     filters = []
@@ -168,12 +285,12 @@ def parse_unsubscribe(body: bytes) -> tuple[int, list[str]]:
         name, position = _parse_text(body, position)
         filters.append(name)
     if not filters:
-        raise ProtocolError("an UNSUBSCRIBE without a filter")
+        raise ProtocolError("UNSUBSCRIBE without a filter")
     return packet_id, filters
 
 
 def suback(packet_id: int, granted: Iterable[int]) -> bytes:
-    """Write a SUBACK (section 3.9), with the QoS that each filter is granted."""
+    """Write a SUBACK (section 3.9), with the QoS that is granted to each filter."""
     body = packet_id.to_bytes(2, "big") + bytes(granted)
     return b"\x90" + _encode_length(len(body)) + body
 
@@ -185,26 +302,38 @@ def unsuback(packet_id: int) -> bytes:
 
 def _parse_packet_id(body: bytes) -> int:
     if len(body) > limits.MQTT_FILTERS_BYTES:
-        raise ProtocolError(f"filters of {len(body)} bytes")
+        raise ProtocolError(
+            f"Filters of {len(body)} bytes: {limits.MQTT_FILTERS_BYTES} are allowed"
+        )
     packet_id = int.from_bytes(body[:2], "big")
     if not packet_id:
-        raise ProtocolError("filters without a packet id")
+        raise ProtocolError("Filters without a packet identifier")
     return packet_id
 
 
 def _parse_text(body: bytes, position: int) -> tuple[str, int]:
-    """Decode section 1.5.3's text; gives it and where it ends."""
+    """Parse a UTF-8 string (section 1.5.3).
+
+    Returns:
+        the text, and the position behind it.
+    """
+    data, end = _parse_binary(body, position)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("Text that is not UTF-8") from None
+    if "\0" in text:
+        raise ProtocolError("Text with U+0000")
+    return text, end
+
+
+def _parse_binary(body: bytes, position: int) -> tuple[bytes, int]:
+    """Parse binary data behind its length in two bytes; returns as `_parse_text` does."""
     start = position + 2
     end = start + int.from_bytes(body[position:start], "big")
     if end > len(body):
-        raise ProtocolError("a filter that is too short")
-    try:
-        text = body[start:end].decode()
-    except UnicodeDecodeError:
-        raise ProtocolError("a filter that is not UTF-8") from None
-    if "\0" in text:
-        raise ProtocolError(f"a filter with U+0000: {text!r}")
-    return text, end
+        raise ProtocolError("Packet is truncated")
+    return body[start:end], end
 
 
 def _encode_length(length: int) -> bytes:

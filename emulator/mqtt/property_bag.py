@@ -1,7 +1,7 @@
 """Property bags: a message's properties as the last segment of a topic.
 
-`k=v` pairs joined by `&`, percent-encoded UTF-8; a key without `=` has no value. System properties
-go by short names such as `$.mid` (IoT Hub docs: MQTT support; EdgeHub: SystemProperties).
+They are `k=v` pairs joined by `&`, percent-encoded UTF-8; a key without `=` has no value. System
+properties have short names such as `$.mid` (IoT Hub docs: MQTT support; EdgeHub: SystemProperties).
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-# Short names, and the names that the properties have in AMQP and in the event log; in the order in
-# which a real hub writes them (seen there).
+# Short names, with the names of AMQP and of the event log, in the order of a real hub (seen there).
 _SYSTEM = {
     "$.mid": "message-id",
     "$.exp": "absolute-expiry-time",
@@ -28,7 +27,7 @@ _SYSTEM = {
     "$.diagid": "diagnostic-id",
     "$.diagctx": "diagnostic-context",
 }
-# Who sent a message, an edge hub may say of its modules; a device's own word for it is dropped.
+# An edge hub names the sender of a message here. What a device claims is ignored.
 _SENDER = ("$.cdid", "$.cmid")
 
 # The application property that a real hub writes before the others.
@@ -43,7 +42,7 @@ class Bag(NamedTuple):
 
 
 def parse(text: str) -> Bag:
-    """Read a bag; of a key that comes twice the last one counts."""
+    """Parse a bag; of a repeated key, the last value counts."""
     bag = Bag({}, {})
     for pair in filter(None, text.split("&")):
         encoded, equals, value = pair.partition("=")

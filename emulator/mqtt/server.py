@@ -1,15 +1,15 @@
-"""amqtt's broker, made to behave as an IoT hub's MQTT front end.
+"""The MQTT head, by which devices come in: amqtt's broker, made to behave as an IoT hub.
 
-All that leans on private parts of amqtt stands here, which is why requirements.txt pins its
-version. What is used of amqtt: the broker as the frame that connections come in by, and the codec
-of CONNECT (see codec.py) and of two answers. What is replaced, and why:
+All that uses amqtt is here. requirements.txt pins its version, because some of what is used is
+private. The broker is the frame in which connections begin and end. What is replaced, and why:
 
-- how a connection begins: amqtt takes over a live session before it authenticates the newcomer;
-- the read loop: amqtt reads packet by packet, a task for each, in no order and without bound; and
-  it ignores a keep-alive that ran out;
-- delivery: amqtt broadcasts by topic, and a hub's devices all subscribe to the same topics;
+- the listener: amqtt stops accepting connections after a PUBLISH to `$iothub/…`;
+- the begin of a connection: amqtt takes over a live session before it authenticates the client;
+- the read loop: amqtt reads packet by packet, with a task for each packet, in no order and without
+  a bound; and it ignores that a keep-alive lapsed;
+- delivery: amqtt broadcasts by topic, and all devices of a hub subscribe to the same topics;
 - protocol handler and session: amqtt's have a state machine of 24 KB, queues and tasks for each
-  device, of which a hub needs none.
+  device. A hub needs none of them.
 """
 
 from __future__ import annotations
@@ -18,38 +18,21 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
-from amqtt.mqtt.connack import (
-    IDENTIFIER_REJECTED,
-    NOT_AUTHORIZED,
-    SERVER_UNAVAILABLE,
-    UNACCEPTABLE_PROTOCOL_VERSION,
-    ConnackPacket,
-)
-from amqtt.mqtt.connect import ConnectPacket
-from amqtt.mqtt.packet import CONNECT
 
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.access.keys import mask_key
-from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
-from emulator.hub.core.errors import IotHubUnauthorizedAccess
-from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.changes import IdentityDeleted
-from emulator.hub.links.link import Admission
-from emulator.hub.messages.message import Message
-from emulator.mqtt import codec, topics
-from emulator.mqtt.connection import DeviceConnection
-from emulator.mqtt.device_link import will_message
-from emulator.mqtt.frame import PacketBuffer, ProtocolError, Publish
+from emulator.mqtt.channel import Channel
+from emulator.mqtt.connection import Connection
+from emulator.mqtt.frame import ProtocolError
 from emulator.mqtt.sessions import Sessions
-from emulator.mqtt.topics import UserName
 from emulator.net.listeners import BACKLOG
 from emulator.net.streams import READ_BYTES, Stream, TcpStream
 
@@ -57,24 +40,32 @@ log = logging.getLogger(__name__)
 
 _LISTENER = "default"
 
-# How a CONNECT begins: protocol name and level. Other levels are told so, and nothing else of them
-# is read (MQTT 3.1.1, section 3.1.2.2); before it, MQTT 3.1 went by another name.
-_MQTT_3_1_1 = b"\x00\x04MQTT\x04"
-_OTHER_PROTOCOLS = (b"\x00\x04MQTT", b"\x00\x06MQIsdp")
-
-_CONNECT = CONNECT << 4
-
-# How long a stopping broker waits for its connections to end; see streams.py for a stalled one.
+# How long a stopping server waits for its connections to end; longer than a stream takes to close.
 _SHUTDOWN_SECONDS = 0.75
 
 
-class HubBroker(Broker):
-    """The broker that devices connect to.
+class _Broker(Broker):
+    """amqtt's broker, with another way to serve a connection."""
+
+    def __init__(self, talk: Callable[[Stream], Awaitable[None]]) -> None:
+        listener = ListenerConfig(type=ListenerType.EXTERNAL)
+        super().__init__(BrokerConfig(listeners={_LISTENER: listener}, plugins={}))
+        self._talk = talk
+
+    async def _client_connected(
+        self, listener_name: str, reader: ReaderAdapter, writer: WriterAdapter
+    ) -> None:
+        """Serve one connection: amqtt calls this for each."""
+        await self._talk(cast("Stream", writer))
+
+
+class MqttServer:
+    """Serves devices over MQTT.
 
     Args:
-        hub: what the devices talk to.
+        hub: the hub.
         sessions: the subscriptions that outlive a connection.
-        client_certificate: tells which certificate the client of a TLS connection has shown.
+        client_certificate: returns the certificate that the client of a TLS connection has sent.
     """
 
     def __init__(
@@ -83,19 +74,19 @@ class HubBroker(Broker):
         sessions: Sessions,
         client_certificate: Callable[[ssl.SSLObject | None], ClientCertificate | None],
     ) -> None:
-        listener = ListenerConfig(type=ListenerType.EXTERNAL)
-        super().__init__(BrokerConfig(listeners={_LISTENER: listener}, plugins={}))
         self._hub = hub
-        self._device_sessions = sessions
-        hub.feed.subscribe(IdentityDeleted, lambda change: sessions.forget(str(change.key)))
+        self._sessions = sessions
         self._client_certificate = client_certificate
+        self._broker = _Broker(self._talk)
         self._connections: dict[asyncio.Task[Any] | None, Stream] = {}
         self._listening: list[asyncio.Server] = []
+        hub.feed.subscribe(IdentityDeleted, lambda change: sessions.forget(str(change.key)))
 
-    async def listen(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext) -> None:
+    async def start(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext) -> None:
         """Accept MQTT over TLS on sockets that are bound already."""
+        await self._broker.start()
         loop = asyncio.get_running_loop()
-        buffer = memoryview(bytearray(READ_BYTES))  # for all of them: see TcpStream
+        buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
         for listener in sockets:
             server = await loop.create_server(
                 lambda: TcpStream(self.serve, buffer),
@@ -106,117 +97,35 @@ class HubBroker(Broker):
             )
             self._listening.append(server)
 
-    async def shutdown(self) -> None:
-        """Stop accepting, close every connection, and stop."""
+    async def stop(self) -> None:
+        """Stop accepting, and close every connection."""
         for server in self._listening:
             server.close()
         for stream in self._connections.values():
-            stream.drop()
+            stream.close()
         if tasks := [task for task in self._connections if task is not None]:
             await asyncio.wait(tasks, timeout=_SHUTDOWN_SECONDS)
-        await super().shutdown()
+        await self._broker.shutdown()
 
     async def serve(self, stream: Stream) -> None:
         """Speak MQTT on a connection until it ends."""
-        await self.external_connected(stream, stream, _LISTENER)
+        # amqtt passes reader and writer on as they are; here one object is both.
+        reader, writer = cast("ReaderAdapter", stream), cast("WriterAdapter", stream)
+        await self._broker.external_connected(reader, writer, _LISTENER)
 
-    async def _client_connected(
-        self, listener_name: str, reader: ReaderAdapter, writer: WriterAdapter
-    ) -> None:
-        """Serve one connection from its first byte to its last: amqtt's entry for all of them."""
-        stream, peer = cast("Stream", writer), writer.get_peer_info()
+    async def _talk(self, stream: Stream) -> None:
         self._connections[asyncio.current_task()] = stream
+        certificate = self._client_certificate(stream.tls)
+        channel = Channel(self._hub, self._sessions, stream, certificate, stream.peer)
         try:
-            await self._serve(stream)
+            await Connection(stream, channel, self._hub.clock).run()
         except ProtocolError as error:
-            log.info("Closed the connection of %s: %s", peer, error)
+            log.info("Closed the connection of %s: %s", stream.peer, error)
         except (ConnectionError, ssl.SSLError) as error:
-            log.info("Lost the connection of %s: %s", peer, error)
+            log.info("Lost the connection of %s: %s", stream.peer, error)
         except Exception:
-            log.exception("The connection of %s failed", peer)
+            log.exception("The connection of %s failed", stream.peer)
         finally:
-            await stream.close()
+            stream.close()
+            await stream.wait_closed()
             del self._connections[asyncio.current_task()]
-
-    async def _serve(self, stream: Stream) -> None:
-        buffer = PacketBuffer(limits.MQTT_PACKET_BYTES)
-        timer = asyncio.get_running_loop().call_later(limits.MQTT_CONNECT_TIMEOUT, stream.drop)
-        try:
-            # What came together with the CONNECT waits for it to be answered.
-            waiting = await _first_packets(stream, buffer)
-        finally:
-            timer.cancel()
-        if not waiting:
-            raise ProtocolError("no CONNECT, or not in time")
-        first_byte, body = waiting.pop(0)
-        if first_byte != _CONNECT:
-            raise ProtocolError("the first packet is not a CONNECT")
-        if body.startswith(_OTHER_PROTOCOLS) and not body.startswith(_MQTT_3_1_1):
-            await _refuse(stream, UNACCEPTABLE_PROTOCOL_VERSION)
-            return
-        connect = codec.decode_connect(body)
-        user = topics.parse_user_name(connect.username or "", connect.client_id)
-        admission = await self._admit(connect, user, stream)
-        if admission is None or user is None:
-            return
-        try:
-            will = _will(connect, admission)
-        except ProtocolError as error:
-            # A real hub's answer is not known; this one ends the client's attempts.
-            log.info("Refused %s: %s", admission.key, error)
-            await _refuse(stream, NOT_AUTHORIZED)
-            return
-        versioned = "api-version" in user.parameters
-        connection = DeviceConnection(
-            self._hub, self._device_sessions, connect, admission, will, versioned, stream
-        )
-        await connection.run(buffer, waiting)
-
-    async def _admit(
-        self, connect: ConnectPacket, user: UserName | None, stream: Stream
-    ) -> Admission | None:
-        """Authenticate a CONNECT before anything else; a refusal touches no other connection."""
-        if not connect.client_id and not connect.clean_session_flag:
-            await _refuse(stream, IDENTIFIER_REJECTED)  # MQTT 3.1.1, section 3.1.3.1
-            return None
-        try:
-            if user is None:
-                raise IotHubUnauthorizedAccess("the user name does not agree with the client id")
-            caller = DeviceCaller(
-                user.key,
-                connect.password,
-                user.host,
-                self._client_certificate(stream.get_ssl_info()),
-                user.parameters.get("model-id", ""),
-            )
-            return self._hub.gate.enter(caller, Operation.CONNECT)
-        except IotHubUnauthorizedAccess as error:
-            client = mask_key(connect.client_id)  # a key may have got there by mistake
-            log.info(
-                "Refused %r at %s: %s", client, stream.get_peer_info(), error.__cause__ or error
-            )
-            await _refuse(stream, NOT_AUTHORIZED)
-        except Exception:
-            log.exception("Authenticating a device at %s failed", stream.get_peer_info())
-            await _refuse(stream, SERVER_UNAVAILABLE)
-        return None
-
-
-async def _first_packets(stream: Stream, buffer: PacketBuffer) -> list[tuple[int, bytes]]:
-    """Read until there is a whole packet; empty if the client leaves before that."""
-    while data := await stream.read():
-        if received := list(buffer.feed(data)):
-            return received
-    return []
-
-
-async def _refuse(stream: Stream, return_code: int) -> None:
-    await ConnackPacket.build(0, return_code).to_stream(stream)
-
-
-def _will(connect: ConnectPacket, admission: Admission) -> Message | None:
-    if not connect.will_flag:
-        return None
-    payload, retain = bytes(connect.will_message), connect.will_retain_flag
-    packet = Publish(connect.will_topic, payload, connect.will_qos, 0, False, retain)
-    return will_message(packet, admission.key)

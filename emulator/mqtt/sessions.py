@@ -1,8 +1,8 @@
-"""What outlives a connection that asked for it with clean session 0: its subscriptions.
+"""Persistent sessions: the subscriptions that outlive a connection with clean session 0.
 
-azure-iot-device subscribes once, and never again after a reconnect. So a hub that forgets, be it
-by its own restart, leaves such a device connected and deaf. A real hub does not forget; this keeps
-the subscriptions in a small file, if it is given one.
+azure-iot-device subscribes once, and never again after a reconnect. If the hub lost its
+subscriptions, also in a restart, such a device would connect and receive nothing. A real hub keeps
+them; here a small file does, if there is one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Sessions:
         file: where they are kept over a restart; None keeps them in memory.
 
     Raises:
-        sqlite3.Error: the file can't be opened, or is something else.
+        sqlite3.Error: the file can't be opened, or is not a database.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -38,8 +38,8 @@ class Sessions:
             raise
 
     def _load(self) -> dict[str, Subscriptions]:
-        # A session is small and soon made again: not worth a wait for the disk at each change, nor
-        # a journal file that is opened and deleted.
+        # A session is small and soon made again: no change is worth a wait for the disk, or a
+        # journal file that is created and deleted.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute(
@@ -51,12 +51,12 @@ class Sessions:
         }
 
     def find(self, client_id: str) -> Subscriptions | None:
-        """Give a copy of a session's subscriptions; None if there is no session."""
+        """Return a copy of a session's subscriptions, or None if there is no session."""
         session = self._sessions.get(client_id)
         return None if session is None else dict(session)
 
     def keep(self, client_id: str, subscriptions: Subscriptions) -> None:
-        """Write a session down."""
+        """Store a session."""
         self._sessions[client_id] = dict(subscriptions)
         self._write(
             "INSERT OR REPLACE INTO sessions VALUES (?, ?)",
@@ -69,13 +69,13 @@ class Sessions:
             self._write("DELETE FROM sessions WHERE client_id = ?", (client_id,))
 
     def _write(self, statement: str, values: Sequence[str]) -> None:
-        """Change the file; a disk that is full is no reason to turn a device away."""
+        """Change the file; a full disk is no reason to refuse a device."""
         try:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             log.warning(
-                "Can't keep the session of %s (%s): the next start finds it as it was before. "
-                "Make room, or choose another folder with --data-dir.",
+                "Can't store the session of %s: %s. After a restart it will be as it was before. "
+                "Free disk space, or choose another folder with --data-dir.",
                 values[0],
                 error,
             )

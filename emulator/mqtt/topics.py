@@ -1,64 +1,71 @@
-"""The hub's MQTT names: user names, the topics a device publishes to, the filters it may use, and
-the topics the hub sends on. Pure functions; the rules are those of IoT Hub docs: MQTT support.
+"""The hub's MQTT names: user names, topics that a device publishes to, filters that it may use, and
+topics that the hub publishes to. The rules are those of IoT Hub docs: MQTT support.
 
-Topics compare by case. Nothing here decodes a request id: it is echoed as it came.
+Topics are case-sensitive. A request id is never decoded: it goes back as it came.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote
 
+from msgspec import Struct
+
+from emulator.hub.access.operations import Operation
 from emulator.hub.identities.identity import IdentityKey
 from emulator.mqtt.frame import ProtocolError
 
-# Percent-encoding in a method name: the SDK for Python decodes it, others don't, so
-# only what would break a topic is encoded. Which of them a real hub encodes is not known.
+# What is percent-encoded in the name of a method. The SDK for Python decodes it, other SDKs don't,
+# so this is only what would break a topic. What a real hub encodes is unknown.
 _METHOD_NAME_UNSAFE = re.compile(r"[\x00-\x1f\x7f%/+#?]")
 _INT32 = range(-(2**31), 2**31)
 
 
 class UserName(NamedTuple):
-    """What a CONNECT's user name says: `{host}/{client id}/?api-version=…&model-id=…`."""
+    """The user name of a CONNECT: `{host}/{client id}/?api-version=…&model-id=…`."""
 
     host: str
     key: IdentityKey
     parameters: dict[str, str]
 
 
-class Telemetry(NamedTuple):
-    """A device-to-cloud message; `properties` is its property bag, still encoded."""
+class Telemetry(Struct, frozen=True):
+    """A device sends a message; `properties` is its property bag, still encoded."""
 
+    operation: ClassVar[Operation] = Operation.SEND_EVENT
     properties: str
 
 
-class TwinGet(NamedTuple):
+class TwinGet(Struct, frozen=True):
     """A device reads its twin."""
 
+    operation: ClassVar[Operation] = Operation.READ_OWN_TWIN
     request_id: str
 
 
-class TwinPatch(NamedTuple):
+class TwinPatch(Struct, frozen=True):
     """A device patches its reported properties; without a request id it gets no answer."""
 
+    operation: ClassVar[Operation] = Operation.REPORT
     request_id: str | None
     expected_version: str | None
 
 
-class MethodResponse(NamedTuple):
-    """A device answers a direct method."""
+class MethodResponse(Struct, frozen=True):
+    """A device responds to a direct method."""
 
+    operation: ClassVar[Operation] = Operation.RESPOND_TO_METHOD
     status: int
     request_id: str
 
 
 Request = TwinGet | TwinPatch | MethodResponse
-"""What a device publishes that is no message."""
+"""What a device publishes besides its messages."""
 
 
-class Channel(enum.Enum):
+class Purpose(enum.Enum):
     """What a device may subscribe to."""
 
     CLOUD_TO_DEVICE = "devicebound"
@@ -69,23 +76,26 @@ class Channel(enum.Enum):
 
 
 _COMMON_FILTERS = {
-    "$iothub/twin/res/#": Channel.TWIN_RESPONSES,
-    "$iothub/twin/PATCH/properties/desired/#": Channel.DESIRED,
-    "$iothub/methods/POST/#": Channel.METHODS,
+    "$iothub/twin/res/#": Purpose.TWIN_RESPONSES,
+    "$iothub/twin/PATCH/properties/desired/#": Purpose.DESIRED,
+    "$iothub/methods/POST/#": Purpose.METHODS,
 }
 
 
 class Filter(NamedTuple):
-    """A topic filter that the hub knows; `method` is the one that it is narrowed to."""
+    """A topic filter that the hub knows; `method` narrows it to one direct method."""
 
-    channel: Channel
+    purpose: Purpose
     method: str | None = None
 
 
 def parse_user_name(user_name: str, client_id: str) -> UserName | None:
-    """Read a user name that must agree with the client id; None if it does not.
+    """Parse a user name.
 
-    The tail may be missing, and may lack its `?`, as old clients send it (EdgeHub).
+    Its last part may be missing, and may lack its `?`, as old clients send it (EdgeHub).
+
+    Returns:
+        None if the user name does not agree with the client id.
     """
     host, _, rest = user_name.partition("/")
     if not host or not client_id:
@@ -101,21 +111,21 @@ def parse_user_name(user_name: str, client_id: str) -> UserName | None:
     parameters: dict[str, str] = {}
     for pair in filter(None, tail.removeprefix("?").split("&")):
         name, _, value = pair.partition("=")
-        parameters.setdefault(unquote(name), unquote(value))  # the first one wins (EdgeHub)
+        parameters.setdefault(unquote(name), unquote(value))  # the first value counts (EdgeHub)
     return UserName(host, IdentityKey(device_id, module_id or None), parameters)
 
 
 def events_topic(key: IdentityKey) -> str:
-    """Name the telemetry topic of a device or module, without its final slash and bag."""
+    """Write the telemetry topic of a device or module, without its final slash and bag."""
     module = f"/modules/{key.module_id}" if key.module_id else ""
     return f"devices/{key.device_id}{module}/messages/events"
 
 
 def parse_topic(topic: str, key: IdentityKey) -> Telemetry | Request:
-    """Read a topic that a device published to.
+    """Parse a topic that a device published to.
 
     Raises:
-        ProtocolError: the hub knows no such topic, or it is another device's.
+        ProtocolError: the topic is unknown to the hub, or another device's.
     """
     if topic.startswith("$iothub/"):
         return _parse_request(topic)
@@ -126,7 +136,7 @@ def parse_topic(topic: str, key: IdentityKey) -> Telemetry | Request:
         bag = topic[len(events) + 1 :].removesuffix("/")
         if "/" not in bag:
             return Telemetry(bag)
-    raise ProtocolError(f"PUBLISH to {topic!r}")
+    raise ProtocolError(f"PUBLISH to an unknown topic: {topic!r}")
 
 
 def _parse_request(topic: str) -> Request:
@@ -142,14 +152,14 @@ def _parse_request(topic: str) -> Request:
             status = int(response[1])
             if status in _INT32:
                 return MethodResponse(status, request_id)
-    raise ProtocolError(f"PUBLISH to {topic!r}")
+    raise ProtocolError(f"PUBLISH to an unknown topic: {topic!r}")
 
 
 def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
-    """Read a filter that a device subscribes to.
+    """Parse a filter that a device subscribes to.
 
     Raises:
-        ProtocolError: the hub knows no such filter, or it is another device's.
+        ProtocolError: the filter is unknown to the hub, or another device's.
     """
     known = _COMMON_FILTERS.get(topic_filter) or _own_filters(key).get(topic_filter)
     if known is not None:
@@ -157,45 +167,45 @@ def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
     # A subscription may be narrowed to one method (IoT Hub docs: direct methods).
     one_method = re.fullmatch(r"\$iothub/methods/POST/([^/+#]+)/#", topic_filter)
     if one_method:
-        return Filter(Channel.METHODS, one_method[1])
-    raise ProtocolError(f"SUBSCRIBE to {topic_filter!r}")
+        return Filter(Purpose.METHODS, one_method[1])
+    raise ProtocolError(f"SUBSCRIBE to an unknown filter: {topic_filter!r}")
 
 
-def _own_filters(key: IdentityKey) -> dict[str, Channel]:
-    """List the filters that name the device or module."""
+def _own_filters(key: IdentityKey) -> dict[str, Purpose]:
+    """Return the filters that name the device or module."""
     device = f"devices/{key.device_id}"
     if key.module_id is None:
-        return {f"{device}/messages/devicebound/#": Channel.CLOUD_TO_DEVICE}
+        return {f"{device}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE}
     module = f"{device}/modules/{key.module_id}"
-    # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing on them.
+    # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing there.
     return {
-        f"{module}/messages/devicebound/#": Channel.CLOUD_TO_DEVICE,
-        f"{module}/inputs/#": Channel.INPUTS,
-        f"{module}/#": Channel.INPUTS,
+        f"{module}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE,
+        f"{module}/inputs/#": Purpose.INPUTS,
+        f"{module}/#": Purpose.INPUTS,
     }
 
 
 def twin_response(status: int, request_id: str, version: int | None = None) -> str:
-    """Name the topic that answers a twin request."""
+    """Write the topic of an answer to a twin request."""
     tail = "" if version is None else f"&$version={version}"
     return f"$iothub/twin/res/{status}/?$rid={request_id}{tail}"
 
 
 def desired_patch(version: int) -> str:
-    """Name the topic that carries a change of the desired properties."""
+    """Write the topic of a change of the desired properties."""
     return f"$iothub/twin/PATCH/properties/desired/?$version={version}"
 
 
 def cloud_to_device(device_id: str, bag: str) -> str:
-    """Name the topic that carries a message to its device."""
+    """Write the topic of a cloud-to-device message."""
     return f"devices/{device_id}/messages/devicebound/{bag}"
 
 
 def method_name(name: str) -> str:
-    """Write a method's name as one segment of a topic."""
+    """Write the name of a direct method as one segment of a topic."""
     return _METHOD_NAME_UNSAFE.sub(lambda match: quote(match[0], safe=""), name)
 
 
 def method_request(name: str, request_id: str) -> str:
-    """Name the topic that carries a direct method to the device."""
+    """Write the topic of a direct method's request."""
     return f"$iothub/methods/POST/{method_name(name)}/?$rid={request_id}"

@@ -1,22 +1,22 @@
-"""TLS handshakes with devices, and the certificate that one may show in its handshake.
+"""TLS handshakes with devices, and the certificate that a device may send in its handshake.
 
-A device can prove who it is with a certificate whose thumbprint its identity names, whoever signed
-it, or with one that a registered CA signed (IoT Hub docs: authenticate identities with X.509
-certificates). The hub decides that. But OpenSSL ends the handshake before the hub has seen a
-certificate that leads to no trust anchor, and the `ssl` module lets nobody overrule it. So the
-client's certificate is looked at when it arrives, and then verified in one of two contexts that are
-kept strictly apart:
+A device can authenticate itself with a certificate whose thumbprint its identity names, whoever
+signed it, or with a certificate that a registered CA signed (IoT Hub docs: authenticate identities
+with X.509 certificates). The hub decides that. But OpenSSL ends the handshake before the hub has
+seen a certificate without a trust anchor, and the `ssl` module offers no way to overrule it. So the
+client's certificate is inspected when it arrives. Then it is verified in one of two contexts, which
+are kept strictly apart:
 
-- one trusts certificates that identities name, and no certificate but those ever gets there;
-- the other trusts registered CAs, and nothing else. All that passes there, a CA has signed.
+- one context trusts the certificates that identities name, and no other certificate gets there;
+- the other context trusts registered CAs, and nothing else. A CA has signed all that passes there.
 
-A device's own certificate may be fit to sign others (`openssl req -x509` makes it so): in one
-context for all, they would pass for CA-signed.
+A device's own certificate may be able to sign others (`openssl req -x509` makes it so). In a single
+context, the certificates that it signs would pass as CA-signed.
 
-What sees the certificate in time is `SSLContext._msg_callback`, a private attribute of CPython; it
-is used here alone. It is called in Python for each record, which then takes several times as long.
-So it works within the handshake alone, and only while identities name certificates. It adds 0.1 ms
-to a handshake, of about 0.4 ms on the server's side, and nothing to what follows.
+The certificate is seen in time by `SSLContext._msg_callback`, a private attribute of CPython, which
+is used only here. It is called in Python for each record, which then takes several times as long.
+So it works only within the handshake, and only while identities name certificates. It adds 0.1 ms
+to the 0.4 ms of a handshake on the server's side, and nothing to what follows.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import functools
 import hashlib
 import logging
 import ssl
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from emulator.hub.access.certificates import ClientCertificate
+from emulator.hub.core.clock import Clock
 from emulator.net.certificates import CertificateError, Certificates
 
 log = logging.getLogger(__name__)
@@ -48,13 +48,14 @@ class Handshakes:
     """The server's side of TLS handshakes.
 
     Args:
-        certificates: what the server shows.
-        authorities: PEM files of the CAs that are registered, root or intermediate.
+        certificates: the server's own certificate.
+        authorities: PEM files of the registered CAs, root or intermediate.
         thumbprints: those of the certificates that identities name at the time, SHA-1 or SHA-256,
-            in lower-case hexadecimal. Read in the thread of the connection.
+            in lower-case hexadecimal.
+        clock: the clock of the hub.
 
     Raises:
-        CertificateError: a file can't be read, or holds anything but CAs.
+        CertificateError: a file can't be read, or has a certificate that is not a CA's.
     """
 
     def __init__(
@@ -63,48 +64,50 @@ class Handshakes:
         *,
         authorities: Sequence[Path] = (),
         thumbprints: Collection[str],
+        clock: Clock,
     ) -> None:
         self.context = _asking_context(certificates)
-        """What listeners take: it asks for a client certificate, and does without one."""
+        """For listeners: it asks for a client certificate, and accepts a client without one."""
         for file in authorities:
             _trust(self.context, file)
         self._certificates = certificates
         self._thumbprints = thumbprints
-        self._anchors: set[str] = set()  # what `_by_thumbprint` trusts, by SHA-256
-        self._signed: set[str] = set()  # what CAs have signed of what was seen, likewise
+        self._clock = clock
+        self._anchors: set[str] = set()  # the SHA-256 of what `_by_thumbprint` trusts
+        self._signed: set[str] = set()  # the SHA-256 of what was seen and is signed by a CA
         self.context.sni_callback = self._begin
 
-    # These two are made when an identity names a certificate: most hubs have none that does.
+    # These two are made when an identity first names a certificate: in most hubs none does.
 
     @functools.cached_property
     def _watching(self) -> ssl.SSLContext:
-        """What looks at a client's certificate as it comes."""
+        """Inspects a client's certificate when it arrives."""
         context = _asking_context(self._certificates)
         context._msg_callback = self._see  # type: ignore[attr-defined]
         return context
 
     @functools.cached_property
     def _by_thumbprint(self) -> ssl.SSLContext:
-        """What trusts certificates that identities name."""
+        """Trusts the certificates that identities name."""
         return _asking_context(self._certificates)
 
     def client_certificate(self, connection: ssl.SSLObject | None) -> ClientCertificate | None:
-        """Tell which certificate the client has shown: in the handshake, or in the one it resumes.
+        """Return the certificate of the client, from its handshake or from the session it resumes.
 
-        A client that resumes a session shows none, and OpenSSL checks none: neither dates nor
-        signatures. Dates are looked at here. A CA's signature holds once and for all.
+        A client that resumes a session sends no certificate, and OpenSSL checks neither its dates
+        nor its signature. Its dates are checked here. A CA's signature does not expire.
 
-        A certificate that an identity names is not said to be a CA's work, even where it is: the
+        A certificate that an identity names does not count as signed by a CA, even where it is: the
         other context has not seen it.
 
         Returns:
-            the certificate; None if there was none, or if it has expired since.
+            the certificate; None if there is none, or if it has expired since.
         """
         if connection is None:
             return None
         try:
             der = connection.getpeercert(binary_form=True)
-        except ValueError:  # the connection has broken off meanwhile
+        except ValueError:  # the connection has ended meanwhile
             return None
         if der is None:
             return None
@@ -112,14 +115,14 @@ class Handshakes:
         if connection.context is self.context and not connection.session_reused:
             self._signed.add(sha256)
         fields = cast("dict[str, Any]", connection.getpeercert())
-        if ssl.cert_time_to_seconds(fields["notAfter"]) < time.time():
+        if ssl.cert_time_to_seconds(fields["notAfter"]) < self._clock.now().timestamp():
             return None
         return ClientCertificate(
             sha1, sha256, _common_name(fields), by_authority=sha256 in self._signed
         )
 
     def _begin(self, connection: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext) -> None:
-        """Watch a handshake whose client may show a certificate that an identity names."""
+        """Watch a handshake in which a certificate may come that an identity names."""
         if self._thumbprints:
             connection.context = self._watching
 
@@ -143,12 +146,12 @@ class Handshakes:
             connection.context = self.context
 
     def _anchor(self, certificate: bytes) -> bool:
-        """Make a certificate a trust anchor if an identity names it; says whether one does."""
+        """Make a certificate a trust anchor if an identity names it; returns whether one does."""
         sha1, sha256 = _thumbprints(certificate)
         if sha1 not in self._thumbprints and sha256 not in self._thumbprints:
             log.info(
                 "No identity names the thumbprints of a client's certificate (SHA-1 %s, SHA-256 "
-                "%s): it is refused, unless a registered CA signed it",
+                "%s). It is refused, unless a registered CA signed it.",
                 sha1,
                 sha256,
             )
@@ -162,10 +165,10 @@ class Handshakes:
 def _asking_context(certificates: Certificates) -> ssl.SSLContext:
     context = certificates.server_context()
     context.verify_mode = ssl.CERT_OPTIONAL
-    # A certificate that is trusted itself need not be self-signed, nor a CA a root.
+    # A trusted certificate need not be self-signed, and a trusted CA need not be a root.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if ssl.OPENSSL_VERSION_INFO >= (3, 2):
-        # A compressed certificate (RFC 8879) could not be looked at.
+        # A compressed certificate (RFC 8879) could not be inspected.
         context.options |= _NO_COMPRESSED_CERTIFICATES
     return context
 
@@ -175,20 +178,22 @@ def _trust(context: ssl.SSLContext, file: Path) -> None:
         context.load_verify_locations(file)
     except OSError as error:
         raise CertificateError(
-            f"Can't use {file} for --client-ca: {error.strerror or error}. It takes a PEM file."
+            f"Can't use {file} for --client-ca: {error.strerror or error}. Use a PEM file."
         ) from error
     count = context.cert_store_stats()
     if count["x509"] != count["x509_ca"]:
         raise CertificateError(
-            f"Can't use {file} for --client-ca: it holds a certificate that is not a CA's."
+            f"Can't use {file} for --client-ca: it has a certificate that is not a CA's."
         )
 
 
 def _leaf(message: bytes, version: int) -> bytes:
-    """Cut the client's own certificate, DER, out of a Certificate message; empty if it has none.
+    """Cut the client's own certificate out of a Certificate message.
 
-    Whatever this takes for the certificate, OpenSSL parses the message again and refuses it if it
-    is malformed.
+    OpenSSL parses the message again, and refuses it if it is malformed.
+
+    Returns:
+        the certificate, DER; empty if the message has none.
     """
     start = 4  # behind the message's type and length: RFC 5246, section 7.4.2
     if version == ssl.TLSVersion.TLSv1_3:
@@ -199,13 +204,13 @@ def _leaf(message: bytes, version: int) -> bytes:
 
 
 def _thumbprints(certificate: bytes) -> tuple[str, str]:
-    # SHA-1 secures nothing here that a user did not choose to name by it.
+    # SHA-1 secures only what a user chose to name by it.
     sha1 = hashlib.sha1(certificate, usedforsecurity=False)
     return sha1.hexdigest(), hashlib.sha256(certificate).hexdigest()
 
 
 def _common_name(fields: dict[str, Any]) -> str | None:
-    """Find the subject's common name; one with several is not clear, and has none."""
+    """Return the subject's common name; None if it has none, or several."""
     names = [
         value
         for attributes in fields.get("subject", ())

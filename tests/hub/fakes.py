@@ -27,7 +27,10 @@ from tests.clock import START, ManualClock
 L = TypeVar("L", bound=DeviceLink)
 
 CREATE, ANY, STALE = IfMatch(None), IfMatch("*"), IfMatch("c3RhbGU=")
-KEYS = SymmetricKeys(base64.b64encode(b"p" * 32).decode(), base64.b64encode(b"s" * 32).decode())
+KEYS, OTHER_KEYS = (
+    SymmetricKeys(*(base64.b64encode(letter * 32).decode() for letter in pair))
+    for pair in ((b"p", b"s"), (b"q", b"t"))
+)
 LATER = str(int(START.timestamp()) + 3600)
 CA_SIGNED = {"type": "certificateAuthority"}
 DEVICE, MODULE = IdentityKey("d"), IdentityKey("d", "m")

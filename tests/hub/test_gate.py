@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.operations import RULES, Operation, Throttle
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, Right
 from emulator.hub.access.throttles import Throttles
@@ -20,10 +19,18 @@ from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
 from tests.clock import ManualClock
 from tests.hub import fakes
-from tests.hub.fakes import ANY, CA_SIGNED, DEVICE, MODULE, certificate, put, self_signed
+from tests.hub.fakes import (
+    ANY,
+    CA_SIGNED,
+    DEVICE,
+    MODULE,
+    OTHER_KEYS,
+    certificate,
+    put,
+    self_signed,
+)
 
-OWN_KEYS = SymmetricKeys.generate()
-SAS = {"symmetricKey": {"primaryKey": OWN_KEYS.primary, "secondaryKey": OWN_KEYS.secondary}}
+SAS = {"symmetricKey": {"primaryKey": OTHER_KEYS.primary, "secondaryKey": OTHER_KEYS.secondary}}
 OWN, OTHER = certificate(), certificate("other")
 AUTH_METHOD = '{"scope":"%s","type":"%s","issuer":"%s","acceptingIpFilterRule":null}'
 OF_DEVICES = [each for each, rule in RULES.items() if rule.right == Right.DEVICE_CONNECT]
@@ -46,7 +53,7 @@ def device(key: IdentityKey = DEVICE, token: str | None = None, **members: Any) 
     return DeviceCaller(key, token, "localhost:8883", **members)
 
 
-def own_token(sr: str = "localhost/devices/d", key: str = OWN_KEYS.primary, **rest: Any) -> str:
+def own_token(sr: str = "localhost/devices/d", key: str = OTHER_KEYS.primary, **rest: Any) -> str:
     return fakes.token_text(sr, key=key, **rest)
 
 
@@ -86,7 +93,7 @@ def test_a_service_can_do_what_a_right_of_its_policy_allows(hub: IotHub, policy:
     [
         *(ServiceCaller(token, "localhost", ()) for token in (None, "", "Basic abc")),
         ServiceCaller(fakes.token_text("localhost"), "localhost", ()),  # signed without a policy
-        *(service("unknown"), service("Service"), service(key=OWN_KEYS.primary)),
+        *(service("unknown"), service("Service"), service(key=OTHER_KEYS.primary)),
         *(service(se=fakes.LATER[:-1]), service(sr="elsewhere"), service(sr="localhost/twins/e")),
     ],
 )
@@ -123,7 +130,7 @@ def test_a_token_that_passed_before_expires_all_the_same(hub: IotHub, clock: Man
     ("key", "token", "scope"),
     [
         (DEVICE, own_token(), "device"),
-        (DEVICE, own_token(key=OWN_KEYS.secondary), "device"),
+        (DEVICE, own_token(key=OTHER_KEYS.secondary), "device"),
         (DEVICE, own_token("localhost"), "device"),
         (MODULE, own_token("localhost/devices/d/modules/m"), "module"),
         (DEVICE, fakes.token_text("localhost/devices/d", skn="device"), "hub"),

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from emulator import Emulator
+from tests.mqtt.playbook import Lab
 from tests.mqtt.raw import (
     Dial,
     Greet,
@@ -128,3 +129,11 @@ def invoke(service: Service) -> Iterator[Invoke]:
             return threads.submit(service.request, "POST", f"/twins/{device.id}/methods", json=body)
 
         yield start
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A hub without sockets."""
+    lab = Lab()
+    yield lab
+    lab.sessions.close()

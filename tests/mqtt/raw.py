@@ -29,13 +29,6 @@ DISCONNECT = b"\xe0\x00"
 
 _ANYTHING: Any = object()
 
-_NAMES = {
-    1: "CONNECT", 2: "CONNACK", 3: "PUBLISH", 4: "PUBACK", 5: "PUBREC", 6: "PUBREL", 7: "PUBCOMP",
-    8: "SUBSCRIBE", 9: "SUBACK", 10: "UNSUBSCRIBE", 11: "UNSUBACK", 12: "PINGREQ", 13: "PINGRESP",
-    14: "DISCONNECT",
-}  # fmt: skip
-
-
 # --- packets
 
 
@@ -131,15 +124,29 @@ def unsuback(packet_id: int) -> bytes:
 
 
 def describe(data: bytes) -> str:
-    """A packet as a person reads it."""
-    kind, body = data[0] >> 4, _split(data)[1]
-    if kind == 3:
-        topic, payload = published(data)
-        return f"PUBLISH {topic} {payload[:200]!r} (flags {data[0] & 0x0F})"
-    return f"{_NAMES.get(kind, kind)} {body.hex(' ')} (flags {data[0] & 0x0F})"
+    """Write a packet of the hub as a person reads it: as a line of a transcript (playbook.py)."""
+    first_byte, body = split(data)
+    number_ = int.from_bytes(body[:2], "big")
+    match first_byte:
+        case 0x30 | 0x32 | 0x3A:
+            flags = " +dup" if first_byte & 8 else ""
+            identifier = f" {packet_id(data)}" if first_byte & 2 else ""
+            topic, payload = published(data)
+            return f"PUBLISH{flags}{identifier} {topic} {payload.decode(errors='replace')}".strip()
+        case 0x20:
+            return f"CONNACK {body[1]}{' session' if body[0] else ''}"
+        case 0x40:
+            return f"PUBACK {number_}"
+        case 0x90:
+            return f"SUBACK {number_} {' '.join(map(str, body[2:]))}"
+        case 0xB0:
+            return f"UNSUBACK {number_}"
+        case 0xD0:
+            return "PINGRESP"
+    return f"a packet {data.hex(' ')}"
 
 
-def _split(data: bytes) -> tuple[int, bytes]:
+def split(data: bytes) -> tuple[int, bytes]:
     """The first byte and the body of a packet."""
     start = 2
     while data[start - 1] & 0x80:
@@ -149,9 +156,16 @@ def _split(data: bytes) -> tuple[int, bytes]:
 
 def published(data: bytes) -> tuple[str, bytes]:
     """The topic and the payload of a PUBLISH."""
-    first_byte, body = _split(data)
+    first_byte, body = split(data)
     start = 2 + int.from_bytes(body[:2], "big")
     return body[2:start].decode(), body[start + (2 if first_byte & 0x06 else 0) :]
+
+
+def packet_id(data: bytes) -> int:
+    """The packet identifier of a PUBLISH with QoS 1."""
+    _, body = split(data)
+    start = 2 + int.from_bytes(body[:2], "big")
+    return int.from_bytes(body[start : start + 2], "big")
 
 
 # --- the wire

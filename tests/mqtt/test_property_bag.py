@@ -1,4 +1,4 @@
-"""Property bags: `k=v` pairs in a topic, read and written."""
+"""Property bags: `k=v` pairs in a topic, parsed and written."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _names = _texts.filter(lambda name: name and not name.startswith("$."))
         ("message-id=1", {}, {"message-id": "1"}),
     ],
 )
-def test_what_a_bag_says(
+def test_the_properties_of_a_bag(
     text: str, system: dict[str, str], properties: dict[str, str | None]
 ) -> None:
     assert parse(text) == (system, properties)
@@ -60,7 +60,7 @@ def test_a_system_property_has_its_short_name_both_ways(name: str, short: str) -
     assert parse(f"{short}=a%20b") == ({name: "a b"}, {})
 
 
-def test_system_properties_come_first_and_what_has_no_short_name_stays_out() -> None:
+def test_system_properties_come_first_and_only_those_with_a_short_name() -> None:
     assert write({"message-id": "1", "no-such-name": "2"}, {"b": "", "a": None}) == (
         "%24.mid=1&b=&a"
     )
@@ -71,7 +71,7 @@ def test_system_properties_come_first_and_what_has_no_short_name_stays_out() -> 
     st.dictionaries(st.sampled_from(sorted(_SHORT)), _texts),
     st.dictionaries(_names, st.none() | _texts),
 )
-def test_a_bag_is_read_as_it_was_written(
+def test_a_bag_is_parsed_as_it_was_written(
     system: dict[str, str], properties: dict[str, str | None]
 ) -> None:
     text = write(system, properties)
@@ -88,3 +88,4 @@ def test_any_text_is_a_bag(text: str) -> None:
     bag = parse(text)
     assert not {"$.cdid", "$.cmid"} & set(bag.properties)
     assert len(bag.system) + len(bag.properties) <= text.count("&") + 1
+    assert parse(write(*bag)) == bag

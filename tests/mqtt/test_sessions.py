@@ -1,4 +1,4 @@
-"""What outlives a connection, and what outlives the emulator."""
+"""Sessions that outlive a restart of the emulator, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from emulator import Emulator, Settings
 from emulator.emulator import StartError
 from emulator.mqtt.sessions import Sessions
 from tests.mqtt.raw import (
-    DISCONNECT,
     Dial,
     Greet,
     Online,
@@ -29,8 +28,6 @@ from tests.mqtt.raw import (
     publish,
     suback,
     subscribe,
-    unsuback,
-    unsubscribe,
 )
 from tests.support import Device, Service, sas_token, small_files
 
@@ -38,89 +35,10 @@ _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"
 
 
-# --- over connections
-
-
-def _leave(wire: Wire) -> None:
-    wire.send(DISCONNECT)
-    wire.expect_closed()
-
-
-def test_subscriptions_outlive_any_end_of_a_connection(
-    dial: Dial, greet: Greet, online: Online, device: Device
+def test_a_device_that_is_registered_again_has_no_session(
+    dial: Dial, emulator: Emulator, greet: Greet, online: Online, service: Service, device: Device
 ) -> None:
-    online(device, _TWIN_ANSWERS, clean=False).close()
-    for end in (_leave, Wire.close, lambda wire: wire.send(b"\xf0\x00")):
-        wire = dial()
-        wire.send(greet(device, clean=False), publish("$iothub/twin/GET/?$rid=1"))
-        wire.expect(connack(0, session_present=True))
-        wire.expect_publish("$iothub/twin/res/200/?$rid=1")
-        end(wire)
-
-
-def test_a_takeover_finds_the_subscriptions_of_the_connection_that_it_ends(
-    dial: Dial, greet: Greet, online: Online, device: Device
-) -> None:
-    older = online(device, _TWIN_ANSWERS, clean=False)
-    newer = dial()
-    newer.send(greet(device, clean=False), publish("$iothub/twin/GET/?$rid=1"))
-    newer.expect(connack(0, session_present=True))
-    newer.expect_publish("$iothub/twin/res/200/?$rid=1")
-    older.expect_closed()
-
-
-def test_what_was_unsubscribed_stays_so(
-    dial: Dial, greet: Greet, online: Online, device: Device
-) -> None:
-    wire = online(device, _TWIN_ANSWERS, _METHODS, clean=False)
-    wire.send(unsubscribe(2, _TWIN_ANSWERS))
-    wire.expect(unsuback(2))
-    _leave(wire)
-    again = dial()
-    again.send(greet(device, clean=False), publish("$iothub/twin/GET/?$rid=1"))
-    again.expect(connack(0, session_present=True))
-    again.expect_nothing()
-
-
-def test_with_clean_session_1_nothing_outlives(
-    dial: Dial, greet: Greet, online: Online, device: Device
-) -> None:
-    _leave(online(device, _TWIN_ANSWERS, clean=False))
-    clean = dial()
-    clean.send(greet(device, clean=True), publish("$iothub/twin/GET/?$rid=1"))
-    clean.expect(connack(0, session_present=False))
-    clean.expect_nothing()
-    clean.send(subscribe(1, _TWIN_ANSWERS))
-    clean.expect(suback(1, 0))
-    _leave(clean)
-    again = dial()
-    again.send(greet(device, clean=False), publish("$iothub/twin/GET/?$rid=1"))
-    again.expect(connack(0, session_present=False))
-    again.expect_nothing()
-
-
-def test_a_subscription_that_was_refused_is_not_kept(
-    dial: Dial, greet: Greet, online: Online, device: Device
-) -> None:
-    wire = online(device, _TWIN_ANSWERS, clean=False)
-    wire.send(subscribe(2, _METHODS, "no/such/filter"))
-    wire.expect_closed()
-    again = dial()
-    again.send(greet(device, clean=False))
-    again.expect(connack(0, session_present=True))
-    again.send(publish("$iothub/twin/GET/?$rid=1"))
-    again.expect_publish("$iothub/twin/res/200/?$rid=1")
-
-
-def test_a_device_that_is_registered_again_has_no_session_of_its_namesake(
-    dial: Dial,
-    emulator: Emulator,
-    greet: Greet,
-    online: Online,
-    service: Service,
-    device: Device,
-) -> None:
-    _leave(online(device, _METHODS, clean=False))
+    online(device, _METHODS, clean=False).close()
     service.request("DELETE", f"/devices/{device.id}", headers={"If-Match": "*"})
     emulator.register_device(device.id)
     wire = dial()
@@ -144,7 +62,7 @@ Restarts = Callable[..., AbstractContextManager[Connected]]
 
 @pytest.fixture
 def settings(emulator: Emulator, tmp_path: Path) -> Settings:
-    """Those of an emulator that has a folder for its data, and the same port each time."""
+    """Settings with a folder for the data, and the same port at each start."""
     with socket.create_server((emulator.host_name, 0)) as probe:
         port = probe.getsockname()[1]
     return Settings(
@@ -159,7 +77,7 @@ def settings(emulator: Emulator, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def started(trust: ssl.SSLContext) -> Iterator[Restarts]:
-    """Starts an emulator; the devices hang up before it stops, unless they are to stay."""
+    """Starts an emulator; the devices close their connections before it stops."""
     with ExitStack() as wires:
 
         @contextmanager
@@ -200,7 +118,9 @@ def test_subscriptions_outlive_a_restart(started: Restarts, settings: Settings) 
         connected("d2", session_present=False)
 
 
-def test_without_a_folder_nothing_outlives_a_restart(started: Restarts, settings: Settings) -> None:
+def test_without_a_folder_no_session_outlives_a_restart(
+    started: Restarts, settings: Settings
+) -> None:
     settings = replace(settings, data_dir=None)
     with started(settings) as connected:
         wire = connected("d1")
@@ -210,7 +130,7 @@ def test_without_a_folder_nothing_outlives_a_restart(started: Restarts, settings
         connected("d1", session_present=False)
 
 
-def test_emulators_on_other_ports_share_a_folder_and_no_sessions(
+def test_emulators_on_two_ports_share_a_folder_and_no_sessions(
     started: Restarts, settings: Settings
 ) -> None:
     with socket.create_server((settings.host, 0)) as probe:
@@ -262,15 +182,15 @@ def test_a_folder_that_cannot_be_used_is_named(
         pass
 
 
-def test_a_file_that_is_something_else_is_named(started: Restarts, settings: Settings) -> None:
+def test_a_file_that_is_not_a_database_is_named(started: Restarts, settings: Settings) -> None:
     with started(settings):
         pass
     assert settings.data_dir is not None
     [file] = settings.data_dir.glob("sessions-*")
-    file.write_bytes(b"this is no database, and was none " * 100)
+    file.write_bytes(b"this is not a database" * 100)
     with pytest.raises(StartError, match=re.escape(str(file))), started(settings):
         pass
-    assert file.read_bytes().startswith(b"this is no database")
+    assert file.read_bytes().startswith(b"this is not a database")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on a file's size")
@@ -285,7 +205,7 @@ def test_a_device_is_served_where_the_disk_is_full(
                 wire.expect(suback(packet_id, 0))
         wire.send(publish("$iothub/twin/GET/?$rid=1"))
         wire.expect_publish("$iothub/twin/res/200/?$rid=1")
-    assert "Can't keep the session of d1" in caplog.text
+    assert "Can't store the session of d1" in caplog.text
     assert "--data-dir" in caplog.text
 
 
@@ -301,21 +221,21 @@ def test_sessions_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     sessions.keep("d'2\"", {_TWIN_ANSWERS: 0})
     sessions.keep("d3", {_TWIN_ANSWERS: 0})
     sessions.forget("d3")
-    sessions.forget("nobody")
+    sessions.forget("unknown")
     sessions.close()
     sessions = Sessions(file)
-    found = {each: sessions.find(each) for each in ("d1", "d1/m1", "d'2\"", "d3", "nobody")}
+    found = {each: sessions.find(each) for each in ("d1", "d1/m1", "d'2\"", "d3", "unknown")}
     sessions.close()
     assert found == {
         "d1": {_METHODS: 1},
         "d1/m1": {},
         "d'2\"": {_TWIN_ANSWERS: 0},
         "d3": None,
-        "nobody": None,
+        "unknown": None,
     }
 
 
-def test_what_a_session_gives_out_is_a_copy() -> None:
+def test_a_session_that_is_found_is_a_copy() -> None:
     sessions = Sessions()
     given = {_METHODS: 0}
     sessions.keep("d1", given)

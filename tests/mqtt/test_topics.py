@@ -1,4 +1,4 @@
-"""Topics, filters and user names as pure functions."""
+"""Topics, filters and user names: what is parsed, and what is written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.mqtt import topics
 from emulator.mqtt.frame import ProtocolError
 from emulator.mqtt.topics import (
-    Channel,
     Filter,
     MethodResponse,
+    Purpose,
     Telemetry,
     TwinGet,
     TwinPatch,
@@ -25,7 +25,7 @@ from emulator.mqtt.topics import (
 _DEVICE = IdentityKey("d1")
 _MODULE = IdentityKey("d1", "m1")
 
-# Text that is made of what topics are made of is more likely to come near one.
+# Text made of parts of topics is more likely to be almost a topic.
 _PIECES = st.sampled_from(
     ["$iothub", "twin", "methods", "res", "POST", "GET", "PATCH", "properties", "reported",
      "desired", "devices", "d1", "modules", "m1", "messages", "events", "devicebound", "inputs",
@@ -54,7 +54,7 @@ _KEYS = st.sampled_from([_DEVICE, _MODULE, IdentityKey("+"), IdentityKey("#"), I
         ("$iothub/methods/res/2147483647/?$rid=1", MethodResponse(2147483647, "1")),
     ],
 )
-def test_what_a_device_may_publish_to(topic: str, parsed: object) -> None:
+def test_the_topics_that_a_device_may_publish_to(topic: str, parsed: object) -> None:
     assert topics.parse_topic(topic, _DEVICE) == parsed
 
 
@@ -81,7 +81,7 @@ def test_a_modules_telemetry_is_its_own() -> None:
         "$iothub/twin/GET/x?$rid=1",
     ],
 )
-def test_what_comes_near_a_topic_is_none(topic: str) -> None:
+def test_a_topic_that_is_almost_right_is_refused(topic: str) -> None:
     with pytest.raises(ProtocolError):
         topics.parse_topic(topic, _DEVICE)
 
@@ -91,33 +91,38 @@ def test_what_comes_near_a_topic_is_none(topic: str) -> None:
 def test_any_text_is_a_topic_or_an_error_of_the_client(topic: str, key: IdentityKey) -> None:
     with contextlib.suppress(ProtocolError):
         topics.parse_topic(topic, key)
+        assert topic.startswith(("$iothub/", topics.events_topic(key)))
 
 
 @settings(deadline=None)
 @given(_TEXT, _KEYS)
 def test_any_text_is_a_filter_or_an_error_of_the_client(text: str, key: IdentityKey) -> None:
     with contextlib.suppress(ProtocolError):
-        topics.parse_filter(text, key)
+        known = topics.parse_filter(text, key)
+        assert text.endswith("/#")
+        assert not set(known.method or "") & set("/+#")
 
 
 @pytest.mark.parametrize(
     ("text", "key", "parsed"),
     [
-        ("$iothub/twin/res/#", _DEVICE, Filter(Channel.TWIN_RESPONSES)),
-        ("$iothub/twin/PATCH/properties/desired/#", _DEVICE, Filter(Channel.DESIRED)),
-        ("$iothub/methods/POST/#", _MODULE, Filter(Channel.METHODS)),
-        ("$iothub/methods/POST/reboot/#", _DEVICE, Filter(Channel.METHODS, "reboot")),
-        ("devices/d1/messages/devicebound/#", _DEVICE, Filter(Channel.CLOUD_TO_DEVICE)),
+        ("$iothub/twin/res/#", _DEVICE, Filter(Purpose.TWIN_RESPONSES)),
+        ("$iothub/twin/PATCH/properties/desired/#", _DEVICE, Filter(Purpose.DESIRED)),
+        ("$iothub/methods/POST/#", _MODULE, Filter(Purpose.METHODS)),
+        ("$iothub/methods/POST/reboot/#", _DEVICE, Filter(Purpose.METHODS, "reboot")),
+        ("devices/d1/messages/devicebound/#", _DEVICE, Filter(Purpose.CLOUD_TO_DEVICE)),
         (
             "devices/d1/modules/m1/messages/devicebound/#",
             _MODULE,
-            Filter(Channel.CLOUD_TO_DEVICE),
+            Filter(Purpose.CLOUD_TO_DEVICE),
         ),
-        ("devices/d1/modules/m1/inputs/#", _MODULE, Filter(Channel.INPUTS)),
-        ("devices/d1/modules/m1/#", _MODULE, Filter(Channel.INPUTS)),
+        ("devices/d1/modules/m1/inputs/#", _MODULE, Filter(Purpose.INPUTS)),
+        ("devices/d1/modules/m1/#", _MODULE, Filter(Purpose.INPUTS)),
     ],
 )
-def test_what_may_be_subscribed_to(text: str, key: IdentityKey, parsed: Filter) -> None:
+def test_the_filters_that_a_device_may_subscribe_to(
+    text: str, key: IdentityKey, parsed: Filter
+) -> None:
     assert topics.parse_filter(text, key) == parsed
 
 
@@ -130,7 +135,7 @@ def test_what_may_be_subscribed_to(text: str, key: IdentityKey, parsed: Filter) 
         ("devices/d2/messages/devicebound/#", _DEVICE),
     ],
 )
-def test_what_belongs_to_another_identity_may_not(text: str, key: IdentityKey) -> None:
+def test_the_filters_of_another_identity_are_refused(text: str, key: IdentityKey) -> None:
     with pytest.raises(ProtocolError):
         topics.parse_filter(text, key)
 
@@ -183,7 +188,7 @@ def test_a_user_name_that_disagrees_with_the_client_id(user_name: str, client_id
 
 @settings(deadline=None)
 @given(_TEXT, _TEXT)
-def test_any_user_name_is_one_or_none(user_name: str, client_id: str) -> None:
+def test_any_user_name_is_that_of_its_client_or_refused(user_name: str, client_id: str) -> None:
     parsed = topics.parse_user_name(user_name, client_id)
     if parsed is not None:
         assert str(parsed.key) == client_id
@@ -202,7 +207,7 @@ def test_topics_of_the_hub() -> None:
 
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_a_methods_name_is_one_segment_and_can_be_told_from_any_other(name: str) -> None:
+def test_a_methods_name_is_one_segment_and_unique(name: str) -> None:
     segment = topics.method_name(name)
     assert not set(segment) & set("/+#?\0")
     assert unquote(segment) == name

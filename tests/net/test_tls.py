@@ -1,3 +1,5 @@
+"""TLS handshakes with client certificates: which of them the hub sees, and how."""
+
 from __future__ import annotations
 
 import asyncio
@@ -7,9 +9,9 @@ import queue
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from emulator import Emulator, Settings, StartError
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.net.certificates import CertificateError, Certificates, prepare
 from emulator.net.tls import Handshakes, _leaf
+from tests.clock import ManualClock
 from tests.x509 import DAY, Credential, issue
 
 TLS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -45,19 +48,20 @@ class Meeting:
 
 @dataclass
 class Server:
-    """Accepts TLS in a thread of its own, and says one byte to each client."""
+    """Accepts TLS in a thread of its own, and sends one byte to each client."""
 
     ca: Path
     folder: Path
     port: int
     meetings: queue.Queue[Meeting]
     registered: set[str]
+    clock: ManualClock
     clients: dict[Any, ssl.SSLContext] = field(default_factory=dict)
 
     def meet(
         self, credential: Credential | None, version: str, session: ssl.SSLSession | None = None
     ) -> Meeting:
-        """Connect as a client would, and tell what the server saw."""
+        """Connect as a client, and return what the server saw."""
         context = self._client_context(credential, version)
         try:
             with (
@@ -108,10 +112,12 @@ def serve(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., 
     def start(loop_kind: str, *authorities: Path) -> Server:
         loop = _loop(loop_kind)
         registered: set[str] = set()
+        clock = ManualClock(datetime.now(UTC))
         handshakes = Handshakes(
             certificates,
             authorities=authorities,
             thumbprints=registered,
+            clock=clock,
         )
         meetings: queue.Queue[Meeting] = queue.Queue()
 
@@ -143,7 +149,7 @@ def serve(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., 
 
         stops.append(stop)
         port = listener.sockets[0].getsockname()[1]
-        return Server(certificates.ca, tmp_path, port, meetings, registered)
+        return Server(certificates.ca, tmp_path, port, meetings, registered, clock)
 
     yield start
     for stop in stops:
@@ -160,16 +166,15 @@ each_version = pytest.mark.parametrize("version", TLS)
 
 
 @each_version
-def test_a_client_may_do_without_a_certificate(server: Server, version: str) -> None:
+def test_a_client_needs_no_certificate(server: Server, version: str) -> None:
     assert server.meet(None, version).certificate is None
 
 
 # --- certificates that an identity names
 
-
 NAMED = {
-    "plainest self-signed": issue("device"),
-    "fit to sign others": issue("device", ca=True),
+    "self-signed": issue("device"),
+    "able to sign others": issue("device", ca=True),
     "signed by an unknown CA": issue("device", by=UNKNOWN_CA, ca=False),
     "with its chain": issue("device", by=UNKNOWN_CA, ca=False, chain=(UNKNOWN_CA,)),
     "longer than a record": issue("device", comment=bytes(20_000)),
@@ -207,7 +212,7 @@ def test_named_certificates_may_share_a_subject(server: Server, version: str) ->
 
 
 @each_version
-def test_a_certificate_that_is_named_no_more_is_refused(server: Server, version: str) -> None:
+def test_a_certificate_that_is_no_longer_named_is_refused(server: Server, version: str) -> None:
     credential = issue("device")
     server.register(credential)
     assert server.meet(credential, version).certificate
@@ -244,7 +249,7 @@ def test_a_certificate_of_a_registered_ca_passes(
     assert server.meet(credential, version).certificate == expected
 
 
-def test_several_cas_may_stand_in_one_file_or_in_several(
+def test_several_cas_may_be_in_one_file_or_in_several(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
     first, second, third = authorities = [issue(f"CA {number}", ca=True) for number in range(3)]
@@ -260,7 +265,7 @@ def test_several_cas_may_stand_in_one_file_or_in_several(
 @pytest.mark.parametrize(
     ("names", "common_name"), [((), None), (("a", "b"), None), (("dévice/m",), "dévice/m")]
 )
-def test_a_subject_has_a_common_name_only_if_that_is_clear(
+def test_a_subject_with_one_common_name_has_a_name(
     server: Server, names: tuple[str, ...], common_name: str | None
 ) -> None:
     certificate = server.meet(issue(*names, by=CA), "1.2").certificate
@@ -285,15 +290,15 @@ def test_a_subject_has_a_common_name_only_if_that_is_clear(
     ],
     ids=[
         "self-signed",
-        "self-signed, fit to sign",
+        "self-signed, able to sign",
         "of an unknown CA",
-        "of a CA by the same name",
-        "signed with a CA-signed certificate that is no CA's",
+        "of a CA with the same name",
+        "signed with a certificate that is not a CA's",
         "expired",
         "not yet valid",
     ],
 )
-def test_a_certificate_that_nobody_vouches_for_is_refused(
+def test_a_certificate_that_is_neither_named_nor_signed_is_refused(
     server: Server, version: str, credential: Credential
 ) -> None:
     with pytest.raises(RefusedError):
@@ -305,7 +310,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
 
 @each_version
 @pytest.mark.parametrize("dates", [{"end": -DAY / 2}, {"start": DAY}])
-def test_a_named_certificate_out_of_its_dates_is_refused(
+def test_a_named_certificate_outside_its_dates_is_refused(
     server: Server, version: str, dates: dict[str, Any]
 ) -> None:
     credential = issue("device", **dates)
@@ -315,7 +320,7 @@ def test_a_named_certificate_out_of_its_dates_is_refused(
 
 
 @each_version
-def test_what_a_named_certificate_signed_is_refused(server: Server, version: str) -> None:
+def test_a_certificate_signed_with_a_named_one_is_refused(server: Server, version: str) -> None:
     device = issue("device", ca=True)
     server.register(device)
     assert server.meet(device, version).certificate  # from now on, it is a trust anchor
@@ -329,16 +334,16 @@ def test_what_a_named_certificate_signed_is_refused(server: Server, version: str
 
 
 @each_version
-def test_a_named_certificate_that_is_only_sent_along_counts_for_nothing(
-    server: Server, version: str
-) -> None:
+def test_a_named_certificate_within_a_chain_does_not_count(server: Server, version: str) -> None:
     device, thief = issue("device", ca=True), issue("device")
     server.register(device)
     with pytest.raises(RefusedError):
         server.meet(Credential(thief.certificate, thief.key, (device.certificate,)), version)
 
 
-def test_a_refusal_is_told_in_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_is_logged_with_the_thumbprints(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "emulator.net.tls")
     server.register(issue("other"))
     credential = issue("device")
@@ -348,7 +353,7 @@ def test_a_refusal_is_told_in_the_log(server: Server, caplog: pytest.LogCaptureF
     assert credential.sha256 in caplog.text
 
 
-# --- sessions that are resumed: nobody shows a certificate there, and OpenSSL checks none
+# --- resumed sessions: the client sends no certificate, and OpenSSL checks none
 
 
 @each_version
@@ -361,7 +366,7 @@ def test_a_resumed_session_has_the_certificate_of_the_first(
         server.register(credential)
     first = server.meet(credential, version)
     server.meet(issue("other", by=CA), version)
-    for others in ([], [issue("other").sha1]):  # no identity may name a certificate any more
+    for others in ([], [issue("other").sha1]):  # identities may name no certificate meanwhile
         server.registered.clear()
         server.registered.update(others)
         resumed = server.meet(credential, version, first.session)
@@ -374,14 +379,13 @@ def test_a_resumed_session_has_the_certificate_of_the_first(
 @each_version
 @pytest.mark.parametrize("by", [None, CA], ids=["named", "CA-signed"])
 def test_a_session_resumed_with_a_certificate_that_has_expired_since_has_none(
-    server: Server, version: str, by: Credential | None, monkeypatch: pytest.MonkeyPatch
+    server: Server, version: str, by: Credential | None
 ) -> None:
     credential = issue("device", by=by)
     if by is None:
         server.register(credential)
     first = server.meet(credential, version)
-    later = time.time() + (31 * DAY).total_seconds()
-    monkeypatch.setattr("emulator.net.tls.time.time", lambda: later)
+    server.clock.advance((31 * DAY).total_seconds())
     resumed = server.meet(credential, version, first.session)
     assert resumed.connection.session_reused
     assert resumed.certificate is None
@@ -391,11 +395,11 @@ def test_a_session_resumed_with_a_certificate_that_has_expired_since_has_none(
 
 
 @each_version
-@pytest.mark.parametrize("credential", [None, NAMED["fit to sign others"], issue("x", by=CA)])
+@pytest.mark.parametrize("credential", [None, NAMED["able to sign others"], issue("x", by=CA)])
 def test_no_python_runs_for_the_records_behind_a_handshake(
     server: Server, version: str, credential: Credential | None
 ) -> None:
-    server.register(NAMED["fit to sign others"])
+    server.register(NAMED["able to sign others"])
     first = server.meet(credential, version)
     resumed = server.meet(credential, version, first.session)
     assert resumed.connection.session_reused
@@ -423,7 +427,7 @@ def test_the_first_certificate_of_a_message_is_the_clients(
 
 
 @given(st.binary(max_size=40), st.sampled_from(list(TLS.values())))
-def test_a_malformed_message_is_no_error_here(message: bytes, version: int) -> None:
+def test_a_malformed_message_raises_nothing(message: bytes, version: int) -> None:
     assert _leaf(message, version) in message
 
 
@@ -442,7 +446,7 @@ def test_a_malformed_message_is_no_error_here(message: bytes, version: int) -> N
     ],
     ids=["missing", "empty", "text", "DER", "leaf", "leaf and CA"],
 )
-def test_a_file_that_holds_no_cas_stops_the_start(
+def test_a_file_without_cas_stops_the_start(
     certificates: Certificates, tmp_path: Path, content: bytes | str | None, complaint: str
 ) -> None:
     file = tmp_path / "authority.pem"
@@ -454,12 +458,12 @@ def test_a_file_that_holds_no_cas_stops_the_start(
     if isinstance(content, bytes):
         file.write_bytes(content)
     with pytest.raises(CertificateError, match=complaint) as raised:
-        Handshakes(certificates, authorities=[file], thumbprints=())
+        Handshakes(certificates, authorities=[file], thumbprints=(), clock=ManualClock())
     assert str(file) in str(raised.value)
     assert os.linesep not in str(raised.value)
 
 
-def test_an_emulator_says_in_one_line_that_a_ca_is_none(tmp_path: Path) -> None:
+def test_an_unusable_ca_file_is_one_line_at_the_start(tmp_path: Path) -> None:
     settings = Settings(
         mqtt_port=0, https_port=0, cert_dir=tmp_path, authorities=(tmp_path / "missing.pem",)
     )

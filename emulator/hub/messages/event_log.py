@@ -57,7 +57,7 @@ class Event(Struct, frozen=True, gc=False):
         return annotations
 
     def document(self) -> JsonObject:
-        """Return the event as JSON: its body as JSON, if its content type says so; else text; else Base64."""
+        """Return the event as JSON; by its content type, its body is JSON, or text, or Base64."""
         return {
             "sequenceNumber": self.sequence_number,
             "enqueuedTime": iso(self.enqueued),

@@ -1,7 +1,7 @@
-"""The query language (IoT Hub docs: query language), for those who ask: text in, functions out.
+"""The query language (IoT Hub docs: query language): text in, functions out.
 
-`query.lark` has the grammar, `parser.py` makes a tree of a text, `expressions.py` a
-function of a tree.
+`query.lark` is the grammar. `parser.py` parses a text into a tree, `expressions.py` compiles a tree
+into a function.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from emulator.hub.query.tree import Expression, Query, Source, paths
 
 __all__ = ["Condition", "Members", "Query", "Source", "parse", "parse_condition"]
 
-# Services repeat their queries page by page, and jobs and configurations theirs for each device.
+# Services repeat a query for each page; jobs and configurations repeat a condition.
 _PARSED = 256
 
 
 class Condition(Struct, frozen=True):
-    """Which rows are meant: all of `source`, or those for which `where` is true."""
+    """A condition on rows: all rows of `source`, or the rows for which `where` is true."""
 
     source: Source
     where: Expression | None
 
     @property
     def paths(self) -> frozenset[tuple[str, ...]]:
-        """Every path that it reads, root members as they were spelled."""
+        """Every path that the condition reads, with root members as they were spelled."""
         found = () if self.where is None else paths(self.where)
         return frozenset(tuple(str(part) for part in path.parts) for path in found)
 
     def compile(self, members: Members[R]) -> Callable[[R], bool]:
-        """Make the function that says whether a row is meant: `where` is true of it, no less."""
+        """Return the function that decides whether a row matches; undefined does not match."""
         if self.where is None:
             return lambda row: True
         value = compile_expression(self.where, members)
@@ -45,10 +45,11 @@ def parse(text: str) -> Query:
     """Parse a query.
 
     Raises:
-        ArgumentInvalid: it is none, or longer than `limits.QUERY_TEXT_LENGTH`; the text says where.
+        ArgumentInvalid: the query is invalid, or longer than `limits.QUERY_TEXT_LENGTH`; the text
+            names the place.
     """
-    # With the first query, not with the hub: lark and its tables take almost a tenth of a second,
-    # and most runs of the emulator see no query.
+    # Imported with the first query: lark and its tables take almost 0.1 s, and most runs of the
+    # emulator have no query.
     from emulator.hub.query import parser
 
     return parser.parse_query(text)
@@ -63,7 +64,7 @@ def parse_condition(text: str) -> Condition:
             `FROM devices[.modules] [WHERE …]`.
 
     Raises:
-        ArgumentInvalid: it is none of these; the text says where.
+        ArgumentInvalid: the condition is invalid; the text names the place.
     """
     from emulator.hub.query import parser
 

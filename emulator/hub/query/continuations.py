@@ -1,7 +1,7 @@
-"""How an answer in pages goes on: a token that says where the next page begins.
+"""Continuation tokens: each says where the next page of an answer begins.
 
-It names a place, not a number of rows, so that what comes and goes between two pages neither hides
-a row nor shows one twice.
+A token names a place, not a number of rows. So a row that is created or deleted between two pages
+neither hides another row nor shows it twice.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from msgspec import Struct
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import dumps, loads
 
-# What rows are in order by: unique among them, and the same as long as the row lives.
+# The order of rows: unique for each row, and constant while the row exists.
 Place = tuple[str, ...]
 
 
 class Continuation(Struct, frozen=True):
-    """Where an answer goes on.
+    """Where the next page begins.
 
     Args:
-        after: the place of the last row that was given; empty before the first.
-        left: how many rows may follow; None is all.
+        after: the place of the last row that was sent; empty before the first.
+        left: how many rows can follow; None is all.
     """
 
     after: Place = ()
     left: int | None = None
 
     def token(self, query: str) -> str:
-        """Write it down for the client, who need not understand it."""
+        """Return it as a token, which is opaque to the client."""
         content = {"query": _digest(query), "after": self.after, "left": self.left}
         return base64.urlsafe_b64encode(dumps(content)).decode()
 
@@ -39,7 +39,7 @@ class Continuation(Struct, frozen=True):
         """Read a token that a client sent with a query.
 
         Raises:
-            ArgumentInvalid: it is none, or belongs to another query.
+            ArgumentInvalid: it is malformed, or belongs to another query.
         """
         try:
             content = loads(base64.urlsafe_b64decode(token.encode()))

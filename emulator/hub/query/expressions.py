@@ -1,7 +1,7 @@
-"""From the tree of an expression to a function that tells its value for a row.
+"""The compiler: from the tree of an expression to a function that returns its value for a row.
 
-The tree is gone through once; what it becomes is called for every row, and so knows already where
-each member is read, and of which kind each constant is.
+The tree is compiled once, and the function is called for every row. So it knows before the first
+row where each member is read, and which kind each constant has.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from emulator.hub.query.values import (
 R = TypeVar("R")
 Reader = Callable[[R], Any]
 
-# How the root members of a row are read, by their names in the usual spelling; a query may spell
-# them in any case. One that a row doesn't have reads as `UNDEFINED`. A name may have dots where a
-# part of a member can be read without the whole: `properties.desired.$version`; and one that ends
-# in `.*` reads the object that the other members below it are in: `properties.desired.*`.
+# The readers of a row's root members, by name; a query can spell a name in any case. A member that
+# a row lacks is `UNDEFINED`. A name with dots reads a part of a member without the whole:
+# `properties.desired.$version`. A name that ends in `.*` reads the object which holds all other
+# members at that place: `properties.desired.*`.
 Members = Mapping[str, Reader[R]]
 
 
 def member_name(path: tree.Path, members: Members[Any]) -> str:
-    """Name what a path reads: its last name, and a root member in its usual spelling."""
+    """Return the last name of a path; a root member has its usual spelling."""
     names = [part for part in path.parts if isinstance(part, str)]
     return _canonical(names, members)[-1]
 
 
 def compile_expression(expression: tree.Expression, members: Members[R]) -> Reader[R]:
-    """Make the function that tells the value of an expression for a row."""
+    """Return the function that returns the value of an expression for a row."""
     match expression:
         case tree.Constant(value):
             return lambda row: value
@@ -76,7 +76,7 @@ def _canonical(names: list[str], members: Members[Any]) -> list[str]:
 
 
 def compile_path(path: tree.Path, members: Members[R]) -> Reader[R]:
-    """Make the function that reads what a path leads to, `UNDEFINED` where it leads nowhere."""
+    """Return the function that reads the value at a path; `UNDEFINED` if the path leads nowhere."""
     names = _canonical([str(part) for part in path.parts], members)
     known = []
     for name, read in members.items():
@@ -109,7 +109,7 @@ def _below(read: Reader[R], parts: tuple[str | int, ...]) -> Reader[R]:
     return below
 
 
-# --- logic: `UNDEFINED` is what is neither true nor false, and so is any value but a boolean
+# --- logic: any value except a boolean counts as `UNDEFINED`, neither true nor false
 
 
 def _not(operand: Reader[R]) -> Reader[R]:
@@ -175,7 +175,7 @@ def _comparison_with_constant(
     kinds: Mapping[type, Kind],
     constant: Any,
 ) -> Reader[R]:
-    """Do what most queries do, faster."""
+    """Compile the usual form of a comparison, which is faster."""
     kind = kinds.get(type(constant))
     if kind is None:
         return lambda row: UNDEFINED
@@ -201,7 +201,7 @@ def _membership(expression: tree.Membership, members: Members[R]) -> Reader[R]:
     if isinstance(expression.array, tree.Array):
         search = _search(expression.array.elements)
         return lambda row: search(value(row))
-    # The docs have constants on the right only; an array of the row does no harm.
+    # The docs have constants on the right only; here an array of the row works too.
     array = compile_expression(expression.array, members)
 
     def membership(row: R) -> Any:
@@ -212,10 +212,10 @@ def _membership(expression: tree.Membership, members: Members[R]) -> Reader[R]:
 
 
 def _search(elements: Sequence[Any]) -> Callable[[Any], Any]:
-    """Make the function that looks for a value among elements.
+    """Return the function that searches for a value among elements.
 
-    It is the same as to compare the value with each: true if one is equal, else undefined if one
-    can't be compared with it, else false.
+    Its result is true if an element is equal, else undefined if an element has another kind, else
+    false.
     """
     kinds = {KINDS.get(type(element)) for element in elements}
     found = {

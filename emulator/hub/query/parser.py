@@ -1,6 +1,6 @@
-"""From the text of a query to its tree.
+"""The parser: from the text of a query to its tree.
 
-Only this module needs lark, and the package imports it with the first query.
+Only this module needs lark. The package imports it with the first query.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from emulator.hub.query import tree
 from emulator.hub.query.values import FUNCTIONS, Kind, kind, plain
 
 _AGGREGATES = ("COUNT", "AVG", "SUM", "MIN", "MAX")
-# What other dialects have after SELECT. The grammar alone would take `SELECT DISTINCT deviceId` for
-# a member DISTINCT under the alias deviceId.
+# Words of other dialects after SELECT. The grammar alone would parse `SELECT DISTINCT deviceId` as
+# a member DISTINCT with the alias deviceId.
 _FOREIGN_WORDS = ("DISTINCT", "VALUE")
-# A tree as lark makes it: its children are trees and tokens, as the grammar has them.
+# A tree of lark: its children are trees and tokens, in the form of the grammar.
 _Node = Any
 
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
@@ -33,7 +33,7 @@ def parse_query(text: str) -> tree.Query:
     """Parse a whole query.
 
     Raises:
-        ArgumentInvalid: it is none; the text says where.
+        ArgumentInvalid: the text is invalid; the error names the place.
     """
     top, selection, source_node, where, group_by = _read(text, "query").children
     source = _source(source_node)
@@ -46,18 +46,18 @@ def parse_query(text: str) -> tree.Query:
         group_by=() if group_by is None else tuple(map(build.path, group_by.children)),
     )
     if source is tree.Source.JOBS and query.items is not None:
-        _refuse(selection, "from devices.jobs there is SELECT * only")
+        _refuse(selection, "devices.jobs allows SELECT * only")
     if query.group_by and source is not tree.Source.DEVICES:
-        _refuse(group_by, "GROUP BY is for devices only")
+        _refuse(group_by, "GROUP BY is allowed for devices only")
     _check_grouping(query, selection)
     return query
 
 
 def parse_condition(text: str) -> tree.Query:
-    """Parse what jobs and configurations have of a query, into the query that it stands for.
+    """Parse the condition of a job or a configuration into the query that it stands for.
 
     Raises:
-        ArgumentInvalid: it is none; the text says where.
+        ArgumentInvalid: the text is invalid; the error names the place.
     """
     match _read(text, "condition"):
         case Tree("every_device"):
@@ -94,12 +94,12 @@ def _read(text: str, start: str) -> _Node:
         return _parser().parse(text, start=start)
     except UnexpectedToken as error:
         at, found = error.token.start_pos, f"{tree.quoted(error.token)} is unexpected"
-        if error.token.type == "$END":  # to which lark gives the place of the last token
+        if error.token.type == "$END":  # lark gives it the place of the last token
             at, found = len(text), "the query ends too early"
     except UnexpectedCharacters as error:
         at = error.pos_in_stream or 0
         found = f"{tree.quoted(_first_word(text[at:]))} is unexpected"
-        if text[at] in "'\"":  # what begins a string is a part of its token
+        if text[at] in "'\"":  # the quote is a part of the token
             found = "the string has no end"
     line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
     raise ArgumentInvalid(f"BadRequest: line {line}, column {column}: {found}")
@@ -111,7 +111,7 @@ def _first_word(text: str) -> str:
 
 
 def _refuse(node: _Node, why: str) -> NoReturn:
-    """Refuse a query that has the right form, and makes no sense."""
+    """Refuse a query whose form is right and whose content is not."""
     at = node if isinstance(node, Token) else node.meta
     raise ArgumentInvalid(f"BadRequest: line {at.line}, column {at.column}: {why}")
 
@@ -134,7 +134,7 @@ def _name(token: Token) -> str:
 def _whole(token: Token) -> int:
     number = _number(token)
     if not isinstance(number, int):
-        _refuse(token, f"{tree.quoted(token)} is no whole number")
+        _refuse(token, f"{tree.quoted(token)} is not a whole number")
     return number
 
 
@@ -153,7 +153,7 @@ def _string(token: Token) -> str:
     def character(escape: re.Match[str]) -> str:
         code, other = escape.groups()
         if code is None and other not in "'\"\\":
-            _refuse(token, f"{tree.quoted(escape.group())} is no escape")
+            _refuse(token, f"{tree.quoted(escape.group())} is not an escape")
         return chr(int(code, 16)) if code else str(other)
 
     text = _ESCAPE.sub(character, token[1:-1])
@@ -165,7 +165,7 @@ def _string(token: Token) -> str:
 
 
 class _Builder:
-    """Makes the tree of what a query over one source says of its rows."""
+    """Builds the tree of a query over one source."""
 
     def __init__(self, source: tree.Source) -> None:
         self._prefix = source.value.split(".")
@@ -182,7 +182,7 @@ class _Builder:
         expression = self.expression(value)
         if not isinstance(expression, tree.Path):
             if name is None:
-                _refuse(value, "what is no member needs an alias")
+                _refuse(value, "an expression needs an alias")
         elif str(expression.parts[0]).upper() in _FOREIGN_WORDS:
             _refuse(value, f"{tree.quoted(str(expression.parts[0]))} is unexpected")
         return tree.Item(expression, name)
@@ -190,7 +190,7 @@ class _Builder:
     def _aggregate(self, node: _Node) -> tree.Aggregate:
         function, *arguments = node.children
         match function.upper(), arguments:
-            # COUNT(*) is not in the docs' grammar, but in some of their samples.
+            # COUNT(*) is in samples of the docs, not in their grammar.
             case "COUNT", [None] | [Token()]:
                 return tree.Aggregate("COUNT", None)
             case "AVG" | "SUM" | "MIN" | "MAX", [Tree("path") as path]:
@@ -199,7 +199,7 @@ class _Builder:
         _refuse(node, f"{function.upper()} takes {wanted}")
 
     def path(self, node: _Node) -> tree.Path:
-        """Build a path, without the name of the source that may stand before it."""
+        """Build a path, without the name of the source before it."""
         parts = [self._part(part) for part in node.children]
         for prefix in (self._prefix, self._prefix[:1]):
             leading = [str(part).lower() for part in parts[: len(prefix)]]
@@ -216,7 +216,7 @@ class _Builder:
         """Build an expression.
 
         Raises:
-            ArgumentInvalid: it nests too deep, or holds a call that can't be.
+            ArgumentInvalid: it nests too deep, or has an invalid call.
         """
         if depth > limits.QUERY_DEPTH:
             _refuse(node, f"the query nests deeper than {limits.QUERY_DEPTH} levels")
@@ -255,7 +255,7 @@ class _Builder:
         token, *given = node.children
         function = token.upper()
         if function in _AGGREGATES:
-            _refuse(node, f"{function} can be a member of a projection only")
+            _refuse(node, f"{function} is allowed in SELECT only")
         if function not in FUNCTIONS:
             _refuse(node, f"there is no function {tree.quoted(token)}")
         arguments = [part for part in given if isinstance(part, Tree)]
@@ -283,11 +283,11 @@ def _negative(operand: tree.Expression) -> tree.Expression:
 
 
 def _check_grouping(query: tree.Query, selection: _Node) -> None:
-    """Refuse a member that an answer made of many rows can't have."""
+    """Refuse a member that a row of several rows cannot have."""
     if not query.aggregates:
         return
     if query.items is None:
-        _refuse(selection, "there is no SELECT * with GROUP BY")
+        _refuse(selection, "SELECT * is not allowed with GROUP BY")
     for item, node in zip(query.items, selection.children, strict=True):
         if not (isinstance(item.value, tree.Aggregate) or item.value in query.group_by):
-            _refuse(node, "beside aggregates, only what stands in GROUP BY can be selected")
+            _refuse(node, "with aggregates, SELECT can have only what GROUP BY has")

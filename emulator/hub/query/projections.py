@@ -1,4 +1,4 @@
-"""What a query other than SELECT * makes of rows: an object of each, or one of many."""
+"""Projections and aggregations: the rows of a query other than SELECT *."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from emulator.hub.query.values import Kind, kind, plain
 
 
 def compile_projection(items: Sequence[Item], members: Members[R]) -> Callable[[R], JsonObject]:
-    """Make the function that writes the object of a row; undefined members are left out.
+    """Return the function that writes the object of a row; undefined members are left out.
 
     Raises:
         ArgumentInvalid: two members have the same name.
@@ -39,10 +39,10 @@ def compile_projection(items: Sequence[Item], members: Members[R]) -> Callable[[
 def compile_aggregation(
     items: Sequence[Item], group_by: Sequence[Path], members: Members[R]
 ) -> Callable[[Iterable[R]], list[JsonObject]]:
-    """Make the function that writes the objects of all rows, one for each group.
+    """Return the function that writes one object for each group of rows.
 
-    Rows for which a path of GROUP BY leads nowhere make a group of their own. Without GROUP BY all
-    rows are one group, even if there are none.
+    Rows for which a path of GROUP BY leads nowhere form a group of their own. Without GROUP BY all
+    rows form one group, also when there are no rows.
 
     Raises:
         ArgumentInvalid: two members have the same name.
@@ -65,12 +65,12 @@ def compile_aggregation(
 
 
 def _named(items: Sequence[Item], members: Members[Any]) -> dict[str, Item]:
-    """Name the members: by their alias, else by what they read."""
+    """Return the members by name: the alias, else the name of the path."""
     named: dict[str, Item] = {}
     for item in items:
         name = item.alias if item.alias is not None else _own_name(item, members)
         if name in named:
-            # What a real hub does with them is not known. To lose one without a word is worse.
+            # What a real hub does is unknown. An error is better than a member lost in silence.
             raise ArgumentInvalid(f"BadRequest: two members have one name: {quoted(name)}")
         named[name] = item
     return named
@@ -81,12 +81,12 @@ def _own_name(item: Item, members: Members[Any]) -> str:
         case Path():
             return member_name(item.value, members)
         case Aggregate(function):
-            return function.lower()  # a real hub's name is not known; all samples have an alias
+            return function.lower()  # a real hub's name is unknown; all samples have an alias
     raise AssertionError(f"{item} has no alias")
 
 
 def _alike(value: Any) -> Any:
-    """Give something hashable that is equal for values that are: 1 and 1.0, but not 1 and true."""
+    """Return a hashable value that is equal for equal values: 1 and 1.0, but not 1 and true."""
     if kind(value) is Kind.NUMBER:
         return Kind.NUMBER, float(value)
     if isinstance(value, dict):
@@ -109,7 +109,7 @@ def _compile_over_group(item: Item, members: Members[R]) -> Callable[[Sequence[R
 
 
 def _numbers(read: Reader[R], group: Iterable[R]) -> list[float]:
-    """Read the numbers of a group; other values don't count."""
+    """Return the numbers of a group; other values are ignored."""
     return [value for row in group if kind(value := read(row)) is Kind.NUMBER]
 
 

@@ -1,6 +1,6 @@
-"""The queries of a hub: over the twins of devices and modules, and over what jobs did to devices.
+"""The queries of a hub: over the twins of devices and modules, and over other collections.
 
-The language itself is in `query/`; here it meets the hub's rows, and answers in pages.
+The other modules of this package are the language. This one applies it to rows, and returns pages.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Page(Struct, frozen=True):
 
     Args:
         items: the rows, as JSON values.
-        type: what they are, as the header `x-ms-item-type` has it: Twin, DeviceJob, Raw.
-        continuation: asks for the next page; None on the last.
+        type: their type, in the words of the header `x-ms-item-type`: Twin, DeviceJob, Raw.
+        continuation: the token for the next page; None on the last page.
     """
 
     items: list[Any]
@@ -38,14 +38,14 @@ class Page(Struct, frozen=True):
 
 
 class Collection(Struct, frozen=True):
-    """What a query goes through.
+    """The rows that queries over one source read.
 
     Args:
-        rows: gives its rows.
-        members: how their members are read.
-        place: where a row stands among them.
-        document: writes a row as SELECT * has it.
-        type: what the documents are.
+        rows: returns the rows.
+        members: the readers of their members.
+        place: returns the place of a row among the others.
+        document: returns a row in the form of SELECT *.
+        type: the type of these documents.
     """
 
     rows: Callable[[], Iterable[Any]]
@@ -82,7 +82,7 @@ class Queries:
         """Answer a query with one page of at most `size` rows.
 
         Raises:
-            ArgumentInvalid: it is no query, or the continuation is not one of this query.
+            ArgumentInvalid: the query is invalid, or the continuation is of another query.
         """
         query = parse(text)
         start = Continuation(left=query.top)
@@ -90,7 +90,7 @@ class Queries:
             start = Continuation.read(continuation, text)
         wanted = size if start.left is None else min(size, start.left)
         placed, write, type_ = self._answer(query)
-        # In the order of their places, whatever the store's is; one more tells if this is the end.
+        # In the order of places, not of the store. One more row shows that another page follows.
         found = heapq.nsmallest(
             wanted + 1, (each for each in placed if each[0] > start.after), key=itemgetter(0)
         )
@@ -101,10 +101,10 @@ class Queries:
         return Page([write(row) for _, row in page], type_, following)
 
     def count(self, text: str) -> int:
-        """Tell how many rows a query finds: the metric of a configuration.
+        """Return how many rows a query finds: the metric of a configuration.
 
         Raises:
-            ArgumentInvalid: it is no query.
+            ArgumentInvalid: the query is invalid.
         """
         query = parse(text)
         placed, _, _ = self._answer(query)
@@ -112,18 +112,18 @@ class Queries:
         return found if query.top is None else min(found, query.top)
 
     def find(self, condition: str) -> list[IdentityKey]:
-        """Name the twins that a job's condition finds.
+        """Return the keys of the twins that a job's condition finds.
 
         Args:
             condition: `*`, a WHERE clause without the word, or `FROM devices.modules [WHERE …]`.
 
         Raises:
-            ArgumentInvalid: it is none of these.
+            ArgumentInvalid: the condition is invalid.
         """
-        meant = parse_condition(condition)
-        if meant.source is Source.JOBS:
+        parsed = parse_condition(condition)
+        if parsed.source is Source.JOBS:
             raise ArgumentInvalid("BadRequest: a condition is on devices or devices.modules")
-        return [row.identity.key for row in self._rows(meant)]
+        return [row.identity.key for row in self._rows(parsed)]
 
     def _rows(self, condition: Condition) -> Iterator[Any]:
         collection = self._collections[condition.source]
@@ -132,7 +132,7 @@ class Queries:
     def _answer(
         self, query: Query
     ) -> tuple[Iterable[tuple[Place, Any]], Callable[[Any], JsonObject], str]:
-        """Give the rows of an answer with their places, how each is written, and what they are."""
+        """Return the rows of an answer with their places, how to write one, and their type."""
         collection = self._collections[query.source]
         rows = self._rows(Condition(query.source, query.where))
         if query.aggregates:
@@ -149,7 +149,7 @@ class Queries:
         return *_place(device), *_place(row.identity)
 
 
-# Places are in the order of registration, which no other row's coming or going alters.
+# Places are in the order of creation: no other row can change them.
 
 
 def _place_of_twin(row: TwinRow) -> Place:
@@ -157,6 +157,6 @@ def _place_of_twin(row: TwinRow) -> Place:
 
 
 def _place(identity: Identity) -> Place:
-    # A generation is a moment; those that share it are told apart by their ids.
+    # A generation id is a time; identities of the same time are ordered by their ids.
     device_id, module_id = identity.key
     return identity.generation_id.rjust(20, "0"), module_id or device_id

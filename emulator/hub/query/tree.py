@@ -1,4 +1,4 @@
-"""What a query says, as a tree: one small frozen class for each thing in the grammar."""
+"""The tree of a query: one small frozen class for each rule of the grammar."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from msgspec import Struct
 
-# How much of a query an error's text repeats.
+# How many characters of a query the text of an error repeats.
 _SHOWN = 40
 
 
 class Source(enum.Enum):
-    """What a query goes through; the value is its name in a query."""
+    """The collection that a query reads; the value is its name in a query."""
 
     DEVICES = "devices"
     MODULES = "devices.modules"
@@ -35,7 +35,7 @@ class Array(Struct, frozen=True):
 class Path(Struct, frozen=True):
     """`tags.[[group]].list[0]`: names of members, and places in arrays.
 
-    The name of the source before it, as in `devices.tags.x`, is not a part of it.
+    The name of the source, as in `devices.tags.x`, is not a part of the path.
     """
 
     parts: tuple[str | int, ...]
@@ -81,7 +81,7 @@ class Membership(Struct, frozen=True):
 
 
 class Arithmetic(Struct, frozen=True):
-    """`first + a - b`, from the left; an operator is one of `+ - * / %`."""
+    """`first + a - b`, from the left; the operators are `+ - * / %`."""
 
     first: Expression
     steps: tuple[tuple[str, Expression], ...]
@@ -110,21 +110,21 @@ Expression = (
 
 
 class Aggregate(Struct, frozen=True):
-    """`AVG(tags.x)`: one value of many rows; COUNT has no path."""
+    """`AVG(tags.x)`: one value for several rows; COUNT has no path."""
 
     function: str
     path: Path | None
 
 
 class Item(Struct, frozen=True):
-    """One member of a projection; without an alias it is named by what it reads."""
+    """One member of a projection; without an alias it has the name of its path."""
 
     value: Expression | Aggregate
     alias: str | None
 
 
 class Query(Struct, frozen=True):
-    """A whole query; `items` is None for `SELECT *`, `top` where nothing limits the rows."""
+    """A whole query; `items` is None for `SELECT *`, and `top` is None without a limit."""
 
     source: Source
     items: tuple[Item, ...] | None = None
@@ -134,14 +134,14 @@ class Query(Struct, frozen=True):
 
     @property
     def aggregates(self) -> bool:
-        """Whether a row of the answer is made of many."""
+        """Whether a row of the answer stands for several rows."""
         return bool(self.group_by) or any(
             isinstance(item.value, Aggregate) for item in self.items or ()
         )
 
 
 def paths(expression: Expression) -> Iterator[Path]:
-    """Go through the paths that an expression reads."""
+    """Return the paths that an expression reads."""
     match expression:
         case Path():
             yield expression
@@ -160,7 +160,7 @@ def paths(expression: Expression) -> Iterator[Path]:
 
 
 def quoted(part: str) -> str:
-    """Quote a part of a query in an error's text, which the SDK for Node splits at semicolons."""
+    """Quote a part of a query in an error. The SDK for Node splits the text at semicolons."""
     if part == ";":
         return "a semicolon"
     shown = part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..."

@@ -1,8 +1,8 @@
-"""What a query makes of values: of which kind one is, how two compare, what arithmetic gives.
+"""The values of a query: their kinds, comparison, arithmetic and functions.
 
-A value is JSON's, or `UNDEFINED`, which is the answer where there is none. The rules are those of
-IoT Hub docs: query language; where they are silent, those of EdgeHub's routing (Azure IoT Edge,
-source), which has the same expressions.
+A value is a JSON value, or `UNDEFINED`. The rules are those of IoT Hub docs: query language. Where
+the docs are silent, the rules are those of EdgeHub's routing (Azure IoT Edge, source), which has
+the same expressions.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from emulator.hub.core.json import UNDEFINED, WrittenNumber
 
-# Up to here a double holds every integer.
+# Up to this value a double holds every integer.
 _INTEGERS = 2**53
 
 
 class Kind(enum.Enum):
-    """What a primitive value is; values of two kinds are never compared."""
+    """The kind of a primitive value; values of different kinds are never compared."""
 
     BOOLEAN = "boolean"
     NUMBER = "number"
@@ -29,7 +29,7 @@ class Kind(enum.Enum):
     NULL = "null"
 
 
-# By the exact type, because Python's booleans are integers too.
+# By the exact type, because a Python boolean is an integer too.
 KINDS: dict[type, Kind] = {
     bool: Kind.BOOLEAN,
     int: Kind.NUMBER,
@@ -39,7 +39,7 @@ KINDS: dict[type, Kind] = {
     NoneType: Kind.NULL,
 }
 
-# Strings are in the order of their characters' codes, and so are moments, as ISO text.
+# Strings are ordered by the codes of their characters, and so are times, as ISO text.
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -61,26 +61,26 @@ _CALCULATIONS: dict[str, Callable[[float, float], float]] = {
 
 
 def kind(value: object) -> Kind | None:
-    """Tell the kind of a value; objects, arrays and `UNDEFINED` have none."""
+    """Return the kind of a value; objects, arrays and `UNDEFINED` have no kind."""
     return KINDS.get(type(value))
 
 
 def plain(number: float) -> float:
-    """Write a number that was calculated as a double is written in JSON: 2, not 2.0."""
+    """Return a calculated number in the form that JSON has for a double: 2, not 2.0."""
     number = float(number)
     return int(number) if number.is_integer() and abs(number) < _INTEGERS else number
 
 
 def compares(comparison: str, of: Kind) -> bool:
-    """Say whether values of a kind can be compared so: booleans and null are in no order."""
+    """Return whether values of a kind can be compared so: booleans and null have no order."""
     return comparison in ("=", "!=") or of not in _UNORDERED
 
 
 def calculate(calculation: str, left: object, right: object) -> Any:
     """Add, subtract, multiply, divide two numbers as doubles, or find the remainder.
 
-    `UNDEFINED` where one is no number, or the result is none: a division by zero, or beyond a
-    double.
+    The result is `UNDEFINED` if an operand is not a number, for a division by zero, and if the
+    result is beyond a double.
     """
     if not (kind(left) is kind(right) is Kind.NUMBER):
         return UNDEFINED
@@ -92,7 +92,7 @@ def calculate(calculation: str, left: object, right: object) -> Any:
 
 
 class Function(NamedTuple):
-    """A function of the language: how many arguments it takes, and what it makes of them."""
+    """A function of the language: its number of arguments, and its implementation."""
 
     arguments: int
     apply: Callable[..., Any]
@@ -110,9 +110,9 @@ def _ends_with(text: object, end: object) -> Any:
     return text.endswith(end)
 
 
-# IoT Hub docs name IS_DEFINED alone; STARTSWITH and ENDSWITH work on a real hub, and production
-# queries ask for types. What else there is, such as STARTS_WITH and CONTAINS, it refuses: they are
-# of message routing only (seen on a real hub).
+# IoT Hub docs name only IS_DEFINED. STARTSWITH and ENDSWITH work on a real hub, and queries in
+# production use the types. A real hub refuses other functions, such as STARTS_WITH and CONTAINS:
+# they exist in message routing only (seen on a real hub).
 FUNCTIONS = {
     "IS_DEFINED": Function(1, lambda value: value is not UNDEFINED),
     "IS_NULL": Function(1, lambda value: value is None),

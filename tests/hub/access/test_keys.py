@@ -12,8 +12,8 @@ from emulator.hub.access.keys import SymmetricKeys, mask_key
 from emulator.hub.access.policies import Policy, Right
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
+from tests.hub.fakes import KEYS
 
-KEYS = SymmetricKeys.generate()
 key_texts = st.binary(min_size=16, max_size=64).map(lambda key: base64.b64encode(key).decode())
 
 

@@ -13,9 +13,8 @@ from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.sas import SasToken, check_token
 from emulator.hub.core.errors import IotHubUnauthorizedAccess
 from tests.clock import START
-from tests.hub.fakes import KEYS, LATER, signature, token_text
+from tests.hub.fakes import KEYS, LATER, OTHER_KEYS, signature, token_text
 
-OTHER_KEYS = SymmetricKeys.generate()
 HOSTS = ("localhost", "127.0.0.1", "::1", "My-Hub.azure-devices.net")
 NOW = START.timestamp()
 

@@ -1,0 +1,480 @@
+"""MQTT as an IoT hub speaks it, for one device: bytes in; bytes, and calls on the hub, out.
+
+The channel is the device's link. It does no I/O and has no timers: see connection.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Protocol
+
+from emulator.hub.access.certificates import ClientCertificate
+from emulator.hub.access.keys import mask_key
+from emulator.hub.access.operations import Operation
+from emulator.hub.core import limits
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    DeserializationError,
+    DeviceMessageLockLost,
+    HubError,
+    InvalidProtocolVersion,
+    IotHubUnauthorizedAccess,
+    ServerError,
+    error_document,
+)
+from emulator.hub.core.json import dumps, loads
+from emulator.hub.gate import DeviceCaller
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.link import Admission, Delivery
+from emulator.hub.messages.message import Message
+from emulator.mqtt import frame, messages, property_bag, topics
+from emulator.mqtt.frame import (
+    Connect,
+    PacketBuffer,
+    ProtocolError,
+    ReturnCode,
+    UnacceptableProtocolVersion,
+)
+from emulator.mqtt.property_bag import Bag
+from emulator.mqtt.sessions import Sessions, Subscriptions
+from emulator.mqtt.topics import Filter, MethodResponse, Purpose, Telemetry, TwinGet, TwinPatch
+
+log = logging.getLogger(__name__)
+
+# A device sends to one topic again and again: its properties are remembered, up to this length.
+_REMEMBERED_TOPIC = 512
+
+
+class Output(Protocol):
+    """Where a channel writes: a stream, or a list in tests."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, without waiting."""
+
+    def close(self) -> None:
+        """End the connection; what was written still goes out."""
+
+    def unsent(self) -> int:
+        """Return how many bytes wait for the device to read them."""
+
+
+class Channel:
+    """The MQTT connection of one device, from its CONNECT on; the hub's `DeviceLink`.
+
+    What the hub itself sends has QoS 0, except cloud-to-device messages (IoT Hub docs: MQTT
+    support).
+
+    Args:
+        hub: the hub.
+        sessions: the subscriptions that outlive a connection.
+        output: where packets for the device are written.
+        certificate: what the device has sent in its TLS handshake; None if it sent no certificate.
+        peer: the address of the device, for the log.
+    """
+
+    def __init__(
+        self,
+        hub: IotHub,
+        sessions: Sessions,
+        output: Output,
+        certificate: ClientCertificate | None = None,
+        peer: str = "",
+    ) -> None:
+        self.closed = False
+        """Whether the connection has ended, or is to end."""
+        self.connected = False
+        """Whether a CONNECT was accepted."""
+        self.silence = 0.0
+        """How many seconds a connected device may be silent."""
+        self._hub = hub
+        self._sessions = sessions
+        self._output = output
+        self._certificate = certificate
+        self._peer = peer
+        self._packets = PacketBuffer(limits.MQTT_PACKET_BYTES)
+        # What a CONNECT brings
+        self._admission: Admission
+        self._versioned = False
+        self._persistent = False
+        self._will: Message | None = None
+        # The session
+        self._subscriptions: Subscriptions = {}
+        self._filters: dict[Filter, int] = {}  # the same, as they were parsed
+        self._in_flight: dict[int, str] = {}  # lock tokens, by packet identifier
+        self._packet_id = 0
+        # Telemetry that waits for `flush`; the topic of the last message, and its properties
+        self._telemetry: list[Message] = []
+        self._topic: str | None = None
+        self._bag = Bag({}, {})
+
+    # --- what the connection calls
+
+    def receive(self, data: bytes) -> Iterator[None]:
+        """Take the packets in some bytes: one at each step, so that the connection can pace them.
+
+        Telemetry waits for `flush`: the hub gets it in batches.
+
+        Raises:
+            ProtocolError: the device broke a rule. Its earlier packets count.
+        """
+        for first_byte, body in self._packets.feed(data):
+            if self.closed:
+                return
+            if self.connected:
+                self._take(first_byte, body)
+            else:
+                self._take_connect(first_byte, body)
+            yield
+
+    def flush(self) -> None:
+        """Pass the telemetry that was received to the hub."""
+        if self._telemetry:
+            received, self._telemetry = self._telemetry, []
+            self._hub.gate.enter(self._admission, Telemetry.operation)
+            self._hub.telemetry.ingest(self._admission, received)
+
+    def resume(self) -> None:
+        """Send the messages that had to wait until the device read what was written before."""
+        if self.connected and not self.closed:
+            self._hub.cloud_to_device.push(self)
+
+    def expire(self) -> None:
+        """End the connection of a device that was silent for too long."""
+        log.info("Closed the connection of %s: keep-alive lapsed", self.key)
+        self._end()
+
+    def lost(self) -> None:
+        """Note that the connection has ended: now the device leaves its will, if it has one."""
+        self.closed = True
+        if self.connected:
+            self._hub.links.disconnect(self)
+            if self._will is not None:
+                self._telemetry.append(self._will)
+            self.flush()
+
+    # --- what the hub calls: see `DeviceLink`
+
+    @property
+    def key(self) -> IdentityKey:
+        """See `DeviceLink.key`."""
+        return self._admission.key
+
+    def accepts_method(self, name: str) -> bool:
+        """See `DeviceLink.accepts_method`."""
+        return (
+            Filter(Purpose.METHODS) in self._filters
+            or Filter(Purpose.METHODS, topics.method_name(name)) in self._filters
+        )
+
+    @property
+    def accepts_commands(self) -> bool:
+        """See `DeviceLink.accepts_commands`; not while much waits for the device to read it."""
+        return Filter(Purpose.CLOUD_TO_DEVICE) in self._filters and not self._is_congested()
+
+    @property
+    def unacknowledged(self) -> Collection[str]:
+        """See `DeviceLink.unacknowledged`."""
+        return self._in_flight.values()
+
+    def deliver(self, delivery: Delivery) -> None:
+        """See `DeviceLink.deliver`; QoS 1 where that was granted.
+
+        With QoS 0 a message is accepted as soon as it is sent.
+        """
+        device_id, token = self.key.device_id, delivery.lock_token
+        bag = property_bag.write(delivery.system, delivery.properties)
+        topic = topics.cloud_to_device(device_id, bag)
+        if len(topic) > frame.TEXT_BYTES:
+            # What a real hub does is unknown. The messages behind this one must still arrive.
+            log.warning(
+                "Rejected a message for %s: its properties take %d bytes in a topic. A topic can "
+                "have %d.",
+                self.key,
+                len(topic),
+                frame.TEXT_BYTES,
+            )
+            self._hub.cloud_to_device.reject(device_id, token)
+        elif self._filters[Filter(Purpose.CLOUD_TO_DEVICE)]:
+            packet_id = self._next_packet_id()
+            self._in_flight[packet_id] = token
+            again = delivery.redelivered
+            self._output.write(
+                frame.publish(topic, delivery.body, packet_id=packet_id, duplicate=again)
+            )
+        else:
+            self._output.write(frame.publish(topic, delivery.body))
+            self._hub.cloud_to_device.complete(device_id, token)
+
+    def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
+        """See `DeviceLink.invoke_method`."""
+        self._send(topics.method_request(name, request_id), payload)
+
+    def notify_desired(self, patch: bytes, version: int) -> None:
+        """See `DeviceLink.notify_desired`; not sent to a device that is not subscribed to it."""
+        if Filter(Purpose.DESIRED) in self._filters:
+            self._send(topics.desired_patch(version), patch)
+
+    def close(self, reason: HubError) -> None:
+        """See `DeviceLink.close`."""
+        self._end()
+
+    # --- CONNECT
+
+    def _take_connect(self, first_byte: int, body: bytes) -> None:
+        """Authenticate a device before all else: a refusal touches no other connection.
+
+        Raises:
+            ProtocolError: it is not a CONNECT, or malformed.
+        """
+        if first_byte != frame.CONNECT:
+            raise ProtocolError("The first packet is not a CONNECT")
+        try:
+            connect = frame.parse_connect(body)
+        except UnacceptableProtocolVersion:
+            self._refuse(ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
+            return
+        if not connect.client_id and not connect.clean_session:
+            self._refuse(ReturnCode.IDENTIFIER_REJECTED)  # section 3.1.3.1
+            return
+        client = mask_key(connect.client_id)  # it may be a key, by mistake
+        try:
+            self._admit(connect)
+            if connect.will is not None:
+                # What a real hub answers to an invalid will is unknown. This ends the attempts.
+                self._will = messages.will(connect.will, self.key)
+        except (IotHubUnauthorizedAccess, ProtocolError) as error:
+            log.info("Refused %r at %s: %s", client, self._peer, error.__cause__ or error)
+            self._refuse(ReturnCode.NOT_AUTHORIZED)
+        except Exception:
+            log.exception("The authentication of %r at %s failed", client, self._peer)
+            self._refuse(ReturnCode.SERVER_UNAVAILABLE)
+        else:
+            self._begin(connect)
+
+    def _admit(self, connect: Connect) -> None:
+        user = topics.parse_user_name(connect.user_name or "", connect.client_id)
+        if user is None:
+            raise IotHubUnauthorizedAccess("The user name does not agree with the client id")
+        try:
+            token = None if connect.password is None else connect.password.decode()
+        except UnicodeDecodeError as error:
+            raise IotHubUnauthorizedAccess from error
+        model_id = user.parameters.get("model-id", "")
+        caller = DeviceCaller(user.key, token, user.host, self._certificate, model_id)
+        self._admission = self._hub.gate.enter(caller, Operation.CONNECT)
+        # A real hub accepts telemetry of a client that names no api-version, and answers its twin
+        # requests with 400 (seen there).
+        self._versioned = "api-version" in user.parameters
+
+    def _begin(self, connect: Connect) -> None:
+        """Accept a CONNECT, with the session of an earlier connection, or without."""
+        self.connected = True
+        self.silence = _allowed_silence(connect.keep_alive)
+        self._persistent = not connect.clean_session
+        session_present = self._persistent and self._resume_session()
+        if not session_present:
+            self._sessions.forget(str(self.key))
+        self._output.write(frame.connack(ReturnCode.ACCEPTED, session_present=session_present))
+        self._hub.links.connect(self, self._admission)
+        if self._subscriptions:
+            self._hub.links.subscribed(self)
+
+    def _resume_session(self) -> bool:
+        """Restore the subscriptions of an earlier connection; returns whether there are any."""
+        subscriptions = self._sessions.find(str(self.key))
+        if subscriptions is None:
+            return False
+        try:
+            self._subscribe(subscriptions)
+        except ProtocolError:  # stored by a version of the emulator that knew other filters
+            return False
+        return True
+
+    def _refuse(self, return_code: ReturnCode) -> None:
+        self._output.write(frame.connack(return_code))
+        self._end()
+
+    # --- the other packets
+
+    def _take(self, first_byte: int, body: bytes) -> None:
+        """Take one packet.
+
+        Raises:
+            ProtocolError: it is malformed, or a device must not send it.
+        """
+        if first_byte & 0xF0 == frame.PUBLISH:
+            self._take_publish(first_byte, body)
+        elif first_byte == frame.SUBSCRIBE:
+            self._take_subscribe(*frame.parse_subscribe(body))
+        elif first_byte == frame.UNSUBSCRIBE:
+            self._take_unsubscribe(*frame.parse_unsubscribe(body))
+        elif first_byte == frame.PUBACK:
+            self._take_puback(frame.parse_puback(body))
+        elif first_byte == frame.PINGREQ and not body:
+            self._output.write(frame.PINGRESP)
+        elif first_byte == frame.DISCONNECT and not body:
+            self._will = None  # section 3.14.4
+            self._end()
+        else:
+            raise ProtocolError(f"Unexpected packet with the first byte {first_byte:#04x}")
+
+    def _take_publish(self, first_byte: int, body: bytes) -> None:
+        """Take a PUBLISH: acknowledge it, then answer it.
+
+        Raises:
+            ProtocolError: it is malformed, or its topic is unknown to the hub.
+        """
+        packet = frame.parse_publish(first_byte, body)
+        answer = None
+        if packet.topic == self._topic:
+            self._telemetry.append(messages.telemetry(packet, self._bag))
+        else:
+            request = topics.parse_topic(packet.topic, self._admission.key)
+            if isinstance(request, Telemetry):
+                bag = property_bag.parse(request.properties)
+                self._telemetry.append(messages.telemetry(packet, bag))
+                if len(packet.topic) <= _REMEMBERED_TOPIC:
+                    self._topic, self._bag = packet.topic, bag
+            else:
+                answer = self._take_request(request, packet.payload)
+        if packet.qos:
+            self._output.write(frame.puback(packet.packet_id))
+        if answer is not None:
+            self._send(*answer)
+
+    def _take_request(self, request: topics.Request, payload: bytes) -> tuple[str, bytes] | None:
+        """Carry out a twin request, or take the response of a direct method.
+
+        Returns:
+            the topic and payload of an answer.
+        """
+        self._hub.links.note_activity(self.key)
+        match request:
+            case MethodResponse(status, request_id):
+                self._hub.gate.enter(self._admission, request.operation)
+                self._hub.methods.respond(self, request_id, status, payload)
+                return None
+            case TwinGet():
+                return self._answer(request, self._read_twin)
+            case TwinPatch(_, version):
+                return self._answer(request, lambda: self._report(payload, version))
+
+    def _answer(
+        self,
+        request: TwinGet | TwinPatch,
+        carry_out: Callable[[], tuple[int, int | None, bytes]],
+    ) -> tuple[str, bytes] | None:
+        """Carry out a twin request; without a request id or a subscription there is no answer."""
+        try:
+            if not self._versioned:
+                raise InvalidProtocolVersion
+            self._hub.gate.enter(self._admission, request.operation)
+            status, version, body = carry_out()
+        except HubError as error:
+            status, version, body = self._failure(error)
+        except Exception:
+            log.exception("A twin request of %s failed", self.key)
+            status, version, body = self._failure(ServerError())
+        if request.request_id is None or Filter(Purpose.TWIN_RESPONSES) not in self._filters:
+            return None
+        return topics.twin_response(status, request.request_id, version), body
+
+    def _read_twin(self) -> tuple[int, int | None, bytes]:
+        return 200, None, dumps(self._hub.twins.read_own(self.key))
+
+    def _report(self, payload: bytes, version: str | None) -> tuple[int, int | None, bytes]:
+        try:
+            patch = loads(payload)
+        except ValueError as error:
+            raise DeserializationError(f"The patch is not JSON: {error}") from None
+        if version is not None and not (version.isascii() and version.isdigit()):
+            raise ArgumentInvalid(f"$version is not a number: {version}")
+        expected = None if version is None else int(version[:19])
+        return 204, self._hub.twins.report(self.key, patch, expected), b""
+
+    def _failure(self, error: HubError) -> tuple[int, int | None, bytes]:
+        # The SDK for Node needs the body: it ignores the status in the topic.
+        return error.status, None, dumps(error_document(error, self._hub.clock.now()))
+
+    def _take_subscribe(self, packet_id: int, requested: Sequence[tuple[str, int]]) -> None:
+        """Begin subscriptions; a filter that the hub does not know ends the connection.
+
+        Raises:
+            ProtocolError: such a filter, or more subscriptions than a hub allows.
+        """
+        self._hub.gate.enter(self._admission, Operation.SUBSCRIBE)
+        granted = [(name, min(qos, 1)) for name, qos in requested]
+        self._subscribe({**self._subscriptions, **dict(granted)})
+        self._store_session()
+        self._output.write(frame.suback(packet_id, [qos for _, qos in granted]))
+        self._hub.links.subscribed(self)
+
+    def _take_unsubscribe(self, packet_id: int, ended: Collection[str]) -> None:
+        """End subscriptions."""
+        self._subscribe(
+            {name: qos for name, qos in self._subscriptions.items() if name not in ended}
+        )
+        self._store_session()
+        self._output.write(frame.unsuback(packet_id))
+
+    def _subscribe(self, subscriptions: Subscriptions) -> None:
+        if len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
+            raise ProtocolError(
+                f"{len(subscriptions)} subscriptions: {limits.MQTT_SUBSCRIPTIONS} are allowed"
+            )
+        self._filters = {
+            topics.parse_filter(name, self.key): qos for name, qos in subscriptions.items()
+        }
+        self._subscriptions = subscriptions
+
+    def _store_session(self) -> None:
+        if self._persistent:
+            self._sessions.keep(str(self.key), self._subscriptions)
+
+    def _take_puback(self, packet_id: int) -> None:
+        """End a message; an identifier that is unknown, or of a message that ended, is ignored."""
+        token = self._in_flight.pop(packet_id, None)
+        if token is not None:
+            self._hub.gate.enter(self._admission, Operation.SETTLE_COMMAND)
+            with contextlib.suppress(DeviceMessageLockLost):  # purged or expired meanwhile
+                self._hub.cloud_to_device.complete(self.key.device_id, token)
+
+    # ---
+
+    def _send(self, topic: str, payload: bytes) -> None:
+        """Send with QoS 0; a device that does not read loses its connection instead."""
+        if self._is_congested():
+            log.info("Closed the connection of %s: the device does not read", self.key)
+            self._end()
+        else:
+            self._output.write(frame.publish(topic, payload))
+
+    def _is_congested(self) -> bool:
+        return self._output.unsent() > limits.MQTT_WRITE_BUFFER_BYTES
+
+    def _next_packet_id(self) -> int:
+        """Choose an identifier that is not in flight: of 65,535, 50 are in use at most."""
+        while True:
+            self._packet_id = self._packet_id % 0xFFFF + 1
+            if self._packet_id not in self._in_flight:
+                return self._packet_id
+
+    def _end(self) -> None:
+        """End the connection. The hub must know it now, not when the peer has closed its side."""
+        if self.closed:
+            return
+        self.closed = True
+        self.flush()
+        if self.connected:
+            self._hub.links.disconnect(self)
+        self._output.close()
+
+
+def _allowed_silence(keep_alive: int) -> float:
+    """Return how many seconds a device may be silent; 0 asks for the longest time (EdgeHub)."""
+    if keep_alive == 0:
+        return limits.MQTT_KEEP_ALIVE_MAX
+    return min(1.5 * keep_alive, limits.MQTT_KEEP_ALIVE_MAX)

@@ -1,0 +1,220 @@
+"""Direct methods over MQTT: from the hub to the device's topics, and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from emulator.hub.core.errors import DeviceNotOnline, GatewayTimeout, MessageTooLarge
+from emulator.hub.core.json import dumps
+from tests.mqtt.playbook import Client, Lab
+from tests.mqtt.raw import publish
+
+_METHODS = "$iothub/methods/POST/#"
+
+
+@pytest.fixture
+def client(lab: Lab) -> Client:
+    """A connection of `d1` that is subscribed to methods."""
+    return lab.connect("d1", _METHODS)
+
+
+def _respond(client: Client, request_id: str, payload: bytes = b"", *, status: int = 200) -> None:
+    client.send(publish(f"$iothub/methods/res/{status}/?$rid={request_id}", payload))
+
+
+async def test_a_method_goes_to_the_device_and_its_response_to_the_caller(
+    lab: Lab, client: Client
+) -> None:
+    call = await lab.invoked("d1", "rebootDevice", {"method_number": "42"})
+    client.play("""
+        << PUBLISH $iothub/methods/POST/rebootDevice/?$rid=1 {"method_number": "42"}
+        >> PUBLISH 5 $iothub/methods/res/201/?$rid=1 {"Response": "This is the response"}
+        << PUBACK 5
+    """)
+    result = await call
+    assert result.status == 201
+    assert json.loads(dumps(result.payload)) == {"Response": "This is the response"}
+
+
+@pytest.mark.parametrize(
+    "payload", [None, "", "text", 0, 1.5, True, [], {}, [1, {"a": None}], {"ä": "€ 𝄞"}]
+)
+async def test_any_json_goes_both_ways(lab: Lab, client: Client, payload: object) -> None:
+    call = await lab.invoked("d1", "echo", payload)
+    topic, sent = client.take_publish()
+    assert topic == "$iothub/methods/POST/echo/?$rid=1"
+    assert json.loads(sent) == payload
+    _respond(client, "1", json.dumps(payload).encode())
+    assert json.loads(dumps((await call).payload)) == payload
+
+
+@pytest.mark.parametrize("status", [0, -1, 404, 500, 2147483647, -2147483648])
+async def test_the_status_is_the_devices_own(lab: Lab, client: Client, status: int) -> None:
+    call = await lab.invoked("d1", "status")
+    client.play(f"""
+        << PUBLISH $iothub/methods/POST/status/?$rid=1 null
+        >> PUBLISH $iothub/methods/res/{status}/?$rid=1 {{}}
+    """)
+    assert (await call).status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "payload"),
+    [(b"", None), (b"plain text", "plain text"), (b"{", "{"), (b"\xff", "\ufffd")],
+)
+async def test_an_empty_response_is_null_and_a_response_that_is_not_json_is_text(
+    lab: Lab, client: Client, body: bytes, payload: object
+) -> None:
+    call = await lab.invoked("d1", "odd")
+    _respond(client, "1", body)
+    assert (await call).payload == payload
+
+
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [
+        ("reboot", "reboot"),
+        ("a b", "a b"),
+        ("component*command", "component*command"),
+        ("ä€𝄞", "ä€𝄞"),
+        ("$rid=9&x", "$rid=9&x"),
+        ("a/b", "a%2Fb"),
+        ("+", "%2B"),
+        ("#", "%23"),
+        ("a?$rid=9", "a%3F$rid=9"),
+        ("100%", "100%25"),
+        ("line\nbreak", "line%0Abreak"),
+        ("nul\0", "nul%00"),
+        ("n" * 100, "n" * 100),
+    ],
+)
+async def test_a_name_with_odd_characters_stays_one_segment_of_the_topic(
+    lab: Lab, client: Client, name: str, segment: str
+) -> None:
+    call = await lab.invoked("d1", name)
+    assert client.take_publish()[0] == f"$iothub/methods/POST/{segment}/?$rid=1"
+    _respond(client, "1")
+    assert (await call).status == 200
+
+
+async def test_fifty_calls_answered_backwards_each_get_their_own_response(
+    lab: Lab, client: Client
+) -> None:
+    calls = [await lab.invoked("d1", "add", number) for number in range(50)]
+    requests = [client.take_publish() for _ in calls]
+    assert [int(payload) for _, payload in requests] == list(range(50))
+    for topic, payload in reversed(requests):
+        request_id, number = topic.rpartition("=")[2], int(payload)
+        _respond(client, request_id, b"%d" % (number + 1000), status=number)
+    for number, call in enumerate(calls):
+        result = await call
+        assert (result.status, dumps(result.payload)) == (number, b"%d" % (number + 1000))
+
+
+async def test_unknown_and_repeated_responses_are_ignored(lab: Lab, client: Client) -> None:
+    call = await lab.invoked("d1", "once")
+    client.play("""
+        << PUBLISH $iothub/methods/POST/once/?$rid=1 null
+        >> PUBLISH $iothub/methods/res/200/?$rid=ffffffff "unknown"
+        >> PUBLISH $iothub/methods/res/200/?$rid= "unknown"
+        >> PUBLISH $iothub/methods/res/200/?$rid=10 "unknown"
+        >> PUBLISH $iothub/methods/res/200/?$rid=1 "first"
+        >> PUBLISH $iothub/methods/res/500/?$rid=1 "second"
+    """)
+    assert (await call).payload == "first"
+    call = await lab.invoked("d1", "next")
+    client.play("""
+        << PUBLISH $iothub/methods/POST/next/?$rid=2 null
+        >> PUBLISH $iothub/methods/res/200/?$rid=1 "third"
+        >> PUBLISH $iothub/methods/res/200/?$rid=2 "its own"
+    """)
+    assert (await call).payload == "its own"
+
+
+async def test_a_late_response_is_ignored(lab: Lab, client: Client) -> None:
+    call = await lab.invoked("d1", "slow", responseTimeoutInSeconds=5)
+    lab.clock.advance(5)
+    with pytest.raises(GatewayTimeout):
+        await call
+    call = await lab.invoked("d1", "next")
+    client.play("""
+        << PUBLISH $iothub/methods/POST/slow/?$rid=1 null
+        << PUBLISH $iothub/methods/POST/next/?$rid=2 null
+        >> PUBLISH $iothub/methods/res/200/?$rid=1 "late"
+        >> PUBLISH $iothub/methods/res/200/?$rid=2 "in time"
+    """)
+    assert (await call).payload == "in time"
+
+
+# --- a device that is not online
+
+
+async def test_a_device_that_is_away_or_not_subscribed_is_not_online(lab: Lab) -> None:
+    with pytest.raises(DeviceNotOnline):
+        await lab.invoke("d1", "reboot")
+    client = lab.connect("d1", "$iothub/twin/res/#")
+    with pytest.raises(DeviceNotOnline):
+        await lab.invoke("d1", "reboot")
+    client.expect_nothing()
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+async def test_a_caller_may_wait_for_the_device(lab: Lab, persistent: bool) -> None:
+    """SDKs never subscribe again after a reconnect: an old subscription must do."""
+    if persistent:
+        lab.connect("d1", _METHODS, clean=False).play(">> LOST")
+    call = await lab.invoked("d1", "wake", connectTimeoutInSeconds=8)
+    lab.clock.advance(7)
+    if persistent:
+        client = lab.dial()
+        client.send(lab.greeting(clean=False))
+        client.play("<< CONNACK 0 session")
+    else:
+        client = lab.connect("d1")
+        client.play(f"""
+            >> SUBSCRIBE 1 {_METHODS}
+            << SUBACK 1 0
+        """)
+    await lab.clock.pass_time(0)
+    client.play("""
+        << PUBLISH $iothub/methods/POST/wake/?$rid=1 null
+        >> PUBLISH $iothub/methods/res/200/?$rid=1 "awake"
+    """)
+    assert (await call).payload == "awake"
+
+
+async def test_a_response_counts_even_after_the_subscription_ended(
+    lab: Lab, client: Client
+) -> None:
+    call = await lab.invoked("d1", "last")
+    client.play(f"""
+        << PUBLISH $iothub/methods/POST/last/?$rid=1 null
+        >> UNSUBSCRIBE 2 {_METHODS}
+        << UNSUBACK 2
+        >> PUBLISH $iothub/methods/res/200/?$rid=1 "done"
+    """)
+    assert (await call).payload == "done"
+
+
+# --- sizes
+
+
+async def test_128_kb_go_both_ways(lab: Lab, client: Client) -> None:
+    payload = "x" * (128 * 1024 - 2)  # and its two quotes
+    call = await lab.invoked("d1", "large", payload)
+    assert json.loads(client.take_publish()[1]) == payload
+    _respond(client, "1", json.dumps(payload).encode())
+    assert (await call).payload == payload
+
+
+async def test_a_larger_response_fails_the_call_and_leaves_the_connection(
+    lab: Lab, client: Client
+) -> None:
+    call = await lab.invoked("d1", "larger")
+    client.take()
+    _respond(client, "1", b'"' + b"x" * (128 * 1024) + b'"')
+    with pytest.raises(MessageTooLarge):
+        await call
+    client.expect_nothing()

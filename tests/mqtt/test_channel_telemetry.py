@@ -1,0 +1,368 @@
+"""Telemetry and wills: what of a message the event log holds, and what the hub adds to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from emulator.hub.messages.telemetry import Telemetry
+from tests.mqtt.playbook import HOST, POLICY_KEY, Client, Lab
+from tests.mqtt.raw import DISCONNECT, connack, connect, puback, publish
+
+_LIMIT = 262_144  # IoT Hub docs: quotas and throttling, 256 KB
+_MODEL = "dtmi:com:example:Thermostat;1"
+_EVENTS = "devices/d1/messages/events/"
+
+
+def _send(client: Client, bag: str = "", body: bytes = b"21.5", **flags: Any) -> None:
+    client.send(publish(_EVENTS + bag, body, packet_id=1, **flags))
+    client.expect(puback(1))
+
+
+# --- what the hub adds
+
+
+def test_the_hub_stamps_a_message(lab: Lab) -> None:
+    client = lab.connect()
+    lab.clock.advance(1.5)
+    _send(client)
+    (event,) = lab.events()
+    assert (event["deviceId"], event["moduleId"]) == ("d1", None)
+    assert event["enqueuedTime"] == "2026-01-31T14:46:09.5Z"
+    stamps = event["annotations"]
+    auth_method = json.loads(stamps.pop("iothub-connection-auth-method"))
+    assert list(auth_method.items()) == [
+        ("scope", "device"),
+        ("type", "sas"),
+        ("issuer", "iothub"),
+        ("acceptingIpFilterRule", None),
+    ]
+    assert stamps == {
+        "iothub-connection-device-id": "d1",
+        "iothub-connection-auth-generation-id": lab.hub.identities.get_device("d1")["generationId"],
+        "iothub-enqueuedtime": 1769870769500,
+        "iothub-message-source": "Telemetry",
+    }
+
+
+def test_a_policy_that_connects_a_device_shows_in_the_scope(lab: Lab) -> None:
+    client = lab.dial()
+    token = lab.token(HOST, POLICY_KEY, policy="device")
+    client.send(connect("d1", f"{HOST}/d1/?api-version=2021-04-12", token))
+    client.expect(connack(0))
+    _send(client)
+    method = json.loads(lab.events()[0]["annotations"]["iothub-connection-auth-method"])
+    assert (method["scope"], method["type"], method["issuer"]) == ("hub", "sas", "iothub")
+
+
+def test_events_are_numbered_over_all_devices_in_the_order_of_arrival(lab: Lab) -> None:
+    lab.register("d2")
+    clients = [lab.connect("d1"), lab.connect("d2")]
+    for number in range(6):
+        topic = f"devices/d{number % 2 + 1}/messages/events/"
+        # Both qualities of service, in one piece
+        clients[number % 2].send(publish(topic, b"%d" % number), publish(topic, b"q", packet_id=1))
+        clients[number % 2].expect(puback(1))
+    assert lab.bodies("d1") == ["0", "q", "2", "q", "4", "q"]
+    assert lab.bodies("d2") == ["1", "q", "3", "q", "5", "q"]
+    events = sorted(lab.events("d1") + lab.events("d2"), key=lambda each: each["sequenceNumber"])
+    assert [each["sequenceNumber"] for each in events] == list(range(12))
+    assert [each["body"] for each in events] == list("0q1q2q3q4q5q")
+
+
+def test_telemetry_of_one_read_reaches_the_hub_in_one_batch(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    ingest = Telemetry.ingest
+
+    def count(telemetry: Telemetry, sender: Any, messages: Any) -> None:
+        batches.append(len(messages))
+        ingest(telemetry, sender, messages)
+
+    monkeypatch.setattr(Telemetry, "ingest", count)
+    client = lab.connect()
+    client.send(publish(_EVENTS, b"x") * 100)
+    client.send(publish(_EVENTS, b"x") * 2, b"\xc0\x00", publish(f"{_EVENTS}a=1", b"x"))
+    assert batches == [100, 3]
+
+
+def test_sending_moves_the_last_activity_and_nothing_else(lab: Lab) -> None:
+    client = lab.connect()
+    connected = lab.hub.identities.get_device("d1")
+    for packet in (
+        publish(_EVENTS),
+        publish("$iothub/twin/GET/?$rid=1"),
+        publish("$iothub/methods/res/200/?$rid=1"),
+    ):
+        before = lab.hub.identities.get_device("d1")
+        lab.clock.advance(1)
+        client.send(packet)
+        sent = lab.hub.identities.get_device("d1")
+        assert sent["lastActivityTime"] > before["lastActivityTime"]
+        assert sent["connectionStateUpdatedTime"] == connected["connectionStateUpdatedTime"]
+
+
+# --- properties
+
+_SYSTEM = {
+    "$.mid": "message-id",
+    "$.cid": "correlation-id",
+    "$.uid": "user-id",
+    "$.to": "to",
+    "$.ct": "content-type",
+    "$.ce": "content-encoding",
+    "$.on": "iothub-outputname",
+    "$.ctime": "iothub-creation-time-utc",
+    "$.sub": "dt-subject",
+}
+
+
+@pytest.mark.parametrize(
+    ("bag", "properties"),
+    [
+        ("a=1&b=2", {"a": "1", "b": "2"}),
+        ("b=2&a=1&b=3", {"a": "1", "b": "3"}),
+        ("empty=&null", {"empty": "", "null": None}),
+        ("%C3%BC%20%E2%82%AC=%F0%9F%9A%80", {"ü €": "🚀"}),
+        ("ü=ß", {"ü": "ß"}),
+        ("a=b=c", {"a": "b=c"}),
+        ("a%26b%3Dc=%2F%23%2B%25", {"a&b=c": "/#+%"}),
+        ("a=1&&b=2&", {"a": "1", "b": "2"}),
+        ("Case=1&case=2", {"Case": "1", "case": "2"}),
+        ("bad=%zz%4", {"bad": "%zz%4"}),
+        ("not-utf-8=%FF", {"not-utf-8": "\ufffd"}),
+        ("$.unknown=1&mid=2", {"$.unknown": "1", "mid": "2"}),
+        ("iothub-connection-device-id=other", {"iothub-connection-device-id": "other"}),
+        # A device can't pass for another.
+        ("$.cdid=other&%24.cmid=camera&a=1", {"a": "1"}),
+        ("a=" + "x" * 1000, {"a": "x" * 1000}),  # a topic that is not remembered
+    ],
+)
+def test_the_log_holds_the_properties_of_the_bag(
+    lab: Lab, bag: str, properties: dict[str, str | None]
+) -> None:
+    client = lab.connect()
+    _send(client, bag)
+    _send(client, bag)  # a topic that was seen before
+    for event in lab.events():
+        assert event["properties"] == properties
+        assert event["systemProperties"] == {}
+        assert event["annotations"]["iothub-connection-device-id"] == "d1"
+        assert "iothub-connection-module-id" not in event["annotations"]
+
+
+@pytest.mark.parametrize("dollar", ["$", "%24"])
+def test_system_properties_have_short_names(lab: Lab, dollar: str) -> None:
+    bag = "&".join(
+        f"{short.replace('$', dollar)}={quote(name)}%20%C3%A4" for short, name in _SYSTEM.items()
+    )
+    _send(lab.connect(), f"{bag}&a=1")
+    (event,) = lab.events()
+    assert event["systemProperties"] == {name: f"{name} ä" for name in _SYSTEM.values()}
+    assert event["properties"] == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "properties"),
+    [
+        ({"retain": True}, {"a": "1", "mqtt-retain": "true"}),
+        ({"dup": True}, {"a": "1", "mqtt-dup": "true"}),
+        ({"retain": True, "dup": True}, {"a": "1", "mqtt-retain": "true", "mqtt-dup": "true"}),
+        ({}, {"a": "1"}),
+    ],
+)
+def test_the_flags_of_a_message_become_properties(
+    lab: Lab, flags: dict[str, bool], properties: dict[str, str]
+) -> None:
+    client = lab.connect()
+    _send(client, "a=1", **flags)
+    _send(client, "a=1")
+    assert [each["properties"] for each in lab.events()] == [properties, {"a": "1"}]
+
+
+# --- bodies
+
+
+@pytest.mark.parametrize(
+    ("bag", "body", "logged"),
+    [
+        ("$.ct=application%2Fjson", b'{"t": [21.5, null]}', {"body": {"t": [21.5, None]}}),
+        ("$.ct=application%2Fjson", b'{"t": ', {"body": '{"t": '}),
+        ("$.ct=application%2Fjson", b'"\\ud800"', {"body": '"\\ud800"'}),
+        ("$.ct=application%2Fjson", b"\xff", {"bodyBase64": "/w=="}),
+        ("", b'{"t": 21.5}', {"body": '{"t": 21.5}'}),
+        ("$.ct=text%2Fplain", "ä\0".encode(), {"body": "ä\0"}),
+        ("", b"\x00\xff", {"bodyBase64": "AP8="}),
+        ("", b"", {"body": ""}),
+    ],
+)
+def test_a_body_is_logged_as_json_if_it_says_so_else_as_text_else_as_base64(
+    lab: Lab, bag: str, body: bytes, logged: dict[str, object]
+) -> None:
+    _send(lab.connect(), bag, body)
+    (event,) = lab.events()
+    assert {name: event[name] for name in event if name.startswith("body")} == logged
+
+
+# --- the size limit
+
+
+@pytest.mark.parametrize(
+    ("bag", "counted"),
+    [
+        ("", 0),
+        ("name=value", 9),
+        ("%C3%BC=%E2%82%AC", 5),
+        ("flag", 4),
+        ("$.mid=0123456789", 10),  # of a system property only its value
+    ],
+)
+def test_a_message_may_have_256_kb_with_its_properties_and_no_more(
+    lab: Lab, bag: str, counted: int
+) -> None:
+    client = lab.connect()
+    _send(client, bag, bytes(_LIMIT - counted))
+    _send(client, bag, bytes(_LIMIT - counted), retain=True, dup=True)  # flags do not count
+    client.send(publish(_EVENTS + bag, bytes(_LIMIT - counted + 1), packet_id=2))
+    client.expect_closed()
+    assert [len(body) for body in lab.bodies()] == [_LIMIT - counted] * 2
+
+
+# --- the model id
+
+
+def test_the_model_that_a_device_names_shows_in_its_twin_and_on_its_messages(lab: Lab) -> None:
+    assert lab.twin()["modelId"] == ""
+    client = lab.connect(tail=f"/?api-version=2021-04-12&model-id={quote(_MODEL)}")
+    assert lab.twin()["modelId"] == _MODEL
+    _send(client, "$.sub=thermostat1")
+    annotations = lab.events()[0]["annotations"]
+    assert (annotations["dt-dataschema"], annotations["dt-subject"]) == (_MODEL, "thermostat1")
+
+
+def test_the_last_model_that_a_device_named_is_its_model(lab: Lab) -> None:
+    etag = lab.hub.identities.get_device("d1")["etag"]
+    for model in (_MODEL, "dtmi:com:example:Thermostat;2"):
+        lab.connect(tail=f"/?api-version=2021-04-12&model-id={quote(model)}")
+        assert lab.twin()["modelId"] == model
+    _send(lab.connect())
+    assert lab.twin()["modelId"] == "dtmi:com:example:Thermostat;2"
+    assert "dt-dataschema" not in lab.events()[0]["annotations"]
+    assert lab.hub.identities.get_device("d1")["etag"] == etag
+
+
+# --- wills
+
+_USUAL_FLAGS = 0xC0 | 0x02 | 0x04  # user name, password, clean session, will
+
+
+def test_a_will_is_a_message_like_any_other(lab: Lab) -> None:
+    bag = "a=1&null&%24.mid=m1&$.ct=application%2Fjson"
+    client = lab.connect(will=(_EVENTS + bag, b"[1]"))
+    _send(client, body=b"alive")
+    client.lose()
+    alive, will = lab.events()
+    assert will["body"] == [1]
+    assert will["properties"] == {"a": "1", "null": None, "iothub-MessageType": "Will"}
+    assert will["systemProperties"] == {"message-id": "m1", "content-type": "application/json"}
+    assert will["annotations"] == alive["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "retained"), [(0, False), (0x08, False), (0x20, True), (0x28, True)]
+)
+def test_the_flags_of_a_will(lab: Lab, flags: int, retained: bool) -> None:
+    topic = _EVENTS.removesuffix("/")  # it may lack its slash
+    lab.connect(will=(topic, b"gone"), flags=_USUAL_FLAGS | flags).lose()
+    properties = {"iothub-MessageType": "Will", **({"mqtt-retain": "true"} if retained else {})}
+    assert lab.events()[0]["properties"] == properties
+
+
+def _expire(client: Client, _: Lab) -> None:
+    client.channel.expire()
+
+
+def _break_a_rule(client: Client, _: Lab) -> None:
+    client.send(b"\xf0\x00")
+
+
+def _take_over(_: Client, lab: Lab) -> None:
+    lab.connect()
+
+
+def _disable(_: Client, lab: Lab) -> None:
+    lab.register("d1", status="disabled")
+
+
+def _delete(_: Client, lab: Lab) -> None:
+    lab.delete("d1")
+
+
+def _token_expires(_: Client, lab: Lab) -> None:
+    lab.clock.advance(3601)
+
+
+@pytest.mark.parametrize(
+    "end", [_expire, _break_a_rule, _take_over, _disable, _delete, _token_expires]
+)
+def test_any_end_without_a_disconnect_leaves_the_will_once(lab: Lab, end: Any) -> None:
+    client = lab.connect(will=(_EVENTS, b"gone"))
+    end(client, lab)
+    client.expect_closed()
+    assert lab.bodies() == ["gone"]
+
+
+def test_a_disconnect_removes_the_will_of_its_own_connection(lab: Lab) -> None:
+    polite = lab.connect(will=(_EVENTS, b"polite"))
+    polite.send(DISCONNECT)
+    polite.expect_closed()
+    lab.connect(will=(_EVENTS, b"rude")).lose()
+    assert lab.bodies() == ["rude"]
+
+
+@pytest.mark.parametrize("name", ["d1", "d1/m1"])
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "devices/d2/messages/events/",
+        "devices/d1/messages/devicebound/",
+        "devices/d1/modules/camera/messages/events/",
+        "devices/d1/messages/events/a=1/b=2",
+        "$iothub/twin/GET/?$rid=1",
+        "gone",
+        "",
+    ],
+)
+def test_a_will_for_any_other_topic_is_refused_and_disturbs_nothing(
+    lab: Lab, name: str, topic: str
+) -> None:
+    lab.register("d2")
+    lab.register("d1/m1")
+    live, client = lab.connect(name), lab.dial()
+    client.send(lab.greeting(name, will=(topic, b"gone")))
+    client.expect(connack(5))
+    client.expect_closed()
+    live.expect_nothing()
+    assert lab.events() == []
+
+
+def test_a_refused_connect_leaves_no_will(lab: Lab) -> None:
+    client = lab.dial()
+    client.send(lab.greeting(lifetime=-10, will=(_EVENTS, b"gone")))
+    client.expect(connack(5))
+    client.expect_closed()
+    assert lab.events() == []
+
+
+def test_a_module_has_a_will_of_its_own(lab: Lab) -> None:
+    lab.register("d1/m1")
+    lab.connect("d1/m1", will=("devices/d1/modules/m1/messages/events/", b"gone")).lose()
+    (event,) = lab.events()
+    assert (event["body"], event["deviceId"], event["moduleId"]) == ("gone", "d1", "m1")
+    client = lab.dial()
+    client.send(lab.greeting("d1/m1", will=(_EVENTS, b"gone")))
+    client.expect(connack(5))
