@@ -142,6 +142,8 @@ def test_a_child_is_created_below_its_parent(hub: IotHub) -> None:
     assert hub.identities.get_device("leaf")["deviceScope"] == scope
     for device_id in ("leaf", "below"):
         assert hub.identities.get_device(device_id)["parentScopes"] == [scope]
+    hub.bulk.apply({"id": "edge", "importMode": "delete"})  # its children keep its scope
+    hub.bulk.apply({"id": "leaf", "importMode": "update", "deviceScope": scope})
     with pytest.raises(errors.InvalidDeviceScope):
         hub.bulk.apply({"id": "x", "importMode": "create", "deviceScope": "nowhere"})
 

@@ -418,7 +418,7 @@ steps = st.one_of(
 
 
 def one_by_one(row: TwinRow, patch: list[JsonObject]) -> TwinRow | type[errors.HubError]:
-    """Apply the operations each as a patch of its own; gives the error where one fails."""
+    """Apply each operation as its own patch; return the error if one fails."""
     for step in patch:
         try:
             row = write(row, [step])
