@@ -38,7 +38,6 @@ def test_filters_in_one_packet_are_granted_in_their_order(lab: Lab) -> None:
 
 @pytest.mark.parametrize("name", ["#", "", "$iothub/twin/#", "devices/d2/messages/devicebound/#"])
 def test_an_unknown_filter_ends_the_connection(lab: Lab, name: str) -> None:
-    lab.register("d2")
     other = lab.connect("d2", _METHODS, _TWIN_ANSWERS)
     for filters in (name, f"{_METHODS} {name} {_DESIRED}"):
         lab.connect().play(f"""

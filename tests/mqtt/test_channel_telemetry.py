@@ -31,7 +31,7 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
     _send(client)
     (event,) = lab.events()
     assert (event["deviceId"], event["moduleId"]) == ("d1", None)
-    assert event["enqueuedTime"] == "2026-01-31T14:46:09.5Z"
+    assert event["enqueuedTime"] == "2026-01-31T14:46:10.5Z"
     stamps = event["annotations"]
     auth_method = json.loads(stamps.pop("iothub-connection-auth-method"))
     assert list(auth_method.items()) == [
@@ -43,7 +43,7 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
     assert stamps == {
         "iothub-connection-device-id": "d1",
         "iothub-connection-auth-generation-id": lab.hub.identities.get_device("d1")["generationId"],
-        "iothub-enqueuedtime": 1769870769500,
+        "iothub-enqueuedtime": 1769870770500,
         "iothub-message-source": "Telemetry",
     }
 
@@ -59,7 +59,6 @@ def test_a_policy_that_connects_a_device_shows_in_the_scope(lab: Lab) -> None:
 
 
 def test_events_are_numbered_over_all_devices_in_the_order_of_arrival(lab: Lab) -> None:
-    lab.register("d2")
     clients = [lab.connect("d1"), lab.connect("d2")]
     for number in range(6):
         topic = f"devices/d{number % 2 + 1}/messages/events/"
@@ -275,13 +274,13 @@ def test_a_disconnect_removes_the_will_of_its_own_connection(lab: Lab) -> None:
     assert lab.bodies() == ["rude"]
 
 
-@pytest.mark.parametrize("name", ["d1", "d1/m1"])
+@pytest.mark.parametrize("name", ["d1", "d1/camera"])
 @pytest.mark.parametrize(
     "topic",
     [
         "devices/d2/messages/events/",
         "devices/d1/messages/devicebound/",
-        "devices/d1/modules/camera/messages/events/",
+        "devices/d1/modules/microphone/messages/events/",
         "devices/d1/messages/events/a=1/b=2",
         "$iothub/twin/GET/?$rid=1",
         "gone",
@@ -291,8 +290,6 @@ def test_a_disconnect_removes_the_will_of_its_own_connection(lab: Lab) -> None:
 def test_a_will_for_any_other_topic_is_refused_and_disturbs_nothing(
     lab: Lab, name: str, topic: str
 ) -> None:
-    lab.register("d2")
-    lab.register("d1/m1")
     live, client = lab.connect(name), lab.dial()
     client.send(lab.greeting(name, will=(topic, b"gone")))
     client.expect(connack(5))
@@ -310,10 +307,9 @@ def test_a_refused_connect_leaves_no_will(lab: Lab) -> None:
 
 
 def test_a_module_has_a_will_of_its_own(lab: Lab) -> None:
-    lab.register("d1/m1")
-    lab.connect("d1/m1", will=("devices/d1/modules/m1/messages/events/", b"gone")).lose()
+    lab.connect("d1/camera", will=("devices/d1/modules/camera/messages/events/", b"gone")).lose()
     (event,) = lab.events()
-    assert (event["body"], event["deviceId"], event["moduleId"]) == ("gone", "d1", "m1")
+    assert (event["body"], event["deviceId"], event["moduleId"]) == ("gone", "d1", "camera")
     client = lab.dial()
-    client.send(lab.greeting("d1/m1", will=(_EVENTS, b"gone")))
+    client.send(lab.greeting("d1/camera", will=(_EVENTS, b"gone")))
     client.expect(connack(5))

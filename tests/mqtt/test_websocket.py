@@ -45,11 +45,7 @@ def dial_web_socket(emulator: Emulator, trust: ssl.SSLContext) -> Iterator[DialW
 def online_web_socket(dial_web_socket: DialWebSocket, greet: Greet) -> OnlineWebSocket:
     def connect_device(device: Device, *filters: str, **fields: Any) -> WebSocketWire:
         wire = dial_web_socket()
-        wire.send(greet(device, **fields))
-        wire.expect(connack(0))
-        if filters:
-            wire.send(raw.subscribe(1, *filters))
-            wire.expect(suback(1, *[0] * len(filters)))
+        wire.begin(greet(device, **fields), *filters)
         return wire
 
     return connect_device
@@ -298,8 +294,7 @@ def test_a_device_that_does_not_read_is_cut_off_and_can_connect_again(
 ) -> None:
     wire = dial_web_socket(receive_buffer=4096)
     will = (f"devices/{device.id}/messages/events/", b"gone")
-    wire.send(greet(device, will=will), raw.subscribe(1, _DESIRED))
-    wire.expect(connack(0), suback(1, 0))
+    wire.begin(greet(device, will=will), _DESIRED)
     _stop_reading(wire, service, device)
     # The will is left when the connection has ended, not when the hub stops reading.
     wait_until(lambda: read_events(service, device.id))
@@ -350,8 +345,7 @@ def test_an_emulator_that_stops_ends_the_connection_of_a_device(
             if greeted:
                 token = sas_token(f"{host}/devices/d", key)
                 user_name = f"{host}/d/?api-version={API_VERSION}"
-                wire.send(raw.connect("d", user_name, token), raw.subscribe(1, _DESIRED))
-                wire.expect(connack(0), suback(1, 0))
+                wire.begin(raw.connect("d", user_name, token), _DESIRED)
             prepare(wire, service, Device("d", key, ""))
             stopping = time.monotonic()
         assert time.monotonic() - stopping < _STOP_SECONDS
