@@ -1,1 +1,1 @@
-"""How fast the emulator is: `python -m benchmarks.<name>`."""
+"""How fast the emulator is, beside its peers: `python -m benchmarks`."""

@@ -1,228 +1,154 @@
-"""The command: `python -m benchmarks`."""
+"""Measures how fast the emulator is, beside its peers in the same run.
+
+Every server listens on a loopback address of its own and ends with the run. A run takes about five
+minutes. It needs a quiet machine with two cores: one for the servers, one for the client.
+
+peers:
+  mosquitto   the cost of MQTT over TLS; if it is not installed, its columns say so
+  hello       the cost of HTTPS: bare aiohttp with the event loop and TLS settings of the emulator
+  nod         the cost of an answer over TLS in Python: the same event loop and TLS settings; it
+              acknowledges each packet unread
+
+columns:
+  emulator, peer   the median of the rounds
+  ratio            the median of the rounds' own ratios, emulator by peer; then the least and the
+                   greatest of them
+  reach            the promised bound of the ratio (x), or of the emulator's value
+  CPU              how busy the server, the client and all other programs were, in shares of one
+                   core. If the client is near 100%, the value is the speed of the client. If
+                   others used much, run again on a quiet machine. If neither server nor client
+                   is near 100%, they wait for each other.
+
+Examples:
+  python -m benchmarks                            everything
+  python -m benchmarks --quick                    check that it works; the values mean little
+  python -m benchmarks --only method --only query rows with "method" or "query" in the name
+"""
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
 import importlib.metadata
-import json
 import os
 import platform
 import signal
 import ssl
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from benchmarks.bench import FULL, QUICK, Effort, Measure, Round
-from benchmarks.load import read_round
+import psutil
+
+from benchmarks.bench import Measure
 from benchmarks.measures import MEASURES
-from benchmarks.peers import find_mosquitto, serving
-from benchmarks.processes import (
-    CLIENTS_CORE,
-    Program,
-    ProgramError,
-    allow_files,
-    kill_children,
-    python,
-)
-from benchmarks.table import Figure, Line, render, summarize
-from benchmarks.wires import SELECTABLE
+from benchmarks.servers import CLIENT_CORE, ProgramError, find_mosquitto, stay_on_core
+from benchmarks.table import Line, Row, render, summarize
 
-_DESCRIPTION = """\
-How fast the emulator is, beside what it is compared with, measured in the same run. Everything that
-is needed is started on a loopback address of its own, and ends with the run. It takes some minutes
-and wants a quiet machine with two cores: one for a server, one for who measures.
-"""
-
-_EPILOG = """\
-peers:
-  mosquitto   what MQTT over TLS costs; where it isn't installed, its columns are empty
-  hello       what HTTPS costs: bare aiohttp with the emulator's event loop and TLS settings
-  nod         what an answer over TLS costs in Python: the emulator's event loop and TLS settings,
-              which acknowledges each packet unread
-
-columns:
-  emulator, peer   the median of the rounds
-  ratio            emulator by peer, the median of the rounds' own ratios; then the least and
-                   the greatest of them
-  reach            what the ratio, or the figure itself, should be
-  bound            who had no more to give, server or client; others: other programs left them
-                   too little; latency: they waited for one another. Then the share of a core that
-                   each of the three used
-
-Messages have 100 bytes, so have a method's payload and its answer. A figure that its client bounds
-says how fast the client is.
-
-measures:
-{measures}
-
-examples:
-  python -m benchmarks                            everything
-  python -m benchmarks --quick                    see that it works: its figures mean little
-  python -m benchmarks --only method --only query what has "method" or "query" in its name
-  python -m benchmarks --json > figures.json      for a program to read
-"""
-
-_INTERRUPTED = 130
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and print the table; gives the exit status: 0, or 1 if something failed."""
+    """Measure, and print the table.
+
+    Returns:
+        the exit status: 0; 1 if a row was not measured; 2 for a wrong option.
+    """
     options = _parser().parse_args(arguments)
-    wanted = [name.lower() for name in options.only]
     chosen = [
-        (number, figures)
-        for number, measure in enumerate(MEASURES)
-        if (figures := [each for each in measure.figures if _matches(each, wanted)])
+        (measure, rows)
+        for measure in MEASURES
+        if (rows := [row for row in measure.rows if _matches(row, options.only)])
     ]
     if not chosen:
-        print("benchmarks: nothing has such a name. --help shows all.", file=sys.stderr)
+        print("benchmarks: No row has such a name. --help lists all rows.", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as after an error: servers end as well
-    effort = QUICK if options.quick else FULL
-    rounds = options.rounds or (1 if options.quick else 5)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end as well
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a start is measured with bytecode
     machine = _machine()
+    _allow_files()
+    stay_on_core(CLIENT_CORE)
     lines: list[Line] = []
     try:
-        for number, figures in chosen:
-            print(f"{figures[0].name} ...", file=sys.stderr, flush=True)
-            lines += _measure(number, figures, rounds, effort)
+        for measure, rows in chosen:
+            print(f"{rows[0].name} ...", file=sys.stderr, flush=True)
+            lines += _measure(measure, rows, options)
     except KeyboardInterrupt:
         print("benchmarks: interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    if options.json:
-        document = {
-            "machine": machine,
-            "quick": options.quick,
-            "lines": [line.document() for line in lines],
-        }
-        print(json.dumps(document, indent=2))
-    else:
-        print("\n".join(f"{name}: {value}" for name, value in machine.items()))
-        if options.quick:
-            print(f"quick: a few messages, and of many devices {effort.share:.0%}. Not to compare.")
-        print(f"\n{render(lines)}")
+        return 130  # the status of a program that Ctrl-C ended, as in shells
+    finally:  # a server whose start was interrupted may be left
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
+    print(machine)
+    if options.quick:
+        print("quick: few messages, and a tenth of the devices. Do not compare the values.")
+    print(f"\n{render(lines)}")
     return 1 if any(line.why for line in lines) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = "\n".join(f"  {figure.name}" for measure in MEASURES for figure in measure.figures)
+    names = "".join(f"\n  {row.name}" for measure in MEASURES for row in measure.rows)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=_DESCRIPTION,
-        epilog=_EPILOG.format(measures=names),
+        description=__doc__,
+        epilog=f"rows:{names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    parser.add_argument(
-        "--rounds",
-        type=_rounds,
-        metavar="N",
-        help="how often to measure each figure and its peer, in turns (default: 5; 1 if quick; "
-        "less for what takes long)",
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="measure what has this in its name, in any case; * stands for anything; may be "
-        "repeated",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="one short round with few devices, for a smoke test"
-    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="one short round with few devices, as a smoke test")
+    add("--rounds", type=_rounds, metavar="N", help="number of rounds (default: 5, 3 or 1)")
+    text = "measure rows with this in the name; * stands for any text; may be repeated"
+    add("--only", action="append", default=[], metavar="PATTERN", help=text)
     return parser
 
 
 def _rounds(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rounds")
+        raise argparse.ArgumentTypeError(f"Invalid number of rounds {text!r}: use 1 or more.")
     return int(text)
 
 
-def _matches(figure: Figure, wanted: Sequence[str]) -> bool:
-    name = figure.name.lower()
-    return not wanted or any(fnmatch.fnmatchcase(name, f"*{each}*") for each in wanted)
+def _matches(row: Row, patterns: Sequence[str]) -> bool:
+    name = row.name.lower()
+    return not patterns or any(fnmatch.fnmatchcase(name, f"*{p.lower()}*") for p in patterns)
 
 
-def _measure(number: int, figures: Sequence[Figure], rounds: int, effort: Effort) -> list[Line]:
-    """Do one measure; gives the lines of the figures that are wanted of it."""
-    measure = MEASURES[number]
-    rounds = min(rounds, measure.most_rounds or rounds)
-    why = _obstacle(measure, effort)
-    measured: list[Round] = []
-    if not why:
-        try:
-            measured = list(_run(number, measure, rounds, effort))
-        except (ProgramError, OSError) as error:
-            print(f"benchmarks: {error}", file=sys.stderr)
-            why = str(error).splitlines()[-1]
-    if why:
-        return [Line(figure, why=why) for figure in figures]
-    samples = dict(zip(measure.figures, zip(*measured, strict=True), strict=True))
-    installed = find_mosquitto() is not None
-    missing = "no peer" if installed else "mosquitto isn't installed"
-    return [summarize(figure, samples[figure], missing=missing) for figure in figures]
+def _measure(measure: Measure, rows: Sequence[Row], options: argparse.Namespace) -> list[Line]:
+    """Measure all rounds; return the lines of the chosen rows."""
+    quick = options.quick
+    rounds = options.rounds or (1 if quick else measure.rounds)
+    try:
+        samples = [measure.round(number, quick=quick) for number in range(rounds)]
+    except (ProgramError, psutil.Error, OSError, ValueError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        why = (str(error) or type(error).__name__).splitlines()[-1]
+        return [Line(row, why=why) for row in rows]
+    lines = map(summarize, measure.rows, zip(*samples, strict=True))
+    return [line for line in lines if line.row in rows]
 
 
-def _obstacle(measure: Measure, effort: Effort) -> str:
-    """Tell why this system can't do a measure; empty if it can."""
-    devices = effort.devices(measure.devices)
-    if SELECTABLE is not None and devices > SELECTABLE:
-        return f"Windows watches no more than {SELECTABLE} connections"
-    # What a server opens for itself counts as well.
-    if (room := allow_files(devices)) < devices:
-        return f"{devices} connections, and the system has room for {room} (ulimit -n)"
-    return ""
+def _allow_files() -> None:
+    """Raise the limit of open files, as far as the system allows: each connection is a file."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 20_000 if most == resource.RLIM_INFINITY else most
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
-def _run(number: int, measure: Measure, rounds: int, effort: Effort) -> Iterator[Round]:
-    runs = [1] * rounds if measure.fresh else [rounds]
-    for each in runs:
-        with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
-            yield from _load(number, measure, Path(name), each, effort)
-
-
-def _load(
-    number: int, measure: Measure, folder: Path, rounds: int, effort: Effort
-) -> Iterator[Round]:
-    """Run the process that measures, between the start and the end of its servers."""
-    command = python("-m", "benchmarks.load", str(number))
-    with (
-        serving(measure, folder, rounds, effort) as bench,
-        Program(command, folder / "load.log", bench.to_json(), core=CLIENTS_CORE) as load,
-    ):
-        for line in load.process.stdout or ():
-            yield read_round(line)
-        if load.process.wait() != 0:
-            raise ProgramError(load.errors or "The measuring process ended without a word.")
-
-
-def _machine() -> dict[str, Any]:
-    """Tell what the figures were measured on."""
-    versions = [f"Python {platform.python_version()}", ssl.OPENSSL_VERSION]
-    for library in ("aiohttp", "amqtt", "uvloop"):
-        try:
-            versions.append(f"{library} {importlib.metadata.version(library)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"no {library}")
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "versions": ", ".join(versions),
-        "mosquitto": find_mosquitto() or "not installed",
-        "load before": load if load is None else round(load, 2),
-    }
+def _machine() -> str:
+    """Return the facts of the machine."""
+    names = ("aiohttp", "amqtt", "uvloop")
+    found = (each for each in importlib.metadata.distributions() if each.name in names)
+    libraries = ", ".join(sorted(f"{each.name} {each.version}" for each in found))
+    return (
+        f"system: {platform.platform()}, {os.cpu_count()} cores\n"
+        f"versions: Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, {libraries}\n"
+        f"mosquitto: {find_mosquitto() or 'not installed'}\n"
+        f"load before: {psutil.getloadavg()[0]:.2f}"
+    )
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-    finally:
-        kill_children()
-    sys.exit(status)
+    sys.exit(main())

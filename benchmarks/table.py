@@ -1,231 +1,155 @@
-"""The table: what rounds say of a figure, its ratio to a peer, and whether that is within reach."""
+"""The table: the medians of the rounds, the ratio to a peer, and whether a bound holds."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-# A process that works for this share of the time has no time left worth the name: the rest of it
-# goes to switches between processes.
-_BUSY = 0.85
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What a figure should reach.
-
-    Args:
-        number: a multiple of the peer's figure, or a figure itself.
-        at_most: whether less is better.
-        of_peer: whether the number is a multiple.
-    """
-
-    number: float
-    at_most: bool = True
-    of_peer: bool = True
-
-    def __str__(self) -> str:
-        sign = "<=" if self.at_most else ">="
-        return f"{sign} {self.number:g}{' x' if self.of_peer else ''}"
-
-    def is_met(self, value: float) -> bool:
-        """Whether a ratio, or a figure, is within reach."""
-        return value <= self.number if self.at_most else value >= self.number
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table.
+class Row:
+    """One row of the table.
 
     Args:
         name: what is measured.
-        unit: of the value and of the peer's.
-        peer: what it is compared with; empty without one.
-        reach: None where the figure is only shown.
+        unit: the unit of both values.
+        peer: what the emulator is compared with; empty without a peer.
+        reach: the promised bound. `<= 1.25 x` is a bound of the ratio to the peer, `<= 100` a
+            bound of the emulator's value. Empty without a bound.
     """
 
     name: str
     unit: str
     peer: str = ""
-    reach: Reach | None = None
+    reach: str = ""
 
 
-@dataclass(frozen=True)
-class Work:
-    """How busy the processors were while something was measured, as shares of one core.
+class Cpu(NamedTuple):
+    """How busy the processors were, as shares of one core.
 
     Args:
-        server: of several servers, the busiest.
+        server: the measured server; the busiest, if there were several.
         client: the process that measured.
-        others: what else ran on the machine, all of it.
-        cores: how many cores there are.
+        others: everything else on the machine.
     """
 
     server: float
     client: float
     others: float
-    cores: int
-
-    @property
-    def bound(self) -> str:
-        """Name who had no more to give."""
-        busy = [
-            name
-            for name, share in (("server", self.server), ("client", self.client))
-            if share >= _BUSY
-        ]
-        if not busy and self._full:
-            return "others"
-        return " and ".join(busy) or "latency"
-
-    @property
-    def _full(self) -> bool:
-        """Whether programs that have no part in this kept server and client from their cores."""
-        total = self.server + self.client + self.others
-        return self.others >= 1 - _BUSY and total >= self.cores * _BUSY
 
     def __str__(self) -> str:
-        return f"{self.bound} ({self.server:.0%} {self.client:.0%} {self.others:.0%})"
+        return f"{self.server:.0%} {self.client:.0%} {self.others:.0%}"
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What one round says of a figure.
-
-    Args:
-        peer: the peer's value in the same round; None if there is none.
-        work: None where nothing served.
-    """
+class Reading(NamedTuple):
+    """One value of one server in one round."""
 
     value: float
-    peer: float | None = None
-    work: Work | None = None
-    peer_work: Work | None = None
+    cpu: Cpu | None = None
+
+
+# The readings of one row in one round: the emulator's, and the peer's if there is a peer.
+Sample = tuple[Reading, Reading | None]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A figure over all rounds.
+    """A row with its results.
 
     Args:
-        ratio: the median of the rounds' own ratios, value by peer; None without a peer.
-        spread: the least and the greatest of these ratios.
-        missing: where there is no peer, why.
-        why: in place of figures, why there are none.
+        value: the median of the emulator's values.
+        peer: the median of the peer's values.
+        ratios: value by peer of each round, in ascending order; empty without a peer.
+        why: why there are no results; empty if there are.
     """
 
-    figure: Figure
-    rounds: int = 0
+    row: Row
     value: float | None = None
     peer: float | None = None
-    ratio: float | None = None
-    spread: tuple[float, float] | None = None
-    work: Work | None = None
-    peer_work: Work | None = None
-    missing: str = ""
+    ratios: Sequence[float] = ()
+    cpu: Cpu | None = None
+    peer_cpu: Cpu | None = None
     why: str = ""
 
     @property
+    def ratio(self) -> float | None:
+        """The median of the rounds' own ratios."""
+        return statistics.median(self.ratios) if self.ratios else None
+
+    @property
     def verdict(self) -> str:
-        """Say whether the figure reaches what it should."""
+        """Whether the bound holds: reached, missed, or `-` if that cannot be told."""
         if self.why:
             return "not measured"
-        reach = self.figure.reach
-        if reach is None:
+        judged = self.ratio if self.row.reach.endswith("x") else self.value
+        if not self.row.reach or judged is None:
             return "-"
-        judged = self.ratio if reach.of_peer else self.value
-        if judged is None:
-            return self.missing
-        return "reached" if reach.is_met(judged) else "missed"
-
-    def document(self) -> dict[str, Any]:
-        """Write the line as JSON."""
-        return {
-            "measure": self.figure.name,
-            "unit": self.figure.unit,
-            "rounds": self.rounds,
-            "value": self.value,
-            "peer": {"name": self.figure.peer, "value": self.peer},
-            "ratio": self.ratio,
-            "spread": self.spread,
-            "reach": None if self.figure.reach is None else str(self.figure.reach),
-            "verdict": self.verdict,
-            "why": self.why or None,
-            "bound": _work_document(self.work),
-            "peerBound": _work_document(self.peer_work),
-        }
+        sign, bound = self.row.reach.split()[:2]
+        holds = judged <= float(bound) if sign == "<=" else judged >= float(bound)
+        return "reached" if holds else "missed"
 
 
-def summarize(figure: Figure, samples: Sequence[Sample], *, missing: str = "no peer") -> Line:
-    """Make a line of at least one round's samples.
-
-    The ratio is taken round by round, as value and peer of one round had the same machine.
-
-    Args:
-        missing: what to say where samples have no peer.
-    """
-    ratios = [sample.value / sample.peer for sample in samples if sample.peer]
-    peers = [sample.peer for sample in samples if sample.peer is not None]
+def summarize(row: Row, samples: Sequence[Sample]) -> Line:
+    """Return the line of a row from the samples of its rounds."""
+    readings = [reading for reading, _ in samples]
+    peers = [peer for _, peer in samples if peer is not None]
     return Line(
-        figure,
-        rounds=len(samples),
-        value=statistics.median(sample.value for sample in samples),
-        peer=statistics.median(peers) if peers else None,
-        ratio=statistics.median(ratios) if ratios else None,
-        spread=(min(ratios), max(ratios)) if ratios else None,
-        work=_middle(sample.work for sample in samples),
-        peer_work=_middle(sample.peer_work for sample in samples),
-        missing=missing,
+        row,
+        value=statistics.median(each.value for each in readings),
+        peer=statistics.median(each.value for each in peers) if peers else None,
+        ratios=sorted(ours.value / peer.value for ours, peer in samples if peer is not None),
+        cpu=_middle(each.cpu for each in readings),
+        peer_cpu=_middle(each.cpu for each in peers),
     )
 
 
+def _middle(shares: Iterable[Cpu | None]) -> Cpu | None:
+    known = [each for each in shares if each is not None]
+    return Cpu(*map(statistics.median, zip(*known, strict=True))) if known else None
+
+
 def percentile(values: Iterable[float], share: float) -> float:
-    """Give the value that this share of all values doesn't exceed, by the nearest rank."""
+    """Return the value that this share of all values does not exceed (nearest rank)."""
     ordered = sorted(values)
     rank = -int(-share * len(ordered) // 1)  # rounded up
     return ordered[max(rank, 1) - 1]
 
 
+_HEAD = (
+    *("measure", "emulator", "peer", "ratio", "of the rounds", "reach", "verdict"),
+    *("CPU: server client others", "CPU beside the peer"),
+)
+
+
 def render(lines: Sequence[Line]) -> str:
-    """Write the table as text, and below it why something was not measured."""
+    """Return the table as text, and below it why a row was not measured."""
     rows = [_HEAD, *map(_cells, lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    reasons = [f"not measured: {line.figure.name}: {line.why}" for line in lines if line.why]
+    reasons = [f"not measured: {line.row.name}: {line.why}" for line in lines if line.why]
     return "\n".join([*text, *([""] if reasons else []), *reasons])
 
 
-_HEAD = (
-    "measure",
-    "emulator",
-    "peer",
-    "ratio",
-    "of the rounds",
-    "reach",
-    "verdict",
-    "bound (server client others)",
-    "peer's bound",
-)
-
-
 def _cells(line: Line) -> tuple[str, ...]:
-    figure = line.figure
-    spread = "-" if line.spread is None else f"{line.spread[0]:.2f}..{line.spread[1]:.2f}"
+    row = line.row
+    peer = f"{_quantity(line.peer, row.unit)} {row.peer}"
+    if row.peer and line.peer is None and not line.why:
+        peer = f"{row.peer}: not installed"
     return (
-        figure.name,
-        _quantity(line.value, figure.unit),
-        f"{_quantity(line.peer, figure.unit)} {figure.peer}" if figure.peer else "-",
+        row.name,
+        _quantity(line.value, row.unit),
+        peer if row.peer else "-",
         "-" if line.ratio is None else f"{line.ratio:.2f}",
-        spread,
-        "-" if figure.reach is None else str(figure.reach),
+        f"{line.ratios[0]:.2f}..{line.ratios[-1]:.2f}" if line.ratios else "-",
+        row.reach or "-",
         line.verdict,
-        "-" if line.work is None else str(line.work),
-        "-" if line.peer_work is None else str(line.peer_work),
+        str(line.cpu or "-"),
+        str(line.peer_cpu or "-"),
     )
 
 
@@ -233,22 +157,3 @@ def _quantity(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
-
-
-def _middle(works: Iterable[Work | None]) -> Work | None:
-    known = [work for work in works if work is not None]
-    if not known:
-        return None
-    return Work(
-        statistics.median(work.server for work in known),
-        statistics.median(work.client for work in known),
-        statistics.median(work.others for work in known),
-        known[0].cores,
-    )
-
-
-def _work_document(work: Work | None) -> Mapping[str, Any] | None:
-    if work is None:
-        return None
-    shares = {"server": work.server, "client": work.client, "others": work.others}
-    return {"by": work.bound, **{name: round(share, 3) for name, share in shares.items()}}

@@ -1,234 +1,114 @@
-"""Telemetry: how many messages a second a server takes and acknowledges, QoS 1, over TLS.
+"""Telemetry: how many messages a second a server acknowledges, QoS 1, over TLS.
 
-A message has 100 bytes. The hub stamps each and keeps it in its event log; mosquitto has nobody to
-hand it to, and keeps nothing; nod doesn't even read it.
+A message has 100 bytes. The emulator stamps each message and keeps the last 10,000 in its event
+log. No client subscribes to the messages, so mosquitto keeps none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
-
 from benchmarks import mqtt
-from benchmarks.bench import Bench, Effort, End, Hub, Measure, Round
-from benchmarks.fleet import Fleet, new_ids, register
-from benchmarks.meter import Meter
-from benchmarks.table import Figure, Reach, Sample, Work
-from benchmarks.wires import Loop, Wire
-
-PAYLOAD = b'{"temperature":21.5,"padding":"' + b"x" * 67 + b'"}'
+from benchmarks.bench import Bench, Client, measure
+from benchmarks.devices import connect, register
+from benchmarks.servers import Server
+from benchmarks.table import Reading, Row, Sample
+from benchmarks.wires import Wire
 
 _PIPELINED = 8
 _ONE_BY_ONE = 1_000
 
-# What a device has in flight when it doesn't wait: so many blocks, each written as one piece.
+_PAYLOAD = b'{"temperature":21.5,"padding":"' + b"x" * 67 + b'"}'
+
+# What a device that does not wait has in flight: so many blocks, each written as one piece.
 _BLOCKS = 4
 _BLOCK_MESSAGES = 64
 
 
-def topic(device_id: str) -> str:
-    """Name what a device publishes to."""
-    return f"devices/{device_id}/messages/events/"
+def message(device_id: str, packet_id: int = 1) -> bytes:
+    """Encode a message of a device."""
+    return mqtt.publish(f"devices/{device_id}/messages/events/".encode(), _PAYLOAD, packet_id)
 
 
-class Sender(Protocol):
-    """A device that sends, and sends again when it is answered."""
-
-    acknowledged: int
-    """How many of its messages were."""
-    going: bool
-    """Whether each answer is followed by the next message."""
-
-    def send(self) -> None:
-        """Send the first."""
-
-    @property
-    def idle(self) -> bool:
-        """Whether all that was sent is acknowledged."""
-
-
-class Pipeline:
+class Pipeline(Client):
     """A device that sends without waiting, up to a bound."""
 
     def __init__(self, wire: Wire, device_id: str) -> None:
-        self.acknowledged = 0
-        self.going = False
-        self._sent = 0
-        self._answered = 0
+        super().__init__()
         self._wire = wire
         wire.on_data = self._take
+        self._started = 0
+        self._received = 0
         self._blocks = [
-            b"".join(
-                mqtt.publish(topic(device_id), PAYLOAD, block * _BLOCK_MESSAGES + number)
-                for number in range(1, _BLOCK_MESSAGES + 1)
-            )
-            for block in range(_BLOCKS)
+            b"".join(message(device_id, start + number) for number in range(_BLOCK_MESSAGES))
+            for start in range(1, _BLOCKS * _BLOCK_MESSAGES, _BLOCK_MESSAGES)
         ]
 
-    @property
-    def idle(self) -> bool:
-        """Whether all that was sent is acknowledged."""
-        return self.acknowledged == self._sent
-
-    def send(self) -> None:
-        """Fill the pipe."""
-        room = _BLOCKS * _BLOCK_MESSAGES - (self._sent - self.acknowledged)
+    def _send(self) -> None:
+        room = _BLOCKS * _BLOCK_MESSAGES - (self._started - self.count)
         for _ in range(room // _BLOCK_MESSAGES):
-            self._wire.send(self._blocks[self._sent // _BLOCK_MESSAGES % _BLOCKS])
-            self._sent += _BLOCK_MESSAGES
+            self._wire.send(self._blocks[self._started // _BLOCK_MESSAGES % _BLOCKS])
+            self._started += _BLOCK_MESSAGES
 
     def _take(self, data: bytes) -> None:
-        # A PUBACK has 4 bytes, and nothing else is sent to such a device.
-        self._answered += len(data)
-        self.acknowledged = self._answered // mqtt.PUBACK_BYTES
+        self._received += len(data)  # nothing but PUBACKs
+        self.count = self._received // mqtt.PUBACK_BYTES
+        self.idle = self.count == self._started
         if self.going:
             self.send()
 
 
-class OneByOne:
-    """A device that sends a message when the one before it is acknowledged: its own, unless `next`
-    says otherwise.
+class OneByOne(Client):
+    """A device that sends a message when the one before it is acknowledged.
+
+    The message before it is its own, unless `next` of another device names it.
     """
 
     def __init__(self, wire: Wire, device_id: str) -> None:
-        self.acknowledged = 0
-        self.going = False
-        self.idle = True
+        super().__init__()
         self.next: OneByOne = self
-        """Who sends next."""
+        """The device that sends next."""
         self._wire = wire
+        self._message = message(device_id)
         wire.on_data = self._take
-        self._message = mqtt.publish(topic(device_id), PAYLOAD, 1)
 
-    def send(self) -> None:
-        """Send one message."""
-        self.idle = False
+    def _send(self) -> None:
         self._wire.send(self._message)
 
     def _take(self, data: bytes) -> None:
         if len(data) != mqtt.PUBACK_BYTES:
-            raise ValueError(f"no PUBACK: {data.hex()}")
-        self.acknowledged += 1
+            raise ValueError(f"not a PUBACK: {data.hex()}")
+        self.count += 1
         self.idle = True
         if self.going:
             self.next.send()
 
 
-def messages(
-    loop: Loop,
-    senders: Sequence[Sender],
-    effort: Effort,
-    meter: Meter,
-    *,
-    starting: int | None = None,
-) -> int:
-    """Let devices send for a time; gives how many messages were acknowledged in it.
+def _rates(bench: Bench, count: int, kind: type[Pipeline] | type[OneByOne]) -> dict[str, Reading]:
+    ids = bench.devices(count)
+    register(bench, ids)
 
-    Args:
-        starting: how many of them send by themselves; all, if it isn't said.
-    """
-    for sender in senders:
-        sender.going = True
-    for sender in senders[:starting]:
-        sender.send()
-    loop.run_for(effort.seconds / 5)
-    before = sum(sender.acknowledged for sender in senders)
-    with meter:
-        loop.run_for(effort.seconds)
-        after = sum(sender.acknowledged for sender in senders)
-    for sender in senders:
-        sender.going = False
-    loop.run(lambda: all(sender.idle for sender in senders))
-    return after - before
+    def rate(server: Server) -> Reading:
+        wires = connect(bench, server, [*map(mqtt.connect, ids)])
+        return bench.drive([kind(*each) for each in zip(wires, ids, strict=True)], server).rate
+
+    return bench.each(rate)
 
 
-MakeSender = Callable[[Wire, str], Sender]
-
-
-class _Side:
-    """One server with its devices."""
-
-    def __init__(
-        self, bench: Bench, end: End, hub: Hub | None, ids: Sequence[str], make: MakeSender
-    ) -> None:
-        self._loop = Loop()
-        self._effort = bench.effort
-        self._pid = end.pid
-        self._fleet = Fleet(self._loop, end, bench.trust(), hub)
-        self._fleet.connect(self._fleet.greetings(ids))
-        connected = zip(self._fleet.wires, self._fleet.ids, strict=True)
-        self._senders = [make(wire, device_id) for wire, device_id in connected]
-
-    def rate(self) -> tuple[float, Work]:
-        """Measure the messages in a second."""
-        meter = Meter(self._pid)
-        count = messages(self._loop, self._senders, self._effort, meter)
-        return count / meter.seconds, meter.work
-
-    def close(self) -> None:
-        """Go."""
-        self._fleet.close()
-        self._loop.close()
-
-
-def _compare(
-    bench: Bench, devices: int, make: MakeSender, ends: Sequence[End | None]
-) -> Iterator[Round]:
-    """Measure the hub beside each of these servers; one that is None isn't there."""
-    ids = new_ids(devices)
-    register(bench, bench.hub, ids)
-    hub = _Side(bench, bench.hub.mqtt, bench.hub, ids, make)
-    peers = [None if end is None else _Side(bench, end, None, ids, make) for end in ends]
-    sides = [hub, *(peer for peer in peers if peer is not None)]
-    for number in range(bench.rounds):
-        # Who is first changes from round to round.
-        turn = sides if number % 2 == 0 else sides[::-1]
-        measured = {side: side.rate() for side in turn}
-        rate, work = measured[hub]
-        beside = [(None, None) if peer is None else measured[peer] for peer in peers]
-        yield tuple(Sample(rate, peer_rate, work, peer_work) for peer_rate, peer_work in beside)
-    for side in sides:
-        side.close()
-
-
-def pipelined(bench: Bench) -> Iterator[Round]:
-    """Measure few devices that don't wait."""
-    return _compare(bench, _PIPELINED, Pipeline, [bench.mosquitto])
-
-
-def one_by_one(bench: Bench) -> Iterator[Round]:
-    """Measure many devices that wait for each answer."""
-    devices = bench.effort.devices(_ONE_BY_ONE)
-    return _compare(bench, devices, OneByOne, [bench.mosquitto, bench.nod])
-
-
-MEASURES = (
-    Measure(
-        (
-            Figure(
-                f"QoS 1 telemetry, {_PIPELINED} devices, pipelined",
-                "/s",
-                "mosquitto",
-                Reach(1.0, at_most=False),
-            ),
-        ),
-        pipelined,
-        mosquitto=True,
-        devices=2 * _PIPELINED,
-    ),
-    Measure(
-        (
-            Figure(
-                f"QoS 1 telemetry, {_ONE_BY_ONE:,} devices, one at a time",
-                "/s",
-                "mosquitto",
-                Reach(1.0, at_most=False),
-            ),
-            Figure("the same, beside a bare event loop", "/s", "nod"),
-        ),
-        one_by_one,
-        mosquitto=True,
-        nod=True,
-        devices=3 * _ONE_BY_ONE,
-    ),
+@measure(
+    Row(f"QoS 1 telemetry, {_PIPELINED} devices, pipelined", "/s", "mosquitto", ">= 1 x"),
+    servers=("emulator", "mosquitto"),
 )
+def pipelined(bench: Bench) -> list[Sample]:
+    """Measure few devices that do not wait."""
+    rates = _rates(bench, _PIPELINED, Pipeline)
+    return [(rates["emulator"], rates.get("mosquitto"))]
+
+
+@measure(
+    Row(f"QoS 1 telemetry, {_ONE_BY_ONE:,} devices, one at a time", "/s", "mosquitto", ">= 1 x"),
+    Row("the same, beside a bare event loop", "/s", "nod"),
+    servers=("emulator", "mosquitto", "nod"),
+)
+def one_by_one(bench: Bench) -> list[Sample]:
+    """Measure many devices that wait for each answer."""
+    rates = _rates(bench, _ONE_BY_ONE, OneByOne)
+    return [(rates["emulator"], rates.get(peer)) for peer in ("mosquitto", "nod")]

@@ -1,71 +1,74 @@
-"""Twins: how long it takes to read and to patch one."""
+"""Twins: how long it takes to read one, to patch one, and to query many."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
 
 from benchmarks import https
-from benchmarks.bench import Bench, Measure, Round
-from benchmarks.fleet import new_ids, register
-from benchmarks.https import Caller
-from benchmarks.meter import Meter
-from benchmarks.table import Figure, Reach, Sample, percentile
-from benchmarks.turns import in_turns
+from benchmarks.bench import Bench, measure
+from benchmarks.devices import bulk, register
+from benchmarks.servers import Server
+from benchmarks.table import Reading, Row, Sample
 
-_PATCH = {
-    "tags": {"location": {"region": "eu", "floor": 3}},
-    "properties": {"desired": {"interval": 30, "unit": "C"}},
+_TWINS = 10_000
+
+
+def _median(bench: Bench, requests: Sequence[bytes], server: Server) -> Reading:
+    return bench.drive([https.Caller(bench.loop, server, requests)], server).percentile(0.5)
+
+
+@measure(
+    Row("twin read, p50", "ms", "hello", "<= 1.5 x"),
+    Row("twin patch, p50", "ms", "hello", "<= 1.5 x"),
+    servers=("emulator", "hello"),
+)
+def read_and_patch(bench: Bench) -> list[Sample]:
+    """Measure reads of a twin, and patches each of which changes a desired property."""
+    tags = {"location": {"region": "eu", "floor": 3}}
+    (device_id,) = bench.devices(1)
+    register(bench, [device_id])
+    bulk(bench, [device_id], importMode="updateTwin", tags=tags)
+    path = f"/twins/{device_id}"
+    bodies = [{"properties": {"desired": {"interval": each, "unit": "C"}}} for each in (10, 20)]
+    reads = [https.request(bench.hub, "GET", path)]
+    patches = [https.request(bench.hub, "PATCH", path, body) for body in bodies]
+    both = [bench.each(partial(_median, bench, each)) for each in (reads, patches)]
+    return [(each["emulator"], each["hello"]) for each in both]
+
+
+_QUERIES = {
+    "point": ("SELECT * FROM devices WHERE deviceId = 'device-00500'", "<= 100"),
+    "range": (
+        "SELECT deviceId, tags.temperature AS t FROM devices "
+        "WHERE tags.temperature >= 20 AND tags.temperature < 80",
+        "<= 200",
+    ),
+    "aggregate": (
+        "SELECT tags.location.region AS region, COUNT() AS n, AVG(tags.temperature) AS t "
+        "FROM devices GROUP BY tags.location.region",
+        "<= 300",
+    ),
 }
 
 
-def read_and_patch(bench: Bench) -> Iterator[Round]:
-    """Measure reading a twin, and patching a desired property: each patch changes its value."""
-    path = f"/twins/{_device_with_a_twin(bench)}"
-    bodies = [{"properties": {"desired": {"interval": interval}}} for interval in (10, 20)]
-    reads = [https.request(bench.hub, "GET", path)]
-    patches = [https.request(bench.hub, "PATCH", path, body) for body in bodies]
-    for _ in range(bench.rounds):
-        yield _compare(bench, reads), _compare(bench, patches)
-
-
-def _device_with_a_twin(bench: Bench) -> str:
-    (device_id,) = new_ids(1)
-    register(bench, bench.hub, [device_id])
-    caller = Caller(bench.hub.https, bench.trust())
-    caller.call(https.request(bench.hub, "PATCH", f"/twins/{device_id}", _PATCH))
-    caller.close()
-    return device_id
-
-
-def _compare(bench: Bench, requests: list[bytes]) -> Sample:
-    """Send requests to the hub, one after the other, and the same to the bare server."""
-    hello = bench.hello
-    if hello is None:
-        raise ValueError("there is no bare server to compare with")
-    caller, peer = Caller(bench.hub.https, bench.trust()), Caller(hello, bench.trust())
-    turn, peer_turn = itertools.cycle(requests), itertools.cycle(requests)
-    meter, peer_meter = Meter(bench.hub.https.pid), Meter(hello.pid)
-    times, peer_times = in_turns(
-        lambda: caller.call(next(turn)),
-        lambda: peer.call(next(peer_turn)),
-        bench.effort,
-        meter,
-        peer_meter,
-    )
-    caller.close()
-    peer.close()
-    return Sample(percentile(times, 0.5), percentile(peer_times, 0.5), meter.work, peer_meter.work)
-
-
-MEASURES = (
-    Measure(
-        (
-            Figure("twin read, p50", "ms", "hello", Reach(1.5)),
-            Figure("twin patch, p50", "ms", "hello", Reach(1.5)),
-        ),
-        read_and_patch,
-        hello=True,
-        fresh=True,
+@measure(
+    *(
+        Row(f"{name} query over {_TWINS:,} twins, p50", "ms", reach=reach)
+        for name, (_, reach) in _QUERIES.items()
     ),
+    servers=("emulator",),
+    rounds=3,
 )
+def queries(bench: Bench) -> list[Sample]:
+    """Measure queries over HTTPS; each returns its first page."""
+    ids = bench.devices(_TWINS)
+    register(bench, ids)
+    for kind in range(100):  # twins of one bulk request have the same tags
+        tags = {"location": {"region": f"region-{kind % 7}", "floor": 3}, "temperature": kind + 0.5}
+        bulk(bench, ids[kind::100], importMode="updateTwin", tags=tags)
+    requests = [
+        https.request(bench.hub, "POST", "/devices/query", {"query": query})
+        for query, _ in _QUERIES.values()
+    ]
+    return [(_median(bench, [each], bench.hub), None) for each in requests]

@@ -1,6 +1,6 @@
 """Many TLS connections in one thread, none of which blocks.
 
-By hand on a selector: a framework would cost more for each message than the servers do.
+They are written on a selector: a framework costs more for each message than the servers do.
 """
 
 from __future__ import annotations
@@ -8,44 +8,39 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.bench import End
+from benchmarks.servers import HOST
 
-# How long nothing at all may happen.
+# How long all servers may be silent.
 _PATIENCE = 30.0
-
-# Windows' select() takes no more sockets than that.
-SELECTABLE = 500 if sys.platform == "win32" else None
 
 Ready = Callable[[], None]
 
 
 class Loop:
-    """Calls back when something has come."""
+    """Calls back when a connection can be read.
 
-    def __init__(self) -> None:
+    Args:
+        trust: what the TLS connections trust.
+    """
+
+    def __init__(self, trust: ssl.SSLContext) -> None:
+        self.trust = trust
         self._selector = selectors.DefaultSelector()
 
     def watch(self, watched: socket.socket, ready: Ready, *, writing: bool = False) -> None:
-        """From now on, call `ready` when the socket can be read, or written to if that is asked."""
+        """Call `ready` when the socket can be read, or also when it can be written."""
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
-        try:
-            self._selector.modify(watched, events, ready)
-        except KeyError:
-            self._selector.register(watched, events, ready)
-
-    def forget(self, watched: socket.socket) -> None:
-        """Watch it no longer."""
-        self._selector.unregister(watched)
+        known = watched in self._selector.get_map()
+        (self._selector.modify if known else self._selector.register)(watched, events, ready)
 
     def run(self, done: Callable[[], bool]) -> None:
-        """Go on until `done` says so; it is asked after each turn.
+        """Run until `done()` is true; it is called after each turn.
 
         Raises:
-            TimeoutError: nothing happens any more.
+            TimeoutError: the servers were silent for 30 s.
         """
         select = self._selector.select
         while not done():
@@ -56,45 +51,43 @@ class Loop:
                 key.data()
 
     def run_for(self, seconds: float) -> None:
-        """Go on for a time, and to the end of the turn.
-
-        Raises:
-            TimeoutError: nothing happens any more.
-        """
+        """Run for a time, and to the end of the turn."""
         end = time.perf_counter() + seconds
         self.run(lambda: time.perf_counter() >= end)
 
     def close(self) -> None:
-        """Free what the system keeps for it."""
+        """Close all connections."""
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr] # they are sockets
         self._selector.close()
 
 
 class Wire:
-    """One connection. Set `on_data` to who takes what comes, then open it.
+    """One TLS connection. `on_data` takes what is received: set it before `open`.
 
     Raises:
-        OSError: nobody listens.
+        OSError: no server listens.
     """
 
-    def __init__(self, loop: Loop, end: End, trust: ssl.SSLContext) -> None:
-        plain = socket.create_connection(end.address, timeout=_PATIENCE)
+    def __init__(self, loop: Loop, port: int) -> None:
+        plain = socket.create_connection((HOST, port), timeout=_PATIENCE)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = trust.wrap_socket(
-            plain, server_hostname=end.host, do_handshake_on_connect=False
+        self._socket = loop.trust.wrap_socket(
+            plain, server_hostname=HOST, do_handshake_on_connect=False
         )
         self._socket.setblocking(False)
         self._loop = loop
         self._unsent = b""
-        self._on_open: Ready = _nothing
-        self.on_data: Callable[[bytes], None] = _unexpected
+        self._on_open: Ready
+        self.on_data: Callable[[bytes], None]
 
     def open(self, on_open: Ready) -> None:
-        """Shake hands, and call `on_open` after that; it may be done when this returns."""
+        """Start the handshake; call `on_open` after it."""
         self._on_open = on_open
         self._shake_hands()
 
     def send(self, data: bytes) -> None:
-        """Send now what goes, and the rest as soon as it goes."""
+        """Send now what the system takes, and the rest as soon as possible."""
         if self._unsent:
             self._unsent += data
             return
@@ -106,18 +99,28 @@ class Wire:
             self._unsent = data[sent:]
             self._loop.watch(self._socket, self._flush, writing=True)
 
-    def close(self) -> None:
-        """Go, without a goodbye."""
-        self._loop.forget(self._socket)
-        self._socket.close()
+    def take(self, whole: Callable[[bytes], int], on_message: Callable[[bytes], None]) -> None:
+        """Call `on_message` with each message from now on.
+
+        Args:
+            whole: returns the size of the first message; 0 if a part of it is missing.
+        """
+        received = b""
+
+        def on_data(data: bytes) -> None:
+            nonlocal received
+            received += data
+            while size := whole(received):
+                message, received = received[:size], received[size:]
+                on_message(message)
+
+        self.on_data = on_data
 
     def _shake_hands(self) -> None:
         try:
             self._socket.do_handshake()
         except ssl.SSLWantReadError:
             self._loop.watch(self._socket, self._shake_hands)
-        except ssl.SSLWantWriteError:
-            self._loop.watch(self._socket, self._shake_hands, writing=True)
         else:
             self._loop.watch(self._socket, self._read)
             self._on_open()
@@ -134,16 +137,8 @@ class Wire:
         self.on_data(data)
 
     def _flush(self) -> None:
-        """Send the rest, then read: both may be why this is called."""
+        """Send the rest, then read: the socket may be ready for both."""
         rest, self._unsent = self._unsent, b""
         self._loop.watch(self._socket, self._read)
         self.send(rest)
         self._read()
-
-
-def _nothing() -> None:
-    pass
-
-
-def _unexpected(data: bytes) -> None:
-    raise ValueError(f"nobody asked for {data[:100]!r}")

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emulator.emulator import Emulator, StartError
+    from emulator.emulator import Emulator
+    from emulator.errors import StartError
     from emulator.settings import Settings
 
 __all__ = ["Emulator", "Settings", "StartError"]

@@ -1,16 +1,30 @@
-"""Every knob of the emulator, in one place."""
+"""The settings of an emulator, each with its default, its names and its help text.
+
+A setting stands once, as a field of `Settings`. The command's options and the environment variables
+are made from these fields; the keys are for a configuration file.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import ipaddress
+import json
+import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
-from emulator.net.certificates import default_folder
+from msgspec import Struct
+
+from emulator.errors import StartError
+from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.throttles import Throttles
+from emulator.hub.core.errors import ArgumentInvalid
 
 # MQTT's registered port for TLS; Azure's device SDKs dial no other.
 MQTT_PORT = 8883
@@ -19,53 +33,228 @@ HTTPS_PORT = 8443
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
-# Where a storage emulator, such as Azurite, serves blobs unless it is told otherwise.
+# Where a storage emulator, such as Azurite, serves blobs by default.
 LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
 
 # The keys of every policy and of every device that the emulator registers at its start, while it
-# listens on loopback alone. They are no secret: like the storage emulator's account key, they can
+# listens on loopback alone. They are public, as the storage emulator's account key is: they can
 # stand in a README or a test.
 WELL_KNOWN_PRIMARY_KEY = base64.b64encode(b"this local IoT Hub key is public").decode()
 WELL_KNOWN_SECONDARY_KEY = base64.b64encode(b"the 2nd local IoT Hub key is too").decode()
 
+_VARIABLE_PREFIX = "IOTHUB_EMULATOR_"
+_LAST_PORT = 65535
+_ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+class SettingError(ValueError):
+    """An option or a variable has an invalid value; the text is one line that names it."""
+
+
+class Setting(Struct, frozen=True):
+    """How the world outside names, explains and writes a setting.
+
+    Args:
+        key: the name in a configuration file; option and variable are made from it.
+        metavar: what the value is; empty for an option without a value.
+        help: what the setting does.
+        default: the default, as `--help` shows it.
+        parse: makes the value from its text. It raises ValueError with one line of text.
+        many: whether there can be several values.
+    """
+
+    key: str
+    metavar: str
+    help: str
+    default: str
+    parse: Callable[[str], Any] = str
+    many: bool = False
+
+    @property
+    def option(self) -> str:
+        """The name on the command line."""
+        return f"--{self.key}"
+
+    @property
+    def variable(self) -> str:
+        """The name in the environment."""
+        return _VARIABLE_PREFIX + self.key.upper().replace("-", "_")
+
+    def read(self, option: Sequence[str] | None, variable: str | None) -> Any:
+        """Parse the option, or else the variable; return None if both are missing.
+
+        Raises:
+            SettingError: the value is invalid.
+            StartError: the file can't be used.
+        """
+        source, texts = self.option, option
+        if not texts and variable:
+            source, texts = self.variable, self._split(variable)
+        if not texts:
+            return None
+        try:
+            values = tuple(self.parse(text) for text in texts)
+        except ValueError as error:
+            raise SettingError(f"{source}: {error}") from None
+        return values if self.many else values[-1]
+
+    def _split(self, text: str) -> list[str]:
+        """Split a variable: paths as PATH is split, other values at spaces."""
+        if not self.many:
+            return [text]
+        return text.split(os.pathsep) if self.parse is Path else text.split()
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > _LAST_PORT:
+        raise ValueError(f"Invalid port {text!r}: use a number from 0 to {_LAST_PORT}.")
+    return int(text)
+
+
+def flag(text: str) -> bool:
+    """Parse a setting that is on or off."""
+    if text.lower() not in _ON + _OFF:
+        raise ValueError(f"Invalid value {text!r}: use {' or '.join(_ON[:1] + _OFF[:1])}.")
+    return text.lower() in _ON
+
+
+def _throttle(text: str) -> str:
+    Throttles.parse([text])
+    return text
+
+
+def _read_keys(text: str) -> Mapping[str, str]:
+    file = Path(text)
+    try:
+        keys = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartError(f"Can't read the keys in {file}: {error}.") from None
+    if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
+        raise StartError(f'{file} is not of the form {{"policy or device id": "<base64 key>"}}.')
+    for name, key in keys.items():
+        try:
+            SymmetricKeys(key, key)
+        except ArgumentInvalid as error:
+            raise StartError(
+                f"Invalid key of {name} in {file}: {error.text}. Use 16 to 64 bytes in base64."
+            ) from None
+    return keys
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How an emulator is set up.
+    """How an emulator is set up; the text of each setting says what it does."""
 
-    Args:
-        host: the address or name to listen on; `localhost` is IPv4's and IPv6's loopback.
-        mqtt_port: where devices connect; 0 picks a free port.
-        https_port: where services connect; 0 picks a free port.
-        devices: the ids of the devices that are registered at the start.
-        keys: base64 keys, by policy name or device id, instead of the usual ones.
-        authorities: PEM files of the CAs that are registered: devices whose certificates they
-            signed may connect.
-        cert_dir: the folder of the certificates.
-        data_dir: the folder where MQTT sessions outlive a restart; None keeps them in memory.
-        throttle: what callers may ask for in a time: a tier, such as `S1`, and rates that stand
-            above the tier's, such as `queries=20/min`; without any, as much as they like.
-        storage: the folder whose folders are containers for import and export jobs, as
-            `file:///NAME`; None has none.
-        storage_hosts: the storage accounts and emulators that these jobs may use, `host` or
-            `host:port`. On loopback, a storage emulator on this machine's port 10000 always is one.
-    """
+    host: Annotated[
+        str,
+        Setting("host", "HOST", "address or name to listen on", "localhost, this machine alone"),
+    ] = "localhost"
+    mqtt_port: Annotated[
+        int,
+        Setting(
+            "mqtt-port",
+            "PORT",
+            "port for devices; 0 chooses a free one",
+            f"{MQTT_PORT}, the only one that Azure's SDKs dial",
+            parse=_port,
+        ),
+    ] = MQTT_PORT
+    https_port: Annotated[
+        int,
+        Setting(
+            "https-port",
+            "PORT",
+            "port for services; 0 chooses a free one",
+            str(HTTPS_PORT),
+            parse=_port,
+        ),
+    ] = HTTPS_PORT
+    devices: Annotated[
+        tuple[str, ...],
+        Setting("device", "ID", "register this device at the start", DEVICE_ID, many=True),
+    ] = (DEVICE_ID,)
+    keys: Annotated[
+        Mapping[str, str],
+        Setting(
+            "keys",
+            "FILE",
+            "JSON file of base64 keys, by policy or device id",
+            "well-known keys on loopback, random keys elsewhere",
+            parse=_read_keys,
+        ),
+    ] = field(default_factory=dict, repr=False)
+    authorities: Annotated[
+        tuple[Path, ...],
+        Setting(
+            "client-ca",
+            "FILE",
+            "PEM file of a CA that signs the certificates of devices",
+            "no CA",
+            parse=Path,
+            many=True,
+        ),
+    ] = ()
+    data_dir: Annotated[
+        Path | None,
+        Setting(
+            "data-dir",
+            "DIR",
+            "folder for what outlives a restart",
+            "a folder of this user",
+            parse=Path,
+        ),
+    ] = None
+    cert_dir: Annotated[
+        Path | None,
+        Setting(
+            "cert-dir",
+            "DIR",
+            "folder for the local CA and its certificates",
+            "the data folder",
+            parse=Path,
+        ),
+    ] = None
+    throttle: Annotated[
+        tuple[str, ...],
+        Setting(
+            "throttle",
+            "TIER|OPERATION=RATE",
+            "refuse what a hub of this tier (S1, S2, S3) refuses as too much in a time, or what is "
+            "over a rate, such as queries=20/min",
+            "no limit",
+            parse=_throttle,
+            many=True,
+        ),
+    ] = ()
+    storage: Annotated[
+        Path | None,
+        Setting(
+            "storage",
+            "DIR",
+            "folder of the containers of import and export jobs: file:///NAME is its folder NAME",
+            "no folder",
+            parse=Path,
+        ),
+    ] = None
+    storage_hosts: Annotated[
+        tuple[str, ...],
+        Setting(
+            "storage-host",
+            "HOST[:PORT]",
+            "storage account or emulator that these jobs can use",
+            "a storage emulator on port 10000 of this machine",
+            many=True,
+        ),
+    ] = ()
 
-    host: str = "localhost"
-    mqtt_port: int = MQTT_PORT
-    https_port: int = HTTPS_PORT
-    devices: tuple[str, ...] = (DEVICE_ID,)
-    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
-    authorities: tuple[Path, ...] = ()
-    cert_dir: Path = field(default_factory=default_folder)
-    data_dir: Path | None = None
-    throttle: tuple[str, ...] = ()
-    storage: Path | None = None
-    storage_hosts: tuple[str, ...] = ()
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each head, by the name of its field."""
+        return {"mqtt_port": self.mqtt_port, "https_port": self.https_port}
 
     @property
     def on_loopback(self) -> bool:
-        """Whether nothing but this machine can reach the emulator."""
+        """Whether only this machine can reach the emulator."""
         if self.host == "localhost":
             return True
         try:
@@ -75,14 +264,14 @@ class Settings:
 
     @property
     def host_name(self) -> str:
-        """The name that connection strings carry: this machine's, where `host` is no name."""
+        """The name in connection strings: this machine's, where `host` is every address."""
         return socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
 
     @property
     def allowed_storage_hosts(self) -> tuple[str, ...]:
-        """The storage accounts and emulators that import and export jobs may use.
+        """The storage accounts and emulators that import and export jobs can use.
 
-        Where others can reach this emulator, they can't reach through it what serves this machine
+        An emulator that other machines can reach gives them no way to what serves this machine
         alone.
         """
         return (*(LOCAL_STORAGE_HOSTS if self.on_loopback else ()), *self.storage_hosts)
@@ -94,6 +283,47 @@ class Settings:
         if self.on_loopback:
             return WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
         return _random_key(), _random_key()
+
+
+@functools.cache
+def table() -> Mapping[str, Setting]:
+    """Return every setting, by the name of its field."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+def read(options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]) -> Settings:
+    """Make settings from texts: an option beats a variable, and a variable beats the default.
+
+    Args:
+        options: the texts of each option, by the name of its field.
+        environ: the environment variables. An empty one counts as missing.
+
+    Raises:
+        SettingError: a value is invalid.
+        StartError: a file can't be used.
+    """
+    values = {
+        name: setting.read(options.get(name), environ.get(setting.variable))
+        for name, setting in table().items()
+    }
+    return Settings(**{name: value for name, value in values.items() if value is not None})
+
+
+def user_folder() -> Path:
+    """Return this user's own folder for our data; it need not exist yet.
+
+    Raises:
+        StartError: the user has no home folder.
+    """
+    # Imported here: a program that chooses its folders does without it.
+    import platformdirs
+
+    with contextlib.suppress(RuntimeError):
+        folder = platformdirs.user_data_path("local-iot-hub", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    raise StartError("This user has no home folder. Choose a folder: --data-dir DIR.")
 
 
 def _random_key() -> str:

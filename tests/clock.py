@@ -67,6 +67,10 @@ class ManualClock:
                 timer.call()
         self._seconds = end
 
+    def change_time(self, seconds: float) -> None:
+        """Change the time of day, as its user does; no timer notices."""
+        self._start += timedelta(seconds=seconds)
+
     async def pass_time(self, seconds: float) -> None:
         """Move the clock, and let the tasks run that wait for it."""
         await settle()
@@ -78,3 +82,12 @@ async def settle(turns: int = 20) -> None:
     """Let the tasks of the event loop run."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+async def eventually(condition: Callable[[], bool], turns: int = 10_000) -> None:
+    """Let the tasks of the event loop run until a condition holds."""
+    for _ in range(turns):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not happen")

@@ -9,9 +9,17 @@ from collections.abc import Iterator
 from unittest import mock
 
 import pytest
+from hypothesis import settings
 
 from emulator import Emulator, Settings
 from tests.support import Device, Service, free_loopback_address
+
+# Property tests take at most two seconds each; FUZZ_EXAMPLES raises the number of their examples.
+# No deadline: an example that is slow on a busy machine is no failure.
+settings.register_profile(
+    "bounded", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")), deadline=None
+)
+settings.load_profile("bounded")
 
 
 @pytest.fixture(scope="session")

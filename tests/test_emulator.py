@@ -20,13 +20,11 @@ import pytest
 
 import emulator as package
 from emulator import Emulator, Settings
-from emulator.emulator import StartError
+from emulator.errors import StartError
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
 from tests.devices import METHODS, connect_device
+from tests.processes import END_SECONDS, Console, posix_only
 from tests.support import Service
-
-# How long an emulator may take to stop.
-END_SECONDS = 2.0
 
 METHOD = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
 
@@ -130,9 +128,16 @@ def test_it_runs_in_a_thread_of_its_own(settings: Settings, trust: Trust) -> Non
 
 def test_an_error_in_the_block_stops_it_and_passes_on(settings: Settings) -> None:
     emulator = Emulator(settings)
-    with pytest.raises(ZeroDivisionError), emulator:
-        raise ZeroDivisionError
-    assert not listens("127.0.0.1", emulator.https_port)
+    ports = []
+
+    def fail() -> None:
+        with emulator:
+            ports.append(emulator.https_port)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not listens("127.0.0.1", *ports)
 
 
 @no_other_loopback
@@ -209,13 +214,13 @@ def no_database(folder: Path) -> dict[str, object]:
 
 # Each gives the settings that are wrong, and what the error must name.
 FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] = {
-    "the devices' port is taken": lambda stack, _: (
+    "the devices' port is in use": lambda stack, _: (
         {"mqtt_port": (port := taken_port(stack))},
-        f"Port {port} on 127.0.0.1 is taken.*--mqtt-port",
+        f"Port {port} is in use on 127.0.0.1.*--mqtt-port",
     ),
-    "the services' port is taken": lambda stack, _: (
+    "the services' port is in use": lambda stack, _: (
         {"https_port": (port := taken_port(stack))},
-        f"Port {port} on 127.0.0.1 is taken.*--https-port",
+        f"Port {port} is in use on 127.0.0.1.*--https-port",
     ),
     "the address is another machine's": lambda *_: (
         {"host": "192.0.2.1"},
@@ -361,7 +366,121 @@ async def test_it_stops_at_once_in_the_callers_event_loop_too(
         await asyncio.sleep(0.02)
 
 
+# --- Ctrl-C during the start
+
+INTERRUPTED_PROGRAM = """
+import sys, threading
+from pathlib import Path
+from emulator import Emulator, Settings
+
+settings = Settings(host="127.0.0.1", mqtt_port=0, https_port=0, cert_dir=Path(sys.argv[1]))
+before = threading.active_count()
+try:
+    with Emulator(settings):
+        print("started")
+except KeyboardInterrupt:
+    print("interrupted", threading.active_count() - before)
+"""
+
+# What slows the start, and how many threads are left when the block ends.
+SLOW_STARTS = {
+    "waits": (
+        """
+import asyncio, emulator.http.server as server
+
+async def start(*_):
+    print("starting", flush=True)
+    await asyncio.sleep(60)
+
+server.HttpServer.start = start
+""",
+        0,
+    ),
+    "blocks its thread": (
+        """
+import time, emulator.net.certificates as certificates
+
+def prepare(*_):
+    print("starting", flush=True)
+    time.sleep(60)
+
+certificates.prepare = prepare
+""",
+        1,  # it ends with its process
+    ),
+}
+
+
+@posix_only
+@pytest.mark.parametrize("slow", SLOW_STARTS)
+def test_ctrl_c_ends_a_block_that_is_still_starting(cert_dir: Path, slow: str) -> None:
+    slowed, left = SLOW_STARTS[slow]
+    with Console("-c", slowed + INTERRUPTED_PROGRAM, cert_dir) as console:
+        console.wait_for("starting")
+        began = time.monotonic()
+        assert console.press_ctrl_c() == 0
+        assert time.monotonic() - began < 2 * END_SECONDS
+    assert console.lines == ["starting", f"interrupted {left}"]
+    assert console.errors == []
+
+
 # --- what it offers
+
+OFFERS: dict[str, Callable[[Emulator], object]] = {
+    "hub": lambda emulator: emulator.hub,
+    "host_name": lambda emulator: emulator.host_name,
+    "mqtt_port": lambda emulator: emulator.mqtt_port,
+    "https_port": lambda emulator: emulator.https_port,
+    "mqtt_host": lambda emulator: emulator.mqtt_host,
+    "https_host": lambda emulator: emulator.https_host,
+    "ca_file": lambda emulator: emulator.ca_file,
+    "ca_bundle": lambda emulator: emulator.ca_bundle,
+    "service_connection_string": lambda emulator: emulator.service_connection_string,
+    "policy_connection_string": lambda emulator: emulator.policy_connection_string("service"),
+    "device_connection_string": lambda emulator: emulator.device_connection_string("myDeviceId"),
+    "environment": lambda emulator: emulator.environment("myDeviceId"),
+    "register_device": lambda emulator: emulator.register_device("another"),
+}
+
+
+def test_the_table_of_offers_is_complete() -> None:
+    named = {name for name in vars(Emulator) if not name.startswith("_")}
+    assert named == {*OFFERS, "start", "stop"}
+
+
+@pytest.fixture(scope="module")
+def not_running(cert_dir: Path) -> tuple[Emulator, Emulator]:
+    """An emulator before its start, and one after its end."""
+    settings = Settings(host="127.0.0.1", mqtt_port=0, https_port=0, cert_dir=cert_dir)
+    with Emulator(settings) as ended:
+        pass
+    return Emulator(settings), ended
+
+
+@pytest.mark.parametrize("name", OFFERS)
+def test_before_and_after_its_block_it_offers_nothing(
+    not_running: tuple[Emulator, Emulator], name: str
+) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        for emulator in not_running:
+            with pytest.raises(RuntimeError, match="The emulator is not running"):
+                OFFERS[name](emulator)
+            with pytest.raises(RuntimeError, match="The emulator is not running"):
+                thread.submit(OFFERS[name], emulator).result()
+
+
+@pytest.mark.parametrize("name", OFFERS)
+def test_inside_its_block_every_thread_has_what_it_offers(settings: Settings, name: str) -> None:
+    with Emulator(settings) as emulator, ThreadPoolExecutor(1) as thread:
+        assert thread.submit(OFFERS[name], emulator).result()
+
+
+async def test_a_start_that_fails_leaves_it_as_it_was(settings: Settings, tmp_path: Path) -> None:
+    emulator = Emulator(replace(settings, cert_dir=below_a_file(tmp_path)))
+    with pytest.raises(StartError):
+        await emulator.start()
+    with pytest.raises(RuntimeError, match="The emulator is not running"):
+        _ = emulator.mqtt_port
 
 
 def test_it_tells_how_to_reach_it(settings: Settings) -> None:

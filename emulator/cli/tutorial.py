@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from emulator.emulator import Emulator, StartError
+from emulator.cli.process import collect_garbage, on_signals
+from emulator.emulator import Emulator
+from emulator.errors import StartError
 from emulator.hub.identities.identity import IdentityKey
 from emulator.settings import Settings
 
@@ -28,6 +30,9 @@ _CONNECT_SECONDS = 30
 _REBOOT_SECONDS = 90
 # How long a script may take to end on Ctrl-C.
 _END_SECONDS = 5
+
+# The exit status of a program that Ctrl-C ended, as shells have it.
+_INTERRUPTED = 130
 
 
 class _Console:
@@ -70,14 +75,27 @@ class _Console:
 
 
 async def play(settings: Settings) -> int:
-    """Run the tutorial on a hub of its own; gives 0 once the service saw the reboot, else 1.
+    """Run the tutorial on a hub of its own until its end, Ctrl-C or SIGTERM.
+
+    Returns:
+        the exit status: 0 when the service has seen the reboot, 1 for a failure.
 
     Raises:
-        StartError: the hub can't start, or the scripts are not there.
+        StartError: the hub can't start, or a script is missing.
     """
+    collect_garbage()
     for script in (_DEVICE_SCRIPT, _SERVICE_SCRIPT):
         if not script.is_file():
-            raise StartError(f"{script} is missing: run the tutorial from a full checkout.")
+            raise StartError(f"{script} is missing. Run the tutorial in a checkout of its source.")
+    playing = asyncio.ensure_future(_play(settings))
+    on_signals(playing.cancel)
+    try:
+        return await playing
+    except asyncio.CancelledError:
+        return _INTERRUPTED
+
+
+async def _play(settings: Settings) -> int:
     async with Emulator(settings) as emulator:
         device_id = settings.devices[0]
         _say("hub", f"ready at mqtts://{emulator.mqtt_host}, https://{emulator.https_host}")

@@ -154,10 +154,8 @@ class HttpServer:
                 ServiceCaller(token, request.host, resource),
                 route.operation,
                 size=request.content_length or 0,
+                flaw=(_version_flaw(request) or _type_flaw(request)) if route.versioned else None,
             )
-            if route.versioned:
-                _check_api_version(request)
-                _check_content_type(request)
         except errors.HubError as error:
             return self._refuse(request, error)
         return await self._answer(request, route.handler(self._hub, request), route.error_form)
@@ -172,8 +170,12 @@ class HttpServer:
             self._client_certificate(request.get_extra_info("ssl_object")),
         )
         try:
-            device = self._hub.gate.enter(caller, route.operation, size=request.content_length or 0)
-            _check_api_version(request)
+            device = self._hub.gate.enter(
+                caller,
+                route.operation,
+                size=request.content_length or 0,
+                flaw=_version_flaw(request),
+            )
         except errors.HubError as error:
             return self._refuse(request, error)
         return await self._answer(request, route.handler(self._hub, request, device), message_body)
@@ -225,9 +227,9 @@ async def _meet_expectation(request: Request) -> None:
         request.writer.output_size = 0  # it is not a part of the response
 
 
-def _check_api_version(request: Request) -> None:
-    if not _names_api_version(request.rel_url.raw_query_string):
-        raise errors.InvalidProtocolVersion
+def _version_flaw(request: Request) -> errors.HubError | None:
+    named = _names_api_version(request.rel_url.raw_query_string)
+    return None if named else errors.InvalidProtocolVersion()
 
 
 @functools.lru_cache(_REMEMBERED_QUERIES)
@@ -236,10 +238,11 @@ def _names_api_version(query: str) -> bool:
     return _API_VERSION.fullmatch(versions[0]) is not None
 
 
-def _check_content_type(request: Request) -> None:
+def _type_flaw(request: Request) -> errors.HubError | None:
     content_type = request.headers.get("Content-Type", "").strip()
-    if content_type and request.body_exists and not _is_json(content_type):
-        raise errors.GenericUnsupportedMediaType(f"The body is {content_type}, and must be JSON")
+    if not content_type or not request.body_exists or _is_json(content_type):
+        return None
+    return errors.GenericUnsupportedMediaType(f"The body is {content_type}, and must be JSON")
 
 
 @functools.lru_cache(_REMEMBERED_TYPES)

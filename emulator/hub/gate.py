@@ -18,7 +18,7 @@ from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature, check_token
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import IotHubUnauthorizedAccess
+from emulator.hub.core.errors import HubError, IotHubUnauthorizedAccess
 from emulator.hub.core.json import dumps
 from emulator.hub.core.store import Store
 from emulator.hub.identities.identity import Identity, IdentityKey
@@ -91,11 +91,23 @@ class Gate:
         self.throttles = throttles
 
     @overload
-    def enter(self, caller: ServiceCaller, operation: Operation, *, size: int = 0) -> None: ...
+    def enter(
+        self,
+        caller: ServiceCaller,
+        operation: Operation,
+        *,
+        size: int = 0,
+        flaw: HubError | None = None,
+    ) -> None: ...
 
     @overload
     def enter(
-        self, caller: DeviceCaller | Admission, operation: Operation, *, size: int = 0
+        self,
+        caller: DeviceCaller | Admission,
+        operation: Operation,
+        *,
+        size: int = 0,
+        flaw: HubError | None = None,
     ) -> Admission: ...
 
     def enter(
@@ -104,6 +116,7 @@ class Gate:
         operation: Operation,
         *,
         size: int = 0,
+        flaw: HubError | None = None,
     ) -> Admission | None:
         """Let a request pass, or refuse it.
 
@@ -112,6 +125,8 @@ class Gate:
                 connection is open.
             operation: what it asks for.
             size: the bytes that it sends with the request.
+            flaw: what is wrong with the request itself. It is raised for a caller that is
+                authorized, and such a request is not charged.
 
         Returns:
             The admission of a device.
@@ -121,6 +136,7 @@ class Gate:
                 the operation; or the device is unknown or disabled. The text never says which; the
                 cause does, for the log.
             ThrottlingException: the throttle of the operation is used up.
+            HubError: the flaw.
         """
         if isinstance(caller, Admission):
             if operation in _CHARGED_ON_A_CONNECTION:
@@ -131,6 +147,8 @@ class Gate:
             self._authorize(caller, RULES[operation].right)
         else:
             admission = self._admit(caller)
+        if flaw is not None:
+            raise flaw
         self.throttles.charge(operation, size=size)
         return admission
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
-# Long enough that nobody who trusted the CA by hand has to do it again.
+# So long that a user who trusts the CA by hand need not do it again.
 CA_LIFETIME = timedelta(days=3650)
 # Chromium and Apple refuse server certificates that are valid for more than 398 days, the day of
 # clock skew included (CA/Browser Forum, Baseline Requirements 6.3.2).
@@ -35,7 +35,7 @@ class Authority(Struct, frozen=True):
 
     @classmethod
     def create(cls, machine: str, now: datetime) -> Authority:
-        """Make a CA; its subject tells a reader on which `machine`."""
+        """Create a CA; its subject names the machine."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _subject(f"local-iot-hub CA, development only, {machine}")
         certificate = (
@@ -48,7 +48,11 @@ class Authority(Struct, frozen=True):
 
     @classmethod
     def from_pem(cls, pem: bytes) -> Authority:
-        """Read what `to_pem` wrote. ValueError: it is damaged, or something else."""
+        """Parse what `to_pem` wrote.
+
+        Raises:
+            ValueError: the text is damaged, or is something else.
+        """
         try:
             key = serialization.load_pem_private_key(pem, password=None)
             certificate = x509.load_pem_x509_certificate(pem)
@@ -62,26 +66,28 @@ class Authority(Struct, frozen=True):
 
     @property
     def start(self) -> datetime:
-        """When it becomes valid, aware."""
+        """The aware datetime from which it is valid."""
         return self.certificate.not_valid_before_utc
 
     @property
     def end(self) -> datetime:
-        """When it ceases to be valid, aware."""
+        """The aware datetime until which it is valid."""
         return self.certificate.not_valid_after_utc
 
     def to_pem(self) -> bytes:
-        """Return key and certificate as one text: kept in one file, they can't fall out of step."""
+        """Return key and certificate as one text: in one file they always match."""
         return _key_pem(self.key) + self.certificate_pem()
 
     def certificate_pem(self) -> bytes:
-        """Return the certificate alone, which is for everybody."""
+        """Return the certificate alone, which is public."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, names: tuple[str, ...], now: datetime) -> bytes:
         """Return a new server certificate and its key, as PEM. It never outlives the CA.
 
-        `names` are DNS names and IP addresses.
+        Args:
+            names: DNS names and IP addresses.
+            now: an aware datetime.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         end = min(now + SERVER_LIFETIME, self.end)
@@ -124,13 +130,13 @@ def _builder(
 
 
 def _subject(common_name: str) -> x509.Name:
-    # ASCII: the limit counts bytes, and a machine's name may even be no text at all.
+    # ASCII: the limit counts bytes, and a machine's name can be invalid text.
     text = common_name.encode("ascii", "replace").decode("ascii")[:_MAX_COMMON_NAME]
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """Say what a key may do: sign certificates and revocation lists, or else sign handshakes."""
+    """Return the use of a key: to sign certificates and revocation lists, or handshakes."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,

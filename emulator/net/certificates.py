@@ -1,12 +1,11 @@
-"""The TLS certificates: a CA of this machine's own, kept in a folder, and what it signs.
+"""The TLS certificates: a local CA in a folder, and the server certificate that it signs.
 
-The Azure SDKs speak nothing but TLS, and check the host name. So that they trust the emulator
-unchanged, `prepare` keeps four files in a folder: the CA's key, the CA's certificate, the server's
-certificate with its key, and the bundle that `SSL_CERT_FILE` and `REQUESTS_CA_BUNDLE` name.
+The Azure SDKs speak TLS only, and check the host name. To be trusted by unmodified SDKs, `prepare`
+keeps four files in a folder: the CA's key, the CA's certificate, the server's certificate with its
+key, and the bundle for `SSL_CERT_FILE` and `REQUESTS_CA_BUNDLE`.
 
-No record is kept beside the certificates themselves. Each start shakes hands with itself in memory:
-within milliseconds that shows whether key, chain, dates and names are right, and without importing
-`cryptography`.
+The folder holds no record of the certificates. Instead each start makes a handshake in memory: in a
+few milliseconds it shows whether key, chain, dates and names are right, without `cryptography`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import socket
 import ssl
 import sys
 import time
-import urllib.parse
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address, ip_address
@@ -34,27 +32,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A certificate with less than this left is made again at the next start. An emulator that runs for
-# longer can outlive its certificate.
+# The next start renews a certificate that has less than this left. An emulator that runs for longer
+# can outlive its certificate.
 RENEW_BEFORE = timedelta(days=30)
-# A folder that one container after another uses collects their host names, and each handshake
-# carries them all. Those that were wanted last stay.
+# A folder that is shared by one container after another collects their host names, and each
+# handshake carries all of them. The newest names stay.
 MAX_NAMES = 64
 # To make all files takes about 0.3 s, most of it for the import of cryptography.
 LOCK_WAIT = timedelta(seconds=10)
 
-# What a user may have pointed at a file of their own. requests reads CURL_CA_BUNDLE where
-# REQUESTS_CA_BUNDLE is not set (requests, Session.merge_environment_settings).
-TRUST_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-
 # X509_V_FLAG_NO_CHECK_TIME in OpenSSL's x509_vfy.h; the ssl module has no name for it.
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 _PEM_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
-_BUNDLE_TITLE = (
-    b"# Written by local-iot-hub: its own CA, the public roots, and what was trusted here before."
-)
-# Begins a comment line in the bundle that names a user's own file, percent-encoded.
-_BUNDLE_SOURCE = b"# Before: "
+_BUNDLE_TITLE = b"# Written by local-iot-hub: its CA, the public roots and the system's own bundle."
 _PRIVATE, _PUBLIC = 0o600, 0o644
 # RFC 1123 section 2.1, and the underscore, which Docker Compose and Windows allow in host names.
 _DNS_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -62,7 +52,7 @@ _MAX_DNS_NAME = 253  # RFC 1035 section 2.3.4, less the length octet and the roo
 
 
 class CertificateError(Exception):
-    """No certificates can be had; the text is one line that says why, and what to do."""
+    """The certificates can't be used. The text is one line: what is wrong, and what to do."""
 
 
 class Certificates(Struct, frozen=True, kw_only=True):
@@ -78,7 +68,8 @@ class Certificates(Struct, frozen=True, kw_only=True):
     def server_context(self) -> ssl.SSLContext:
         """Return a new server-side context: TLS 1.2 and newer, the certificate loaded.
 
-        CertificateError: the file can't be read any more.
+        Raises:
+            CertificateError: the file can't be read any more.
         """
         try:
             return _server_context(self.server)
@@ -87,19 +78,23 @@ class Certificates(Struct, frozen=True, kw_only=True):
 
 
 def prepare(folder: Path, names: Collection[str], *, now: datetime | None = None) -> Certificates:
-    """Make sure that `folder` holds a server certificate for `names` and a CA that signed it.
+    """Make sure that a folder holds a server certificate for these names, and its CA.
 
-    What is there and good for another 30 days stays. What is missing, damaged or near its end is
-    made again. Names that the certificate had before stay in it, so that two emulators on different
-    addresses can share a folder. Several processes may call this at once.
+    A file that is valid for another 30 days stays. A missing, damaged or ending file is made again.
+    Names that the certificate had before stay in it, so two emulators on different addresses can
+    share a folder. Several processes can call this at once.
 
-    `names` are DNS names and IP addresses, as clients dial them. `now` is an aware datetime.
+    Args:
+        folder: the folder of the files; it need not exist.
+        names: DNS names and IP addresses, as clients dial them.
+        now: an aware datetime; None is the present.
 
-    CertificateError: a name is not one, or the folder can't be used.
+    Raises:
+        CertificateError: a name is invalid, or the folder can't be used.
     """
     wanted = tuple(dict.fromkeys(_normal_name(name) for name in names))
     if not wanted:
-        raise CertificateError("a server certificate needs at least one host name or IP address")
+        raise CertificateError("A server certificate needs at least one host name or IP address.")
     now = now or datetime.now(UTC)
     folder = folder.absolute()
     certificates = Certificates(
@@ -107,8 +102,8 @@ def prepare(folder: Path, names: Collection[str], *, now: datetime | None = None
     )
     try:
         if not _is_current(certificates, wanted, now):
-            # The modes of folder and files keep the keys private. They mean nothing on Windows, but
-            # there the access list of the user's own folder lets nobody else in.
+            # The modes of folder and files keep the keys private. Windows ignores them: there the
+            # access list of the user's folder does that.
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(folder):
                 _renew(certificates, wanted, now)
@@ -117,39 +112,18 @@ def prepare(folder: Path, names: Collection[str], *, now: datetime | None = None
     return certificates
 
 
-def default_folder() -> Path:
-    """Return the user's own folder for certificates; it need not exist yet.
-
-    CertificateError: the user has no home folder.
-    """
-    try:
-        if sys.platform == "win32":
-            local = os.environ.get("LOCALAPPDATA")
-            base = Path(local) if local else Path.home() / "AppData" / "Local"
-        elif sys.platform == "darwin":
-            base = Path.home() / "Library" / "Application Support"
-        else:
-            # XDG Base Directory Specification: a relative path is to be ignored.
-            data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
-            base = data_home if data_home.is_absolute() else Path.home() / ".local" / "share"
-    except RuntimeError as error:
-        raise CertificateError(
-            "this user has no home folder to keep certificates in; choose a folder with --cert-dir"
-        ) from error
-    return base / "local-iot-hub"
-
-
 def local_names(host: str) -> tuple[str, ...]:
     """Return the names by which clients can reach an emulator that listens on `host`.
 
-    A `host` that stands for all addresses (empty, 0.0.0.0, ::) adds no name. DNS is not asked.
+    A host that means all addresses (empty, 0.0.0.0, ::) adds no name. DNS is not asked.
 
-    CertificateError: `host` is neither a host name nor an IP address.
+    Raises:
+        CertificateError: `host` is neither a host name nor an IP address.
     """
     names = ["localhost", "127.0.0.1", "::1"]
     machine = socket.gethostname()
     for name in (machine, machine.partition(".")[0]):
-        # A machine may bear a name that nobody can dial ("Ann's PC"): no reason not to start.
+        # A machine's name can be one that no client can dial, such as "Ann's PC".
         with contextlib.suppress(CertificateError):
             names.append(_normal_name(name))
     if host:
@@ -160,9 +134,9 @@ def local_names(host: str) -> tuple[str, ...]:
 
 
 def _normal_name(name: str) -> str:
-    """Return the one spelling under which a certificate holds this name.
+    """Return the spelling of a name in a certificate.
 
-    IPv6 addresses lose their brackets and their zone: the zone means something on one machine only.
+    IPv6 addresses lose their brackets and their zone, which has a meaning on one machine only.
     """
     try:
         address = ip_address(name.removeprefix("[").removesuffix("]"))
@@ -182,12 +156,10 @@ def _normal_dns_name(name: str) -> str:
     if (
         len(text) > _MAX_DNS_NAME
         or not all(_DNS_LABEL.fullmatch(label) for label in labels)
-        # An IP address with a slip in it, such as 127.0.0.256. A container's id can be all digits.
+        # A mistyped IP address, such as 127.0.0.256. The id of a container can be all digits.
         or (len(labels) > 1 and top.isdigit())
     ):
-        raise CertificateError(
-            f"{name!r} is neither a host name nor an IP address; a certificate needs one"
-        )
+        raise CertificateError(f"Invalid host {name!r}: use a host name or an IP address.")
     return text
 
 
@@ -195,11 +167,11 @@ def _normal_dns_name(name: str) -> str:
 
 
 class _State(Struct, frozen=True):
-    """What a server certificate says that has passed every check but those of dates and names."""
+    """A server certificate that has passed every check, except those of dates and names."""
 
     names: tuple[str, ...]
     start: datetime
-    end: datetime  # no later than the CA's: Authority.issue sees to that
+    end: datetime  # not later than the CA's end: see Authority.issue
 
     def serves(self, names: Collection[str], now: datetime) -> bool:
         return self.start <= now and now + RENEW_BEFORE <= self.end and set(names) <= {*self.names}
@@ -215,12 +187,12 @@ def _is_current(certificates: Certificates, names: Collection[str], now: datetim
 
 
 def _inspect(certificates: Certificates) -> _State | None:
-    """Look at the server certificate as a strict client would; None if such a client refuses it.
+    """Validate the server certificate as a strict client does; None if such a client refuses it.
 
-    Whatever is wrong, missing files included, the answer is to make them again. If the folder does
-    not let us, that says why.
+    Whatever is wrong, such as a missing file, the files are made again. An error of that shows what
+    is wrong with the folder.
     """
-    # What Python 3.13 asks of a chain by default, but for the dates: those are compared with `now`.
+    # The checks of Python 3.13, except for the dates: those are compared with `now`.
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.verify_flags |= ssl.VERIFY_X509_STRICT | _NO_CHECK_TIME
     client.check_hostname = False  # the names are compared as a set
@@ -241,9 +213,10 @@ def _inspect(certificates: Certificates) -> _State | None:
 
 
 def _peer_certificate(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any]:
-    """Shake hands in memory; return the server certificate, verified, as `SSLSocket.getpeercert`.
+    """Make a handshake in memory; return the verified certificate as `SSLSocket.getpeercert` does.
 
-    OSError (`ssl.SSLError`): the client refused it.
+    Raises:
+        OSError: an `ssl.SSLError`: the client refused the certificate.
     """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server_side = server.wrap_bio(to_server, to_client, server_side=True)
@@ -256,18 +229,18 @@ def _peer_certificate(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[st
 
 
 def _server_context(server: Path) -> ssl.SSLContext:
-    # Not ssl.create_default_context: since Python 3.13 that asks more of client certificates than
-    # IoT Hub does of a device's self-signed one.
+    # Not ssl.create_default_context: since Python 3.13 that is stricter with client certificates
+    # than IoT Hub is with a device's self-signed certificate.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # One for the next connection; OpenSSL's two are for browsers, and a tenth of a handshake.
+    # One ticket for the next connection. OpenSSL's two take 10 % of a handshake, for browsers.
     context.num_tickets = 1
     try:
         # Without a password OpenSSL would ask for one on the terminal if the key were encrypted.
         context.load_cert_chain(server, password="")
     except ssl.SSLError:
-        # OpenSSL opens the file once for the certificate and once for the key. Another emulator may
-        # have replaced it in between; it can't do so twice in this short time.
+        # OpenSSL opens the file twice, for the certificate and for the key. Another emulator can
+        # replace the file in between, but not twice in so short a time.
         context.load_cert_chain(server, password="")
     return context
 
@@ -280,7 +253,7 @@ def _date(text: str) -> datetime:
 
 
 def _renew(certificates: Certificates, names: tuple[str, ...], now: datetime) -> None:
-    """Make again what is not good, after another look: another emulator may just have done it."""
+    """Make invalid files again, unless another emulator has just done it."""
     state = _inspect(certificates)
     if state is None or not state.serves(names, now):
         _issue(certificates, names, now)
@@ -292,7 +265,7 @@ def _issue(certificates: Certificates, names: tuple[str, ...], now: datetime) ->
     _write_change(certificates.ca, authority.certificate_pem())
     state = _inspect(certificates)
     if state is not None and state.serves(names, now):
-        return  # nothing but ca.pem was damaged
+        return  # only ca.pem was damaged
     former = state.names if state else ()
     together = tuple(dict.fromkeys([*names, *former]))[: max(MAX_NAMES, len(names))]
     _write(certificates.server, authority.issue(together, now), mode=_PRIVATE)
@@ -300,8 +273,8 @@ def _issue(certificates: Certificates, names: tuple[str, ...], now: datetime) ->
 
 
 def _authority(certificates: Certificates, now: datetime) -> Authority:
-    """Return the CA that the folder holds, or a new one if that is not good."""
-    # Imported only here: that takes longer than all else that this module does at a usual start.
+    """Return the CA in the folder, or a new one if that is invalid."""
+    # Imported only here: that takes longer than all other work of this module at a usual start.
     from emulator.net.authority import Authority
 
     key_file = certificates.ca.with_name("ca-key.pem")
@@ -314,14 +287,14 @@ def _authority(certificates: Certificates, now: datetime) -> Authority:
     else:
         if authority.start <= now and now + RENEW_BEFORE <= authority.end:
             return authority
-        trouble = f"it is valid from {authority.start:%Y-%m-%d} to {authority.end:%Y-%m-%d} only"
+        trouble = f"it is valid only from {authority.start:%Y-%m-%d} to {authority.end:%Y-%m-%d}"
 
     authority = Authority.create(socket.gethostname(), now)
     _write(key_file, authority.to_pem(), mode=_PRIVATE)
     if certificates.ca.exists():
         logger.warning(
             "The local CA was made again, because %s. Restart the programs that use %s or %s, "
-            "and replace the copies that were made of them.",
+            "and replace your copies of these files.",
             trouble,
             certificates.bundle,
             certificates.ca,
@@ -333,79 +306,28 @@ def _authority(certificates: Certificates, now: datetime) -> Authority:
 
 
 def _bundle_content(certificates: Certificates) -> bytes:
-    """Return what the bundle ought to hold: our CA, and all that the user trusts without us.
+    """Return what the bundle must hold: our CA, the public roots, and the system's own bundle.
 
-    Whoever sets the two variables trusts nothing but this file: it must not cut them off from the
-    rest of the world.
+    A program whose `SSL_CERT_FILE` names the bundle trusts nothing else, so with our CA alone it
+    could reach only this emulator.
     """
-    # By their text, so that none comes twice: a user's file often repeats the public roots.
-    trusted = dict.fromkeys(
-        [*_pem_certificates(certificates.ca), *_pem_certificates(Path(certifi.where()))]
-    )
     # The file whose place SSL_CERT_FILE takes; an administrator may have added to it.
     system = Path(ssl.get_default_verify_paths().openssl_cafile)
-    others = _other_bundles(certificates.bundle)
-    # To load a hundred certificates takes longer than all else that a usual start does here.
-    proven = set(_pem_certificates(certificates.bundle)) if certificates.bundle.exists() else set()
-    for path in [*([system] if system.is_file() else []), *others]:
-        found = _pem_certificates(path)
-        new = [text for text in found if text not in proven]
-        if not new or _can_be_loaded(new):
-            trusted.update(dict.fromkeys(found))
-        else:
-            logger.warning("The certificates in %s are left out: OpenSSL can't read them.", path)
-    comments = [_BUNDLE_TITLE, *(_BUNDLE_SOURCE + _quote(path) for path in others)]
-    return b"\n".join([*comments, *trusted, b""])
+    files = (certificates.ca, Path(certifi.where()), system)
+    # By their text, so that each comes once: the system's bundle repeats most public roots.
+    trusted = dict.fromkeys(text for file in files for text in _pem_certificates(file))
+    return b"\n".join([_BUNDLE_TITLE, *trusted, b""])
 
 
-def _other_bundles(bundle: Path) -> list[Path]:
-    """Return the files and folders that the user's environment named before it named our bundle.
-
-    Once a variable names our bundle, only the bundle itself still tells what stood there before.
-    """
-    named = [Path(os.environ[name]).absolute() for name in TRUST_VARIABLES if os.environ.get(name)]
-    others = [path for path in named if not _is_same_file(path, bundle)]
-    if len(others) < len(named) and bundle.exists():
-        lines = bundle.read_bytes().splitlines()
-        others += [_unquote(line) for line in lines if line.startswith(_BUNDLE_SOURCE)]
-    return sorted(set(others))
-
-
-def _pem_certificates(path: Path) -> list[bytes]:
-    """Return the certificates in a file or folder, each as its PEM text: no comments, no keys."""
+def _pem_certificates(file: Path) -> list[bytes]:
+    """Return the certificates in a file, each as its PEM text: no comments, no keys."""
     try:
-        # REQUESTS_CA_BUNDLE may name a folder. OpenSSL reads from it what is named by a hash.
-        files = sorted(path.glob("*.[0-9]")) if path.is_dir() else [path]
-        return [text for file in files for text in _PEM_CERTIFICATE.findall(file.read_bytes())]
-    except OSError as error:
-        logger.warning("The certificates in %s are left out: %s.", path, error.strerror)
+        return _PEM_CERTIFICATE.findall(file.read_bytes())
+    except FileNotFoundError:
         return []
-
-
-def _can_be_loaded(certificates: list[bytes]) -> bool:
-    """Tell whether OpenSSL can read these: one that it can't would spoil the whole bundle."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        for certificate in certificates:
-            context.load_verify_locations(cadata=certificate.decode("ascii"))
-    except ssl.SSLError:
-        return False
-    return True
-
-
-def _is_same_file(path: Path, other: Path) -> bool:
-    try:
-        return path == other or path.samefile(other)
-    except OSError:  # one of them isn't there, or is out of reach
-        return False
-
-
-def _quote(path: Path) -> bytes:
-    return urllib.parse.quote_from_bytes(os.fsencode(path)).encode("ascii")
-
-
-def _unquote(line: bytes) -> Path:
-    return Path(os.fsdecode(urllib.parse.unquote_to_bytes(line.removeprefix(_BUNDLE_SOURCE))))
+    except OSError as error:
+        logger.warning("The certificates in %s are left out: %s.", file, error.strerror)
+        return []
 
 
 # --- Files --------------------------------------------------------------------
@@ -421,9 +343,10 @@ def _write_change(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Put a whole new file in place of the old one, with the folder locked.
+    """Replace a file by a new one, with the folder locked.
 
-    Whoever reads meanwhile gets one or the other. A private file is private from its first byte.
+    A reader gets the whole old file or the whole new one. A private file is private from its first
+    byte.
     """
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)  # left by a process that was killed
@@ -442,7 +365,7 @@ def _write(path: Path, content: bytes, *, mode: int) -> None:
 
 
 def _replace(new: Path, path: Path) -> None:
-    # Windows refuses while another process has the file open, as one that starts has for a moment.
+    # Windows refuses while another process has the file open, as a starting emulator does briefly.
     for pause in (0.01, 0.1, 1.0) if sys.platform == "win32" else ():
         try:
             new.replace(path)
@@ -455,57 +378,22 @@ def _replace(new: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process and thread alone.
+    """Hold the folder for this process and thread alone; the lock ends with its process."""
+    # Imported only here: a usual start needs no lock.
+    import filelock
 
-    The system's own lock on a file: it ends with the process that holds it, however that ends.
-    """
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, _PRIVATE)
     try:
-        deadline = time.monotonic() + LOCK_WAIT.total_seconds()
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                raise CertificateError(
-                    f"another process keeps the certificates in {folder} locked; "
-                    "end it, or choose another folder with --cert-dir"
-                )
-            time.sleep(0.02)
-        try:
+        with filelock.FileLock(folder / ".lock", LOCK_WAIT.total_seconds(), _PRIVATE):
             yield
-        finally:
-            _unlock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except filelock.Timeout:
+        raise CertificateError(
+            f"Another process has locked the certificates in {folder}. "
+            "End it, or choose another folder: --cert-dir DIR."
+        ) from None
 
 
 def _unusable(folder: Path, error: OSError) -> CertificateError:
     reason = error.strerror or str(error)
     return CertificateError(
-        f"cannot keep certificates in {folder}: {reason}; choose another folder with --cert-dir"
+        f"Can't keep certificates in {folder}: {reason}. Choose another folder: --cert-dir DIR."
     )

@@ -1,4 +1,4 @@
-"""Listening sockets, and the errors that tell what to do when there are none to be had."""
+"""Listening sockets, and errors that say what to do when a socket can't be opened."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ BACKLOG = 1024
 
 
 class ListenError(Exception):
-    """An address can't be listened on; the text is one line that says what to do."""
+    """A socket can't be opened. The text is one line: what is wrong, and what to do."""
 
 
 def listen(host: str, port: int, *, option: str) -> list[socket.socket]:
-    """Open the sockets of one listener: `localhost` has one for IPv4 and one for IPv6.
+    """Open the sockets of one head: `localhost` has one for IPv4 and one for IPv6.
 
     Args:
-        port: 0 picks a free one, the same for each socket.
-        option: the command-line option that would move this listener elsewhere.
+        host: an address or a name of this machine.
+        port: 0 chooses a free one, the same for each socket.
+        option: the command-line option that sets the port.
 
     Raises:
-        ListenError: the address is not this machine's, the port is taken, or needs a privilege.
+        ListenError: the address is not this machine's, or the port is in use or needs a privilege.
     """
     sockets: list[socket.socket] = []
     try:
@@ -29,7 +30,7 @@ def listen(host: str, port: int, *, option: str) -> list[socket.socket]:
             try:
                 opened = socket.create_server((address, port), family=family, backlog=BACKLOG)
             except OSError as error:
-                # A machine without IPv6 may still call ::1 localhost.
+                # A machine without IPv6 can still have the name localhost for ::1.
                 if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue
                 raise
@@ -46,7 +47,7 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = {(family, str(address[0])) for family, _, _, _, address in found}
     if host == "localhost":
-        # Both, whatever the hosts file says: some clients ask for IPv6 first, some never do.
+        # Both, whatever the hosts file says: some clients try IPv6 first, some never do.
         addresses |= {(socket.AF_INET, "127.0.0.1")}
         if socket.has_ipv6:
             addresses |= {(socket.AF_INET6, "::1")}
@@ -56,14 +57,11 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
 def _explain(error: OSError, host: str, port: int, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {port} on {host} is taken, perhaps by another emulator: stop that program, or "
-            f"choose another port with {option}, or another address with --host."
+            f"Port {port} is in use on {host}. Stop the other program, or use another address "
+            f"(--host ADDRESS) or another port ({option} PORT)."
         )
     if error.errno == errno.EACCES:
-        return (
-            f"Port {port} on {host} needs a privilege that this user doesn't have: choose one "
-            f"above 1023 with {option}."
-        )
+        return f"This user can't open port {port}. Use a port above 1023: {option} PORT."
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine: choose another with --host."
-    return f"Can't listen on port {port} of {host}: {error.strerror or error}."
+        return f"{host} is not an address of this machine. Use another one: --host ADDRESS."
+    return f"Can't open port {port} on {host}: {error.strerror or error}."

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.settings import WELL_KNOWN_PRIMARY_KEY
+from emulator.settings import WELL_KNOWN_PRIMARY_KEY, table
 from tests.devices import METHODS, connect_device
 from tests.mqtt.raw import Wire, connack, connect
 from tests.processes import (
@@ -79,7 +79,7 @@ def test_it_says_what_a_person_needs_next(hub: EmulatorConsole, host: str, data_
         "Device connection strings:",
         f"  {kitchen}",
         f"  HostName={host};DeviceId=cellar;SharedAccessKey={key}",
-        "Paste these lines into each console that is to reach it. POSIX shells:",
+        "Paste these lines into each console whose programs use the hub. POSIX shells:",
         f"  export SSL_CERT_FILE={shlex.quote(bundle)}",
         f"  export REQUESTS_CA_BUNDLE={shlex.quote(bundle)}",
         f"  export IOTHUB_DEVICE_CONNECTION_STRING='{kitchen}'",
@@ -155,7 +155,7 @@ def test_it_is_ready_when_it_says_so_and_shows_the_ports_that_it_picked(data_dir
         assert 0 not in ports
         assert 8883 not in ports
         # The SDKs dial 8883 alone, so it says that they can't come.
-        console.wait_for(rf"Azure's device SDKs dial port 8883 .* port {ports[0]} .*")
+        console.wait_for(rf"Azure's device SDKs dial port 8883 .* on port {ports[0]}\.")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has but one loopback address")
@@ -169,23 +169,44 @@ def test_a_second_hub_runs_beside_the_first_on_another_address(
     assert len(hub.request("GET", "/devices").json()) == 2
 
 
-def test_help_names_every_option_and_the_tutorial() -> None:
-    with Console("-m", "emulator", "--help") as console:
+@pytest.mark.parametrize("name", ["python -m emulator", "iothub-emulator"])
+def test_help_names_every_setting_the_tutorial_and_the_variables(name: str) -> None:
+    program = (
+        "import sys; sys.argv[0] = 'iothub-emulator'; from emulator.cli.main import main; main()"
+    )
+    way = ("-m", "emulator") if name == "python -m emulator" else ("-c", program)
+    with Console(*way, "--help") as console:
         assert console.wait() == 0
-    text = "\n".join(console.lines)
-    for option in (
-        "--host",
-        "--mqtt-port",
-        "--device",
-        "--keys",
-        "--data-dir",
-        "--throttle",
-        "--storage DIR",
-        "--storage-host HOST",
-        "tutorial",
-    ):
-        assert option in text
+    text = " ".join("\n".join(console.lines).split())
+    for setting in table().values():
+        named = f"{setting.option} {setting.metavar}".strip()
+        repeated = "; may be repeated" if setting.many else ""
+        assert f"{named} {setting.help}{repeated} (default: {setting.default})" in text
+    assert "--verbose log connections" in text
+    assert f"usage: {name} [-h]" in text
+    assert f"{name} tutorial run the tutorial" in text
+    assert "IOTHUB_EMULATOR_MQTT_PORT=8884 means --mqtt-port 8884" in text
     assert console.errors == []
+
+
+def test_a_variable_stands_for_its_option_and_an_option_beats_it(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    variables = {
+        "IOTHUB_EMULATOR_HOST": "127.0.0.1",
+        "IOTHUB_EMULATOR_MQTT_PORT": "not a port, but not needed either",
+        "IOTHUB_EMULATOR_HTTPS_PORT": "0",
+        "IOTHUB_EMULATOR_DEVICE": "kitchen cellar",
+        "IOTHUB_EMULATOR_DATA_DIR": str(tmp_path),
+        "IOTHUB_EMULATOR_CERT_DIR": str(data_dir),
+        "IOTHUB_EMULATOR_VERBOSE": "1",
+    }
+    environment = clean_environment(**variables)
+    with EmulatorConsole("--mqtt-port", "0", environment=environment) as hub:
+        assert list(hub.device_connection_strings) == ["kitchen", "cellar"]
+        assert hub.variables["SSL_CERT_FILE"] == str(data_dir / "ca-bundle.pem")
+        hub.terminate()
+        assert hub.errors == []
 
 
 # --- failures: one line that says what to do, and the exit status
@@ -209,8 +230,12 @@ NO_KEY = "bm8ga2V5"
 FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] = {
     "an unknown option": (lambda _: ("--nonsense",), 2, "--nonsense.*--help"),
     "an unknown command": (lambda _: ("tutorials",), 2, "tutorials.*--help"),
-    "a port out of range": (lambda _: ("--mqtt-port", "65536"), 2, "65536.*not a port.*--help"),
-    "a port that is no number": (lambda _: ("--https-port", "http"), 2, "'http' is not a port"),
+    "a port out of range": (
+        lambda _: ("--mqtt-port", "65536"),
+        2,
+        "--mqtt-port: Invalid port '65536': use .*--help",
+    ),
+    "a port that is no number": (lambda _: ("--https-port", "http"), 2, "Invalid port 'http'"),
     "an option without its value": (lambda _: ("--device",), 2, "--device.*--help"),
     "a device id that is not valid": (lambda _: ("--device", "a b"), 1, "'a b'"),
     "an address of another machine": (lambda _: ("--host", "192.0.2.1"), 1, "192.0.2.1.*--host"),
@@ -300,7 +325,7 @@ def test_what_is_wrong_is_said_in_one_line(failed: dict[str, Console], name: str
 
 
 @pytest.mark.parametrize("option", ["--mqtt-port", "--https-port"])
-def test_a_taken_port_is_said_in_one_line(data_dir: Path, option: str) -> None:
+def test_a_port_in_use_is_said_in_one_line(data_dir: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         usual = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
@@ -308,25 +333,34 @@ def test_a_taken_port_is_said_in_one_line(data_dir: Path, option: str) -> None:
             assert console.wait() == 1
     assert console.lines == []
     assert console.errors == [
-        f"emulator: Port {port} on 127.0.0.1 is taken, perhaps by another emulator: stop that "
-        f"program, or choose another port with {option}, or another address with --host."
+        f"emulator: Port {port} is in use on 127.0.0.1. Stop the other program, or use another "
+        f"address (--host ADDRESS) or another port ({option} PORT)."
     ]
 
 
-@posix_only
-def test_a_user_without_a_home_is_told_to_choose_a_folder(tmp_path: Path) -> None:
-    # What a service manager may set; Python finds no home in it.
-    homeless = clean_environment(HOME="~")
-    homeless.pop("XDG_DATA_HOME", None)
-    command = ("-m", "emulator", "--host", "127.0.0.1", *ANY_PORTS)
-    with Console(*command, environment=homeless) as console:
-        assert console.wait() == 1
-    assert len(console.errors) == 1
-    assert re.search(r"emulator: .*home folder.*--\w+-dir", console.errors[0])
-    with EmulatorConsole(
-        *command[2:], "--data-dir", tmp_path, environment=homeless
-    ) as with_a_folder:
-        assert with_a_folder.errors == []
+# Each gives the variable, its value, the exit status, and what the line must say.
+WRONG_VARIABLES = {
+    "a port": ("MQTT_PORT", "http", 2, "Invalid port 'http': use a number"),
+    "a throttle": ("THROTTLE", "S1 S4", 2, "'S4'"),
+    "a switch": ("VERBOSE", "perhaps", 2, "Invalid value 'perhaps': use 1 or 0"),
+    "a file": ("KEYS", "/nowhere/keys.json", 1, "Can't read the keys in /nowhere/keys.json"),
+    "an address": ("HOST", "192.0.2.1", 1, "192.0.2.1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_VARIABLES)
+def test_a_wrong_value_in_a_variable_is_one_line_that_names_it(data_dir: Path, name: str) -> None:
+    key, value, status, said = WRONG_VARIABLES[name]
+    variable = f"IOTHUB_EMULATOR_{key}"
+    usual = {"MQTT_PORT": "0", "HTTPS_PORT": "0", "DATA_DIR": str(data_dir), key: value}
+    variables = {f"IOTHUB_EMULATOR_{name}": text for name, text in usual.items()}
+    with Console("-m", "emulator", environment=clean_environment(**variables)) as console:
+        assert console.wait() == status
+    assert console.lines == []
+    assert len(console.errors) == 1, console.output
+    assert console.errors[0].startswith("emulator: ")
+    assert variable in console.errors[0]
+    assert said in console.errors[0]
 
 
 # --- throttles

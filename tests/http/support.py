@@ -1,4 +1,4 @@
-"""What the tests of the REST head share: the forms of an error, and a device that takes methods."""
+"""Helpers of the REST tests: documents, errors, tokens, and devices that answer direct methods."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import queue
 import re
 import ssl
 import threading
-import types
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import requests
 from paho.mqtt.client import Client, MQTTMessage, MQTTv311
@@ -20,8 +22,14 @@ from paho.mqtt.client import Client, MQTTMessage, MQTTv311
 from emulator import Emulator
 from tests.support import API_VERSION, Device, Service, sas_token
 
-# Longer than anything here takes on a busy machine: waiting ends by the event, not by this.
+# Longer than any step takes on a busy machine. A wait ends by its event; this is the deadline.
 PATIENCE = 30.0
+
+JSON_TYPE = "application/json; charset=utf-8"
+ANY: dict[str, str | None] = {"If-Match": "*"}
+EDGE = {"capabilities": {"iotEdge": True}}
+NEVER = "0001-01-01T00:00:00Z"
+MOMENT = re.compile(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,6}[1-9])?Z")
 
 _TRACKING = re.compile(
     r"Tracking ID:[0-9a-fA-F]{32}(-G:\d+)?-TimeStamp:\d\d/\d\d/\d{4} \d\d:\d\d:\d\d"
@@ -29,12 +37,19 @@ _TRACKING = re.compile(
 _FLAT_TRACKING = re.compile(r"[0-9A-F]{32}-G2:-TimeStamp:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*Z.*")
 
 
-def check_error(response: requests.Response, status: int, name: str) -> str:
-    """Check an error in the usual form, `{"Message", "ExceptionMessage"}`; gives its text."""
+# --- errors
+
+
+def _check_error(response: requests.Response, status: int, name: str) -> Any:
     assert response.status_code == status, response.text
     assert response.headers["iothub-errorcode"] == name
-    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
-    body = response.json()
+    assert response.headers["Content-Type"] == JSON_TYPE
+    return response.json()
+
+
+def check_error(response: requests.Response, status: int, name: str) -> str:
+    """Check an error in the usual form, `{"Message", "ExceptionMessage"}`; return its text."""
+    body = _check_error(response, status, name)
     assert list(body) == ["Message", "ExceptionMessage"]
     message: str = body["Message"]
     error_code, _, text = message.partition(";")
@@ -45,71 +60,153 @@ def check_error(response: requests.Response, status: int, name: str) -> str:
     return text
 
 
+def check_flat_error(response: requests.Response, code: int, name: str) -> str:
+    """Check an error of a module identity, which is a flat object; return its text."""
+    return _check_flat(_check_error(response, code // 1000, name), code)
+
+
 def check_nested_error(response: requests.Response, code: int, name: str) -> dict[str, Any]:
-    """Check an error of a direct method, whose `Message` is JSON text; gives what is in it."""
-    assert response.status_code == code // 1000, response.text
-    assert response.headers["iothub-errorcode"] == name
-    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
-    body = response.json()
+    """Check an error of a direct method, whose `Message` is JSON text; return what is in it."""
+    body = _check_error(response, code // 1000, name)
     assert list(body) == ["Message", "ExceptionMessage"]
-    assert isinstance(body["Message"], str)
     inner: dict[str, Any] = json.loads(body["Message"])
-    assert set(inner) == {"errorCode", "trackingId", "message", "timestampUtc", "info"}
-    assert inner["errorCode"] == code
-    assert inner["message"]
-    assert _FLAT_TRACKING.fullmatch(inner["trackingId"])
+    _check_flat(inner, code)
     return inner
 
 
-def put_device(service: Service, device_id: str, **members: Any) -> dict[str, Any]:
-    """Create a device; gives its document."""
-    response = service.request(
-        "PUT", f"/devices/{device_id}", json={"deviceId": device_id, **members}
-    )
+def _check_flat(body: dict[str, Any], code: int) -> str:
+    assert set(body) == {"errorCode", "trackingId", "message", "timestampUtc", "info"}
+    assert body["errorCode"] == code
+    assert _FLAT_TRACKING.fullmatch(body["trackingId"])
+    message: str = body["message"]
+    assert message
+    return message
+
+
+# --- documents and identities
+
+
+def read(service: Service, path: str, **params: str) -> Any:
+    """Read a JSON document."""
+    query = {"api-version": API_VERSION, **params}
+    response = service.request("GET", path, params=query)
     assert response.status_code == 200, response.text
-    document: dict[str, Any] = response.json()
-    return document
+    assert response.headers["Content-Type"] == JSON_TYPE
+    return response.json()
+
+
+def own(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a twin's section without those that the hub adds."""
+    return {name: value for name, value in section.items() if not name.startswith("$")}
+
+
+def desired(service: Service, path: str) -> dict[str, Any]:
+    """Read the desired properties of a device, or of a module (`device/modules/module`)."""
+    return own(read(service, f"/twins/{path}")["properties"]["desired"])
+
+
+def new_id(prefix: str = "device") -> str:
+    """Return an id that no other test uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def register(emulator: Emulator, device_id: str) -> Device:
+    """Register a device without a request."""
+    string = emulator.register_device(device_id)
+    return Device(device_id, string.partition(";SharedAccessKey=")[2], string)
+
+
+@contextmanager
+def registered(emulator: Emulator, janitor: Service, device_id: str = "") -> Iterator[Device]:
+    """Register a device; it is deleted after the block."""
+    device = register(emulator, device_id or new_id())
+    yield device
+    janitor.request("DELETE", f"/devices/{device.id}", headers=ANY)
+
+
+def put_device(service: Service, device_id: str, **members: Any) -> Any:
+    """Create a device; return its document."""
+    body = {"deviceId": device_id, **members}
+    response = service.request("PUT", f"/devices/{device_id}", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def update_device(service: Service, device_id: str, **members: Any) -> requests.Response:
+    """Replace a device's identity, whatever its etag is."""
+    body = {"deviceId": device_id, **members}
+    return service.request("PUT", f"/devices/{device_id}", json=body, headers=ANY)
+
+
+# --- emulators, connections and tokens
+
+
+def second_hub(emulator: Emulator, **settings: Any) -> Emulator:
+    """Make an emulator, not started, with the certificates of another one and its own settings."""
+    return Emulator(replace(emulator.settings, mqtt_port=0, https_port=0, **settings))
+
+
+def trust(emulator: Emulator) -> ssl.SSLContext:
+    """Make a TLS context that trusts the emulator."""
+    return ssl.create_default_context(cafile=str(emulator.ca_file))
+
+
+def https_connection(emulator: Emulator) -> http.client.HTTPSConnection:
+    """Make an HTTPS connection on which an answer can be read later, or piece by piece."""
+    return http.client.HTTPSConnection(
+        emulator.host_name, emulator.https_port, context=trust(emulator), timeout=2 * PATIENCE
+    )
+
+
+def policy_token(
+    emulator: Emulator, policy: str, *, resource: str = "", lifetime: float = 3600
+) -> str:
+    """Sign a token with a policy's key, for the whole hub unless a resource is named."""
+    key, _ = emulator.settings.key_pair(policy)
+    return sas_token(resource or emulator.https_host, key, policy=policy, lifetime=lifetime)
+
+
+def device_token(emulator: Emulator, device: Device) -> str:
+    """Sign a token with a device's key."""
+    return sas_token(f"{emulator.https_host}/devices/{device.id}", device.key)
+
+
+# --- direct methods
 
 
 def invoke(service: Service, device_id: str, **members: Any) -> requests.Response:
-    """Invoke the direct method `m`, with the members of the body that are given."""
+    """Invoke the direct method `m`, or the one that the members of the body name."""
     body = {"methodName": "m", **members}
     return service.request("POST", f"/twins/{device_id}/methods", json=body)
 
 
 @contextmanager
-def sent_call(emulator: Emulator, device_id: str, **members: Any) -> Iterator[SentCall]:
-    """Send a direct method call, without waiting for its answer."""
-    connection = http.client.HTTPSConnection(
-        emulator.host_name,
-        emulator.https_port,
-        context=ssl.create_default_context(cafile=emulator.ca_file),
-        timeout=2 * PATIENCE,
-    )
-    policy = "service"
-    key, _ = emulator.settings.key_pair(policy)
-    path = f"/twins/{device_id}/methods?api-version={API_VERSION}"
-    body = json.dumps({"methodName": "m", **members})
-    token = sas_token(emulator.https_host, key, policy=policy)
+def sent_call(emulator: Emulator, path: str, body: object, **params: object) -> Iterator[SentCall]:
+    """Send a POST of a service, without waiting for its answer."""
+    connection = https_connection(emulator)
     try:
-        connection.request("POST", path, body=body, headers={"Authorization": token})
+        connection.request(
+            "POST",
+            f"{path}?{urlencode({'api-version': API_VERSION, **params})}",
+            body=json.dumps(body),
+            headers={"Authorization": policy_token(emulator, "service")},
+        )
         yield SentCall(connection)
     finally:
         connection.close()
 
 
 class SentCall(NamedTuple):
-    """A direct method call that is open."""
+    """A request that waits for its answer."""
 
     connection: http.client.HTTPSConnection
 
-    def answer(self) -> dict[str, Any]:
-        """Wait for its answer: a 200."""
+    def answer(self) -> Any:
+        """Wait for a 200; return its JSON."""
         response = self.connection.getresponse()
         text = response.read()
         assert response.status == 200, text
-        answer: dict[str, Any] = json.loads(text)
-        return answer
+        return json.loads(text)
 
 
 class Call(NamedTuple):
@@ -120,16 +217,16 @@ class Call(NamedTuple):
     request_id: str
 
 
-# The status and the body to answer with; None answers nothing.
+# Returns the status and the body of an answer; None sends no answer.
 AnswerMethod = Callable[[Call], "tuple[int, bytes] | None"]
 
 
 class MethodDevice:
-    """A connected device, without an SDK, which takes direct methods: a `with` block.
+    """A connected device, without an SDK, which receives direct methods: a `with` block.
 
     Args:
         answer: makes the answer of each call; it runs in the device's own thread.
-        subscribe: the topic filter of the methods that it listens for.
+        subscribe: the topic filter of the methods that the device accepts.
     """
 
     def __init__(
@@ -149,9 +246,9 @@ class MethodDevice:
         self._numbers = itertools.count(1)
         self.calls: queue.Queue[Call] = queue.Queue()
         host = emulator.host_name
-        # No reconnect: a device that the hub drops stays away.
+        # No reconnect: a device that the hub disconnects stays away.
         self._client = Client(device.id, protocol=MQTTv311, reconnect_on_failure=False)
-        self._client.tls_set_context(ssl.create_default_context(cafile=emulator.ca_file))
+        self._client.tls_set_context(trust(emulator))
         self._client.username_pw_set(
             f"{host}/{device.id}/?api-version={API_VERSION}",
             sas_token(f"{host}/devices/{device.id}", device.key),
@@ -167,12 +264,7 @@ class MethodDevice:
         assert self._subscribed.wait(PATIENCE)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.disconnect()
         self._client.loop_stop()
 
@@ -185,19 +277,19 @@ class MethodDevice:
         self._client.publish(f"$iothub/methods/res/{status}/?$rid={request_id}", body)
 
     def report(self, patch: str) -> None:
-        """Patch the reported properties, and wait for the hub to have taken it."""
+        """Patch the reported properties, and wait for the hub's answer."""
         number = next(self._numbers)
         self._client.publish(f"$iothub/twin/PATCH/properties/reported/?$rid={number}", patch)
         topic = self._twin_answers.get(timeout=PATIENCE)
         assert topic.startswith("$iothub/twin/res/204/"), topic
 
     def disconnect(self) -> None:
-        """Say goodbye, and leave."""
+        """Send DISCONNECT, and wait for the end of the connection."""
         self._client.disconnect()
         self.wait_until_gone()
 
     def wait_until_gone(self) -> None:
-        """Wait for the connection to have ended."""
+        """Wait for the end of the connection."""
         assert self._gone.wait(PATIENCE)
 
     def _on_connect(self, client: Client, *_: object) -> None:
@@ -221,4 +313,4 @@ def echo(call: Call) -> tuple[int, bytes]:
 
 
 def silence(call: Call) -> None:
-    """Answer nothing."""
+    """Send no answer."""

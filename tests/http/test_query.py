@@ -1,23 +1,20 @@
-"""Queries as services send them: those of the documentation, their headers, errors and rights."""
+"""Queries over REST: those of the documentation, their headers, pages and errors."""
 
 from __future__ import annotations
 
 import json
-import os
-import ssl
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import pytest
 import requests
 
-from emulator import Emulator, Settings
+from emulator import Emulator
 from tests.devices import connect_device
-from tests.http.support import check_error, put_device
+from tests.http.support import check_error, put_device, read, second_hub, trust
 from tests.messages import greet_module, put_module, wait_until
 from tests.mqtt.raw import Wire, connack, publish, suback, subscribe
-from tests.support import Service, free_loopback_address
+from tests.support import Service
 
 ANSWERS = "$iothub/twin/res/#"
 
@@ -42,33 +39,21 @@ TWINS: dict[str, dict[str, Any]] = {
     "edge": {"tags": {"location": {"region": "EU"}}, "reported": {"connectivity": "cellular"}},
     "off": {"tags": {}, "status": "disabled"},
 }
-CONNECTED = "/statistics/service"
 MODULES = {"wired": "scanning", "wifi": "idle", "edge": "scanning"}
 
 
 @pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """An emulator that knows the devices of this file alone, so that they can be counted."""
-    settings = Settings(
-        host=free_loopback_address(),
-        https_port=0,
-        mqtt_port=0,
-        devices=(),
-        cert_dir=tmp_path_factory.mktemp("certificates"),
-    )
-    with (
-        Emulator(settings) as running,
-        mock.patch.dict(os.environ, REQUESTS_CA_BUNDLE=str(running.ca_file)),
-    ):
+def hub(emulator: Emulator) -> Iterator[Emulator]:
+    """A hub with the devices of this file alone, so that a test can count them."""
+    with second_hub(emulator) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def service(emulator: Emulator) -> Iterator[Service]:
+def service(hub: Emulator) -> Iterator[Service]:
     """A service, after it and the devices have filled the twins; `wifi` stays connected."""
-    client = Service(emulator)
-    trust = ssl.create_default_context(cafile=str(emulator.ca_file))
-    address = (emulator.host_name, emulator.mqtt_port)
+    client = Service(hub)
+    address = (hub.host_name, hub.mqtt_port)
     for device_id, twin in TWINS.items():
         put_device(
             client,
@@ -79,19 +64,17 @@ def service(emulator: Emulator) -> Iterator[Service]:
         patch = {"tags": twin["tags"], "properties": {"desired": twin.get("desired", {})}}
         assert client.request("PATCH", f"/twins/{device_id}", json=patch).status_code == 200
         if "reported" in twin:
-            string = emulator.device_connection_string(device_id)
-            with connect_device(string, address[1], trust, ANSWERS) as wire:
+            string = hub.device_connection_string(device_id)
+            with connect_device(string, address[1], trust(hub), ANSWERS) as wire:
                 report(wire, twin["reported"])
     for device_id, status in MODULES.items():
         module = put_module(client, device_id, "scanner")
-        with Wire(address, trust) as wire:
-            wire.send(greet_module(emulator, module))
-            wire.expect(connack(0))
-            wire.send(subscribe(1, ANSWERS))
-            wire.expect(suback(1, 0))
+        with Wire(address, trust(hub)) as wire:
+            wire.send(greet_module(hub, module), subscribe(1, ANSWERS))
+            wire.expect(connack(0), suback(1, 0))
             report(wire, {"status": status})
-    wait_until(lambda: client.request("GET", CONNECTED).json() == {"connectedDeviceCount": 0})
-    with connect_device(emulator.device_connection_string("wifi"), address[1], trust):
+    wait_until(lambda: read(client, "/statistics/service") == {"connectedDeviceCount": 0})
+    with connect_device(hub.device_connection_string("wifi"), address[1], trust(hub)):
         yield client
     client.close()
 
@@ -103,19 +86,19 @@ def report(wire: Wire, properties: dict[str, Any]) -> None:
 
 
 def send(service: Service, text: str, **headers: str | None) -> requests.Response:
-    """Send a query; a header's name is written with underscores."""
-    return service.request(
-        "POST",
-        "/devices/query",
-        json={"query": text},
-        headers={name.replace("_", "-"): value for name, value in headers.items()},
-    )
+    """Send a query; underscores in a header's name stand for dashes."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return service.request("POST", "/devices/query", json={"query": text}, headers=named)
 
 
-def ask(service: Service, text: str) -> Any:
+def ask(service: Service, text: str, kind: str) -> requests.Response:
+    """Send a query which the hub answers in one page; `kind` is that of its items."""
     response = send(service, text)
     assert response.status_code == 200, response.text
-    return response.json()
+    assert response.headers["x-ms-item-type"] == kind
+    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert "x-ms-continuation" not in response.headers
+    return response
 
 
 def refused(service: Service, text: str, **headers: str | None) -> str:
@@ -135,31 +118,20 @@ def refused(service: Service, text: str, **headers: str | None) -> str:
             "AND properties.reported.telemetryConfig.sendFrequencyInSecs >= 60",
             ["wired"],
         ),
-        ("WHERE properties.reported.connectivity IN ['wired', 'wifi']", ["wired", "wifi"]),
         ("WHERE properties.reported.connectivity NIN ['wired', 'wifi']", ["edge"]),
         ("WHERE is_defined(properties.reported.c)", ["wifi"]),
-        ("WHERE NOT is_defined(properties.reported.c)", ["wired", "edge", "off"]),
-        ("WHERE properties.reported.telemetryConfig.status != 'ok'", ["wifi"]),
         ("WHERE capabilities.iotEdge = true", ["edge"]),
         ("WHERE connectionState = 'Connected'", ["wifi"]),
-        ("WHERE status = 'enabled'", ["wired", "wifi", "edge"]),
         ("WHERE status = 'enabled' AND connectionState = 'Disconnected'", ["wired", "edge"]),
         ("WHERE configurations.[[cfg]].status = 'Applied'", []),
-        ("WHERE deviceId IN ['wired', 'off', 'nobody']", ["wired", "off"]),
-        ("where devices.tags.location.floor > 0", ["wired", "wifi"]),
         ("WHERE tags.[[group]] = 'g'", ["wifi"]),
-        ("WHERE STARTSWITH(deviceId, 'wi') AND ENDSWITH(deviceId, 'd')", ["wired"]),
         ("WHERE properties.desired.$version = 2", ["wired", "wifi", "edge", "off"]),
         ("WHERE properties.desired.$metadata.interval.$lastUpdatedVersion = 2", ["wired"]),
         ("WHERE lastActivityTime > '2020'", ["wired", "wifi", "edge"]),
     ],
 )
 def test_whole_twins(service: Service, where: str, found: list[str]) -> None:
-    response = send(service, f"SELECT * FROM devices {where}")
-    assert response.status_code == 200, response.text
-    assert response.headers["x-ms-item-type"] == "Twin"
-    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
-    assert "x-ms-continuation" not in response.headers
+    response = ask(service, f"SELECT * FROM devices {where}", "Twin")
     twins = [service.request("GET", f"/twins/{device_id}") for device_id in found]
     assert response.text == f"[{','.join(twin.text for twin in twins)}]"
 
@@ -167,7 +139,6 @@ def test_whole_twins(service: Service, where: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
-        ("SELECT deviceId FROM devices", [{"deviceId": name} for name in TWINS]),
         (
             "SELECT DeviceId, ConnectionState FROM devices "
             "WHERE status = 'enabled' AND connectionState = 'Connected'",
@@ -183,17 +154,7 @@ def test_whole_twins(service: Service, where: str, found: list[str]) -> None:
             ],
         ),
         ("SELECT TOP 2 deviceId FROM devices", [{"deviceId": "wired"}, {"deviceId": "wifi"}]),
-        (
-            "SELECT tags.location FROM devices WHERE deviceId = 'wired'",
-            [{"location": {"region": "US", "floor": 1}}],
-        ),
-        (
-            "SELECT properties.desired.interval / 60 AS minutes FROM devices "
-            "WHERE is_defined(properties.desired.interval)",
-            [{"minutes": 1}],
-        ),
         ("SELECT COUNT() AS totalNumberOfDevices FROM devices", [{"totalNumberOfDevices": 4}]),
-        ("SELECT COUNT() AS n FROM devices WHERE tags.none = 1", [{"n": 0}]),
         (
             "SELECT properties.reported.telemetryConfig.status AS status, "
             "COUNT() AS numberOfDevices FROM devices "
@@ -218,28 +179,25 @@ def test_whole_twins(service: Service, where: str, found: list[str]) -> None:
     ],
 )
 def test_projections_and_aggregates(service: Service, text: str, rows: list[Any]) -> None:
-    response = send(service, text)
-    assert response.status_code == 200, response.text
-    assert response.headers["x-ms-item-type"] == "Raw"
-    assert response.json() == rows
-    assert [list(row) for row in response.json()] == [list(row) for row in rows]
+    found = ask(service, text, "Raw").json()
+    assert found == rows
+    assert [list(row) for row in found] == [list(row) for row in rows]
 
 
 def test_whole_twins_of_modules(service: Service) -> None:
-    response = send(
-        service,
+    text = (
         "SELECT * FROM devices.modules WHERE properties.reported.status = 'scanning' "
-        "AND deviceId IN ['wired', 'wifi']",
+        "AND deviceId IN ['wired', 'wifi']"
     )
-    assert response.headers["x-ms-item-type"] == "Twin"
-    assert response.json() == [service.request("GET", "/twins/wired/modules/scanner").json()]
+    assert ask(service, text, "Twin").json() == [read(service, "/twins/wired/modules/scanner")]
 
 
-def test_what_jobs_did(service: Service) -> None:
-    text = "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'j'"
-    response = send(service, text)
-    assert response.headers["x-ms-item-type"] == "DeviceJob"
-    assert response.json() == []
+def test_the_results_of_jobs(service: Service) -> None:
+    def jobs(condition: str) -> Any:
+        return ask(service, f"SELECT * FROM devices.jobs WHERE {condition}", "DeviceJob").json()
+
+    condition = "devices.jobs.jobId = 'j'"
+    assert jobs(condition) == []
     job = {
         "jobId": "j",
         "type": "scheduleUpdateTwin",
@@ -247,17 +205,17 @@ def test_what_jobs_did(service: Service) -> None:
         "queryCondition": "deviceId IN ['off']",
     }
     assert service.request("PUT", "/jobs/v2/j", json=job).status_code == 200
-    wait_until(lambda: ask(service, f"{text} AND devices.jobs.status = 'completed'"))
-    (row,) = ask(service, text)
+    wait_until(lambda: jobs(f"{condition} AND devices.jobs.status = 'completed'"))
+    (row,) = jobs(condition)
     assert (row["jobId"], row["deviceId"], row["status"]) == ("j", "off", "completed")
-    assert ask(service, "SELECT * FROM devices.jobs WHERE createdTimeUtc > '2016-09-01'") == [row]
-    assert ask(service, f"{text} AND devices.jobs.deviceId != 'off'") == []
+    assert jobs("createdTimeUtc > '2016-09-01'") == [row]
+    assert jobs(f"{condition} AND devices.jobs.deviceId != 'off'") == []
 
 
-def test_numbers_come_back_as_they_were_written(service: Service) -> None:
+def test_numbers_are_returned_as_they_were_written(service: Service) -> None:
     body = '{"tags":{"n":[1.0,1e5,-0]}}'
     assert service.request("PATCH", "/twins/off", data=body).status_code == 200
-    response = send(service, "SELECT tags.n FROM devices WHERE deviceId = 'off'")
+    response = ask(service, "SELECT tags.n FROM devices WHERE deviceId = 'off'", "Raw")
     assert response.text == '[{"n":[1.0,1e5,-0]}]'
     assert service.request("PATCH", "/twins/off", json={"tags": {"n": None}}).status_code == 200
 
@@ -265,40 +223,35 @@ def test_numbers_come_back_as_they_were_written(service: Service) -> None:
 # --- pages
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100, 101, 10**30])
+@pytest.mark.parametrize("size", [1, 3, 4, 101, 10**30])
 @pytest.mark.parametrize(
     "text", ["SELECT * FROM devices", "SELECT deviceId, COUNT() FROM devices GROUP BY deviceId"]
 )
 def test_pages(service: Service, text: str, size: int) -> None:
     found: list[list[str]] = []
-    token: str | None = None
-    while token is not None or not found:
+    token: str | None = ""  # an empty token is that of the first page
+    while token is not None:
         headers: dict[str, str | None] = {"x_ms_max_item_count": str(size)}
         response = send(service, text, x_ms_continuation=token, **headers)
         assert response.status_code == 200, response.text
         found.append([row["deviceId"] for row in response.json()])
+        assert len(found) <= len(TWINS)
         token = response.headers.get("x-ms-continuation")
     names = list(TWINS)
     assert found == [names[start : start + size] for start in range(0, len(names), size)]
 
 
-def test_an_empty_token_asks_for_the_first_page(service: Service) -> None:
-    response = send(service, "SELECT * FROM devices", x_ms_continuation="")
-    assert len(response.json()) == 4
-
-
-@pytest.mark.parametrize("size", ["0", "-1", "x", "1.5", ""])
-def test_a_size_that_is_none_is_refused(service: Service, size: str) -> None:
-    assert "x-ms-max-item-count" in refused(
-        service, "SELECT * FROM devices", x_ms_max_item_count=size
-    )
+@pytest.mark.parametrize("size", ["0", "-1", "x", ""])
+def test_a_page_has_one_row_at_least(service: Service, size: str) -> None:
+    text = refused(service, "SELECT * FROM devices", x_ms_max_item_count=size)
+    assert "x-ms-max-item-count" in text
 
 
 def test_a_wrong_token_is_refused(service: Service) -> None:
     text = "SELECT * FROM devices"
     first = send(service, text, x_ms_max_item_count="1")
     token = first.headers["x-ms-continuation"]
-    for other, wrong in [(text, "nonsense"), (text, token[:-8]), (f"{text} WHERE true", token)]:
+    for other, wrong in [(text, "nonsense"), (f"{text} WHERE true", token)]:
         assert "continuation" in refused(service, other, x_ms_continuation=wrong)
 
 
@@ -313,90 +266,24 @@ def test_a_wrong_token_is_refused(service: Service) -> None:
         ("SELECT *\nFROM devices\nWHERE", "BadRequest: line 3, column 6: the query ends too early"),
         ("SELECT * FROM devices;", "BadRequest: line 1, column 22: a semicolon is unexpected"),
         (
-            "SELECT * FROM devices WHERE STARTS_WITH(deviceId, 'w')",
-            "BadRequest: line 1, column 29: there is no function 'STARTS_WITH'",
-        ),
-        (
-            "SELECT * FROM devices WHERE CONTAINS(deviceId, 'w')",
-            "BadRequest: line 1, column 29: there is no function 'CONTAINS'",
-        ),
-        (
-            "SELECT * FROM devices ORDER BY deviceId",
-            "BadRequest: line 1, column 23: 'ORDER' is unexpected",
-        ),
-        ("SELECT tags.group FROM devices", "BadRequest: line 1, column 13: 'group' is unexpected"),
-        (
-            "SELECT jobId FROM devices.jobs",
-            "BadRequest: line 1, column 8: from devices.jobs there is SELECT * only",
-        ),
-        ("SELECT tags.a, tags.b.a FROM devices", "BadRequest: two members have one name: 'a'"),
-        (
-            "SELECT * FROM devices" + " " * 8192,
-            "BadRequest: the query has 8213 characters, more than the 8192 that are allowed",
-        ),
-        (
             "SELECT * FROM devices WHERE " + "(" * 3000 + "true" + ")" * 3000,
             "BadRequest: line 1, column 130: the query nests deeper than 100 levels",
         ),
     ],
     ids=lambda value: value[:40],
 )
-def test_what_is_no_query(service: Service, text: str, message: str) -> None:
+def test_an_invalid_query_is_refused(service: Service, text: str, message: str) -> None:
     assert refused(service, text) == message
 
 
 @pytest.mark.parametrize(
     ("body", "name"),
     [
-        (b"", "DeserializationError"),
-        (b"SELECT * FROM devices", "DeserializationError"),
         (b"[]", "DeserializationError"),
-        (b'"SELECT * FROM devices"', "DeserializationError"),
-        (b"null", "DeserializationError"),
         (b"{}", "ArgumentInvalid"),
-        (b'{"query":null}', "ArgumentInvalid"),
-        (b'{"query":1}', "ArgumentInvalid"),
         (b'{"query":["SELECT * FROM devices"]}', "ArgumentInvalid"),
         (b'{"Query":"SELECT * FROM devices"}', "ArgumentInvalid"),
     ],
 )
-def test_a_body_that_has_no_query(service: Service, body: bytes, name: str) -> None:
+def test_a_body_must_have_a_query(service: Service, body: bytes, name: str) -> None:
     check_error(service.request("POST", "/devices/query", data=body), 400, name)
-
-
-@pytest.mark.parametrize("verb", ["PATCH"])
-def test_a_query_is_a_post(service: Service, verb: str) -> None:
-    response = service.request(verb, "/devices/query", json={"query": "SELECT * FROM devices"})
-    check_error(response, 405, "GenericMethodNotAllowed")
-
-
-@pytest.mark.parametrize(
-    ("policy", "status"),
-    [
-        ("iothubowner", 200),
-        ("service", 200),
-        ("device", 401),
-        ("registryRead", 401),
-        ("registryReadWrite", 401),
-    ],
-)
-def test_a_query_needs_service_connect(emulator: Emulator, policy: str, status: int) -> None:
-    client = Service(emulator, policy)
-    response = send(client, "SELECT * FROM devices")
-    client.close()
-    assert response.status_code == status
-    if status == 401:
-        check_error(response, 401, "IotHubUnauthorizedAccess")
-
-
-@pytest.mark.parametrize("params", [{}, {"api-version": "now"}])
-def test_a_query_needs_an_api_version(service: Service, params: dict[str, str]) -> None:
-    body = {"query": "SELECT * FROM devices"}
-    response = service.request("POST", "/devices/query", json=body, params=params)
-    check_error(response, 400, "InvalidProtocolVersion")
-
-
-def test_the_path_is_written_in_any_case_and_with_a_slash(service: Service) -> None:
-    for path in ("/Devices/Query", "/devices/query/"):
-        response = service.request("POST", path, json={"query": "SELECT * FROM devices"})
-        assert len(response.json()) == 4

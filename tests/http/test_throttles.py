@@ -1,90 +1,24 @@
-"""Throttles as callers meet them. Their clock stands, so that no allowance comes back."""
+"""Throttles as callers see them. Their clock stands still, so that no allowance returns."""
 
 from __future__ import annotations
 
-import re
-import ssl
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import requests
 
-from emulator import Emulator, Settings, StartError
-from emulator.emulator import ROUTES
-from emulator.http.server import DeviceRoute, Route
+from emulator import Emulator, StartError
+from emulator.http.route import DeviceRoute, Route
+from emulator.http.routes import ROUTES
 from emulator.hub.access.throttles import Throttles
+from tests.clock import ManualClock
 from tests.devices import connect_device
-from tests.http.support import MethodDevice, check_error, echo, invoke
+from tests.http.route_table import TABLE, call, name_of, row_of
+from tests.http.support import MethodDevice, check_error, echo, invoke, read, second_hub, trust
 from tests.mqtt.raw import publish
-from tests.support import Device, Service, free_loopback_address, sas_token
+from tests.support import Device, Service
 
-NOW = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
-ID = re.compile(r"\{[^}]+\}")
-
-# The throttle that each operation counts against (IoT Hub docs: quotas and throttling), and the
-# name that a refusal has for it. A star stands for an id. None is a route that no throttle is
-# documented for.
-REGISTRY, QUERY = ("registry", "CRUD"), ("queries", "Query")
-READ_TWIN, UPDATE_TWIN = ("twin-reads", "TwinRead"), ("twin-updates", "TwinUpdate")
-METHOD, JOB = ("methods", "DirectMethod"), ("jobs", "Job")
-READ_CONFIGURATION = ("configurations", "ConfigurationRead")
-WRITE_CONFIGURATION = ("configurations", "ConfigurationWrite")
-THROTTLED: dict[tuple[str, str], tuple[str, str] | None] = {
-    ("GET", "/devices"): REGISTRY,
-    ("POST", "/devices"): REGISTRY,
-    ("GET", "/devices/*"): REGISTRY,
-    ("PUT", "/devices/*"): REGISTRY,
-    ("DELETE", "/devices/*"): REGISTRY,
-    ("GET", "/devices/*/modules"): REGISTRY,
-    ("GET", "/devices/*/modules/*"): REGISTRY,
-    ("PUT", "/devices/*/modules/*"): REGISTRY,
-    ("DELETE", "/devices/*/modules/*"): REGISTRY,
-    ("GET", "/statistics/devices"): REGISTRY,
-    ("GET", "/statistics/service"): REGISTRY,
-    ("POST", "/devices/query"): QUERY,
-    ("GET", "/twins/*"): READ_TWIN,
-    ("PATCH", "/twins/*"): UPDATE_TWIN,
-    ("PUT", "/twins/*"): UPDATE_TWIN,
-    ("GET", "/twins/*/modules/*"): READ_TWIN,
-    ("PATCH", "/twins/*/modules/*"): UPDATE_TWIN,
-    ("PUT", "/twins/*/modules/*"): UPDATE_TWIN,
-    ("POST", "/twins/*/methods"): METHOD,
-    ("POST", "/twins/*/modules/*/methods"): METHOD,
-    ("GET", "/digitaltwins/*"): READ_TWIN,
-    ("PATCH", "/digitaltwins/*"): UPDATE_TWIN,
-    ("POST", "/digitaltwins/*/commands/*"): METHOD,
-    ("POST", "/digitaltwins/*/components/*/commands/*"): METHOD,
-    ("GET", "/configurations"): READ_CONFIGURATION,
-    ("GET", "/configurations/*"): READ_CONFIGURATION,
-    ("PUT", "/configurations/*"): WRITE_CONFIGURATION,
-    ("DELETE", "/configurations/*"): WRITE_CONFIGURATION,
-    ("POST", "/configurations/testQueries"): READ_CONFIGURATION,
-    ("POST", "/devices/*/applyConfigurationContent"): WRITE_CONFIGURATION,
-    ("GET", "/jobs/v2/query"): JOB,
-    ("GET", "/jobs/v2/*"): JOB,
-    ("PUT", "/jobs/v2/*"): JOB,
-    ("POST", "/jobs/v2/*/cancel"): JOB,
-    ("POST", "/jobs/create"): JOB,
-    ("GET", "/jobs"): JOB,
-    ("GET", "/jobs/*"): JOB,
-    ("DELETE", "/jobs/*"): JOB,
-    ("POST", "/devices/*/messages/events"): ("d2c-sends", "DeviceToCloudSend"),
-    ("GET", "/devices/*/messages/deviceBound"): ("c2d-receives", "CloudToDeviceReceive"),
-    ("DELETE", "/devices/*/messages/deviceBound/*"): None,
-    ("POST", "/devices/*/messages/deviceBound/*/abandon"): None,
-    ("POST", "/_emulator/devices/*/messages"): ("c2d-sends", "CloudToDeviceSend"),
-    ("GET", "/_emulator/events"): None,
-    ("DELETE", "/devices/*/commands"): None,
-    ("GET", "/messages/serviceBound/feedback"): None,
-    ("DELETE", "/messages/serviceBound/feedback/*"): None,
-    ("POST", "/messages/serviceBound/feedback/*/abandon"): None,
-}
-NAMES = sorted({throttle[0] for throttle in THROTTLED.values() if throttle is not None})
-ROUTE = pytest.mark.parametrize(
-    "route", ROUTES, ids=lambda route: f"{route.verb} {ID.sub('*', route.path)}"
-)
+NAMES = sorted({throttle[0] for _, throttle in TABLE.values() if throttle is not None})
 
 Throttle = Callable[..., None]
 
@@ -94,23 +28,10 @@ def throttle(emulator: Emulator, device: Device, monkeypatch: pytest.MonkeyPatch
     """Throttles the hub for this test, after its device was registered."""
 
     def set_throttles(*settings: str) -> None:
-        throttles = Throttles.parse(settings, clock=lambda: NOW)
-        monkeypatch.setattr(emulator.hub, "throttles", throttles)
+        throttles = Throttles.parse(settings, clock=ManualClock())
+        monkeypatch.setattr(emulator.hub.gate, "throttles", throttles)
 
     return set_throttles
-
-
-def call(
-    service: Service, emulator: Emulator, route: Route | DeviceRoute, device: Device
-) -> requests.Response:
-    """Call a route for a device that is there; every other id in its path is made up."""
-    path = ID.sub("made-up", route.path.replace("{device_id}", device.id))
-    headers: dict[str, str | None] = {}
-    if isinstance(route, DeviceRoute):
-        resource = f"{emulator.https_host}/devices/{device.id}"
-        headers["Authorization"] = sas_token(resource, device.key)
-    body = {} if route.verb in ("POST", "PUT", "PATCH") else None
-    return service.request(route.verb, path, json=body, headers=headers)
 
 
 def check_throttled(response: requests.Response, operation: str) -> None:
@@ -120,16 +41,11 @@ def check_throttled(response: requests.Response, operation: str) -> None:
         f"Operation type: {operation}"
     )
     assert response.headers["Connection"] == "close"
-    # With it, the SDK for Python would send the request again by itself.
+    # With this header, the SDK for Python would repeat the request by itself.
     assert "Retry-After" not in response.headers
 
 
-def test_this_table_has_every_route() -> None:
-    routes = {(route.verb, ID.sub("*", route.path)) for route in ROUTES}
-    assert routes - set(THROTTLED) == set()
-
-
-@ROUTE
+@pytest.mark.parametrize("route", ROUTES, ids=name_of)
 def test_a_route_counts_against_its_throttle_alone(
     service: Service,
     emulator: Emulator,
@@ -137,33 +53,37 @@ def test_a_route_counts_against_its_throttle_alone(
     throttle: Throttle,
     route: Route | DeviceRoute,
 ) -> None:
-    expected = THROTTLED[route.verb, ID.sub("*", route.path)]
+    def request() -> requests.Response:
+        body = b"{}" if route.verb in ("POST", "PUT", "PATCH") else None
+        return call(service, emulator, route, device, data=body)
+
+    _, expected = TABLE[row_of(route)]
     name, operation = expected or ("", "")
     throttle(*(f"{other}=1/min" for other in NAMES if other != name))
-    for _ in range(3):
-        assert call(service, emulator, route, device).status_code != 429
+    for _ in range(2):
+        assert request().status_code != 429
     if expected is not None:
         throttle(f"{name}=1/min")
-        assert call(service, emulator, route, device).status_code != 429
-        check_throttled(call(service, emulator, route, device), operation)
+        assert request().status_code != 429
+        check_throttled(request(), operation)
 
 
-def test_a_refused_request_does_nothing(
+def test_a_refused_request_changes_nothing(
     service: Service, device: Device, throttle: Throttle
 ) -> None:
     throttle("twin-updates=1/min")
     path = f"/twins/{device.id}"
     assert service.request("PATCH", path, json={"tags": {"a": 1}}).status_code == 200
     check_throttled(service.request("PATCH", path, json={"tags": {"a": 2}}), "TwinUpdate")
-    assert service.request("GET", path).json()["tags"] == {"a": 1}
+    assert read(service, path)["tags"] == {"a": 1}
 
 
-def test_who_may_not_call_is_not_counted(
+def test_an_unauthorized_or_invalid_request_is_not_counted(
     service: Service, device: Device, throttle: Throttle
 ) -> None:
     throttle("twin-reads=1/min")
     path = f"/twins/{device.id}"
-    for _ in range(3):
+    for _ in range(2):
         assert service.request("GET", path, headers={"Authorization": None}).status_code == 401
         assert service.request("GET", path, params={}).status_code == 400
     assert service.request("GET", path).status_code == 200
@@ -183,70 +103,46 @@ def test_a_direct_method_is_refused_in_the_usual_form(
         assert connected.calls.empty()
 
 
-def test_a_devices_twin_requests_are_throttled_over_mqtt_as_well(
+def test_the_twin_requests_of_a_device_over_mqtt_are_throttled(
     service: Service, emulator: Emulator, device: Device, throttle: Throttle
 ) -> None:
     throttle("twin-reads=2/s", "twin-updates=1/s")
-    context = ssl.create_default_context(cafile=emulator.ca_file)
     get, report = "$iothub/twin/GET/?$rid=", "$iothub/twin/PATCH/properties/reported/?$rid="
-    connection = connect_device(
-        device.connection_string, emulator.mqtt_port, context, "$iothub/twin/res/#"
-    )
-    with connection as wire:
+    answers = "$iothub/twin/res/"
+    string = device.connection_string
+    with connect_device(string, emulator.mqtt_port, trust(emulator), f"{answers}#") as wire:
         wire.send(publish(get + "1", b""))
-        wire.expect_publish("$iothub/twin/res/200/?$rid=1")
+        wire.expect_publish(f"{answers}200/?$rid=1")
         # A service's requests count as well: it is the hub's throttle.
         assert service.request("GET", f"/twins/{device.id}").status_code == 200
         wire.send(publish(get + "2", b""))
-        refusal = wire.receive_publish()
+        body = wire.expect_publish(f"{answers}429/?$rid=2")
         wire.send(publish(report + "3", b'{"a": 1}'), publish(report + "4", b'{"a": 2}'))
-        wire.expect_publish("$iothub/twin/res/204/?$rid=3&$version=2")
-        second_topic, _ = wire.receive_publish()
-        wire.expect_nothing()  # and it is still connected
-    topic, body = refusal
-    assert topic == "$iothub/twin/res/429/?$rid=2"
-    assert second_topic == "$iothub/twin/res/429/?$rid=4"
+        wire.expect_publish(f"{answers}204/?$rid=3&$version=2")
+        wire.expect_publish(f"{answers}429/?$rid=4")
+        wire.expect_nothing()  # and the device is still connected
     assert b'"errorCode":429001' in body
     assert b"Wait 10 seconds and try again. Operation type: TwinRead" in body
     throttle()
-    reported = service.request("GET", f"/twins/{device.id}").json()["properties"]["reported"]
-    assert reported["a"] == 1
+    assert read(service, f"/twins/{device.id}")["properties"]["reported"]["a"] == 1
 
 
 # --- settings
 
 
-def settings(tmp_path: Path, *throttle: str) -> Settings:
-    return Settings(
-        host=free_loopback_address(),
-        mqtt_port=0,
-        https_port=0,
-        devices=(),
-        cert_dir=tmp_path,
-        throttle=throttle,
-    )
-
-
-def test_the_settings_throttle_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Emulator(settings(tmp_path, "S1", "configurations=1/min")) as emulator:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(emulator.ca_file))
-        service = Service(emulator)
+def test_the_settings_throttle_a_hub(emulator: Emulator) -> None:
+    assert (emulator.settings.throttle, emulator.hub.gate.throttles.job_slots) == ((), 10)
+    with second_hub(emulator, throttle=("S1", "configurations=1/min")) as hub:
+        service = Service(hub)
         answers = [service.request("GET", "/configurations/a").status_code for _ in range(3)]
         service.close()
-        assert emulator.hub.throttles.job_slots == 1
-    assert [answer == 429 for answer in answers] == [False, True, True]
+        assert hub.hub.gate.throttles.job_slots == 1
+    assert answers == [404, 429, 429]
 
 
-def test_a_hub_is_not_throttled_by_itself(emulator: Emulator) -> None:
-    assert emulator.settings.throttle == ()
-    assert emulator.hub.throttles.job_slots == 10
-
-
-@pytest.mark.parametrize("given", [("S4",), ("queries",), ("S1", "S2")])
-def test_what_is_no_throttle_ends_the_start_in_one_line(
-    tmp_path: Path, given: tuple[str, ...]
-) -> None:
-    with pytest.raises(StartError) as refusal, Emulator(settings(tmp_path, *given)):
+def test_an_invalid_throttle_ends_the_start_with_one_line(emulator: Emulator) -> None:
+    hub = second_hub(emulator, throttle=("S1", "S2"))
+    with pytest.raises(StartError) as refusal, hub:
         raise AssertionError("it started")
-    assert repr(given[-1]) in str(refusal.value)
+    assert "'S2'" in str(refusal.value)
     assert "\n" not in str(refusal.value)

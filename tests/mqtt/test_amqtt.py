@@ -17,7 +17,7 @@ from amqtt.adapters import BufferReader, BufferWriter, ReaderAdapter, WriterAdap
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
-_REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def _config() -> BrokerConfig:
@@ -27,7 +27,7 @@ def _config() -> BrokerConfig:
 
 
 def test_amqtt_is_the_version_that_is_pinned() -> None:
-    pin = re.search(r"^amqtt==(\S+)$", _REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    pin = re.search(r"\"amqtt==([^\"]+)\"", _PROJECT.read_text(encoding="utf-8"), re.MULTILINE)
     assert pin
     assert importlib.metadata.version("amqtt") == pin[1]
 

@@ -1,4 +1,4 @@
-"""What tests need that drive a hub through the unmodified SDKs, and through nothing else.
+"""Fixtures of the tests that use a hub through the unmodified SDKs alone.
 
 The hub is the emulator. Where the environment variable IOTHUB_REAL_CONNECTION_STRING holds a
 connection string of a real hub, for a policy with every right, the tests marked `real_hub` run on
@@ -8,6 +8,7 @@ that hub as well: they register the devices that they need there, and delete the
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import secrets
 import uuid
@@ -21,6 +22,7 @@ from azure.iot.device import IoTHubDeviceClient
 from azure.iot.device.aio import IoTHubDeviceClient as AioDeviceClient
 
 from emulator import Emulator
+from tests.sdk.support import keys_of, own
 from tests.support import Device
 
 REAL_CONNECTION_STRING = os.environ.get("IOTHUB_REAL_CONNECTION_STRING")
@@ -41,12 +43,36 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("hub", ["emulator", "real"], indirect=True)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    for warning in (
+        "ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning",
+        # paho forgets the socket pair that woke its thread, each time that it connects again.
+        "unclosed <socket:ResourceWarning",
+    ):
+        item.add_marker(pytest.mark.filterwarnings(f"ignore:{warning}"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> Iterator[None]:
+    """Exclude everything that is older than the module from each later collection."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def collect_sockets(small_heap: None) -> Iterator[None]:
+    """Collect the sockets that paho forgot while their warnings are ignored."""
+    yield
+    gc.collect()
+
+
 def open_registry(connection_string: str) -> Any:
-    """Give an IoTHubRegistryManager, or skip the test where there can be none."""
-    hub_sdk = pytest.importorskip(
-        "azure.iot.hub", reason="azure-iot-hub needs uamqp, which has wheels for x86-64 only"
-    )
-    return hub_sdk.IoTHubRegistryManager(connection_string)
+    """Make an IoTHubRegistryManager, or skip the test where azure-iot-hub is missing."""
+    from tests.sdk.service_sdk import sdk
+
+    return sdk.IoTHubRegistryManager(connection_string)
 
 
 class RealHub:
@@ -63,44 +89,41 @@ class RealHub:
         return f"{host};DeviceId={device_id};SharedAccessKey={keys[0]}"
 
     def delete_device(self, device_id: str) -> None:
-        from msrest.exceptions import HttpOperationError
+        from tests.sdk.service_sdk import HttpOperationError
 
-        with suppress(HttpOperationError):  # the test itself deleted it, or never registered it
+        with suppress(HttpOperationError):  # the test can have deleted it
             self._registry.delete_device(device_id)
 
 
 class BackEnd:
-    """What a service does with one device, through azure-iot-hub."""
+    """The calls of a service on one device, through azure-iot-hub."""
 
     def __init__(self, registry: Any, device_id: str) -> None:
-        from azure.iot.hub import models
+        from tests.sdk import service_sdk
 
         self._registry = registry
         self._device_id = device_id
-        self._models = models
+        self._sdk = service_sdk
 
     def invoke(self, name: str, payload: object, **time_outs: int) -> tuple[int, object]:
-        """Invoke a direct method; gives the device's status and payload."""
-        method = self._models.CloudToDeviceMethod(method_name=name, payload=payload, **time_outs)
+        """Invoke a direct method; return the device's status and payload."""
+        method = self._sdk.method(name, payload, **time_outs)
         result = self._registry.invoke_device_method(self._device_id, method)
         return result.status, result.payload
 
     def desire(self, patch: dict[str, object]) -> int:
-        """Patch the desired properties; gives their new version."""
-        twin = self._models.Twin(properties=self._models.TwinProperties(desired=patch))
-        return self._registry.update_twin(self._device_id, twin).properties.desired["$version"]
+        """Patch the desired properties; return their new version."""
+        twin = self._registry.update_twin(self._device_id, self._sdk.twin_of(patch))
+        return twin.properties.desired["$version"]
 
     def reported(self) -> dict[str, object]:
-        """Read the reported properties, without what the hub adds."""
-        reported = self._registry.get_twin(self._device_id).properties.reported
-        return {name: value for name, value in reported.items() if not name.startswith("$")}
+        """Read the reported properties, without the members that the hub adds."""
+        return own(self._registry.get_twin(self._device_id).properties.reported)
 
     def set_status(self, status: str) -> None:
         """Enable or disable the device; its keys stay."""
-        keys = self._registry.get_device(self._device_id).authentication.symmetric_key
-        self._registry.update_device_with_sas(
-            self._device_id, "*", keys.primary_key, keys.secondary_key, status
-        )
+        keys = keys_of(self._registry.get_device(self._device_id))
+        self._registry.update_device_with_sas(self._device_id, "*", *keys, status)
 
     def delete_device(self) -> None:
         """Delete the device."""
@@ -124,7 +147,7 @@ def registry(hub: Emulator | RealHub) -> Any:
 
 @pytest.fixture
 def device_id(hub: Emulator | RealHub) -> Iterator[str]:
-    """The id of a device that isn't registered; if the test registers it, it is deleted."""
+    """The id of a device that is not registered; if the test registers it, it is deleted."""
     device_id = f"sdk-test-{uuid.uuid4().hex[:12]}"
     yield device_id
     if isinstance(hub, RealHub):

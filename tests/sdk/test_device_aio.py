@@ -1,4 +1,4 @@
-"""azure-iot-device's asyncio client, against the hub that its users reach with it."""
+"""azure-iot-device's asyncio client, against a hub."""
 
 from __future__ import annotations
 
@@ -12,34 +12,15 @@ from azure.iot.device import Message, MethodRequest, MethodResponse
 from azure.iot.device.aio import IoTHubDeviceClient
 from azure.iot.device.exceptions import ClientError, CredentialError
 
+from tests.sdk.support import PATIENCE, real_hub, uses_deprecated_calls, wait_until
 from tests.support import Device
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import BackEnd
 
-pytestmark = [
-    pytest.mark.real_hub,
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    # paho forgets the socket pair that woke its thread, each time that it connects again.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
-# Long enough for a busy machine, and for a real hub; nothing waits for it unless a test fails.
-PATIENCE = 60
-
-uses_deprecated_calls = pytest.mark.filterwarnings(
-    "ignore:receive_.* is deprecated:DeprecationWarning"
-)
+pytestmark = real_hub
 
 MakeClient = Callable[..., IoTHubDeviceClient]
-
-
-async def wait_until(happened: Callable[[], bool]) -> None:
-    async def poll() -> None:
-        while not happened():  # noqa: ASYNC110 - the SDK has nothing to wait for
-            await asyncio.sleep(0.02)
-
-    await asyncio.wait_for(poll(), PATIENCE)
 
 
 # --- direct methods
@@ -65,18 +46,18 @@ async def test_a_method_is_received_and_answered(
     assert await call == (418, ["done"])
 
 
-async def test_methods_that_are_open_at_once_each_get_their_own_answer(
+async def test_each_open_method_receives_its_own_answer(
     aio_client: IoTHubDeviceClient, back_end: BackEnd
 ) -> None:
     arrived = []
 
-    async def answer_when_all_have_come(request: MethodRequest) -> None:
+    async def answer_after_the_last(request: MethodRequest) -> None:
         arrived.append(request)
-        await wait_until(lambda: len(arrived) == 4)
+        await asyncio.to_thread(wait_until, lambda: len(arrived) == 4)
         payload = {"name": request.name, "echo": request.payload}
         await aio_client.send_method_response(MethodResponse(request.request_id, 200, payload))
 
-    aio_client.on_method_request_received = answer_when_all_have_come
+    aio_client.on_method_request_received = answer_after_the_last
     calls = [asyncio.to_thread(back_end.invoke, f"method{n}", n) for n in range(4)]
     assert await asyncio.gather(*calls) == [
         (200, {"name": f"method{n}", "echo": n}) for n in range(4)
@@ -125,7 +106,7 @@ async def test_a_desired_patch_is_received(
     aio_client: IoTHubDeviceClient, back_end: BackEnd
 ) -> None:
     receiving = asyncio.ensure_future(aio_client.receive_twin_desired_properties_patch())
-    # The SDK subscribes in that call, and nothing tells when: so the service says it until heard.
+    # The SDK subscribes in that call, and gives no sign of it: so the service repeats the patch.
     for interval in range(100):
         version = await asyncio.to_thread(back_end.desire, {"interval": interval})
         if receiving.done():
@@ -161,7 +142,7 @@ async def test_a_device_that_is_disabled_loses_its_connection_until_it_is_enable
     client = make_aio_client(connection_retry=False)
     await client.connect()
     await asyncio.to_thread(back_end.set_status, "disabled")
-    await wait_until(lambda: not client.connected)
+    await asyncio.to_thread(wait_until, lambda: not client.connected)
     with pytest.raises(CredentialError):
         await client.connect()
     await asyncio.to_thread(back_end.set_status, "enabled")
@@ -169,7 +150,7 @@ async def test_a_device_that_is_disabled_loses_its_connection_until_it_is_enable
     assert client.connected
 
 
-async def test_a_connection_that_the_hub_dropped_is_restored_with_all_that_it_listened_for(
+async def test_a_connection_that_the_hub_closed_is_restored_with_its_subscriptions(
     aio_client: IoTHubDeviceClient, make_aio_client: MakeClient, back_end: BackEnd
 ) -> None:
     async def answer(request: MethodRequest) -> None:
@@ -177,9 +158,9 @@ async def test_a_connection_that_the_hub_dropped_is_restored_with_all_that_it_li
         await aio_client.send_method_response(response)
 
     aio_client.on_method_request_received = answer
-    # The hub lets an identity have one connection, so another one with its key takes its place.
-    usurper = make_aio_client(connection_retry=False)
-    await usurper.connect()
-    await wait_until(lambda: aio_client.connected and not usurper.connected)
+    # The hub accepts one connection of an identity, so a second one replaces the first.
+    second = make_aio_client(connection_retry=False)
+    await second.connect()
+    await asyncio.to_thread(wait_until, lambda: aio_client.connected and not second.connected)
     call = asyncio.to_thread(back_end.invoke, "are you there", None)
     assert await call == (200, "still here")

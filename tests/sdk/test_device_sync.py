@@ -1,9 +1,7 @@
-"""azure-iot-device's synchronous client, against the hub that its users reach with it."""
+"""azure-iot-device's synchronous client, against a hub."""
 
 from __future__ import annotations
 
-import queue
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -12,39 +10,20 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, Message, MethodRequest, MethodResponse
 from azure.iot.device.exceptions import ClientError, CredentialError
 
+from tests.sdk.support import PATIENCE, desired_patches, real_hub, uses_deprecated_calls, wait_until
 from tests.support import Device
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import BackEnd
 
-pytestmark = [
-    pytest.mark.real_hub,
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    # paho forgets the socket pair that woke its thread, each time that it connects again.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
-# Long enough for a busy machine, and for a real hub; nothing waits for it unless a test fails.
-PATIENCE = 60
-
-# The SDK would rather have handlers, but the tutorial receives by these calls.
-uses_deprecated_calls = pytest.mark.filterwarnings(
-    "ignore:receive_.* is deprecated:DeprecationWarning"
-)
+pytestmark = real_hub
 
 MakeClient = Callable[..., IoTHubDeviceClient]
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def background() -> Iterator[ThreadPoolExecutor]:
-    """Runs the calls of a service while the test plays the device."""
+    """Runs the calls of a service while the test acts as the device."""
     with ThreadPoolExecutor() as executor:
         yield executor
 
@@ -60,12 +39,13 @@ def test_a_method_is_received_and_answered(
     background: ThreadPoolExecutor,
     payload: object,
 ) -> None:
-    assert client.receive_method_request("reboot", block=False) is None  # it listens from now on
+    # By this call the device is subscribed.
+    assert client.receive_method_request("reboot", block=False) is None
     call = background.submit(back_end.invoke, "reboot", {"take": 1})
     request = client.receive_method_request("reboot", timeout=PATIENCE)
     assert (request.name, request.payload) == ("reboot", {"take": 1})
     client.send_method_response(MethodResponse.create_from_method_request(request, 418, payload))
-    assert call.result() == (418, payload)
+    assert call.result(PATIENCE) == (418, payload)
 
 
 def test_a_method_reaches_the_handler(client: IoTHubDeviceClient, back_end: BackEnd) -> None:
@@ -80,7 +60,7 @@ def test_a_method_reaches_the_handler(client: IoTHubDeviceClient, back_end: Back
 
 
 @uses_deprecated_calls
-def test_methods_that_are_open_at_once_each_get_their_own_answer(
+def test_each_open_method_receives_its_own_answer(
     client: IoTHubDeviceClient, back_end: BackEnd, background: ThreadPoolExecutor
 ) -> None:
     assert client.receive_method_request(block=False) is None
@@ -89,7 +69,7 @@ def test_methods_that_are_open_at_once_each_get_their_own_answer(
     for request in reversed(requests):
         answer = {"echo": request.payload}
         client.send_method_response(MethodResponse(request.request_id, 200, answer))
-    assert [call.result() for call in calls] == [(200, {"echo": n}) for n in range(4)]
+    assert [call.result(PATIENCE) for call in calls] == [(200, {"echo": n}) for n in range(4)]
 
 
 # --- twins
@@ -123,8 +103,7 @@ def test_a_reported_patch_that_the_hub_refuses_is_an_error_and_changes_nothing(
 
 
 def test_a_desired_patch_reaches_the_handler(client: IoTHubDeviceClient, back_end: BackEnd) -> None:
-    patches: queue.Queue[dict[str, object]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     back_end.desire({"interval": 30, "unit": {"name": "s"}})
     assert patches.get(timeout=PATIENCE) == {"interval": 30, "unit": {"name": "s"}, "$version": 2}
     back_end.desire({"unit": None})
@@ -139,18 +118,17 @@ def test_a_desired_patch_is_received(client: IoTHubDeviceClient, back_end: BackE
     assert patch == {"interval": 30, "$version": 2}
 
 
-def test_a_desired_patch_that_came_while_the_device_was_away_is_made_up_for(
+def test_the_device_receives_a_desired_patch_of_its_absence(
     client: IoTHubDeviceClient, back_end: BackEnd
 ) -> None:
-    patches: queue.Queue[dict[str, object]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     assert client.get_twin()["desired"] == {"$version": 1}
     client.disconnect()
     back_end.desire({"interval": 30})
     back_end.desire({"interval": 60})
     client.connect()
-    # The SDK reads the twin by itself, and makes a patch of it. It listens for the hub's answer
-    # only if the program read the twin before.
+    # The SDK reads the twin by itself, and makes a patch of it. It is subscribed to the answer only
+    # if the program read the twin before.
     assert patches.get(timeout=PATIENCE) == {"interval": 60, "$version": 3}
 
 
@@ -183,7 +161,7 @@ def test_an_unknown_device_is_a_credential_error(device: Device, make_client: Ma
 def test_a_device_that_is_disabled_loses_its_connection_until_it_is_enabled_again(
     make_client: MakeClient, back_end: BackEnd
 ) -> None:
-    from msrest.exceptions import HttpOperationError
+    from tests.sdk.service_sdk import refused
 
     client = make_client(connection_retry=False)
     client.connect()
@@ -191,9 +169,8 @@ def test_a_device_that_is_disabled_loses_its_connection_until_it_is_enabled_agai
     wait_until(lambda: not client.connected)
     with pytest.raises(CredentialError):
         client.connect()
-    with pytest.raises(HttpOperationError) as refusal:
+    with refused(404, "DeviceNotFound"):
         back_end.invoke("reboot", None)
-    assert refusal.value.response.headers["iothub-errorcode"] == "DeviceNotFound"
     back_end.set_status("enabled")
     client.connect()
     assert client.connected
@@ -210,18 +187,17 @@ def test_a_device_that_is_deleted_loses_its_connection(
         client.connect()
 
 
-def test_a_connection_that_the_hub_dropped_is_restored_with_all_that_it_listened_for(
+def test_a_connection_that_the_hub_closed_is_restored_with_its_subscriptions(
     client: IoTHubDeviceClient, make_client: MakeClient, back_end: BackEnd
 ) -> None:
-    patches: queue.Queue[dict[str, object]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(client)
     client.on_method_request_received = lambda request: client.send_method_response(
         MethodResponse(request.request_id, 200, "still here")
     )
-    # The hub lets an identity have one connection, so another one with its key takes its place.
-    usurper = make_client(connection_retry=False)
-    usurper.connect()
-    wait_until(lambda: client.connected and not usurper.connected)
+    # The hub accepts one connection of an identity, so a second one replaces the first.
+    second = make_client(connection_retry=False)
+    second.connect()
+    wait_until(lambda: client.connected and not second.connected)
     assert back_end.invoke("are you there", None) == (200, "still here")
     back_end.desire({"interval": 30})
     assert patches.get(timeout=PATIENCE)["interval"] == 30

@@ -10,45 +10,36 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, MethodRequest, MethodResponse
 
 from emulator import Emulator
+from tests.sdk.service_sdk import refused, sdk
+from tests.sdk.support import PATIENCE, desired_patches, own, real_hub
 from tests.support import Device
 
-pytest.importorskip(
-    "azure.iot.hub", reason="azure-iot-hub needs uamqp, which has wheels for x86-64 only"
-)
-from azure.iot.hub import DigitalTwinClient
-
-from tests.sdk.refusals import refused
-
-pytestmark = [
-    pytest.mark.real_hub,
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    # paho forgets the socket pair that woke its thread, each time that it connects again.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
-PATIENCE = 60
+pytestmark = real_hub
 MODEL = "dtmi:com:example:TemperatureController;1"
 
 
 @pytest.fixture
 def twins(hub: Emulator) -> Any:
     """A DigitalTwinClient with every right."""
-    return DigitalTwinClient.from_connection_string(hub.service_connection_string)
+    return sdk.DigitalTwinClient.from_connection_string(hub.service_connection_string)
 
 
 @pytest.fixture
 def controller(make_client: Callable[..., IoTHubDeviceClient]) -> IoTHubDeviceClient:
-    """A connected device that says which model it implements."""
+    """A connected device that names its model."""
     client = make_client(product_info=MODEL)
     client.connect()
     return client
 
 
 def etag_of(twins: Any, device: Device) -> str:
-    """Read the etag, which the client gives out in its raw answers alone."""
+    """Read the etag, which the client returns in its raw answers alone."""
     response = twins.protocol.digital_twin.get_digital_twin(device.id, raw=True)
-    etag: str = response.headers["ETag"]
-    return etag
+    return str(response.headers["ETag"])
+
+
+def add(path: str, value: object) -> dict[str, object]:
+    return {"op": "add", "path": path, "value": value}
 
 
 # --- properties
@@ -58,15 +49,12 @@ def test_a_device_without_a_model_has_a_digital_twin(twins: Any, device: Device)
     assert twins.get_digital_twin(device.id) == {"$dtId": device.id, "$metadata": {"$model": ""}}
 
 
-def test_what_the_device_reports_is_in_its_digital_twin(
+def test_a_digital_twin_shows_the_reported_properties(
     twins: Any, device: Device, controller: IoTHubDeviceClient
 ) -> None:
-    controller.patch_twin_reported_properties(
-        {
-            "serialNumber": "alwinexlepaho8329",
-            "thermostat1": {"__t": "c", "maxTempSinceLastReboot": 25.3},
-        }
-    )
+    component = {"__t": "c", "maxTempSinceLastReboot": 25.3}
+    report = {"serialNumber": "alwinexlepaho8329", "thermostat1": component}
+    controller.patch_twin_reported_properties(report)
     twin = twins.get_digital_twin(device.id)
     assert twin["$dtId"] == device.id
     assert twin["$metadata"]["$model"] == MODEL
@@ -77,14 +65,13 @@ def test_what_the_device_reports_is_in_its_digital_twin(
     assert list(thermostat["$metadata"]["maxTempSinceLastReboot"]) == ["lastUpdateTime"]
 
 
-def test_a_desired_value_goes_to_the_device_and_its_acknowledgement_comes_back(
+def test_the_device_receives_a_desired_value_and_acknowledges_it(
     twins: Any, device: Device, controller: IoTHubDeviceClient
 ) -> None:
-    patches: queue.Queue[dict[str, Any]] = queue.Queue()
-    controller.on_twin_desired_properties_patch_received = patches.put
+    patches = desired_patches(controller)
     controller.get_twin()  # by its answer the device is subscribed
-    update = [{"op": "add", "path": "/thermostat1/targetTemperature", "value": 21.8}]
-    assert twins.update_digital_twin(device.id, update) is None
+    update = add("/thermostat1/targetTemperature", 21.8)
+    assert twins.update_digital_twin(device.id, [update]) is None
     assert twins.get_digital_twin(device.id)["thermostat1"] == {
         "$metadata": {"targetTemperature": {"desiredValue": 21.8, "desiredVersion": 2}}
     }
@@ -112,54 +99,39 @@ def test_components_are_added_replaced_and_removed(
     twins: Any, device: Device, registry: Any
 ) -> None:
     def desired() -> dict[str, Any]:
-        properties = registry.get_twin(device.id).properties.desired
-        return {name: value for name, value in properties.items() if not name.startswith("$")}
+        return own(registry.get_twin(device.id).properties.desired)
 
-    twins.update_digital_twin(
-        device.id,
-        [
-            {"op": "add", "path": "/fan", "value": 1},
-            {"op": "add", "path": "/thermostat1", "value": {"target": 21, "$metadata": {}}},
-        ],
-    )
+    component = {"target": 21, "$metadata": {}}
+    twins.update_digital_twin(device.id, [add("/fan", 1), add("/thermostat1", component)])
     assert desired() == {"fan": 1, "thermostat1": {"__t": "c", "target": 21}}
-    twins.update_digital_twin(
-        device.id,
-        [
-            {"op": "replace", "path": "/thermostat1", "value": {"other": 42, "$metadata": {}}},
-            {"op": "remove", "path": "/fan"},
-        ],
-    )
+    replacement = add("/thermostat1", {"other": 42, "$metadata": {}}) | {"op": "replace"}
+    twins.update_digital_twin(device.id, [replacement, {"op": "remove", "path": "/fan"}])
     assert desired() == {"thermostat1": {"__t": "c", "other": 42}}
     twins.update_digital_twin(device.id, [{"op": "remove", "path": "/thermostat1"}])
     assert desired() == {}
 
 
-def test_an_update_may_have_a_condition(twins: Any, device: Device) -> None:
-    first = etag_of(twins, device)
-    update = [{"op": "add", "path": "/fan", "value": 1}]
+def test_an_update_may_have_a_condition_and_answers_with_the_etag(
+    twins: Any, device: Device
+) -> None:
+    first, update = etag_of(twins, device), [add("/fan", 1)]
     twins.update_digital_twin(device.id, update, etag=first)
     assert etag_of(twins, device) != first
     with refused(412, "PreconditionFailed"):
         twins.update_digital_twin(device.id, update, etag=first)
     twins.update_digital_twin(device.id, update, etag="*")
-
-
-def test_an_update_answers_with_the_etag_and_the_place(twins: Any, device: Device) -> None:
-    operations = twins.protocol.digital_twin
-    update = [{"op": "add", "path": "/fan", "value": 1}]
-    answer = operations.update_digital_twin(device.id, update, raw=True)
+    answer = twins.protocol.digital_twin.update_digital_twin(device.id, update, raw=True)
     assert answer.headers["ETag"] == etag_of(twins, device)
     assert answer.headers["Location"].endswith(f"/digitaltwins/{device.id}")
 
 
-def test_an_update_that_can_not_be_is_refused(twins: Any, device: Device) -> None:
-    with refused(400, "InvalidDigitalTwinPatch"):  # a path has a slash first
-        twins.update_digital_twin(device.id, [{"op": "add", "path": "fan", "value": 1}])
+def test_an_invalid_update_is_refused(twins: Any, device: Device) -> None:
+    with refused(400, "InvalidDigitalTwinPatch"):  # a path begins with a slash
+        twins.update_digital_twin(device.id, [add("fan", 1)])
     with refused(404, "DeviceNotFound"):
-        twins.update_digital_twin("nobody", [{"op": "add", "path": "/fan", "value": 1}])
+        twins.update_digital_twin("unknown", [add("/fan", 1)])
     with refused(404, "DeviceNotFound"):
-        twins.get_digital_twin("nobody")
+        twins.get_digital_twin("unknown")
 
 
 # --- commands
@@ -168,7 +140,7 @@ def test_an_update_that_can_not_be_is_refused(twins: Any, device: Device) -> Non
 def answer_methods(
     client: IoTHubDeviceClient, status: int = 200, payload: object = None
 ) -> queue.Queue[MethodRequest]:
-    """Have a device answer every command; gives the commands as they come."""
+    """Make a device answer every command; return the queue of the commands."""
     requests: queue.Queue[MethodRequest] = queue.Queue()
 
     def answer(request: MethodRequest) -> None:
@@ -209,7 +181,7 @@ def test_a_command_of_a_component_is_answered(
     assert (request.name, request.payload) == ("thermostat1*getMaxMinReport", since)
 
 
-def test_a_commands_status_stands_in_a_header(
+def test_the_status_of_a_command_is_in_a_header(
     twins: Any, device: Device, controller: IoTHubDeviceClient
 ) -> None:
     answer_methods(controller, 404)
@@ -221,12 +193,12 @@ def test_a_commands_status_stands_in_a_header(
     assert answer.output is None
 
 
-def test_a_command_for_a_device_that_is_away_is_refused(twins: Any, device: Device) -> None:
+def test_a_command_for_an_offline_device_is_refused(twins: Any, device: Device) -> None:
     with refused(404, "DeviceNotOnline"):
         twins.invoke_command(device.id, "reboot", {})
     with refused(404, "DeviceNotOnline"):
         twins.invoke_component_command(device.id, "thermostat1", "reboot", {})
     with refused(404, "DeviceNotFound"):
-        twins.invoke_command("nobody", "reboot", {})
+        twins.invoke_command("unknown", "reboot", {})
     with refused(400, "ArgumentInvalid"):
         twins.invoke_command(device.id, "reboot", {}, response_timeout_in_seconds=4)

@@ -1,13 +1,12 @@
-"""Messages through azure-iot-device: telemetry as the event log has it, and cloud-to-device.
+"""Messages through azure-iot-device: telemetry in the event log, and cloud-to-device messages.
 
-The log is read, and messages are sent, by the emulator's own routes: a hub in the cloud has these
+The tests read the log and send messages by the emulator's own routes: a hub in the cloud has these
 over AMQP only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import queue
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,44 +17,20 @@ from azure.iot.device import IoTHubDeviceClient, Message
 from azure.iot.device.aio import IoTHubDeviceClient as AioDeviceClient
 
 from emulator import Emulator
-from tests.messages import pending, read_events, send, take_feedback, wait_until
+from tests.messages import pending, read_events, send, take_feedback
+from tests.sdk.support import PATIENCE, uses_deprecated_calls, wait_until
 from tests.support import Device, Service
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    # paho forgets the socket pair that woke its thread, each time that it connects again.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
-# Long enough for a busy machine; nothing waits for it unless a test fails.
-PATIENCE = 60
-
-uses_deprecated_calls = pytest.mark.filterwarnings(
-    "ignore:receive_.* is deprecated:DeprecationWarning"
-)
 
 MakeClient = Callable[..., IoTHubDeviceClient]
 MakeAioClient = Callable[..., AioDeviceClient]
 
 
-@pytest.fixture(autouse=True)
-def collect_sockets() -> Iterator[None]:
-    """Have what paho forgot collected while the filter above holds."""
-    yield
-    gc.collect()
-
-
 @pytest.fixture(scope="module")
 def service(emulator: Emulator) -> Iterator[Service]:
-    """One service for all: its connections are used again."""
+    """One service for all tests: it uses its connections again."""
     client = Service(emulator)
     yield client
     client.close()
-
-
-def expiry() -> str:
-    moment = datetime.now(UTC) + timedelta(seconds=1000)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 # --- telemetry
@@ -125,7 +100,7 @@ def test_a_message_of_almost_256_kb_is_logged(
     assert len(read_events(service, device.id)[0]["body"]) == 262_000
 
 
-def test_a_device_says_which_model_it_implements(
+def test_a_device_names_its_model(
     make_client: MakeClient, service: Service, device: Device
 ) -> None:
     model = "dtmi:com:example:Thermostat;1"
@@ -152,7 +127,8 @@ def check_full_message(message: Message, expires: str) -> None:
 
 
 def send_full_message(service: Service, device: Device) -> str:
-    expires = expiry()
+    moment = datetime.now(UTC) + timedelta(seconds=1000)
+    expires = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     send(
         service,
         device,
@@ -212,10 +188,10 @@ async def test_a_message_is_received_by_the_asyncio_client(
     check_full_message(await asyncio.wait_for(aio_client.receive_message(), PATIENCE), expires)
 
 
-def test_messages_for_a_device_that_is_away_arrive_when_it_connects_again(
+def test_a_device_receives_the_messages_of_its_absence(
     client: IoTHubDeviceClient, service: Service, device: Device
 ) -> None:
-    """The SDK subscribes but once; the session does the rest."""
+    """The SDK subscribes once; afterwards the hub keeps the session."""
     received: queue.Queue[Message] = queue.Queue()
     client.on_message_received = received.put
     send(service, device, "first")
@@ -229,7 +205,7 @@ def test_messages_for_a_device_that_is_away_arrive_when_it_connects_again(
     wait_until(lambda: pending(service, device) == 0)
 
 
-def test_messages_for_a_program_that_is_not_running_arrive_when_it_starts(
+def test_a_program_receives_at_its_start_the_messages_that_wait(
     make_client: MakeClient, service: Service, device: Device
 ) -> None:
     send(service, device, "before it ever ran")

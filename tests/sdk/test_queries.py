@@ -1,8 +1,7 @@
-"""Queries through the SDKs: azure-iot-hub asks, azure-iot-device has reported."""
+"""Queries through azure-iot-hub, on what azure-iot-device has reported."""
 
 from __future__ import annotations
 
-import gc
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,31 +12,13 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient
 
 from emulator import Emulator
+from tests.sdk.service_sdk import models, refused, twin_of
 from tests.support import Service
-
-pytest.importorskip(
-    "azure.iot.hub", reason="azure-iot-hub needs uamqp, which has wheels for x86-64 only"
-)
-from azure.iot.hub.models import QuerySpecification, Twin, TwinProperties
-from msrest.exceptions import HttpOperationError
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    # paho forgets the socket pair that woke its thread, each time that it connects again.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def collect_sockets() -> Iterator[None]:
-    """Have what paho forgot collected while the filter above holds."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture
 def site() -> str:
-    """A tag that the devices of one test have, and no others."""
+    """A tag that only the devices of one test have."""
     return f"site-{uuid.uuid4().hex}"
 
 
@@ -47,18 +28,15 @@ def devices(registry: Any, site: str) -> Iterator[list[str]]:
     names = [f"{site}-{number}" for number in range(5)]
     for number, name in enumerate(names):
         registry.create_device_with_sas(name, "", "", "enabled")
-        patch = Twin(
-            tags={"site": site, "number": number},
-            properties=TwinProperties(desired={"interval": 60 * number}),
-        )
-        registry.update_twin(name, patch)
+        tags = {"site": site, "number": number}
+        registry.update_twin(name, twin_of({"interval": 60 * number}, tags=tags))
     yield names
     for name in names:
         registry.delete_device(name)
 
 
 def ask(registry: Any, text: str, *paging: Any) -> Any:
-    return registry.query_iot_hub(QuerySpecification(query=text), *paging)
+    return registry.query_iot_hub(models.QuerySpecification(query=text), *paging)
 
 
 def test_rows_are_twins(registry: Any, site: str, devices: list[str]) -> None:
@@ -73,15 +51,17 @@ def test_rows_are_twins(registry: Any, site: str, devices: list[str]) -> None:
     assert (twin.status, twin.connection_state) == ("enabled", "Disconnected")
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("size", [2, 5, 100])
 def test_pages(registry: Any, site: str, devices: list[str], size: int) -> None:
     text = f"SELECT * FROM devices WHERE tags.site = '{site}'"
     found: list[list[str]] = []
     token = None
-    while token is not None or not found:
+    for _ in range(5):
         result = ask(registry, text, token, size)
         found.append([twin.device_id for twin in result.items])
         token = result.continuation_token
+        if token is None:
+            break
     assert found == [devices[start : start + size] for start in range(0, 5, size)]
 
 
@@ -96,57 +76,48 @@ def test_projections_are_raw(registry: Any, site: str, devices: list[str]) -> No
     assert [row.version for row in result.items] == [5]
 
 
-def test_modules_are_asked_for_by_their_own_name(
+def test_modules_are_a_collection_of_their_own(
     registry: Any, site: str, devices: list[str]
 ) -> None:
     registry.create_module_with_sas(devices[0], "camera", "", "", "")
-    registry.update_module_twin(devices[0], "camera", Twin(tags={"site": site}))
+    registry.update_module_twin(devices[0], "camera", models.Twin(tags={"site": site}))
     result = ask(registry, f"SELECT * FROM devices.modules WHERE tags.site = '{site}'")
     assert result.type == "Twin"
     assert [(twin.device_id, twin.module_id) for twin in result.items] == [(devices[0], "camera")]
 
 
-def test_what_is_no_query_is_an_error_of_the_service(registry: Any) -> None:
+def test_an_invalid_query_is_refused(registry: Any) -> None:
     for text, paging in [
         ("SELECT * FORM devices", ()),
         ("SELECT * FROM devices", ("nonsense",)),
         ("SELECT * FROM devices", (None, 0)),
     ]:
-        with pytest.raises(HttpOperationError) as caught:
+        with refused(400, "ArgumentInvalid"):
             ask(registry, text, *paging)
-        response = caught.value.response
-        assert response.status_code == 400
-        assert response.headers["iothub-errorcode"] == "ArgumentInvalid"
 
 
 def test_which_devices_have_rebooted_and_when(
     emulator: Emulator, registry: Any, site: str, devices: list[str]
 ) -> None:
-    """What the tutorial promises: the service asks for the devices, and when each last rebooted."""
+    """The tutorial promises it: a service can query the devices and their last reboots."""
     text = (
         "SELECT deviceId, properties.reported.rebootTime AS lastReboot FROM devices "
         f"WHERE is_defined(properties.reported.rebootTime) AND tags.site = '{site}'"
     )
     assert ask(registry, text).items == []
-    moments = {}
+    moments = {name: datetime.now(UTC).isoformat() for name in (devices[3], devices[1])}
     with ExitStack() as stack:
-        for name in (devices[3], devices[1]):
-            moments[name] = datetime.now(UTC).isoformat()
-            client = IoTHubDeviceClient.create_from_connection_string(
-                emulator.device_connection_string(name)
-            )
+        reports = {name: {"rebootTime": moment} for name, moment in moments.items()}
+        # Connected, but not rebooted.
+        reports[devices[0]] = {"firmware": "1.0"}
+        for name, report in reports.items():
+            string = emulator.device_connection_string(name)
+            client = IoTHubDeviceClient.create_from_connection_string(string)
             stack.callback(client.shutdown)
             client.connect()
-            client.patch_twin_reported_properties({"rebootTime": moments[name]})
-        # Connected, but not rebooted.
-        other = IoTHubDeviceClient.create_from_connection_string(
-            emulator.device_connection_string(devices[0])
-        )
-        stack.callback(other.shutdown)
-        other.connect()
-        other.patch_twin_reported_properties({"firmware": "1.0"})
+            client.patch_twin_reported_properties(report)
     assert [row.device_id for row in ask(registry, text).items] == [devices[1], devices[3]]
-    # azure-iot-hub makes twins of all rows, and loses what a twin has not: so once without it.
+    # azure-iot-hub makes a twin of each row, and loses other members: so once without it.
     service = Service(emulator)
     rows = service.request("POST", "/devices/query", json={"query": text}).json()
     service.close()

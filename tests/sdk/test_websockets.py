@@ -1,73 +1,46 @@
-"""azure-iot-device over WebSockets, which it can dial at port 443 alone."""
+"""azure-iot-device over WebSockets, which it can only dial at port 443."""
 
 from __future__ import annotations
 
-import gc
 import queue
 import socket
-import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient, Message, MethodRequest, MethodResponse
 
-from emulator import Emulator, Settings
+from emulator import Emulator
+from tests.sdk.support import PATIENCE, desired_patches, wait_until
 from tests.support import Device, Service
 
 _HTTPS_PORT = 443
 
-# Long enough for a busy machine; nothing waits for it unless a test fails.
-_PATIENCE = 60
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    # paho forgets the socket pair that woke its thread, each time that it connects again.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
-
 
 @pytest.fixture(scope="module")
-def hub_at_443(emulator: Emulator) -> Iterator[Emulator]:
+def hub(emulator: Emulator) -> Iterator[Emulator]:
     """A second emulator at the address of the first, which this process trusts already."""
     try:
         socket.create_server((emulator.host_name, _HTTPS_PORT)).close()
     except OSError as error:  # a privilege is missing, or another program listens there
         pytest.skip(f"the SDK dials port 443, which can't be listened on: {error.strerror}")
-    settings = Settings(
-        host=emulator.host_name,
-        mqtt_port=0,
-        https_port=_HTTPS_PORT,
-        devices=(),
-        cert_dir=emulator.settings.cert_dir,
-    )
+    settings = replace(emulator.settings, mqtt_port=0, https_port=_HTTPS_PORT)
     with Emulator(settings) as running:
         yield running
 
 
 @pytest.fixture
-def device(hub_at_443: Emulator) -> Device:
-    device_id = f"device-{uuid.uuid4().hex[:12]}"
-    connection_string = hub_at_443.register_device(device_id)
-    return Device(device_id, connection_string.partition("AccessKey=")[2], connection_string)
-
-
-@pytest.fixture
-def service(hub_at_443: Emulator) -> Iterator[Service]:
-    client = Service(hub_at_443)
+def service(hub: Emulator) -> Iterator[Service]:
+    client = Service(hub)
     yield client
     client.close()
 
 
 @pytest.fixture
-def client(device: Device) -> Iterator[IoTHubDeviceClient]:
-    client = IoTHubDeviceClient.create_from_connection_string(
-        device.connection_string, websockets=True, connection_retry_interval=1
-    )
+def client(make_client: Callable[..., IoTHubDeviceClient]) -> IoTHubDeviceClient:
+    client = make_client(websockets=True)
     client.connect()
-    yield client
-    client.shutdown()
-    gc.collect()  # what paho forgot, while its warnings are expected
+    return client
 
 
 def test_a_device_connects_and_leaves(
@@ -78,10 +51,7 @@ def test_a_device_connects_and_leaves(
 
     assert (client.connected, state()) == (True, "Connected")
     client.disconnect()
-    deadline = time.monotonic() + _PATIENCE
-    while state() != "Disconnected":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: state() == "Disconnected")
 
 
 def test_a_device_answers_a_method(
@@ -89,9 +59,7 @@ def test_a_device_answers_a_method(
 ) -> None:
     def answer(request: MethodRequest) -> None:
         payload = {"name": request.name, "echo": request.payload}
-        client.send_method_response(
-            MethodResponse.create_from_method_request(request, 202, payload)
-        )
+        client.send_method_response(MethodResponse(request.request_id, 202, payload))
 
     client.on_method_request_received = answer
     body = {"methodName": "reboot", "payload": {"in": 5}}
@@ -102,12 +70,11 @@ def test_a_device_answers_a_method(
 def test_a_device_reads_and_patches_its_twin(
     client: IoTHubDeviceClient, service: Service, device: Device
 ) -> None:
-    arrived: queue.Queue[dict[str, object]] = queue.Queue()
-    client.on_twin_desired_properties_patch_received = arrived.put
+    arrived = desired_patches(client)
     client.patch_twin_reported_properties({"a": 1})
     body = {"properties": {"desired": {"b": 2}}}
     service.request("PATCH", f"/twins/{device.id}", json=body)
-    assert arrived.get(timeout=_PATIENCE) == {"b": 2, "$version": 2}
+    assert arrived.get(timeout=PATIENCE) == {"b": 2, "$version": 2}
     assert client.get_twin() == {
         "desired": {"b": 2, "$version": 2},
         "reported": {"a": 1, "$version": 2},
@@ -123,21 +90,22 @@ def test_a_device_sends_and_receives_messages(
     [event] = service.request("GET", f"/_emulator/events?device={device.id}", params={}).json()
     assert event["body"] == "x" * 200_000
     service.request("POST", f"/_emulator/devices/{device.id}/messages", json={"body": "hello"})
-    assert arrived.get(timeout=_PATIENCE).data == b"hello"
+    assert arrived.get(timeout=PATIENCE).data == b"hello"
 
 
-def test_a_connection_that_the_hub_dropped_is_restored_with_all_that_it_listened_for(
-    client: IoTHubDeviceClient, device: Device, service: Service
+def test_a_connection_that_the_hub_closed_is_restored_with_its_subscriptions(
+    client: IoTHubDeviceClient,
+    make_client: Callable[..., IoTHubDeviceClient],
+    device: Device,
+    service: Service,
 ) -> None:
     def answer(request: MethodRequest) -> None:
         client.send_method_response(MethodResponse(request.request_id, 200, "still here"))
 
     client.on_method_request_received = answer
-    usurper = IoTHubDeviceClient.create_from_connection_string(
-        device.connection_string, websockets=True, connection_retry=False
-    )
-    usurper.connect()
-    usurper.shutdown()
+    second = make_client(websockets=True, connection_retry=False)
+    second.connect()
+    second.disconnect()
     body = {"methodName": "are you there", "connectTimeoutInSeconds": 25}
     response = service.request("POST", f"/twins/{device.id}/methods", json=body)
     assert response.json() == {"status": 200, "payload": "still here"}

@@ -23,7 +23,8 @@ from emulator import Settings
 from emulator.hub.core import limits
 from emulator.hub.core.errors import BlobContainerValidationError
 from emulator.settings import LOCAL_STORAGE_HOSTS
-from emulator.storage.storage import Storage, StorageError
+from emulator.storage.container import StorageError
+from emulator.storage.storage import Storage
 from tests.support import small_files
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such thing")
@@ -425,8 +426,8 @@ async def end_early(request: web.Request) -> web.StreamResponse:
     [
         (redirect, "The storage answered 307. "),
         (strange_code, "The storage answered 400. "),
-        (break_off, "The storage broke off (ServerDisconnectedError)"),
-        (end_early, "The storage broke off (ClientPayloadError)"),
+        (break_off, "The storage closed the connection (ServerDisconnectedError)"),
+        (end_early, "The storage closed the connection (ClientPayloadError)"),
     ],
 )
 async def test_an_odd_answer_is_an_error(
@@ -492,7 +493,7 @@ async def test_a_service_that_does_not_run_is_said(
 
 
 async def test_a_service_without_tls_is_said(account: Storage, url: str) -> None:
-    with refused("There is no trusted TLS"):
+    with refused("The certificate of the storage is not trusted"):
         await account.check(url.replace("http:", "https:"))
 
 
@@ -572,7 +573,7 @@ async def test_hosts_can_be_named(
     monkeypatch.setattr(aiohttp.ClientSession, "request", no_call)
     storage = Storage(None, (host,))
     for start in good:
-        with refused("The storage broke off"):
+        with refused("The storage closed the connection"):
             await storage.read(f"{start}/account/box?{SAS}", "devices.txt")
     assert len(called) == len(good)
     assert all(each.endswith(f"/account/box/devices.txt?{SAS}") for each in called)

@@ -1,4 +1,4 @@
-"""The queries of a configuration: whom it targets, and what it counts.
+"""The queries of a configuration: its target condition and its metrics.
 
 The rules are those of IoT Hub docs: automatic device management, and of what was seen on a real
 hub.
@@ -23,15 +23,15 @@ EVERY_DEVICE = "*"
 _DEVICES = "select deviceId from devices"
 _MODULES = "select deviceId from devices.modules"
 _FROM = re.compile(r"\s*FROM\b", re.IGNORECASE)
-# A real hub accepts this as a metric, though it is no query by the grammar.
+# A real hub accepts this as a metric, although the grammar does not.
 _BARE_SELECT = re.compile(r"\s*select\s+\*\s*", re.IGNORECASE)
 
 
 def targets(text: str, kind: Kind) -> Callable[[TwinRow], bool]:
-    """Make the function that says whether a configuration targets a twin.
+    """Return the function that decides whether a configuration targets a twin.
 
-    An empty condition targets none (seen on a real hub). A deployment targets IoT Edge devices
-    only; its modules are theirs.
+    An empty condition targets no twin (seen on a real hub). A deployment targets IoT Edge devices
+    only.
 
     Raises:
         InvalidConfigurationTargetCondition
@@ -60,9 +60,9 @@ def check_condition(text: str) -> query.Condition:
     """Parse a target condition: `*`, a WHERE clause without the word, or `FROM devices.modules …`.
 
     Raises:
-        InvalidConfigurationTargetCondition: it is none of these, has an IN (which a real hub takes
-            in queries, but not here), or reads something else than `deviceId`, `moduleId`, tags
-            and reported properties.
+        InvalidConfigurationTargetCondition: the condition is invalid. Or it has an IN, which a real
+            hub accepts in queries only. Or it reads a member other than `deviceId`, `moduleId`,
+            tags and reported properties.
     """
     try:
         condition = query.parse_condition(text)
@@ -79,7 +79,7 @@ def check_condition(text: str) -> query.Condition:
 
 
 def not_a_condition(found: str) -> InvalidConfigurationTargetCondition:
-    """Make the error for what a target condition must not contain, as a real hub words it."""
+    """Return the error for a member that a target condition must not have (text of a real hub)."""
     return InvalidConfigurationTargetCondition(
         "Invalid targetCondition. It must be a filter condition based on 'deviceId', 'tags', or "
         f"'properties.reported'. It contains: {found}"
@@ -109,10 +109,10 @@ def _has_membership(expression: tree.Expression) -> bool:
 
 
 def metric_query(text: str) -> str:
-    """Give the query that a metric counts the rows of.
+    """Return the query whose rows a metric counts.
 
     Raises:
-        InvalidConfigurationCustomMetricsQuery: it is no query.
+        InvalidConfigurationCustomMetricsQuery: the query is invalid.
     """
     if _BARE_SELECT.fullmatch(text):
         return f"{text} from devices"
@@ -124,9 +124,9 @@ def metric_query(text: str) -> str:
 
 
 def system_queries(configuration_id: str, kind: Kind, condition: str) -> dict[str, str]:
-    """Write the queries of the system metrics, as a real hub has them.
+    """Return the queries of the system metrics (seen on a real hub).
 
-    Those for modules, which were not seen, are made after those for devices.
+    The queries for modules were not seen: they follow those for devices.
     """
     applied = f"configurations.[[{configuration_id}]].status = 'Applied'"
     if kind is Kind.MODULE:

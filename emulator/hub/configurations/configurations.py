@@ -1,7 +1,7 @@
 """Configurations: content that the hub itself writes into the twins that a condition targets.
 
 The rules are those of IoT Hub docs: automatic device management, of IoT Edge docs: deployments, and
-of what was seen on a real hub. A real hub looks every five minutes; this one does at once.
+of what was seen on a real hub. A real hub applies them every five minutes; this one does at once.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ class Configurations:
         self._queries = queries
         self._clock = clock
         self._rules: Rules = make_rules(self._all())
-        # What each IoT Edge device was last given: see `_deploy`.
+        # The deployments that each IoT Edge device has: see `_deploy`.
         self._deployed: dict[str, list[Configuration]] = {}
         queries.add_member("configurations", lambda row: self.statuses(row.identity.key))
         feed.subscribe(IdentityCreated, lambda change: self.reconcile(change.key))
         feed.subscribe(TwinChanged, self._twin_changed)
         feed.subscribe(IdentityDeleted, self._forget)
 
-    # --- as services see them
+    # --- for services
 
     def get(self, configuration_id: str) -> JsonObject:
-        """Read a configuration, its metrics counted now.
+        """Return a configuration, with its metrics as they are now.
 
         Raises:
             ConfigurationNotFound
@@ -95,7 +95,7 @@ class Configurations:
         return self._document(configuration, self._tally(configuration.content.kind))
 
     def list(self) -> list[JsonObject]:
-        """List the configurations, the oldest first, their metrics counted now."""
+        """Return the configurations, the oldest first, with their metrics as they are now."""
         configurations = self._all()
         tallies = {kind: self._tally(kind) for kind in self._rules}
         return [self._document(each, tallies[each.content.kind]) for each in configurations]
@@ -103,7 +103,7 @@ class Configurations:
     async def put(self, configuration_id: str, body: object, if_match: IfMatch) -> JsonObject:
         """Create a configuration, or with `If-Match` update it, and reconcile the twins.
 
-        Its metrics are not counted yet in the answer (seen on a real hub).
+        The answer has no metrics yet (seen on a real hub).
 
         Raises:
             ConfigurationAlreadyExists, ConfigurationNotFound, PreconditionFailed
@@ -125,7 +125,7 @@ class Configurations:
         return configuration.document({}, {})
 
     async def delete(self, configuration_id: str, if_match: IfMatch) -> None:
-        """Delete a configuration; what it has written stays, unless another one takes over.
+        """Delete a configuration; its values stay, unless another configuration replaces them.
 
         Raises:
             ConfigurationNotFound, PreconditionFailed
@@ -141,14 +141,14 @@ class Configurations:
         return records.check_queries(body)
 
     def apply_content(self, device_id: str, body: object) -> None:
-        """Give modules to one IoT Edge device, past all deployments (IoT Edge docs).
+        """Write modules of one IoT Edge device directly (IoT Edge docs).
 
-        Deployments that target it leave it so until they change (seen on a real hub).
+        Deployments that target the device do not undo this until they change (seen on a real hub).
 
         Raises:
             DeviceNotFound
-            InvalidConfigurationContent: it is not for the modules of a device.
-            ArgumentInvalid: it is no IoT Edge device, or a module twin can't hold what it is given.
+            InvalidConfigurationContent: the content is not for the modules of a device.
+            ArgumentInvalid: it is not an IoT Edge device, or a module twin can't hold the content.
             TooManyModulesOnDevice
         """
         content = Content.parse(body)
@@ -160,9 +160,9 @@ class Configurations:
             self._set_module(IdentityKey(device_id, module_id), settings)
 
     def statuses(self, key: IdentityKey) -> JsonObject:
-        """Tell which configurations target a twin: `{"<id>": {"status": "Applied"}}`.
+        """Return the configurations that target a twin: `{"<id>": {"status": "Applied"}}`.
 
-        Those of deployments stand in the twin of `$edgeAgent` (IoT Edge docs).
+        Deployments are in the twin of `$edgeAgent` (IoT Edge docs).
         """
         if not self._rules:
             return {}
@@ -192,7 +192,7 @@ class Configurations:
             )
         if len(self._all()) >= limits.CONFIGURATIONS_PER_HUB:
             raise errors.ConfigurationCountLimitExceeded(
-                f"The hub has {limits.CONFIGURATIONS_PER_HUB} configurations, as many as it may."
+                f"The hub has {limits.CONFIGURATIONS_PER_HUB} configurations: no more are allowed."
             )
 
     # --- metrics
@@ -211,7 +211,7 @@ class Configurations:
         )
 
     def _tally(self, kind: Kind) -> Counter[tuple[str, str]]:
-        """Count the system metrics of all configurations of a kind, by id and by metric."""
+        """Return the system metrics of all configurations of a kind, by id and metric."""
         tally: Counter[tuple[str, str]] = Counter()
         for row in self._rows(kind):
             for rule, applied in self._standings(kind, row):
@@ -248,12 +248,12 @@ class Configurations:
     def _targeting(self, kind: Kind, row: TwinRow) -> Sequence[Rule]:
         return [rule for rule in self._rules.get(kind, ()) if rule.targets(row)]
 
-    # --- what they do
+    # --- applying them
 
     async def _changed(self, kind: Kind) -> None:
-        """Hold the configurations as they are now against all twins.
+        """Apply the configurations to all twins.
 
-        Other work has its turn between: a hub may have thousands of devices.
+        Other work has its turn in between: a hub can have thousands of devices.
         """
         self._rules = make_rules(self._all())
         keys = [
@@ -279,12 +279,12 @@ class Configurations:
             self._deploy(key.device_id)
 
     def _deploy(self, device_id: str) -> None:
-        """Give a device the modules that its deployments want, if these are others than before.
+        """Write the modules of a device's deployments, if these deployments have changed.
 
-        If not, it is left as it is, and so is what it was given directly (seen on a real hub).
+        Otherwise the device stays as it is, with what was written directly (seen on a real hub).
         """
         if self._store.get(Identity, IdentityKey(device_id, AGENT)) is None:
-            return  # it is no IoT Edge device
+            return  # it is not an IoT Edge device
         row = self._twin_rows.row(IdentityKey(device_id))
         force = in_force(self._targeting(Kind.EDGE, row))
         deployed = [rule.configuration for rule in force]
@@ -305,23 +305,23 @@ class Configurations:
             self._deployed.pop(change.key.device_id, None)
 
     def _try(self, key: IdentityKey, write: Callable[..., None], *arguments: object) -> bool:
-        """Write, or say why it can't be done: what isn't there stays Targeted."""
+        """Write and return True, or log why not: then the configuration stays Targeted."""
         try:
             write(*arguments)
         except (errors.ArgumentInvalid, errors.TooManyModulesOnDevice) as error:
-            log.warning("Configurations can't be applied to %s: %s", key, error)
+            log.warning("Cannot apply configurations to %s: %s", key, error)
             return False
         return True
 
     def _set_module(self, key: IdentityKey, settings: Iterable[Setting]) -> None:
-        """Make settings in the twin of a module, which is created if it isn't there."""
+        """Apply settings to the twin of a module, which is created if it is missing."""
         if self._store.get(Identity, key) is None:
             names = {"deviceId": key.device_id, "moduleId": key.module_id}
             self._identities.create(key, {**names, "managedBy": "iotEdge"})
         self._write(key, self._wanted_of(key, settings) or {})
 
     def _wanted_of(self, key: IdentityKey, settings: Iterable[Setting]) -> JsonObject | None:
-        """Give the patch that makes settings in a module's twin; None if it isn't there."""
+        """Return the patch that applies settings to a module's twin; None without a twin."""
         twin = self._store.get(Twin, key)
         if twin is None:
             return None

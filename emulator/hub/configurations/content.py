@@ -1,8 +1,9 @@
-"""The content of a configuration: what it wants to stand in desired properties.
+"""The content of a configuration: the desired properties that it writes.
 
-Content for devices or for modules is a merge patch: what it doesn't name stays, and a null removes.
-Content for the modules of IoT Edge devices replaces what is at its paths, so that a module which is
-no longer deployed goes (IoT Hub docs: automatic device management; IoT Edge docs: deployments).
+Content for devices or modules is a merge patch: members that it does not name stay, and a null
+removes one. Content for the modules of IoT Edge devices replaces the values at its paths, so that a
+module which is no longer deployed is removed (IoT Hub docs: automatic device management; IoT Edge
+docs: deployments).
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from emulator.hub.twins import writes
 AGENT = "$edgeAgent"
 _HUB = "$edgeHub"
 _DESIRED = "properties.desired"
-# The start of the text is a real hub's; it doesn't say what is wrong.
+# The start of the text is a real hub's, which does not name the mistake.
 _INVALID = "The content provided for configuration is invalid. Please check and try again"
 
 
 class Kind(enum.Enum):
-    """What a configuration writes to; the value is the member of its content that says so."""
+    """The target of a configuration; the value is the member of its content that names it."""
 
     DEVICE = "deviceContent"
     MODULE = "moduleContent"
@@ -47,11 +48,11 @@ Settings = tuple[Setting, ...]
 
 
 class Content(Struct, frozen=True):
-    """What a configuration wants.
+    """The content of a configuration.
 
     Args:
-        given: as the service gave it.
-        settings: the same, by the id of the module; by None where the twin is the target's own.
+        given: the content as the service sent it.
+        settings: the same, by module id; by None for the twin of the target itself.
     """
 
     kind: Kind
@@ -60,11 +61,10 @@ class Content(Struct, frozen=True):
 
     @classmethod
     def parse(cls, value: object) -> Content:
-        """Read the `content` member of a request; what is none of the three kinds is ignored.
+        """Parse the `content` member of a request; members of other names are ignored.
 
         Raises:
-            InvalidConfigurationContent: it is not of the form that it must have, or no twin could
-                hold it.
+            InvalidConfigurationContent: its form is invalid, or no twin could hold it.
         """
         members = _object(value, "content")
         kinds = [kind for kind in Kind if members.get(kind.value) is not None]
@@ -85,14 +85,14 @@ class Content(Struct, frozen=True):
         return cls(kind, given, settings)
 
     def document(self) -> JsonObject:
-        """Write it as a service sees it."""
+        """Return it as a service sees it."""
         return {self.kind.value: self.given}
 
     @property
     def is_base(self) -> bool:
-        """Whether a deployment stands by itself; another one is a layer over such a base.
+        """Whether a deployment is a base; any other one is a layer over a base.
 
-        A base gives the whole of `$edgeAgent`, a layer names paths in it (IoT Edge docs).
+        A base has the whole of `$edgeAgent`, a layer names paths in it (IoT Edge docs).
         """
         return any(not path for path, _ in self.settings.get(AGENT, ()))
 
@@ -101,11 +101,11 @@ class Content(Struct, frozen=True):
 
 
 def patch_of(contents: Iterable[Settings]) -> JsonObject:
-    """Make one merge patch of contents, the later of which win.
+    """Return one merge patch for several contents; a later content wins.
 
-    Of those that name the same path only the last counts (IoT Hub docs). One within another is
-    merged into it, whichever is longer. What one wants and the others have left nothing of is
-    removed, so that it makes no difference in which order they were made.
+    If several contents name one path, the last one counts (IoT Hub docs). A path within another
+    path is merged into it. A value that the other contents override completely is removed, so that
+    the order in which they were created makes no difference.
     """
     made = [setting for settings in contents for setting in settings]
     by_path: dict[tuple[str, ...], Any] = {}
@@ -119,7 +119,7 @@ def patch_of(contents: Iterable[Settings]) -> JsonObject:
 
 
 def missing(values: JsonObject, patch: JsonObject) -> JsonObject:
-    """Give what of a merge patch would change these values: nothing once it stands there."""
+    """Return the part of a merge patch that would change these values."""
     result: JsonObject = {}
     for name, value in patch.items():
         present = values.get(name, UNDEFINED)
@@ -133,7 +133,7 @@ def missing(values: JsonObject, patch: JsonObject) -> JsonObject:
 
 
 def kept(patch: JsonObject, whole: JsonObject) -> JsonObject:
-    """Give what is left of a merge patch in the one that it was made a part of."""
+    """Return the part of a merge patch that is left in a whole one which includes it."""
     result: JsonObject = {}
     for name, value in patch.items():
         there = whole.get(name, UNDEFINED)
@@ -156,7 +156,7 @@ def _overlaid(settings: Iterable[tuple[tuple[str, ...], Any]]) -> JsonObject:
 
 
 def _overlay(patch: JsonObject, over: JsonObject) -> JsonObject:
-    """Make one merge patch of two; unlike in a document, a null stays."""
+    """Merge one patch into another; unlike in a document, a null stays."""
     result = dict(patch)
     for name, value in over.items():
         below = result.get(name)
@@ -167,7 +167,7 @@ def _overlay(patch: JsonObject, over: JsonObject) -> JsonObject:
 
 
 def _cleared(patch: JsonObject, part: JsonObject) -> JsonObject:
-    """Have a merge patch remove what it doesn't have of one that it was made of."""
+    """Return a merge patch that also removes the members of a part which it lacks."""
     result = dict(patch)
     for name, value in part.items():
         there = result.setdefault(name, None)
@@ -180,14 +180,14 @@ def _cleared(patch: JsonObject, part: JsonObject) -> JsonObject:
 
 
 def replaced(values: JsonObject, settings: Iterable[Setting]) -> JsonObject:
-    """Put each setting in the place of what is at its path, one after the other."""
+    """Replace the value at the path of each setting, one after the other."""
     for path, value in settings:
         values = _replace(values, path, value)
     return values
 
 
 def change(values: JsonObject, wanted: JsonObject) -> JsonObject:
-    """Give the merge patch that makes `wanted` of `values`: empty if they are the same."""
+    """Return the merge patch from `values` to `wanted`; empty if they are equal."""
     patch: JsonObject = {name: None for name in values if name not in wanted}
     for name, value in wanted.items():
         present = values.get(name, UNDEFINED)
@@ -216,7 +216,7 @@ def _replace(values: JsonObject, path: tuple[str, ...], value: Any) -> JsonObjec
 
 
 def _without_nulls(members: JsonObject) -> JsonObject:
-    """Leave out nulls, which a twin doesn't hold."""
+    """Leave out nulls, which a twin cannot hold."""
     return {
         name: _without_nulls(value) if isinstance(value, dict) else value
         for name, value in members.items()
@@ -228,7 +228,7 @@ def _without_nulls(members: JsonObject) -> JsonObject:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Compare JSON values; Python has it that `True == 1`."""
+    """Compare JSON values; in Python `True == 1`."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -236,7 +236,7 @@ def _same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
 
 
-# --- reading
+# --- parsing
 
 
 def _settings(given: JsonObject, where: str) -> Settings:
@@ -264,13 +264,13 @@ def _check_modules(modules: JsonObject) -> None:
             except ArgumentInvalid as error:
                 raise _invalid(error.text) from None
             if name.startswith("$"):
-                raise _invalid(f"{name} is no system module")
+                raise _invalid(f"{name} is not a system module")
     if len(modules.keys() - {AGENT, _HUB}) > limits.CONFIGURATION_MODULES:
         raise _invalid(f"more than {limits.CONFIGURATION_MODULES} modules")
 
 
 def _check_twin(desired: JsonObject) -> None:
-    """Refuse what a twin refuses. When the service finds out is not known; here it is at once."""
+    """Refuse what a twin refuses. When a real hub does so is unknown; here it is at once."""
     empty = twins.create(IdentityKey("content"), NEVER)
     try:
         writes.patch(empty, {"properties": {"desired": desired}}, NEVER)

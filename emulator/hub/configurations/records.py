@@ -1,4 +1,4 @@
-"""One configuration, from what a service sends to what a service sees.
+"""The record of a configuration: from the request of a service to its document.
 
 The rules are those of IoT Hub docs: automatic device management, and of what was seen on a real
 hub.
@@ -38,7 +38,7 @@ _ID = re.compile(rf"[a-z0-9\-+%_*!']{{1,{limits.CONFIGURATION_ID_LENGTH}}}", re.
 
 
 class ConfigurationKey(NamedTuple):
-    """Names one configuration."""
+    """The key of a configuration."""
 
     id: str
 
@@ -68,11 +68,11 @@ class Configuration(Struct, frozen=True):
         return base64.b64encode(str(self.revision).encode()).decode()
 
     def document(self, system_results: JsonObject, results: JsonObject) -> JsonObject:
-        """Write it as a service sees it, the members in the order of a real hub.
+        """Return it as a service sees it, with the members in the order of a real hub.
 
         Args:
-            system_results: what the system metrics count; empty before they have.
-            results: what the custom metrics count.
+            system_results: the counts of the system metrics; empty before the first count.
+            results: the counts of the custom metrics.
         """
         queries = system_queries(self.key.id, self.content.kind, self.target_condition)
         return {
@@ -91,7 +91,7 @@ class Configuration(Struct, frozen=True):
 
 
 def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
-    """Make a new configuration from a request body.
+    """Create a configuration from a request body.
 
     Raises:
         ArgumentInvalid, DeserializationError: the id, or a member of the body, is not valid.
@@ -100,17 +100,16 @@ def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
     """
     if not _ID.fullmatch(key.id):
         raise ArgumentInvalid(
-            f"The id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}' is not valid: 1 to "
-            f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!'"
+            f"Invalid id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}': 1 to "
+            f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!' are allowed"
         )
     return Configuration(key=key, created=now, updated=now, **_read(key, body, None))
 
 
 def update(configuration: Configuration, body: object, now: datetime) -> Configuration:
-    """Replace what a service may set; members left out fall back.
+    """Replace the members that a service can set; members left out get their defaults.
 
-    The content stays: it must be given again, but what is given is only checked (seen on a real
-    hub).
+    The content stays: the request must repeat it, and it is only checked (seen on a real hub).
 
     Raises:
         ArgumentInvalid, DeserializationError, InvalidConfigurationContent
@@ -122,14 +121,14 @@ def update(configuration: Configuration, body: object, now: datetime) -> Configu
 
 
 def check_queries(body: object) -> JsonObject:
-    """Check a target condition and metrics, which are written nowhere.
+    """Check a target condition and metrics; nothing is stored.
 
     Args:
-        body: `{"targetCondition", "customMetricQueries": {name: query}}`, one of them at least.
+        body: `{"targetCondition", "customMetricQueries": {name: query}}`; one is required.
 
     Returns:
-        `{"targetConditionError", "customMetricQueryErrors": {name: error}}`; where nothing is wrong
-        null, and an empty object.
+        `{"targetConditionError", "customMetricQueryErrors": {name: error}}`: null and an empty
+        object without errors.
 
     Raises:
         DeserializationError, ArgumentInvalid: the body is not of that form.
@@ -147,10 +146,10 @@ def check_queries(body: object) -> JsonObject:
 
 
 def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[str, Any]:
-    """Read what a service may set; what it leaves out falls back.
+    """Parse the members that a service can set; members left out get their defaults.
 
     Args:
-        content: what stays, of a configuration that is there already.
+        content: the content that stays, if the configuration exists.
     """
     body = members.document(body)
     if body.get("id") != key.id:
@@ -183,7 +182,7 @@ def _metrics(body: JsonObject) -> dict[str, str]:
 
 
 def _condition_error(text: str) -> str | None:
-    # A real hub takes `*` as a condition, and yet calls it wrong when it is asked to check it.
+    # A real hub accepts the condition `*`, but this check reports it as an error.
     try:
         if text.strip() == EVERY_DEVICE:
             raise not_a_condition(text)

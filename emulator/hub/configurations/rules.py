@@ -1,4 +1,4 @@
-"""Configurations, made ready to be held against twins: whom they target, and which of them win.
+"""The rules of configurations, ready to be applied: their targets, and which of them win.
 
 The rules are those of IoT Hub docs: automatic device management, and of IoT Edge docs: deployments.
 """
@@ -19,7 +19,7 @@ from emulator.hub.core.json import JsonObject
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.twins.twin import Twin
 
-# Most twins are targeted by the same few rules as their neighbours are.
+# The same few rules target most twins.
 _COMBINED = 256
 
 
@@ -27,8 +27,8 @@ class Rule(Struct, frozen=True, eq=False):
     """One configuration.
 
     Args:
-        targets: says whether a twin is one of those that it targets.
-        patch: what it wants for itself, where it is for devices or for modules.
+        targets: returns whether it targets a twin.
+        patch: its own merge patch, if it is for devices or modules.
     """
 
     configuration: Configuration
@@ -41,12 +41,12 @@ class Rule(Struct, frozen=True, eq=False):
         return self.configuration.key.id
 
 
-# By kind, and of each kind the one that wins last; a kind that has none isn't there.
+# By kind; the last rule of a kind wins. A kind without rules is left out.
 Rules = Mapping[Kind, Sequence[Rule]]
 
 
 def make_rules(configurations: Iterable[Configuration]) -> Rules:
-    """Make the rules of configurations that come the oldest first.
+    """Return the rules of configurations; the oldest configuration comes first.
 
     The highest priority wins, and of the same priority the newest (IoT Hub docs).
     """
@@ -64,7 +64,7 @@ def make_rules(configurations: Iterable[Configuration]) -> Rules:
 
 
 class Standing(NamedTuple):
-    """How a configuration that targets a twin stands with it."""
+    """A configuration that targets a twin, and whether it is applied to it."""
 
     rule: Rule
     applied: bool
@@ -75,15 +75,14 @@ class Standing(NamedTuple):
 
 @functools.lru_cache(_COMBINED)
 def wanted(rules: tuple[Rule, ...]) -> JsonObject:
-    """Make the merge patch of what these rules want, the last of which win."""
+    """Return the merge patch of several rules; the last rule wins."""
     return patch_of(rule.configuration.content.settings[None] for rule in rules)
 
 
 def standings(rules: Sequence[Rule], twin: Twin) -> list[Standing]:
-    """Tell which of the rules that target a twin are applied to it.
+    """Return which of the rules that target a twin are applied to it.
 
-    Of one that is, others may have overridden a part (IoT Hub docs); what they have left of it
-    stands in the twin.
+    Other rules can override a part of an applied rule (IoT Hub docs); the rest is in the twin.
     """
     whole = wanted(tuple(rules))
     return [Standing(rule, _is_applied(rule.patch, whole, twin)) for rule in rules]
@@ -98,9 +97,9 @@ def _is_applied(patch: JsonObject, whole: JsonObject, twin: Twin) -> bool:
 
 
 def in_force(rules: Iterable[Rule]) -> list[Rule]:
-    """Pick what a device gets of the deployments that target it: a base, then its layers.
+    """Return the deployments that apply to a device: a base, then its layers.
 
-    Of bases the last one wins. A layer needs a base, and a higher priority than it has.
+    The last base wins. A layer needs a base, and a higher priority than the base.
     """
     rules = list(rules)
     base = next((rule for rule in reversed(rules) if rule.configuration.content.is_base), None)
@@ -116,7 +115,7 @@ def in_force(rules: Iterable[Rule]) -> list[Rule]:
 
 
 def modules_of(force: Iterable[Rule]) -> dict[str, list[Setting]]:
-    """Gather the settings of each module, in the order in which they are made."""
+    """Return the settings of each module, in the order in which they are applied."""
     modules: dict[str, list[Setting]] = defaultdict(list)
     for rule in force:
         for module_id, settings in rule.configuration.content.settings.items():
@@ -126,9 +125,9 @@ def modules_of(force: Iterable[Rule]) -> dict[str, list[Setting]]:
 
 
 def reports(agent: Twin) -> bool | None:
-    """Tell what an edge agent reports of its deployment: a success, a failure; None is neither yet.
+    """Return whether an edge agent reports that its deployment succeeded; None without a report.
 
-    The terms are those of the system metrics' queries.
+    The conditions are those of the system metrics' queries.
     """
     reported = agent.reported.values
     status = reported.get("lastDesiredStatus")

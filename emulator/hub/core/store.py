@@ -72,16 +72,18 @@ class MemoryStore:
         return self._families[kind]
 
     def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
-        """See `Store.commit`; nothing here can fail halfway."""
-        for kind, key in delete:
+        """See `Store.commit`."""
+        # Both are read to their ends first: only that can fail.
+        deletions = tuple(delete)
+        records = [(type(record), record.key, record) for record in put]
+        for kind, key in deletions:
             self._records.get(kind, {}).pop(key, None)
             if kind in self._families:
                 family = self._families[kind].get(key[0], {})
                 family.pop(key, None)
                 if not family:
                     self._families[kind].pop(key[0], None)
-        for record in put:
-            kind, key = type(record), record.key
+        for kind, key, record in records:
             self._records.setdefault(kind, {})[key] = record
             if kind in self._families:
                 self._families[kind].setdefault(key[0], {})[key] = record

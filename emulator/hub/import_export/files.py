@@ -16,15 +16,15 @@ from emulator.hub.core.json import JsonObject, dumps, loads
 from emulator.hub.registry import documents
 from emulator.hub.registry.documents import TwinRow
 
-# The first line of an export without credentials: that there is one was seen on a real hub, its
-# words are ours. No program can take it for an identity.
+# The first line of an export without credentials. A real hub writes such a line too (seen there);
+# the words are ours. A program cannot parse it as an identity.
 NO_KEYS_WARNING = (
     b"Warning: this file holds no credentials. Devices that are created from it get new keys.\n"
 )
 
-# Members of a configuration that hold members of the service's own, which are spelt like it.
+# Members of a configuration whose own members are spelled in PascalCase too.
 _NESTED = ("content", "metrics", "systemMetrics")
-# What an import reads of a configuration, and what of the nested members.
+# The members of a configuration that an import reads, the nested ones too.
 _MEMBERS = {
     name.lower(): name
     for name in (
@@ -32,23 +32,23 @@ _MEMBERS = {
         *("etag", "deviceContent", "moduleContent", "modulesContent", "queries"),
     )
 }
-# How much of a line an error repeats.
+# How many bytes of a line an error repeats.
 _SHOWN = 1_000
 
 
 class Line(NamedTuple):
-    """One line of a file; `percent` of the file lie before it."""
+    """One line of a file, and how much of the file is before it, in percent."""
 
     text: bytes
     percent: int
 
 
 def identity_line(row: TwinRow, *, with_keys: bool) -> bytes:
-    """Write a device or module with its twin.
+    """Return the line of a device or module, with its twin.
 
-    The docs show no credentials of any kind where keys are excluded, so thumbprints go as well. The
-    manager of a module is not in the API's description of this format; without it, a file that is
-    read back would not give the same module.
+    The docs show no credentials of any kind where keys are excluded, so thumbprints are left out
+    too. `managedBy` is not in the API's description of this format; an import needs it to create
+    the same module.
     """
     identity, twin = row.identity, row.twin
     key = identity.key
@@ -75,7 +75,7 @@ def identity_line(row: TwinRow, *, with_keys: bool) -> bytes:
 
 
 def configuration_line(document: JsonObject) -> bytes:
-    """Write a configuration as services see it, but in PascalCase (seen on a real hub)."""
+    """Return the line of a configuration: its document in PascalCase (seen on a real hub)."""
     item = {
         _pascal(name): (
             {_pascal(inner): value for inner, value in members.items()}
@@ -92,7 +92,7 @@ def _pascal(name: str) -> str:
 
 
 def lines(content: bytes) -> Iterator[Line]:
-    """Go through the lines of a file that say something."""
+    """Return the lines of a file that are not blank."""
     done = 0
     for text in io.BytesIO(content):
         stripped = text.strip()
@@ -102,14 +102,13 @@ def lines(content: bytes) -> Iterator[Line]:
 
 
 def read_identity(line: bytes) -> JsonObject:
-    """Read what a line asks for, as `bulk.apply` takes it.
+    """Parse a line into an item for `Bulk.apply`.
 
-    Tags and properties that are empty are left out: an export writes them so for a twin that has
-    none, and they ask for nothing.
+    Empty tags and properties are left out: an export writes them for a twin without any.
 
     Raises:
-        DeserializationError: it is no JSON object, or has no id or no status (seen on a real hub:
-            every line needs a status, also that of a device that is to be deleted).
+        DeserializationError: the line is not a JSON object, or its id or status is missing. Each
+            line needs a status, also to delete a device (seen on a real hub).
     """
     item = _object(line, "device")
     for name in ("id", "status"):
@@ -126,10 +125,10 @@ def read_identity(line: bytes) -> JsonObject:
 
 
 def read_configuration(line: bytes) -> JsonObject:
-    """Read a configuration, its members in any case, as a request to its own route has it.
+    """Parse a configuration, with members in any case, into the body of a request.
 
     Raises:
-        DeserializationError: it is no JSON object, or has no id.
+        DeserializationError: the line is not a JSON object, or its id is missing.
     """
     item = _spelt(_object(line, "configuration"))
     for name in _NESTED:
@@ -142,17 +141,18 @@ def read_configuration(line: bytes) -> JsonObject:
 
 
 def _spelt(members: JsonObject) -> JsonObject:
-    """Spell members as this hub does; those that it wouldn't read are left out."""
+    """Return the known members in their usual spelling."""
     return {
         _MEMBERS[name.lower()]: value for name, value in members.items() if name.lower() in _MEMBERS
     }
 
 
 def error_line(error: HubError, names: JsonObject | None = None) -> bytes:
-    """Write what became of a line that could not be carried out (seen on a real hub).
+    """Return the line of a refusal (seen on a real hub).
 
     Args:
-        names: what the line was for; None if that could not be read.
+        error: why the line was refused.
+        names: the ids in the line; None if they could not be parsed.
     """
     status = error.text or error.name
     return dumps({**(names or {}), "errorCode": error.code, "errorStatus": status}) + b"\n"

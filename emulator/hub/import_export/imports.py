@@ -1,4 +1,4 @@
-"""The work of an import job: to carry out the lines of its files, one after the other."""
+"""An import job: it applies the lines of its files, one after the other."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from emulator.hub.registry.bulk import Bulk
 from emulator.hub.registry.rows import find_identity
 from emulator.hub.registry.twins import Twins
 
-# What a line asks for that doesn't say (IoT Hub docs: import and export identities in bulk).
+# The mode of a line that names no mode (IoT Hub docs: import and export identities in bulk).
 _DEFAULT_MODE = "createOrUpdate"
-# How much is done while lines wait for others, in percent.
+# The progress while lines wait for other lines, in percent.
 _ALMOST_DONE = 99
 
 
 class Import:
     """One import.
 
-    Each line is done or refused on its own, in one commit, and none is undone.
+    Each line is applied or refused on its own, in one commit. An import undoes nothing.
 
     Args:
-        devices_file: that of the identities.
-        configurations_file: that of the configurations, empty if they are left out.
+        devices_file: the file of the identities.
+        configurations_file: the file of the configurations; empty without configurations.
     """
 
     def __init__(
@@ -50,21 +50,20 @@ class Import:
         self._configurations_file = configurations_file
         self._postponed: dict[str, list[JsonObject]] = {}  # by the id of the device
         self.errors: list[bytes] = []
-        """A line for each that was refused."""
+        """A line for each refusal."""
 
     async def run(self, turn: Callable[[int], Awaitable[None]]) -> None:
-        """Carry out all lines.
+        """Apply all lines.
 
         Args:
-            turn: called now and then with the part of the first file that is done, in percent; lets
-                other work have its turn.
+            turn: is called at times with the progress in percent; it lets other work run.
         """
         for number, line in enumerate(lines(self._devices_file)):
             if number % limits.TRANSFER_SLICE == 0:
                 await turn(line.percent)
             self._identity(line.text)
         await self._do_postponed(turn)
-        # These come last: their targets are there then.
+        # These come last: then their targets exist.
         for line in lines(self._configurations_file):
             await self._configuration(line.text)
 
@@ -80,18 +79,18 @@ class Import:
 
     def _carry_out(self, item: JsonObject) -> None:
         device_id: str = item["id"]
-        if device_id in self._postponed:  # lines of the same device keep their order
+        if device_id in self._postponed:  # lines of one device keep their order
             self._postponed[device_id].append(item)
             return
         try:
             self._apply(item)
-        except errors.InvalidDeviceScope:  # its parent may stand further down
+        except errors.InvalidDeviceScope:  # the line of its parent can follow
             self._postponed[device_id] = [item]
         except errors.HubError as error:
             self._refuse(item, error)
 
     async def _do_postponed(self, turn: Callable[[int], Awaitable[None]]) -> None:
-        """Do what waited for its parent, layer by layer."""
+        """Apply the lines that waited for their parents, layer by layer."""
         for _ in range(limits.EDGE_LAYERS):
             waiting, self._postponed = self._postponed, {}
             for number, item in enumerate(itertools.chain(*waiting.values())):
@@ -112,20 +111,17 @@ class Import:
             self._bulk.apply(self._at_home(item), default_mode=_DEFAULT_MODE)
 
     def _restore(self, key: IdentityKey, item: JsonObject) -> None:
-        """Put back what was in the twin of a module that is the hub's own.
-
-        The module itself has come with its device.
-        """
+        """Restore the twin of an IoT Edge runtime module, which was created with its device."""
         find_identity(self._store, key)
         twin = {name: item[name] for name in ("tags", "properties") if item.get(name)}
         if twin:
             self._twins.write(key, twin)
 
     def _at_home(self, item: JsonObject) -> JsonObject:
-        """Name the scopes of IoT Edge devices as they are here.
+        """Translate the scopes of IoT Edge devices to those of this hub.
 
-        A scope holds the moment at which its device was created, so that an export from another hub
-        has others for the same devices. What a real hub does with these is not known.
+        A scope holds the time at which its device was created, so an export from another hub has
+        other scopes for the same devices. What a real hub does with them is unknown.
         """
         result = dict(item)
         if isinstance(item.get("deviceScope"), str):
@@ -153,13 +149,13 @@ class Import:
     # --- configurations
 
     async def _configuration(self, line: bytes) -> None:
-        """Create a configuration, or update it if its etag is the same: the one mode that there is
-        for them (an SDK's ConfigurationImportMode).
+        """Create a configuration, or update it if the etag matches: the only mode of configurations
+        (an SDK's ConfigurationImportMode).
         """
         names: JsonObject | None = None
         try:
             item = read_configuration(line)
-            # How a real hub names a configuration in this file is not known.
+            # How a real hub names a configuration in this file is unknown.
             names = {"configurationId": item["id"]}
             await self._put(item)
         except errors.HubError as error:

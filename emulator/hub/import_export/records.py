@@ -1,4 +1,4 @@
-"""What is kept of import and export jobs, and what a request for one asks for.
+"""The records of import and export jobs, and their requests.
 
 The rules are those of IoT Hub docs: import and export identities in bulk, of the swagger of the
 service API (JobProperties), and of what was seen on a real hub.
@@ -21,26 +21,26 @@ from emulator.hub.core.errors import (
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
 
-# What blobs are called if the request doesn't say (swagger).
+# The names of blobs if the request has no names (swagger).
 _DEVICES = "devices.txt"
 _CONFIGURATIONS = "configurations.txt"
 
 
 class TransferKey(NamedTuple):
-    """Names one import or export job."""
+    """The key of an import or export job."""
 
     id: str
 
 
 class TransferType(enum.Enum):
-    """Which way the identities go."""
+    """The direction of a job."""
 
     EXPORT = "export"
     IMPORT = "import"
 
 
 class TransferStatus(enum.Enum):
-    """How far an import or export job is; a real hub has others, which none of these comes to."""
+    """The status of an import or export job; the other statuses of a real hub do not occur here."""
 
     ENQUEUED = "enqueued"
     RUNNING = "running"
@@ -50,16 +50,16 @@ class TransferStatus(enum.Enum):
 
     @property
     def over(self) -> bool:
-        """Nothing more happens."""
+        """Whether the job has ended."""
         return self not in (TransferStatus.ENQUEUED, TransferStatus.RUNNING)
 
 
 class Transfer(Struct, frozen=True):
-    """One import or export job. Where its blobs are is not kept: that holds a secret.
+    """One import or export job. The URIs of its containers are not stored: they hold secrets.
 
     Args:
-        progress: how much is done, in percent.
-        failure_reason: why it failed as a whole.
+        progress: the progress in percent.
+        failure_reason: why the whole job failed.
     """
 
     key: TransferKey
@@ -72,10 +72,10 @@ class Transfer(Struct, frozen=True):
     failure_reason: str | None = None
 
     def document(self) -> JsonObject:
-        """Write it as services see it.
+        """Return the job as services see it.
 
-        The URI of the output container is empty, that of the input left out, and so is what there
-        is nothing to say about (seen on a real hub).
+        The URI of the output container is empty; the URI of the input, and members without a value,
+        are left out (seen on a real hub).
         """
         document = {
             "jobId": self.key.id,
@@ -93,14 +93,14 @@ class Transfer(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """What a request for a job asks for.
+    """The request for a job.
 
     Args:
-        input: the container that an import reads, the output's if the request names none.
-        output: the container that is written.
-        devices: the name of the blob that holds the identities.
-        configurations: that of the configurations; None leaves them out.
-        exclude_keys: whether an export is to hold no credentials.
+        input: the container that an import reads; by default the output container.
+        output: the container that the job writes.
+        devices: the name of the blob of identities.
+        configurations: the name of the blob of configurations; None leaves them out.
+        exclude_keys: whether an export leaves out credentials.
     """
 
     type: TransferType
@@ -122,7 +122,7 @@ class Order(Struct, frozen=True):
 
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid
-            ManagedIdentityNotEnabled: the hub is to use an identity of its own, and has none.
+            ManagedIdentityNotEnabled: the request needs a managed identity of the hub.
         """
         body = members.document(body)
         kind = _type(body)
@@ -132,7 +132,7 @@ class Order(Struct, frozen=True):
         if kind is TransferType.IMPORT:
             if not given_input:
                 raise ArgumentNull("inputBlobContainerUri is missing")
-            # The SDK for C# says that the container serves both ends then.
+            # The SDK for C# documents that the container is used for both.
             output = output or given_input
         if not output:
             raise ArgumentNull("outputBlobContainerUri is missing")
@@ -164,15 +164,15 @@ def _check_authentication(body: JsonObject) -> None:
     given = (members.text(body, "storageAuthenticationType") or "keyBased").lower()
     if given == "identitybased":
         raise ManagedIdentityNotEnabled(
-            "The hub has no managed identity: with storageAuthenticationType keyBased, a SAS in "
-            "the containers' URIs opens them"
+            "The hub has no managed identity. Use storageAuthenticationType keyBased, and a SAS in "
+            "the URIs of the containers"
         )
     if given != "keybased":
-        raise ArgumentInvalid(f"storageAuthenticationType ({given}) is neither of the two")
+        raise ArgumentInvalid(f"Unknown storageAuthenticationType: {given}")
 
 
 def _blob_name(body: JsonObject, name: str, default: str) -> str:
-    """Read the name of a blob (Azure Storage docs: naming blobs)."""
+    """Return the name of a blob (Azure Storage docs: naming blobs)."""
     given = members.text(body, name) or default
     parts = given.split("/")
     if (
@@ -180,5 +180,5 @@ def _blob_name(body: JsonObject, name: str, default: str) -> str:
         or not given.isprintable()
         or any(part in ("", ".", "..") for part in parts)
     ):
-        raise ArgumentInvalid(f"{name} is not the name of a blob")
+        raise ArgumentInvalid(f"{name} is not a valid name of a blob")
     return given

@@ -1,7 +1,7 @@
 """Import and export jobs: identities and twins, from and to a blob container.
 
 The rules are those of IoT Hub docs: import and export identities in bulk, and of what was seen on a
-real hub. One job runs at a time: a task on the event loop, from the request for it to its end.
+real hub. One job runs at a time, as a task on the event loop.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from emulator.hub.registry.twins import Twins
 
 log = logging.getLogger(__name__)
 
-# Where an import leaves what went wrong (seen on a real hub; no request can change the name).
+# The blob for the errors of an import (seen on a real hub; no request can change the name).
 _ERRORS = "importErrors.log"
 
-_NO_STORAGE = "The hub was started without any storage."
+_NO_STORAGE = "The hub was started without storage."
 
 
 class Blobs(Protocol):
-    """Where import and export jobs find their files, and leave them.
+    """The storage of import and export jobs.
 
-    A container is named by its URI, as a service gives it to the job. It may hold a SAS, so no
-    error repeats it.
+    The name of a container is its URI in the request. The URI can hold a SAS, so no error repeats
+    it.
     """
 
     async def check(self, container: str) -> None:
-        """Make sure that the container can be written, and its blobs deleted.
+        """Check that blobs in the container can be written and deleted.
 
         Raises:
             BlobContainerValidationError
@@ -62,11 +62,11 @@ class Blobs(Protocol):
         """Read a blob.
 
         Raises:
-            BlobContainerValidationError: it can't be read, or is not there.
+            BlobContainerValidationError: the blob is missing, or can't be read.
         """
 
     async def write(self, container: str, name: str, content: bytes) -> None:
-        """Write a blob, in the place of one of that name: the whole of it, or nothing.
+        """Write or replace a blob, completely or not at all.
 
         Raises:
             BlobContainerValidationError
@@ -96,8 +96,7 @@ _Work = Callable[[TransferKey], Awaitable[None]]
 class Transfers:
     """The import and export jobs of a hub.
 
-    A job is forgotten `limits.JOB_HISTORY` after it has ended; whatever asks for jobs clears away
-    first.
+    A job is deleted `limits.JOB_HISTORY` after its end; each call first deletes the old jobs.
     """
 
     def __init__(
@@ -121,15 +120,15 @@ class Transfers:
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
 
-    # --- what services ask for
+    # --- for services
 
     async def create(self, body: object) -> JsonObject:
-        """Make a job, and start it; gives it as it is then, enqueued.
+        """Create a job and start it; return it as it is then, enqueued.
 
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, ManagedIdentityNotEnabled
-            JobQuotaExceeded: another one runs.
-            BlobContainerValidationError: a container can't be used, or holds no such blob.
+            JobQuotaExceeded: another job is running.
+            BlobContainerValidationError: a container can't be used, or a blob is missing.
             ServiceUnavailable: the hub is stopping.
         """
         self._check_not_stopped()
@@ -155,7 +154,7 @@ class Transfers:
         return transfer.document()
 
     def get(self, job_id: str) -> JsonObject:
-        """Read a job.
+        """Return a job.
 
         Raises:
             JobNotFound
@@ -164,15 +163,15 @@ class Transfers:
         return self._transfer(TransferKey(job_id)).document()
 
     def list(self) -> list[JsonObject]:
-        """List the jobs, the oldest first."""
+        """Return the jobs, the oldest first."""
         self._forget_old()
         return [transfer.document() for transfer in self._store.scan(Transfer)]
 
     async def cancel(self, job_id: str) -> None:
-        """Cancel a job; what it has done stays. When this returns, it does nothing more.
+        """Cancel a job, and return when it has ended; its results stay.
 
-        A real hub answers a server error for some jobs that are over, which clients would try
-        again; here nothing happens to such a job, and that is no error.
+        For a job that has ended this has no effect. A real hub answers some of these calls with a
+        server error, which clients would repeat.
 
         Raises:
             JobNotFound
@@ -186,7 +185,7 @@ class Transfers:
             await self._cut_off()
 
     async def stop(self) -> None:
-        """End what runs: the hub is stopping. A job that is cut off so has failed."""
+        """End the running job, which has failed then: the hub is stopping."""
         self._stopped = True
         for transfer in self._store.scan(Transfer):
             if not transfer.status.over:
@@ -200,7 +199,7 @@ class Transfers:
 
     def _forget_old(self) -> None:
         oldest = self._clock.now() - timedelta(seconds=limits.JOB_HISTORY)
-        # One runs at a time, so they have ended in the order in which they stand.
+        # One job runs at a time, so the jobs have ended in their order.
         old = [
             transfer.key
             for transfer in itertools.takewhile(
@@ -218,8 +217,8 @@ class Transfers:
         return transfer
 
     def _block(self, error: type[errors.HubError], message: str) -> str:
-        """Write a text as a real hub does for errors of these jobs: in several lines (seen there,
-        with a tracking id that is empty).
+        """Return the text of an error of these jobs: in several lines, with an empty tracking id
+        (seen on a real hub).
         """
         lines = (
             f"Error: {error.code // 1000} ErrorCode: {error.__name__}",
@@ -229,12 +228,12 @@ class Transfers:
         )
         return "\r\n".join(lines)
 
-    # --- a job's life
+    # --- the life of a job
 
     async def _prepare(self, order: Order) -> _Work:
-        """Make sure of the containers, and read what there is to read.
+        """Check the containers, and read the files of an import.
 
-        An import works on what its files held when it was asked for.
+        An import uses its files as they are at the time of the request.
 
         Raises:
             BlobContainerValidationError
@@ -268,7 +267,7 @@ class Transfers:
         self._change(key, status=TransferStatus.RUNNING)
         try:
             await work(key)
-        except errors.BlobContainerValidationError as error:  # the storage is not what it was
+        except errors.BlobContainerValidationError as error:  # the storage has changed meanwhile
             self._end(key, TransferStatus.FAILED, error.text)
         except Exception:
             log.exception("The job %s failed", key.id)
@@ -277,7 +276,7 @@ class Transfers:
             self._end(key, TransferStatus.COMPLETED)
 
     async def _export(self, order: Order, key: TransferKey) -> None:
-        """Write a line for each identity; those that come or go meanwhile may be missing."""
+        """Write a line for each identity that exists during the whole export."""
         keys = self._rows.identity_keys()
         lines = [NO_KEYS_WARNING] if order.exclude_keys else []
         for number, identity_key in enumerate(keys):
@@ -292,13 +291,13 @@ class Transfers:
             await self._blobs.write(order.output, order.configurations, b"".join(configurations))
 
     async def _import(self, order: Order, work: Import, key: TransferKey) -> None:
-        """Carry out the lines; the job is completed even if some of them could not be."""
+        """Apply the lines; the job is completed even if some lines were refused."""
         await work.run(functools.partial(self._progress, key))
-        # An empty file says that nothing went wrong (IoT Hub docs: clone a hub).
+        # An empty file means that there are no errors (IoT Hub docs: clone a hub).
         await self._blobs.write(order.output, _ERRORS, b"".join(work.errors))
 
     async def _progress(self, key: TransferKey, percent: int) -> None:
-        """Note how far a job is, and let other work have its turn."""
+        """Store the progress of a job, and let other work run."""
         if percent != self._transfer(key).progress:
             self._change(key, progress=percent)
         await asyncio.sleep(0)
@@ -309,7 +308,7 @@ class Transfers:
             await asyncio.wait((self._task,))
 
     def _end(self, key: TransferKey, status: TransferStatus, reason: str | None = None) -> None:
-        if self._transfer(key).status.over:  # it was cancelled while it ended
+        if self._transfer(key).status.over:  # it was cancelled during its end
             return
         progress = {"progress": 100} if status is TransferStatus.COMPLETED else {}
         now = self._clock.now()

@@ -1,7 +1,7 @@
 """Scheduled jobs: a twin update or a direct method for every device that a condition finds.
 
 The rules are those of IoT Hub docs: schedule jobs, and of what was seen on a real hub. Each job is
-a task on the event loop, from the request for it to its end.
+a task on the event loop, from its request to its end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from emulator.hub.registry.twins import Twins
 
 log = logging.getLogger(__name__)
 
-# What may be asked for in a list of jobs (swagger of the service API). No job has some of them.
+# The types and statuses that a list can ask for (swagger of the service API). Some of them never
+# occur.
 _TYPES = (
     *("unknown", "export", "import", "backup", "readDeviceProperties", "writeDeviceProperties"),
     *("updateDeviceConfiguration", "rebootDevice", "factoryResetDevice", "firmwareUpdate"),
@@ -57,8 +58,8 @@ _STATUSES = (
 class Jobs:
     """The scheduled jobs of a hub.
 
-    A job is forgotten `limits.JOB_HISTORY` after it has ended. No timer waits for that: whatever
-    asks for jobs clears away first, and looks at no more than the oldest of them.
+    A job is deleted `limits.JOB_HISTORY` after its end. No timer waits for that: each call first
+    deletes the old jobs.
 
     Args:
         slots: how many jobs can be active or scheduled at a time.
@@ -86,15 +87,15 @@ class Jobs:
         self._stopped = False
         queries.add_collection(Source.JOBS, device_jobs_collection(self._device_jobs))
 
-    # --- what services ask for
+    # --- for services
 
     def create(self, job_id: str, body: object) -> JsonObject:
-        """Make a job; gives the little that the answer tells of it.
+        """Create a job; return the few members that the answer has.
 
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
-            JobAlreadyExists: one of this id is known, even if it is over.
-            ThrottlingMaxActiveJobCountExceeded: the slots are taken; a scheduled job has one, too.
+            JobAlreadyExists: a job with this id exists, even if it has ended.
+            ThrottlingMaxActiveJobCountExceeded: too many jobs are active or scheduled.
             ServiceUnavailable: the hub is stopping.
         """
         self._check_not_stopped()
@@ -104,7 +105,7 @@ class Jobs:
             raise errors.JobAlreadyExists(f"A job with ID '{job_id}' already exists.")
         if sum(not each.status.over for each in self._store.scan(Job)) >= self._slots:
             raise errors.ThrottlingMaxActiveJobCountExceeded(
-                f"As many jobs are active or scheduled as may be: {self._slots}"
+                f"{self._slots} jobs are active or scheduled: no more are allowed"
             )
         self._store.commit(put=(job,))
         task = asyncio.get_running_loop().create_task(self._run(job.key, job.start))
@@ -113,8 +114,8 @@ class Jobs:
         return job.answer()
 
     def get(self, job_id: str) -> JsonObject:
-        """Read a job; one that is not known has the type and the status `unknown` (seen on a real
-        hub; whether there it tells its id is not known).
+        """Return a job. A job that does not exist has the type and the status `unknown` (seen on a
+        real hub; whether it has its id there is unknown).
         """
         self._forget_old()
         job = self._store.get(Job, JobKey(job_id))
@@ -123,11 +124,11 @@ class Jobs:
         return job.document()
 
     def cancel(self, job_id: str) -> JsonObject:
-        """Cancel a job that has not started; gives it as it then is.
+        """Cancel a job that has not started; return it.
 
         Raises:
             JobNotFound
-            OperationNotAllowedInCurrentState: it runs, or is over.
+            OperationNotAllowedInCurrentState: the job is running, or has ended.
             ServiceUnavailable: the hub is stopping.
         """
         self._check_not_stopped()
@@ -135,22 +136,23 @@ class Jobs:
         job = self._job(JobKey(job_id))
         if not job.status.waits:
             raise errors.OperationNotAllowedInCurrentState(
-                f"The job '{job_id}' is {job.status.value}, and can't be cancelled"
+                f"The job '{job_id}' is {job.status.value}, and cannot be cancelled"
             )
         self._tasks[job.key].cancel()
         return self._end(job, JobStatus.CANCELLED).document()
 
     def query(self, *, kind: str, status: str, size: int, continuation: str | None) -> Page:
-        """List jobs, the oldest first, in pages of at most `size`.
+        """Return jobs, the oldest first, in pages of at most `size`.
 
         Args:
-            kind: the type that they have; empty is any. SDKs differ in how they spell it, so case
-                doesn't count.
-            status: likewise.
+            kind: the type of the jobs, in any case; empty is any type.
+            status: the status of the jobs, in any case; empty is any status.
+            size: the largest number of jobs on the page.
+            continuation: the token for this page; None is the first page.
 
         Raises:
-            ArgumentInvalid: no job has such a type or status, or the continuation is not one of
-                this list.
+            ArgumentInvalid: the type or the status is unknown, or the continuation is of another
+                list.
         """
         self._forget_old()
         kind, status = _known("jobType", kind, _TYPES), _known("jobStatus", status, _STATUSES)
@@ -161,7 +163,7 @@ class Jobs:
             for job in self._store.scan(Job)
             if kind in ("", job.type.value) and status in ("", job.status.value)
         )
-        # One more than the page holds tells whether there is a next one.
+        # One more job than the page holds shows whether there is a next page.
         page = nsmallest(size + 1, (each for each in found if each[0] > after), key=itemgetter(0))
         following = None
         if len(page) > size:
@@ -175,11 +177,10 @@ class Jobs:
         return (record.document() for record in self._store.scan(DeviceJob))
 
     async def stop(self) -> None:
-        """End what runs: the hub is stopping.
+        """End the tasks of all jobs: the hub is stopping.
 
-        The records stay as they are, a job's devices pending or running: a real hub never stops, so
-        there is no status for that, and with the hub its store is gone. Those that a direct method
-        was under way to were told before (`IotHub.drop_all`).
+        The records stay as they are, with devices that are pending or running: a real hub never
+        stops, so it has no status for that.
         """
         self._stopped = True
         tasks = list(self._tasks.values())
@@ -207,13 +208,13 @@ class Jobs:
             raise errors.JobNotFound(key.id)
         return job
 
-    # --- a job's life
+    # --- the life of a job
 
     async def _run(self, key: JobKey, start: datetime) -> None:
         await self._wait_until(start)
         try:
             await self._carry_out(self._job(key))
-        except errors.HubError as error:  # of a condition that is none
+        except errors.HubError as error:  # the condition is invalid
             self._end(self._job(key), JobStatus.FAILED, error.text or error.name)
         except Exception:
             log.exception("The job %s failed", key.id)
@@ -221,21 +222,20 @@ class Jobs:
             self._end(self._job(key), JobStatus.FAILED, errors.ServerError.text)
 
     async def _wait_until(self, moment: datetime) -> None:
-        while True:  # a timer may be a little ahead of the clock, and a clock may be set back
+        while True:  # a timer can be early, and a clock can be set back
             seconds = (moment - self._clock.now()).total_seconds()
             if seconds <= 0:
                 return
             await self._clock.sleep(seconds)
 
     async def _carry_out(self, job: Job) -> None:
-        """Do a job's work on every device that its condition finds now.
+        """Run a job on every device that its condition finds now.
 
-        Where its time is over before that, the job is completed all the same, as it is where
-        devices could not be reached: those that are left have failed (as a vendor of IoT software
-        describes it, and the error as it stands in an SDK's tests).
+        If the execution time ends first, the job is completed, and the devices that are left have
+        failed (described by a vendor of IoT software; the error is in an SDK's tests).
 
         Raises:
-            ArgumentInvalid: the condition is none.
+            ArgumentInvalid: the condition is invalid.
         """
         targets = self._queries.find(job.condition)
         job = replace(job, status=JobStatus.RUNNING, statistics=Statistics())
@@ -247,7 +247,7 @@ class Jobs:
         self._end(self._job(job.key), JobStatus.COMPLETED)
 
     async def _enlist(self, job: Job, targets: Iterable[IdentityKey]) -> list[DeviceJob]:
-        """Note for each device that the job waits for it."""
+        """Store a pending record for each device."""
         left, records = iter(targets), []
         while some := list(itertools.islice(left, limits.JOB_SLICE)):
             now = self._clock.now()
@@ -259,15 +259,15 @@ class Jobs:
         return records
 
     async def _work_on(self, job: Job, records: Sequence[DeviceJob]) -> bool:
-        """Take the devices in their turn; tells whether that was possible in the job's time."""
-        # A twin is written at once. Devices take their time to answer, so many are asked together.
+        """Run a job on its devices; return whether it ended within the execution time."""
+        # A twin is written at once. Devices need time to answer, so many are called.
         at_once = limits.JOB_METHODS_AT_ONCE if job.type is JobType.METHOD else 1
         left = iter(records)
 
         async def work() -> None:
             for record in left:
                 await self._work_on_one(job, record)
-                await asyncio.sleep(0)  # for those that there is nothing to wait for
+                await asyncio.sleep(0)  # a twin update waits for nothing
 
         workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(records)))]
         if not workers:
@@ -285,7 +285,7 @@ class Jobs:
         return len(in_time) == len(done)
 
     async def _work_on_one(self, job: Job, record: DeviceJob) -> None:
-        """Do a job's work on one device. That it is gone by now is a failure like any other."""
+        """Run a job on one device; a device that was deleted meanwhile is a failure."""
         try:
             response = None
             if job.type is JobType.TWIN:
@@ -299,14 +299,14 @@ class Jobs:
             self._move(record, record.completed(response, self._clock.now()))
 
     async def _fail_rest(self, key: JobKey, error: errors.HubError) -> None:
-        """Note of each device that is not done with that it failed."""
+        """Store a failure for each device where the job has not ended."""
         for record in self._store.scan(DeviceJob, (key.id,)):
             if not record.status.over:
                 self._move(record, record.failed(error, self._clock.now()))
                 await asyncio.sleep(0)
 
     def _move(self, before: DeviceJob, after: DeviceJob) -> DeviceJob:
-        """Write what has become of a device, and count it with the job."""
+        """Store the new state of a device, and count it in the job."""
         job = self._job(after.job).counted(before.status, after.status)
         self._store.commit(put=(after, job))
         return after
@@ -325,10 +325,10 @@ def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 def _known(name: str, given: str, words: Iterable[str]) -> str:
-    """Spell a word as it is known; an empty one stays empty."""
+    """Return a word in its usual spelling; an empty one stays empty."""
     word = {"": ""} | {each.lower(): each for each in words}
     if given.lower() not in word:
-        raise errors.ArgumentInvalid(f"{name} ({given}) is none that a job has")
+        raise errors.ArgumentInvalid(f"Unknown {name}: {given}")
     return word[given.lower()]
 
 

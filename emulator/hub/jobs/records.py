@@ -1,7 +1,7 @@
-"""What is kept of scheduled jobs: what was asked for, how far it is, and what became of it where.
+"""The records of scheduled jobs: each job, and its state on each device.
 
-Reading a request and writing the documents that services see are pure; what runs is in `jobs.py`.
-The rules are those of IoT Hub docs: schedule jobs, and of what was seen on a real hub.
+Parsing a request and writing documents are pure functions; jobs run in `jobs.py`. The rules are
+those of IoT Hub docs: schedule jobs, and of what was seen on a real hub.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from emulator.hub.twins import writes
 
 # Seen on a real hub, which refuses capitals, underscores and points.
 _JOB_ID = re.compile(rf"[a-z0-9\-']{{1,{limits.JOB_ID_LENGTH}}}", re.ASCII)
-# What SDKs write: with or without a fraction, in UTC, with an offset, or with neither.
-_MOMENT = re.compile(
+# The forms of the SDKs: with or without a fraction; in UTC, with an offset, or without.
+_TIME = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:Z|([+-]\d\d:\d\d))?", re.ASCII
 )
 
 
 class JobKey(NamedTuple):
-    """Names one scheduled job."""
+    """The key of a scheduled job."""
 
     id: str
 
@@ -46,33 +46,33 @@ class JobType(enum.Enum):
 
     @property
     def member(self) -> str:
-        """The member of a job's document that says it in detail."""
+        """The member of a job's document that has the details."""
         return "cloudToDeviceMethod" if self is JobType.METHOD else "updateTwin"
 
 
 class JobStatus(enum.Enum):
-    """How far a job is (IoT Hub docs: schedule jobs)."""
+    """The status of a job (IoT Hub docs: schedule jobs)."""
 
     QUEUED = "queued"
-    SCHEDULED = "scheduled"  # it waits for its start
+    SCHEDULED = "scheduled"  # it waits for its start time
     RUNNING = "running"
-    COMPLETED = "completed"  # also where it failed on some devices, or on all (seen on a real hub)
+    COMPLETED = "completed"  # also if it failed on all devices (seen on a real hub)
     FAILED = "failed"
     CANCELLED = "cancelled"
 
     @property
     def waits(self) -> bool:
-        """It has done nothing yet."""
+        """Whether the job has not started."""
         return self in (JobStatus.QUEUED, JobStatus.SCHEDULED)
 
     @property
     def over(self) -> bool:
-        """It does nothing more."""
+        """Whether the job has ended."""
         return not self.waits and self is not JobStatus.RUNNING
 
 
 class DeviceJobStatus(enum.Enum):
-    """How far a job is on one device. Canceled, which SDKs know, never comes: a job that can still
+    """The status of a job on one device. `canceled`, which SDKs know, never occurs: a job that can
     be cancelled has no devices yet.
     """
 
@@ -83,15 +83,15 @@ class DeviceJobStatus(enum.Enum):
 
     @property
     def over(self) -> bool:
-        """Nothing more is done to the device."""
+        """Whether the job has ended on the device."""
         return self in (DeviceJobStatus.COMPLETED, DeviceJobStatus.FAILED)
 
 
 class Statistics(NamedTuple):
-    """How many devices of a job have come how far.
+    """How many devices of a job have which status.
 
-    They are kept with the job, so that it can be read without going through its devices. Each
-    commit that changes what is kept of a device writes them as well.
+    They are stored in the job, so that a read of the job does not scan its devices. Each commit
+    that changes the record of a device updates them.
     """
 
     failed: int = 0
@@ -100,12 +100,12 @@ class Statistics(NamedTuple):
     pending: int = 0
 
     def added(self, status: DeviceJobStatus, devices: int) -> Statistics:
-        """Count so many devices more in a status."""
+        """Return the statistics with more devices in a status."""
         count: int = getattr(self, status.value)
         return self._replace(**{status.value: count + devices})
 
     def document(self) -> JsonObject:
-        """Write them as a job's `deviceJobStatistics`."""
+        """Return the `deviceJobStatistics` of a job."""
         return {
             "deviceCount": sum(self),
             "failedCount": self.failed,
@@ -119,12 +119,12 @@ class Job(Struct, frozen=True):
     """One scheduled job.
 
     Args:
-        content: what it does, as its maker wrote it: the direct method, or the twin's patch.
-        condition: which devices or modules it is for.
-        start: when it starts, in UTC; one in the past was due as it was made.
-        execution_time: how long it may run, in seconds.
-        failure_reason: why it failed as a whole.
-        statistics: None until it has run.
+        content: the direct method or the patch of the twin, as the service sent it.
+        condition: the condition that selects devices or modules.
+        start: the start time, in UTC.
+        execution_time: how long it can run, in seconds.
+        failure_reason: why the whole job failed.
+        statistics: None before the start.
     """
 
     key: JobKey
@@ -141,12 +141,12 @@ class Job(Struct, frozen=True):
 
     @classmethod
     def parse(cls, job_id: str, body: object, now: datetime) -> Job:
-        """Read the request for a job of the id that its path names.
+        """Parse the request for a job.
 
         Args:
             body: `{"jobId", "type", "cloudToDeviceMethod" or "updateTwin", "queryCondition",
-                "startTime", "maxExecutionTimeInSeconds"}`. The condition is not looked into: a real
-                hub accepts a bad one, and the job fails when it starts (seen there).
+                "startTime", "maxExecutionTimeInSeconds"}`. The condition is not parsed: a real hub
+                accepts an invalid one, and the job fails when it starts (seen there).
 
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
@@ -173,17 +173,17 @@ class Job(Struct, frozen=True):
     def counted(
         self, before: DeviceJobStatus | None, after: DeviceJobStatus, devices: int = 1
     ) -> Job:
-        """Count devices that go from one status to another; from None they are new."""
+        """Return the job with devices moved from one status to another; from None they are new."""
         statistics = self.statistics or Statistics()
         if before is not None:
             statistics = statistics.added(before, -devices)
         return replace(self, statistics=statistics.added(after, devices))
 
     def document(self) -> JsonObject:
-        """Write it as services see it; what is not known of it yet is left out.
+        """Return the job as services see it; members that have no value yet are left out.
 
-        The payload of a method is the JSON that was sent: a real hub gives its bytes, as an array
-        of numbers, which no client expects. There is never a `statusMessage`.
+        The payload of a method is the JSON that was sent. A real hub returns its bytes as an array
+        of numbers, which no client expects. `statusMessage` never occurs.
         """
         document = {
             "jobId": self.key.id,
@@ -201,27 +201,27 @@ class Job(Struct, frozen=True):
         return {name: value for name, value in document.items() if value is not None}
 
     def answer(self) -> JsonObject:
-        """Write it as the answer to the request for it has it (seen on a real hub): it is queued,
-        even if it is for later.
+        """Return the answer to the request for the job: its status is queued, even if it starts
+        later (seen on a real hub).
         """
         status = JobStatus.QUEUED.value
         return {"jobId": self.key.id, "type": self.type.value, "status": status}
 
 
 class JobError(NamedTuple):
-    """Why a job failed on a device: an error's name and its text."""
+    """Why a job failed on a device: the name and the text of an error."""
 
     code: str
     description: str
 
 
 class DeviceJob(Struct, frozen=True):
-    """What became of a scheduled job on one device or module.
+    """The state of a scheduled job on one device or module.
 
     Args:
-        started: when the device's turn came, None before it.
-        ended: when it was done with, None before that.
-        response: what the device answered to a direct method.
+        started: when the job began on the device; None before that.
+        ended: when it ended there; None before that.
+        response: the device's response to a direct method.
         error: why it failed.
     """
 
@@ -242,26 +242,26 @@ class DeviceJob(Struct, frozen=True):
         return (self.job.id, *self.target)
 
     def running(self, now: datetime) -> DeviceJob:
-        """It is the device's turn."""
+        """Return the record once the job has begun on the device."""
         return replace(self, status=DeviceJobStatus.RUNNING, started=now, updated=now)
 
     def completed(self, response: MethodResult | None, now: datetime) -> DeviceJob:
-        """It is done. A device may well have answered that it failed: that is its own affair."""
+        """Return the record once the device has answered, whatever status it returned."""
         return replace(self._over(DeviceJobStatus.COMPLETED, now), response=response)
 
     def failed(self, error: HubError, now: datetime) -> DeviceJob:
-        """It could not be done."""
-        told = JobError(error.name, error.text or error.name)
-        return replace(self._over(DeviceJobStatus.FAILED, now), error=told)
+        """Return the record of a failure."""
+        reason = JobError(error.name, error.text or error.name)
+        return replace(self._over(DeviceJobStatus.FAILED, now), error=reason)
 
     def _over(self, status: DeviceJobStatus, now: datetime) -> DeviceJob:
         return replace(self, status=status, started=self.started or now, ended=now, updated=now)
 
     def document(self) -> JsonObject:
-        """Write it as a row of `devices.jobs` (IoT Hub docs: queries for jobs).
+        """Return the row of `devices.jobs` (IoT Hub docs: queries for jobs).
 
-        A job that has not succeeded has an empty outcome, and one on a twin has no response in it
-        (the docs' sample, and one of a real hub in an SDK's tests).
+        The outcome is empty without success, and has no response for a twin update (the docs'
+        sample, and one of a real hub in an SDK's tests).
         """
         error = self.error
         document = {
@@ -290,17 +290,17 @@ class DeviceJob(Struct, frozen=True):
         }
 
 
-# --- reading a request
+# --- parsing a request
 
 
 def _check_id(job_id: str, given: object) -> None:
     if not _JOB_ID.fullmatch(job_id):
         raise ArgumentInvalid(
-            f"The job id '{job_id}' is not 1 to {limits.JOB_ID_LENGTH} lowercase letters, digits, "
-            "hyphens and apostrophes"
+            f"Invalid job id '{job_id}': 1 to {limits.JOB_ID_LENGTH} lowercase letters, digits, "
+            "hyphens and apostrophes are allowed"
         )
     if given not in (None, job_id):
-        raise ArgumentInvalid(f"jobId ({given}) is not the one of the path, '{job_id}'")
+        raise ArgumentInvalid(f"jobId ({given}) differs from the job id in the path ({job_id})")
 
 
 def _job_type(given: object) -> JobType:
@@ -322,11 +322,11 @@ def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
         return content
     if content.get("etag") != "*":
         raise ArgumentInvalid(
-            f"The etag of updateTwin ({content.get('etag')}) must be *, because scheduleUpdateTwin "
-            "is a forced update, which accepts no other"
+            f"Invalid etag of updateTwin: {content.get('etag')}. ScheduleUpdateTwin is a forced "
+            "update that only accepts *"
         )
-    # Whether a real hub looks into the patch now, or lets it fail on each device, is not known. The
-    # caller learns most from an answer at once.
+    # Whether a real hub checks the patch now, or lets it fail on each device, is unknown. An answer
+    # at once helps the caller most.
     writes.patch(twins.create(IdentityKey(""), now), content, now)
     return content
 
@@ -334,17 +334,17 @@ def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
 def _start(given: object, now: datetime) -> datetime:
     if given is None or given == "":
         return now
-    start = _moment(given)
+    start = _time(given)
     if start - now > timedelta(seconds=limits.JOB_START_AHEAD):
         hours = limits.JOB_START_AHEAD // 3600
         raise ArgumentInvalid(f"startTime ({given}) is more than {hours} hours ahead")
     return start
 
 
-def _moment(given: object) -> datetime:
-    """Read a moment; one that doesn't name its offset is in UTC, as the SDKs take it."""
+def _time(given: object) -> datetime:
+    """Parse a time; without an offset it is UTC, as in the SDKs."""
     try:
-        match = _MOMENT.fullmatch(given) if isinstance(given, str) else None
+        match = _TIME.fullmatch(given) if isinstance(given, str) else None
         if match is None:
             raise ValueError(given)
         second, fraction, offset = match.groups()

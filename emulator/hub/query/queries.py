@@ -90,7 +90,7 @@ class Queries:
             start = Continuation.read(continuation, text)
         wanted = size if start.left is None else min(size, start.left)
         placed, write, type_ = self._answer(query)
-        # In the order of places, not of the store. One more row shows that this page is not the last.
+        # In the order of places, not of the store. One more row shows that another page follows.
         found = heapq.nsmallest(
             wanted + 1, (each for each in placed if each[0] > start.after), key=itemgetter(0)
         )

@@ -222,8 +222,9 @@ class Identities:
         identity = identities.update(before, body, now)
         self._check_parents(identity, known=before.scopes.parents)
         records: list[Record] = [identity]
-        change = None if twin is None else writes.patch(find_twin(self._store, key), twin, now)
-        if change is not None:
+        twin_before = find_twin(self._store, key)
+        change = writes.patch(twin_before, {} if twin is None else twin, now)
+        if change.twin is not twin_before:
             records.append(change.twin)
         created, deleted = self._system_modules_of(before, identity, now)
         records += [*created, *(twins.create(module.key, now) for module in created)]
@@ -234,7 +235,7 @@ class Identities:
                 self._links.drop(each.key, errors.DeviceDisabled())
         self._publish_deleted(deleted, now)
         document = self._document(identity)  # before anything that a subscriber writes
-        if change is not None:
+        if change.twin is not twin_before:
             self._twins.notify(change)
             self._feed.publish(change)
         self._publish_created(created, now)

@@ -64,7 +64,10 @@ class Twins:
         Raises:
             DeviceNotFound, ArgumentInvalid
         """
-        self._commit(writes.patch(self._twin(key), body, self._clock.now()))
+        twin = self._twin(key)
+        change = writes.patch(twin, body, self._clock.now())
+        if change.twin is not twin:
+            self._commit(change)
 
     # --- for the device itself
 

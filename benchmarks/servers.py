@@ -1,0 +1,182 @@
+"""The servers that are measured: each is a process of its own, on one core of its own.
+
+All servers listen on loopback with one certificate, which the emulator creates at its
+start. A new server is one entry in `SERVERS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+HOST = "127.0.0.1"
+
+# The servers have one core and the client has another. If the system chose the cores, server and
+# client would share one at times, and a round trip would take two or three times as long.
+_CORES: list[int] = getattr(psutil.Process(), "cpu_affinity", list)()  # macOS cannot tell
+CLIENT_CORE, SERVER_CORE = 0, -1
+
+# How long a server may take to start and to end.
+_START_SECONDS, _END_SECONDS = 60.0, 5.0
+
+# Where systems put programs that are not in the PATH of all users.
+_PLACES = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"))
+
+
+class ProgramError(Exception):
+    """A program did not start, or ended too early; the text is what it wrote."""
+
+
+class Program:
+    """A program as a `with` block; when the block ends, the program is terminated.
+
+    Ctrl-C does not reach the program: the `with` block ends it.
+
+    Args:
+        log: the file that the program writes its output to.
+    """
+
+    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+        self._log = log
+        arguments = [str(each) for each in command]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                arguments, stdout=output, stderr=output, start_new_session=True
+            )
+        self.pid = self._process.pid
+        stay_on_core(SERVER_CORE, self.pid)
+
+    def wait_for(self, condition: Callable[[str], bool]) -> None:
+        """Wait until a condition is true of what the program has written.
+
+        Raises:
+            ProgramError: the program ended, or 60 s have passed.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while not condition(text := self._log.read_text(encoding="utf-8", errors="replace")):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ProgramError(text.strip() or f"{self._process.args!r} did not start")
+            time.sleep(0.001)
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+        finally:  # also after a second Ctrl-C
+            self._process.kill()
+            self._process.wait()
+
+
+def stay_on_core(core: int, pid: int | None = None) -> None:
+    """Bind a process to one core, if there are two and the system can do so."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+        if len(_CORES) > 1:
+            psutil.Process(pid).cpu_affinity([_CORES[core]])
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, or the place where one will start.
+
+    Args:
+        folder: for the certificates, the logs and the data of all servers.
+        ports: the port of each protocol.
+        pid: 0 before the start.
+    """
+
+    folder: Path
+    ports: Mapping[str, int]
+    pid: int = 0
+
+
+# The files that the emulator creates: the CA that clients trust; the certificate and its key.
+CA, CERTIFICATE = "ca.pem", "server.pem"
+
+Command = list[str | Path]
+
+
+def emulator(place: Server) -> Command:
+    """Return the command of an emulator that keeps its sessions in a file, as by default."""
+    mqtt_port, https_port = map(str, place.ports.values())
+    command: Command = [sys.executable, "-m", "emulator", "--host", HOST]
+    command += ["--mqtt-port", mqtt_port, "--https-port", https_port]
+    return [*command, "--data-dir", place.folder, "--cert-dir", place.folder]
+
+
+def _mosquitto(place: Server) -> Command | None:
+    """Return the command of mosquitto with TLS; None if it is not installed."""
+    settings, certificate = place.folder / "mosquitto.conf", place.folder / CERTIFICATE
+    settings.write_text(
+        f"listener {place.ports['mqtt']} {HOST}\nuser {getpass.getuser()}\n"
+        f"certfile {certificate}\nkeyfile {certificate}\nallow_anonymous true\n"
+        "persistence false\nlog_dest stderr\nlog_type error\nmax_connections -1\n"
+        "set_tcp_nodelay true\n"
+    )
+    program = find_mosquitto()
+    return [program, "-c", settings] if program else None
+
+
+def find_mosquitto() -> str | None:
+    """Return the path of mosquitto; None if it is not installed."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path=_PLACES)
+
+
+def _bare(name: str, place: Server) -> Command:
+    (port,) = map(str, place.ports.values())
+    return [sys.executable, "-m", "benchmarks.bare", name, HOST, port, place.folder / CERTIFICATE]
+
+
+# The command of each server, and its protocols: a server is ready when each port accepts.
+SERVERS: Mapping[str, tuple[Callable[[Server], Command | None], tuple[str, ...]]] = {
+    "emulator": (emulator, ("mqtt", "https")),
+    "mosquitto": (_mosquitto, ("mqtt",)),
+    "hello": (partial(_bare, "hello"), ("https",)),
+    "nod": (partial(_bare, "nod"), ("mqtt",)),
+}
+
+
+@contextlib.contextmanager
+def running(name: str, folder: Path) -> Iterator[Server | None]:
+    """Run a server as a `with` block; it is None if the server is not installed.
+
+    Raises:
+        ProgramError: the server does not start.
+    """
+    make_command, protocols = SERVERS[name]
+    place = Server(folder, {protocol: free_port() for protocol in protocols})
+    command = make_command(place)
+    if command is None:
+        yield None
+        return
+    with Program(command, folder / f"{name}.log") as program:
+        for port in place.ports.values():
+            program.wait_for(lambda _, port=port: _accepts(port))  # type: ignore[misc]
+        yield Server(folder, place.ports, program.pid)
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False
+
+
+def free_port() -> int:
+    """Return a port on which no program listens."""
+    with socket.create_server((HOST, 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -1,0 +1,34 @@
+"""Every route of the REST API."""
+
+from __future__ import annotations
+
+from emulator.http import (
+    admin,
+    configurations,
+    devices,
+    digital_twins,
+    import_export,
+    jobs,
+    messages,
+    methods,
+    modules,
+    query,
+    statistics,
+    twins,
+)
+from emulator.http.route import DeviceRoute, Route
+
+ROUTES: tuple[Route | DeviceRoute, ...] = (
+    *devices.ROUTES,
+    *modules.ROUTES,
+    *statistics.ROUTES,
+    *twins.ROUTES,
+    *methods.ROUTES,
+    *query.ROUTES,
+    *jobs.ROUTES,
+    *import_export.ROUTES,
+    *configurations.ROUTES,
+    *digital_twins.ROUTES,
+    *messages.ROUTES,
+    *admin.ROUTES,
+)

@@ -1,0 +1,144 @@
+"""A container of a storage account, or of a storage emulator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from emulator.hub.core import limits
+from emulator.storage.container import BlobError, StorageError
+
+# `https://account.blob.core.windows.net/container?sas`, and a storage emulator's
+# `http://127.0.0.1:10000/account/container?sas`. The pattern is so strict that all parsers agree.
+_HOST = r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?"
+CONTAINER_URL = re.compile(
+    rf"(?P<scheme>https?)://{_HOST}(?P<path>(/[A-Za-z0-9$-]+){{1,2}})/?"
+    r"(\?(?P<sas>[A-Za-z0-9%&=._~:+/,;!*'()$-]+))?",
+    re.ASCII,
+)
+PORTS = {"http": 80, "https": 443}
+_LAST_PORT = 65535
+_ERROR_CODE = re.compile(r"[A-Za-z]{1,64}", re.ASCII)
+
+# Azure Storage docs: versions of the storage services. From this one on, a blob of any size that
+# the hub writes goes in one request.
+_VERSION = {"x-ms-version": "2020-10-02"}
+
+
+class Address(NamedTuple):
+    """Host and port of a storage account."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def addresses(host: str) -> list[Address]:
+    """Parse `host`, for the default ports of HTTP and HTTPS, or `host:port`.
+
+    Raises:
+        StorageError: the text is neither.
+    """
+    match = re.fullmatch(_HOST, host, re.ASCII)
+    if match is None or int(match["port"] or 0) > _LAST_PORT:
+        raise StorageError(f"--storage-host {host!r} is neither a host nor host:port.")
+    ports = [int(match["port"])] if match["port"] else list(PORTS.values())
+    return [Address(match["host"].lower(), port) for port in ports]
+
+
+class AccountContainer:
+    """A container of a storage account (Azure Storage docs: Blob service REST API).
+
+    Args:
+        url: the URL of a blob, with `{}` for its name.
+        timeout: how long a request may take.
+    """
+
+    def __init__(self, url: str, timeout: aiohttp.ClientTimeout) -> None:
+        self._url = url
+        self._timeout = timeout
+
+    async def read(self, name: str) -> bytes:
+        """See `Container.read`."""
+        return await self._call("GET", name, 200)
+
+    async def write(self, name: str, content: bytes) -> None:
+        """See `Container.write`."""
+        headers = {"x-ms-blob-type": "BlockBlob", "Content-Type": "text/plain; charset=utf-8"}
+        await self._call("PUT", name, 201, headers, content)
+
+    async def delete(self, name: str) -> None:
+        """See `Container.delete`."""
+        await self._call("DELETE", name, 202)
+
+    async def _call(
+        self,
+        verb: str,
+        name: str,
+        expected: int,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> bytes:
+        """Send a request, and return the body of its answer.
+
+        No error repeats a text of the client library, because that can hold the URL with its SAS.
+        """
+        url = URL(self._url.format(quote(name)), encoded=True)
+        try:
+            async with (
+                aiohttp.ClientSession(
+                    timeout=self._timeout,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
+                    trust_env=False,
+                ) as session,
+                session.request(
+                    verb,
+                    url,
+                    data=content,
+                    headers={**_VERSION, **(headers or {})},
+                    skip_auto_headers=("Accept-Encoding",),
+                    allow_redirects=False,
+                ) as answer,
+            ):
+                if answer.status != expected:
+                    raise _refused(answer)
+                return await _bounded(answer)
+        except TimeoutError:
+            raise BlobError("The storage did not answer in time.") from None
+        except aiohttp.ClientSSLError:
+            raise BlobError(
+                "The certificate of the storage is not trusted. Name its CA in SSL_CERT_FILE."
+            ) from None
+        except aiohttp.ClientConnectorError as error:
+            why = error.os_error.strerror or type(error.os_error).__name__
+            raise BlobError(f"The storage can't be reached ({why}): does it run?") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise BlobError(
+                f"The storage closed the connection ({type(error).__name__})."
+            ) from None
+
+
+async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in answer.content.iter_any():
+        content += chunk
+        if len(content) > limits.TRANSFER_BLOB_BYTES:
+            raise BlobError.too_large()
+    return bytes(content)
+
+
+def _refused(answer: aiohttp.ClientResponse) -> BlobError:
+    code = answer.headers.get("x-ms-error-code", "")
+    named = f" {code}" if _ERROR_CODE.fullmatch(code) else ""
+    return BlobError(
+        f"The storage answered {answer.status}{named}. The SAS must allow to read, write and "
+        "delete, and the container must exist."
+    )

@@ -1,0 +1,33 @@
+"""What a container of blobs can do, and the error that it raises."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from emulator.hub.core import limits
+
+
+class StorageError(ValueError):
+    """A setting of the storage is invalid. The text is one line: what is wrong, what is allowed."""
+
+
+class BlobError(Exception):
+    """A container or a blob can't be used. The text says what to do, and holds no secret."""
+
+    @classmethod
+    def too_large(cls) -> BlobError:
+        """Return the error of a blob that has too many bytes."""
+        return cls(f"The blob has more than {limits.TRANSFER_BLOB_BYTES} bytes.")
+
+
+class Container(Protocol):
+    """A container of blobs. Each method raises `BlobError`."""
+
+    async def read(self, name: str) -> bytes:
+        """Read a blob of at most `limits.TRANSFER_BLOB_BYTES`."""
+
+    async def write(self, name: str, content: bytes) -> None:
+        """Write the whole of a blob, or nothing; a blob of this name is replaced."""
+
+    async def delete(self, name: str) -> None:
+        """Delete a blob."""

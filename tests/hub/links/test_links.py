@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import timedelta
+
+import pytest
+
+from emulator.hub.core.errors import DeviceDisabled, HubError
+from emulator.hub.core.times import NEVER
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.changes import Connected, Disconnected
+from emulator.hub.links.links import Presence
+from tests.clock import START, ManualClock, settle
+from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, put, record_changes
+
+UNKNOWN = IdentityKey("unknown")
+
+
+@pytest.fixture
+def hub(hub: IotHub) -> IotHub:
+    put(hub, DEVICE)
+    put(hub, MODULE)
+    return hub
+
+
+def reason(link: FakeLink) -> str:
+    assert isinstance(link.closed, HubError)
+    return link.closed.name
+
+
+def test_a_device_and_its_module_are_connected_apart(hub: IotHub) -> None:
+    device, module = FakeLink(), FakeLink(MODULE)
+    connect(hub, device)
+    connect(hub, module)
+    assert (hub.links.link(DEVICE), hub.links.link(MODULE)) == (device, module)
+    assert hub.links.links() == [device, module]
+    hub.links.disconnect(device)
+    assert (hub.links.link(DEVICE), hub.links.links()) == (None, [module])
+
+
+def test_the_older_connection_of_an_identity_ends_before_the_newer_begins(hub: IotHub) -> None:
+    old, new = FakeLink(), FakeLink()
+    connect(hub, old, lifetime=60)
+    changes = record_changes(hub.feed)
+    connect(hub, new)
+    ended, began = changes[:2]
+    name = "ConnectionForcefullyClosedOnNewConnection"
+    assert (type(ended), ended.link, ended.reason.name) == (Disconnected, old, name)
+    assert type(began) is Connected
+    assert reason(old) == name
+    hub.links.disconnect(old)  # its head notices the end later
+    assert hub.links.link(DEVICE) is new
+    assert new.closed is None
+
+
+def test_a_connection_that_the_hub_or_the_device_has_ended_ends_once(hub: IotHub) -> None:
+    ends = record_changes(hub.feed, Disconnected)
+    links = [FakeLink(), FakeLink(MODULE)]
+    for link in links:
+        connect(hub, link)
+    hub.links.drop(DEVICE, DeviceDisabled())
+    for link in links * 2:
+        hub.links.drop(UNKNOWN, DeviceDisabled())
+        hub.links.disconnect(link)
+    assert [(end.link, end.reason.name) for end in ends] == [
+        (links[0], "DeviceDisabled"),
+        (links[1], "DeviceNotOnline"),
+    ]
+    assert (reason(links[0]), links[1].closed) == ("DeviceDisabled", None)
+
+
+@pytest.mark.parametrize("lifetime", [60, math.inf])
+def test_a_connection_is_closed_when_its_credentials_expire(
+    hub: IotHub, clock: ManualClock, lifetime: float
+) -> None:
+    link = FakeLink()
+    connect(hub, link, lifetime=lifetime)
+    clock.advance(59.9)
+    assert link.closed is None
+    clock.advance(0.1)
+    assert (link.closed is None) == (hub.links.link(DEVICE) is link) == (lifetime == math.inf)
+    if link.closed:
+        assert reason(link) == "IotHubUnauthorized"
+
+
+def test_the_expiry_of_an_older_connection_does_not_close_the_newer(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    links = [FakeLink() for _ in range(3)]
+    connect(hub, links[0], lifetime=60)
+    connect(hub, links[1], lifetime=60)
+    hub.links.disconnect(links[1])
+    connect(hub, links[2])
+    clock.advance(3600)
+    assert (hub.links.link(DEVICE), links[1].closed, links[2].closed) == (links[2], None, None)
+
+
+async def test_a_hub_that_stops_closes_every_connection(hub: IotHub) -> None:
+    links = [FakeLink(), FakeLink(MODULE)]
+    for link in links:
+        connect(hub, link)
+    await hub.stop()
+    assert [reason(link) for link in links] == ["ServiceUnavailable"] * 2
+    assert hub.links.links() == []
+
+
+# --- presence
+
+
+def test_the_presence_of_an_identity_is_dated(hub: IotHub, clock: ManualClock) -> None:
+    link, at = FakeLink(), lambda seconds: START + timedelta(seconds=seconds)
+    assert hub.links.presence(DEVICE) == Presence(False, NEVER, NEVER)
+    connect(hub, link)
+    assert hub.links.presence(DEVICE) == Presence(True, at(0), at(0))
+    clock.advance(1)
+    hub.links.note_activity(DEVICE)
+    assert hub.links.presence(DEVICE) == Presence(True, at(0), at(1))
+    clock.advance(1)
+    hub.links.disconnect(link)
+    assert hub.links.presence(DEVICE) == Presence(False, at(2), at(1))
+    hub.links.note_activity(MODULE, at(9))  # over HTTPS: without a connection
+    assert hub.links.presence(MODULE) == Presence(False, NEVER, at(9))
+    document = hub.identities.get_device("d")
+    assert document["connectionStateUpdatedTime"] == "2026-01-31T14:46:10Z"
+    assert document["lastActivityTime"] == "2026-01-31T14:46:09Z"
+
+
+def test_the_presence_of_a_deleted_identity_is_forgotten(hub: IotHub) -> None:
+    link = FakeLink()
+    connect(hub, link)
+    assert (hub.links.knows(DEVICE), hub.links.knows(MODULE)) == (True, False)
+    hub.identities.delete(DEVICE, ANY)
+    assert reason(link) == "DeviceNotFound"
+    assert not hub.links.knows(DEVICE)
+    put(hub, DEVICE)
+    assert hub.links.presence(DEVICE) == Presence(False, NEVER, NEVER)
+
+
+def test_a_disabled_device_and_its_modules_are_disconnected(hub: IotHub) -> None:
+    links = [FakeLink(), FakeLink(MODULE)]
+    for link in links:
+        connect(hub, link)
+    put(hub, DEVICE, ANY, statusReason="still enabled")
+    assert hub.links.links() == links
+    put(hub, DEVICE, ANY, status="disabled")
+    assert [reason(link) for link in links] == ["DeviceDisabled"] * 2
+
+
+# --- listeners
+
+
+async def test_a_listener_is_a_link_that_accepts_the_method(hub: IotHub) -> None:
+    assert hub.links.listener(DEVICE, "m") is None
+    link = FakeLink(accepts_methods=False)
+    connect(hub, link)
+    assert hub.links.listener(DEVICE, "m") is None
+    link.accepts_methods = True
+    assert hub.links.listener(DEVICE, "m") is link
+    assert await hub.links.wait_for_listener(DEVICE, "m", 0) is link
+
+
+async def test_a_wait_for_a_listener_ends_with_its_time(hub: IotHub, clock: ManualClock) -> None:
+    wait = asyncio.create_task(hub.links.wait_for_listener(DEVICE, "m", 30))
+    connect(hub, FakeLink(MODULE))
+    connect(hub, FakeLink(accepts_methods=False))
+    await clock.pass_time(29.9)
+    assert not wait.done()
+    await clock.pass_time(0.1)
+    assert await wait is None
+    assert await hub.links.wait_for_listener(DEVICE, "m", 0) is None
+
+
+async def test_all_who_wait_receive_the_listener_when_it_comes(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    waits = [asyncio.create_task(hub.links.wait_for_listener(DEVICE, "m", 30)) for _ in range(3)]
+    await settle()
+    waits[0].cancel()
+    link = FakeLink(accepts_methods=False)
+    connect(hub, link)
+    await clock.pass_time(29)
+    link.accepts_methods = True
+    hub.links.subscribed(link)
+    await settle()
+    assert waits[0].cancelled()
+    assert [await wait for wait in waits[1:]] == [link, link]

@@ -1,0 +1,120 @@
+"""The service over twins. How a write changes a twin is in `tests/hub/twins`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from emulator.hub.core import errors
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.twins.changes import TwinChanged
+from tests.clock import ManualClock
+from tests.hub import fakes
+from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
+
+AGENT = IdentityKey("d", "$edgeAgent")
+BODY = {"tags": {"t": 1}, "properties": {"desired": {"a": None, "b": 2}}}
+Write = Callable[[IotHub, IdentityKey, Any, IfMatch], Any]
+WRITES: list[Write] = [
+    lambda hub, *arguments: hub.twins.patch(*arguments),
+    lambda hub, *arguments: hub.twins.replace(*arguments),
+]
+
+
+@pytest.fixture
+def hub(hub: IotHub) -> IotHub:
+    """A hub with an IoT Edge device and its module `m`."""
+    put(hub, DEVICE, capabilities={"iotEdge": True})
+    put(hub, MODULE)
+    return hub
+
+
+@pytest.mark.parametrize(
+    ("write", "sent"), [(WRITES[0], {"a": None, "b": 2}), (WRITES[1], {"b": 2})]
+)
+@pytest.mark.parametrize("key", [DEVICE, MODULE])
+def test_a_write_is_stored_published_and_sent_to_its_device(
+    hub: IotHub, clock: ManualClock, key: IdentityKey, write: Write, sent: dict[str, Any]
+) -> None:
+    link, other = FakeLink(key), FakeLink(MODULE if key == DEVICE else DEVICE)
+    connect(hub, link)
+    connect(hub, other)
+    changes = fakes.record_changes(hub.feed)
+    clock.advance(1)
+    document = write(hub, key, BODY, IfMatch("AAAAAAAAAAE="))
+    assert document == hub.twins.get(key)
+    assert (document["etag"], document["tags"]) == ("AAAAAAAAAAI=", {"t": 1})
+    assert document["properties"]["desired"]["$metadata"]["$lastUpdated"] == "2026-01-31T14:46:09Z"
+    notice = {**sent, "$version": 2}
+    assert (link.desired, other.desired) == ([notice], [])
+    (change,) = changes
+    assert (type(change), change.key, change.desired) == (TwinChanged, key, notice)
+    assert hub.twins.read_own(key)["desired"] == {"b": 2, "$version": 2}
+    write(hub, key, {"tags": {}}, CREATE)
+    assert len(link.desired) == (2 if write is WRITES[1] else 1)
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize(
+    ("key", "body", "if_match", "error"),
+    [
+        (IdentityKey("unknown"), BODY, ANY, errors.DeviceNotFound),
+        (IdentityKey("d", "unknown"), BODY, ANY, errors.DeviceNotFound),
+        (AGENT, BODY, ANY, errors.SystemModuleModifyUnauthorizedAccess),
+        (DEVICE, BODY, STALE, errors.PreconditionFailed),
+        (DEVICE, {"tags": {"a.b": 1}}, ANY, errors.ArgumentInvalid),
+    ],
+)
+def test_a_write_that_is_refused_changes_nothing(
+    hub: IotHub,
+    store: fakes.CountingStore,
+    write: Write,
+    key: IdentityKey,
+    body: Any,
+    if_match: IfMatch,
+    error: type[errors.HubError],
+) -> None:
+    changes, commits = fakes.record_changes(hub.feed), store.commits
+    with pytest.raises(error):
+        write(hub, key, body, if_match)
+    assert (changes, store.commits) == ([], commits)
+
+
+def test_the_hub_itself_can_write_the_twin_of_its_own_module(hub: IotHub) -> None:
+    link = FakeLink(AGENT)
+    connect(hub, link)
+    hub.twins.write(AGENT, BODY)
+    assert hub.twins.get(AGENT)["tags"] == {"t": 1}
+    assert link.desired == [{"a": None, "b": 2, "$version": 2}]
+
+
+def test_a_report_is_stored_and_published_and_not_sent_back(hub: IotHub) -> None:
+    changes, link = fakes.record_changes(hub.feed, TwinChanged), FakeLink()
+    connect(hub, link)
+    assert hub.twins.report(DEVICE, {"r": 1}, None) == 2
+    assert hub.twins.report(DEVICE, {"s": 1}, 2) == 3
+    with pytest.raises(errors.PreconditionFailed):
+        hub.twins.report(DEVICE, {"r": 2}, 2)
+    with pytest.raises(errors.DeviceNotFound):
+        hub.twins.report(IdentityKey("unknown"), {"r": 1}, None)
+    assert hub.twins.read_own(DEVICE)["reported"] == {"r": 1, "s": 1, "$version": 3}
+    assert [change.reported for change in changes] == [{"r": 1}, {"s": 1}]
+    assert link.desired == []
+
+
+def test_what_a_subscriber_writes_follows_the_answer_to_the_first_writer(hub: IotHub) -> None:
+    link = FakeLink()
+    connect(hub, link)
+
+    def follow(change: TwinChanged) -> None:
+        if change.twin.desired.version == 2:
+            hub.twins.write(DEVICE, {"properties": {"desired": {"second": 2}}})
+
+    hub.feed.subscribe(TwinChanged, follow)
+    first = hub.twins.patch(DEVICE, {"properties": {"desired": {"first": 1}}}, ANY)
+    assert first["properties"]["desired"]["$version"] == 2
+    assert link.desired == [{"first": 1, "$version": 2}, {"second": 2, "$version": 3}]

@@ -1,0 +1,126 @@
+"""The table of settings: their names, and what makes their values."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from emulator import Settings
+from emulator.errors import StartError
+from emulator.settings import SettingError, read, table, user_folder
+
+OPTIONS = {
+    "--host",
+    "--mqtt-port",
+    "--https-port",
+    "--device",
+    "--keys",
+    "--client-ca",
+    "--data-dir",
+    "--cert-dir",
+    "--throttle",
+    "--storage",
+    "--storage-host",
+}
+
+
+def test_each_field_is_a_setting_with_three_names() -> None:
+    settings = table()
+    assert [*settings] == [field.name for field in fields(Settings)]
+    assert {setting.option for setting in settings.values()} == OPTIONS
+    for setting in settings.values():
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", setting.key)
+        assert setting.option == f"--{setting.key}"
+        assert setting.variable == f"IOTHUB_EMULATOR_{setting.key.upper().replace('-', '_')}"
+
+
+def test_a_setting_with_several_values_is_a_tuple() -> None:
+    defaults = Settings()
+    assert {name for name, setting in table().items() if setting.many} == {
+        name for name in table() if isinstance(getattr(defaults, name), tuple)
+    }
+
+
+def test_without_options_and_variables_settings_have_their_defaults() -> None:
+    assert read({}, {}) == Settings()
+    assert read(dict.fromkeys(table()), {"IOTHUB_EMULATOR_HOST": ""}) == Settings()
+
+
+PATHS = f"a{os.pathsep}b c"
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "expected"),
+    [
+        ({"host": ["::1"]}, {}, {"host": "::1"}),
+        ({"mqtt_port": ["1", "2"]}, {}, {"mqtt_port": 2}),
+        ({"devices": ["a", "b"]}, {}, {"devices": ("a", "b")}),
+        ({"cert_dir": ["here"]}, {}, {"cert_dir": Path("here")}),
+        ({}, {"HOST": "::1"}, {"host": "::1"}),
+        ({}, {"HTTPS_PORT": "443"}, {"https_port": 443}),
+        ({}, {"DEVICE": " a  b\n"}, {"devices": ("a", "b")}),
+        ({}, {"THROTTLE": "S1 queries=20/min"}, {"throttle": ("S1", "queries=20/min")}),
+        ({}, {"STORAGE": "my folder"}, {"storage": Path("my folder")}),
+        ({}, {"CLIENT_CA": PATHS}, {"authorities": (Path("a"), Path("b c"))}),
+        ({"devices": ["a"]}, {"DEVICE": "b c"}, {"devices": ("a",)}),
+        ({"mqtt_port": ["1"]}, {"MQTT_PORT": "no port"}, {"mqtt_port": 1}),
+    ],
+)
+def test_an_option_beats_a_variable_which_beats_the_default(
+    options: dict[str, list[str]], environ: Mapping[str, str], expected: dict[str, object]
+) -> None:
+    variables = {f"IOTHUB_EMULATOR_{name}": text for name, text in environ.items()}
+    assert read(options, variables) == Settings(**expected)
+
+
+@pytest.mark.parametrize("text", ["-1", "65536", "1.0", "http", "\uff11"])
+def test_a_wrong_value_is_named_with_its_source(text: str) -> None:
+    said = re.escape(f"Invalid port {text!r}: use a number from 0 to 65535.")
+    with pytest.raises(SettingError, match=f"^--mqtt-port: {said}$"):
+        read({"mqtt_port": [text]}, {})
+    with pytest.raises(SettingError, match=f"^IOTHUB_EMULATOR_MQTT_PORT: {said}$"):
+        read({}, {"IOTHUB_EMULATOR_MQTT_PORT": text})
+
+
+# --- this user's folder
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="other systems have other folders")
+def test_the_users_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert user_folder() == Path("/data/local-iot-hub")
+    for value in ("", "relative"):
+        monkeypatch.setenv("XDG_DATA_HOME", value)
+        assert user_folder() == tmp_path / ".local/share/local-iot-hub"
+
+
+@pytest.mark.skipif(sys.platform != "darwin", reason="macOS only")
+def test_the_users_folder_on_macos() -> None:
+    assert user_folder() == Path.home() / "Library" / "Application Support" / "local-iot-hub"
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="Windows only")
+def test_the_users_folder_on_windows() -> None:
+    assert user_folder() == Path(os.environ["LOCALAPPDATA"]) / "local-iot-hub"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such users")
+def test_a_user_without_a_home_is_told_to_choose_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    # As in a container that runs as a user of no name.
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    with pytest.raises(StartError, match=r"^This user has no home folder\. .* --data-dir DIR\.$"):
+        user_folder()
