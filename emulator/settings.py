@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import ipaddress
 import json
 import os
@@ -16,7 +17,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from msgspec import Struct
 
@@ -79,7 +80,25 @@ class Setting(Struct, frozen=True):
         """The name in the environment."""
         return _VARIABLE_PREFIX + self.key.upper().replace("-", "_")
 
-    def split(self, text: str) -> list[str]:
+    def read(self, option: Sequence[str] | None, variable: str | None) -> Any:
+        """Parse the option, or else the variable; return None if both are missing.
+
+        Raises:
+            SettingError: the value is invalid.
+            StartError: the file can't be used.
+        """
+        source, texts = self.option, option
+        if not texts and variable:
+            source, texts = self.variable, self._split(variable)
+        if not texts:
+            return None
+        try:
+            values = tuple(self.parse(text) for text in texts)
+        except ValueError as error:
+            raise SettingError(f"{source}: {error}") from None
+        return values if self.many else values[-1]
+
+    def _split(self, text: str) -> list[str]:
         """Split a variable: paths as PATH is split, other values at spaces."""
         if not self.many:
             return [text]
@@ -266,22 +285,17 @@ class Settings:
         return _random_key(), _random_key()
 
 
-_S = TypeVar("_S", bound=Settings)
-
-
-def table(kind: type[Settings] = Settings) -> dict[str, Setting]:
+@functools.cache
+def table() -> Mapping[str, Setting]:
     """Return every setting, by the name of its field."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = get_type_hints(Settings, include_extras=True)
     return {name: hint.__metadata__[0] for name, hint in hints.items()}
 
 
-def read(
-    kind: type[_S], options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]
-) -> _S:
+def read(options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]) -> Settings:
     """Make settings from texts: an option beats a variable, and a variable beats the default.
 
     Args:
-        kind: which settings.
         options: the texts of each option, by the name of its field.
         environ: the environment variables. An empty one counts as missing.
 
@@ -289,19 +303,11 @@ def read(
         SettingError: a value is invalid.
         StartError: a file can't be used.
     """
-    values: dict[str, Any] = {}
-    for name, each in table(kind).items():
-        source, texts = each.option, options.get(name)
-        if not texts and environ.get(each.variable):
-            source, texts = each.variable, each.split(environ[each.variable])
-        if not texts:
-            continue
-        try:
-            parsed = [each.parse(text) for text in texts]
-        except ValueError as error:
-            raise SettingError(f"{source}: {error}") from None
-        values[name] = tuple(parsed) if each.many else parsed[-1]
-    return kind(**values)
+    values = {
+        name: setting.read(options.get(name), environ.get(setting.variable))
+        for name, setting in table().items()
+    }
+    return Settings(**{name: value for name, value in values.items() if value is not None})
 
 
 def user_folder() -> Path:

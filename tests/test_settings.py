@@ -48,8 +48,8 @@ def test_a_setting_with_several_values_is_a_tuple() -> None:
 
 
 def test_without_options_and_variables_settings_have_their_defaults() -> None:
-    assert read(Settings, {}, {}) == Settings()
-    assert read(Settings, dict.fromkeys(table()), {"IOTHUB_EMULATOR_HOST": ""}) == Settings()
+    assert read({}, {}) == Settings()
+    assert read(dict.fromkeys(table()), {"IOTHUB_EMULATOR_HOST": ""}) == Settings()
 
 
 PATHS = f"a{os.pathsep}b c"
@@ -76,16 +76,16 @@ def test_an_option_beats_a_variable_which_beats_the_default(
     options: dict[str, list[str]], environ: Mapping[str, str], expected: dict[str, object]
 ) -> None:
     variables = {f"IOTHUB_EMULATOR_{name}": text for name, text in environ.items()}
-    assert read(Settings, options, variables) == Settings(**expected)
+    assert read(options, variables) == Settings(**expected)
 
 
 @pytest.mark.parametrize("text", ["-1", "65536", "1.0", "http", "\uff11"])
 def test_a_wrong_value_is_named_with_its_source(text: str) -> None:
     said = re.escape(f"Invalid port {text!r}: use a number from 0 to 65535.")
     with pytest.raises(SettingError, match=f"^--mqtt-port: {said}$"):
-        read(Settings, {"mqtt_port": [text]}, {})
+        read({"mqtt_port": [text]}, {})
     with pytest.raises(SettingError, match=f"^IOTHUB_EMULATOR_MQTT_PORT: {said}$"):
-        read(Settings, {}, {"IOTHUB_EMULATOR_MQTT_PORT": text})
+        read({}, {"IOTHUB_EMULATOR_MQTT_PORT": text})
 
 
 # --- this user's folder

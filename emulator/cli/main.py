@@ -21,15 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from emulator.event_loop import run
 
     try:
-        command, settings = parse(arguments)
-        _log(verbose=settings.verbose)
-        if command == "tutorial":
+        command = parse(arguments)
+        _log(verbose=command.verbose)
+        if command.name == "tutorial":
             from emulator.cli.tutorial import play
 
-            return run(play(settings))
+            return run(play(command.settings))
         from emulator.cli.start import serve
 
-        return run(serve(settings))
+        return run(serve(command.settings))
     except StartError as error:
         print(f"emulator: {error}{note_variables()}", file=sys.stderr)
         return 1

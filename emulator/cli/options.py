@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import NamedTuple, NoReturn
 
 from emulator.settings import Setting, SettingError, Settings, flag, read, table, user_folder
 
@@ -36,17 +36,20 @@ unless --keys names a file such as {{"iothubowner": "<base64>", "myDeviceId": "<
 _COMMANDS = ("tutorial",)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CommandSettings(Settings):
-    """The settings of the command: those of its emulator, and its own."""
-
-    verbose: Annotated[
-        bool, Setting("verbose", "", "log connections to stderr", "warnings only", parse=flag)
-    ] = False
+# A setting of the command alone.
+_VERBOSE = Setting("verbose", "", "log connections to stderr", "warnings only", parse=flag)
 
 
-def parse(arguments: Sequence[str] | None) -> tuple[str | None, CommandSettings]:
-    """Parse the command line and the environment; return the command's name and its settings.
+class Command(NamedTuple):
+    """What a command line asks for."""
+
+    name: str | None
+    settings: Settings
+    verbose: bool
+
+
+def parse(arguments: Sequence[str] | None) -> Command:
+    """Parse the command line and the environment.
 
     An invalid option or variable ends the process with one line and exit status 2.
 
@@ -58,20 +61,21 @@ def parse(arguments: Sequence[str] | None) -> tuple[str | None, CommandSettings]
     """
     parser = _parser()
     options = vars(parser.parse_args(arguments))
-    command = options.pop("command")
     try:
-        settings = read(CommandSettings, options, os.environ)
+        settings = read(options, os.environ)
+        verbose = _VERBOSE.read(options["verbose"], os.environ.get(_VERBOSE.variable))
     except SettingError as error:
         parser.error(str(error))
     # The command keeps its data by default; an emulator in a program does not.
     data_dir = settings.data_dir or user_folder()
     cert_dir = settings.cert_dir or data_dir
-    return command, replace(settings, data_dir=data_dir, cert_dir=cert_dir)
+    settings = replace(settings, data_dir=data_dir, cert_dir=cert_dir)
+    return Command(options["command"], settings, bool(verbose))
 
 
 def note_variables() -> str:
     """Name the variables that are set, for the end of an error; empty without any."""
-    names = [each.variable for each in table(CommandSettings).values()]
+    names = [setting.variable for setting in (*table().values(), _VERBOSE)]
     found = [name for name in names if os.environ.get(name)]
     return f" (Set in the environment: {', '.join(found)}.)" if found else ""
 
@@ -87,18 +91,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command", nargs="?", choices=_COMMANDS, help="run the tutorial's scripts on the hub"
     )
-    for name, setting in table(CommandSettings).items():
-        repeated = "; may be repeated" if setting.many else ""
-        text = f"{setting.help}{repeated} (default: {setting.default})"
-        if setting.metavar:
-            parser.add_argument(
-                setting.option, dest=name, action="append", metavar=setting.metavar, help=text
-            )
-        else:
-            parser.add_argument(
-                setting.option, dest=name, action="append_const", const="on", help=text
-            )
+    for name, setting in table().items():
+        parser.add_argument(
+            setting.option, dest=name, action="append", metavar=setting.metavar, help=_help(setting)
+        )
+    parser.add_argument(_VERBOSE.option, action="append_const", const="on", help=_help(_VERBOSE))
     return parser
+
+
+def _help(setting: Setting) -> str:
+    repeated = "; may be repeated" if setting.many else ""
+    return f"{setting.help}{repeated} (default: {setting.default})"
 
 
 class _Parser(argparse.ArgumentParser):

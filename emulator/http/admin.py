@@ -89,6 +89,9 @@ def _server_sent(event: Event) -> bytes:
 
 def _message(device_id: str, body: object) -> Message:
     document = members.document(body)
+    for name in (*_SYSTEM, "properties", "ack"):
+        if document.get(name, "") is None:
+            raise ArgumentInvalid(f"{name} is null. Leave it out, or use a string")
     system = {"to": f"/devices/{quote(device_id, safe='')}/messages/deviceBound"}
     system |= {
         name: value

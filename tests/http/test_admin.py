@@ -103,8 +103,10 @@ class Stream:
 
     def next(self) -> dict[str, Any]:
         """Wait for the next event; its id is its sequence number."""
-        while (line := self._line()).startswith(":"):  # a comment
-            assert self._line() == ""
+        for _ in range(4):
+            if not (line := self._line()).startswith(":"):
+                break
+            assert self._line() == ""  # after a comment
         name, _, event_id = line.partition(": ")
         assert name == "id"
         field, _, data = self._line().partition(": ")

@@ -17,10 +17,10 @@ from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
-from emulator.hub.core.store import Deletion, MemoryStore, Record, Store
+from emulator.hub.core.store import Deletion, Key, MemoryStore, R, Record, Store
 from emulator.hub.feed import Change, Feed
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
 from tests.clock import START, ManualClock
 
@@ -139,8 +139,8 @@ def record_changes(feed: Feed, kind: type[Change] = Change) -> list[Any]:
     return changes
 
 
-def stored_identity(store: Store, key: IdentityKey) -> Identity:
-    """Return an identity that must be in a store."""
-    identity = store.get(Identity, key)
-    assert identity is not None
-    return identity
+def stored(store: Store, kind: type[R], key: Key) -> R:
+    """Return a record that must be in a store."""
+    record = store.get(kind, key)
+    assert record is not None
+    return record

@@ -83,18 +83,12 @@ class Lab:
             **members,
         }
         if_match = ANY if self.hub.identities.has(identity) else IfMatch(None)
-        if identity.module_id:
-            self.hub.identities.put_module(identity, body, if_match)
-        else:
-            self.hub.identities.put_device(name, body, if_match)
+        self.hub.identities.put(identity, body, if_match)
         return identity
 
     def delete(self, name: str) -> None:
         """Delete an identity."""
-        if "/" in name:
-            self.hub.identities.delete_module(_key(name), ANY)
-        else:
-            self.hub.identities.delete_device(name, ANY)
+        self.hub.identities.remove(_key(name), ANY)
 
     # --- devices
 

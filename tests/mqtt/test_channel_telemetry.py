@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.telemetry import Telemetry
 from tests.mqtt.playbook import HOST, POLICY_KEY, Client, Lab
 from tests.mqtt.raw import DISCONNECT, connack, connect, puback, publish
@@ -42,7 +43,9 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
     ]
     assert stamps == {
         "iothub-connection-device-id": "d1",
-        "iothub-connection-auth-generation-id": lab.hub.identities.get_device("d1")["generationId"],
+        "iothub-connection-auth-generation-id": lab.hub.identities.get(IdentityKey("d1"))[
+            "generationId"
+        ],
         "iothub-enqueuedtime": 1769870769500,
         "iothub-message-source": "Telemetry",
     }
@@ -92,16 +95,16 @@ def test_telemetry_of_one_read_reaches_the_hub_in_one_batch(
 
 def test_sending_moves_the_last_activity_and_nothing_else(lab: Lab) -> None:
     client = lab.connect()
-    connected = lab.hub.identities.get_device("d1")
+    connected = lab.hub.identities.get(IdentityKey("d1"))
     for packet in (
         publish(_EVENTS),
         publish("$iothub/twin/GET/?$rid=1"),
         publish("$iothub/methods/res/200/?$rid=1"),
     ):
-        before = lab.hub.identities.get_device("d1")
+        before = lab.hub.identities.get(IdentityKey("d1"))
         lab.clock.advance(1)
         client.send(packet)
-        sent = lab.hub.identities.get_device("d1")
+        sent = lab.hub.identities.get(IdentityKey("d1"))
         assert sent["lastActivityTime"] > before["lastActivityTime"]
         assert sent["connectionStateUpdatedTime"] == connected["connectionStateUpdatedTime"]
 
@@ -245,14 +248,14 @@ def test_the_model_that_a_device_names_shows_in_its_twin_and_on_its_messages(lab
 
 
 def test_the_last_model_that_a_device_named_is_its_model(lab: Lab) -> None:
-    etag = lab.hub.identities.get_device("d1")["etag"]
+    etag = lab.hub.identities.get(IdentityKey("d1"))["etag"]
     for model in (_MODEL, "dtmi:com:example:Thermostat;2"):
         lab.connect(tail=f"/?api-version=2021-04-12&model-id={quote(model)}")
         assert lab.twin()["modelId"] == model
     _send(lab.connect())
     assert lab.twin()["modelId"] == "dtmi:com:example:Thermostat;2"
     assert "dt-dataschema" not in lab.events()[0]["annotations"]
-    assert lab.hub.identities.get_device("d1")["etag"] == etag
+    assert lab.hub.identities.get(IdentityKey("d1"))["etag"] == etag
 
 
 # --- wills

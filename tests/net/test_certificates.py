@@ -278,7 +278,7 @@ def test_a_server_certificate_with_less_than_30_days_left_is_made_again(
 
 def test_a_missing_name_is_added_to_those_that_the_certificate_has(folder: Path) -> None:
     prepare(folder, ["localhost", "127.0.0.2"])
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.pem")}
     prepared = prepare(folder, ["127.0.0.3", "localhost"])
     assert names(prepared) == ["127.0.0.3", "localhost", "127.0.0.2"]
     changed = [path for path in before if path.stat().st_mtime_ns != before[path]]

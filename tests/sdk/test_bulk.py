@@ -18,7 +18,7 @@ pytestmark = real_hub
 
 @pytest.fixture
 def ids(registry: Any) -> Iterator[list[str]]:
-    """The ids of two devices that are not registered; if the test registers them, they go."""
+    """The ids of two devices that are not registered; the fixture deletes them."""
     ids = [f"sdk-test-bulk-{uuid.uuid4().hex[:12]}" for _ in range(2)]
     yield ids
     for device_id in ids:

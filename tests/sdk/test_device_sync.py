@@ -23,7 +23,7 @@ MakeClient = Callable[..., IoTHubDeviceClient]
 
 @pytest.fixture
 def background() -> Iterator[ThreadPoolExecutor]:
-    """Runs the calls of a service while the test plays the device."""
+    """Runs the calls of a service while the test acts as the device."""
     with ThreadPoolExecutor() as executor:
         yield executor
 

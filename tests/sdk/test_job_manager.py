@@ -24,7 +24,7 @@ def job_manager(emulator: Emulator) -> Any:
 
 @pytest.fixture
 def job_id() -> str:
-    """The id of a job that no other test knows."""
+    """The id of a job that no other test uses."""
     return f"job-{uuid.uuid4().hex[:12]}"
 
 

@@ -92,36 +92,19 @@ def test_the_traceback_of_a_refusal_does_not_show_the_key(secret):
 
 
 @pytest.mark.parametrize(
-    ("text", "masked"),
+    "masked",
     [
-        (
-            "HostName=h;DeviceId=d;SharedAccessKey=c2VjcmV0+/==",
-            "HostName=h;DeviceId=d;SharedAccessKey=***",
-        ),
-        (
-            "HostName=h;SharedAccessKey=c2VjcmV0;SharedAccessKeyName=service",
-            "HostName=h;SharedAccessKey=***;SharedAccessKeyName=service",
-        ),
-        (
-            "HostName=h;DeviceId=d;SharedAccessSignature="
-            "SharedAccessSignature sr=h%2Fdevices%2Fd&sig=c2VjcmV0%3D&se=1&skn=p",
-            "HostName=h;DeviceId=d;SharedAccessSignature="
-            "SharedAccessSignature sr=h%2Fdevices%2Fd&sig=***&se=1&skn=p",
-        ),
-        (
-            "Authorization: SharedAccessSignature sig=c2VjcmV0%3D&sr=h&se=1",
-            "Authorization: SharedAccessSignature sig=***&sr=h&se=1",
-        ),
-        (
-            "HostName=h;sharedaccesskey=c2VjcmV0 and SHAREDACCESSKEY = 'c2VjcmV0'",
-            "HostName=h;sharedaccesskey=*** and SHAREDACCESSKEY = '***'",
-        ),
-        ("HostName=h;DeviceId=sig;x509=true", "HostName=h;DeviceId=sig;x509=true"),
+        "HostName=h;DeviceId=d;SharedAccessKey=***",
+        "HostName=h;SharedAccessKey=***;SharedAccessKeyName=service",
+        "SharedAccessSignature=SharedAccessSignature sr=h%2Fdevices%2Fd&sig=***&se=1&skn=p",
+        "Authorization: SharedAccessSignature sig=***&sr=h&se=1",
+        "HostName=h;sharedaccesskey=*** and SHAREDACCESSKEY = '***'",
+        "HostName=h;DeviceId=sig;x509=true",
     ],
 )
-def test_masking_hides_keys_and_signatures_and_nothing_else(text, masked):
-    assert mask_key(text) == masked
-    assert mask_key(masked) == masked
+def test_masking_hides_keys_and_signatures_and_nothing_else(masked):
+    for secret in ("c2VjcmV0", "c2VjcmV0+/==", "c2VjcmV0%3D", "***"):
+        assert mask_key(masked.replace("***", secret)) == masked
 
 
 @given(key=key_texts)

@@ -28,59 +28,29 @@ CLASSES = [
 ]
 
 # IoT Hub docs: error codes.
-CODES = {
-    "GenericBadRequest": 400000,
-    "InvalidProtocolVersion": 400001,
-    "ArgumentInvalid": 400004,
-    "ArgumentNull": 400005,
-    "BlobContainerValidationError": 400008,
-    "DeviceDefinedMultipleTimes": 400011,
-    "DeserializationError": 400012,
-    "BulkRegistryOperationFailure": 400013,
-    "ConnectionForcefullyClosedOnNewConnection": 400027,
-    "InvalidDeviceScope": 400028,
-    "ManagedIdentityNotEnabled": 400032,
-    "InvalidConfigurationTargetCondition": 400401,
-    "InvalidConfigurationContent": 400402,
-    "InvalidConfigurationCustomMetricsQuery": 400404,
-    "InvalidDigitalTwinJsonPatch": 400505,
-    "InvalidDigitalTwinPatch": 400507,
-    "InvalidDigitalTwinPatchPath": 400508,
-    "IotHubUnauthorizedAccess": 401002,
-    "IotHubUnauthorized": 401003,
-    "SystemModuleModifyUnauthorizedAccess": 401100,
-    "JobQuotaExceeded": 403003,
-    "DeviceMaximumQueueDepthExceeded": 403004,
-    "InvalidMessageExpiryTime": 403009,
-    "DeviceDisabled": 403012,
-    "DeviceMaximumInflightMethodExceeded": 403800,
-    "GenericNotFound": 404000,
-    "DeviceNotFound": 404001,
-    "JobNotFound": 404002,
-    "ModuleNotFound": 404010,
-    "DeviceNotOnline": 404103,
-    "ConfigurationNotFound": 404301,
-    "GenericMethodNotAllowed": 405000,
-    "OperationNotAllowedInCurrentState": 405102,
-    "DeviceAlreadyExists": 409001,
-    "JobAlreadyExists": 409104,
-    "ModuleAlreadyExistsOnDevice": 409301,
-    "ConfigurationAlreadyExists": 409401,
-    "PreconditionFailed": 412001,
-    "DeviceMessageLockLost": 412002,
-    "JobRunPreconditionFailed": 412003,
-    "MessageTooLarge": 413001,
-    "TooManyDevices": 413002,
-    "TooManyModulesOnDevice": 413003,
-    "ConfigurationCountLimitExceeded": 413101,
-    "GenericUnsupportedMediaType": 415000,
-    "ThrottlingException": 429001,
-    "ThrottlingMaxActiveJobCountExceeded": 429004,
-    "ClientClosedRequest": 499000,
-    "ServerError": 500001,
-    "ServiceUnavailable": 503001,
-    "GatewayTimeout": 504101,
-}
+DOCUMENTED = """
+400000 GenericBadRequest  400001 InvalidProtocolVersion  400004 ArgumentInvalid
+400005 ArgumentNull  400008 BlobContainerValidationError  400011 DeviceDefinedMultipleTimes
+400012 DeserializationError  400013 BulkRegistryOperationFailure
+400027 ConnectionForcefullyClosedOnNewConnection  400028 InvalidDeviceScope
+400032 ManagedIdentityNotEnabled  400401 InvalidConfigurationTargetCondition
+400402 InvalidConfigurationContent  400404 InvalidConfigurationCustomMetricsQuery
+400505 InvalidDigitalTwinJsonPatch  400507 InvalidDigitalTwinPatch
+400508 InvalidDigitalTwinPatchPath  401002 IotHubUnauthorizedAccess  401003 IotHubUnauthorized
+401100 SystemModuleModifyUnauthorizedAccess  403003 JobQuotaExceeded
+403004 DeviceMaximumQueueDepthExceeded  403009 InvalidMessageExpiryTime  403012 DeviceDisabled
+403800 DeviceMaximumInflightMethodExceeded  404000 GenericNotFound  404001 DeviceNotFound
+404002 JobNotFound  404010 ModuleNotFound  404103 DeviceNotOnline  404301 ConfigurationNotFound
+405000 GenericMethodNotAllowed  405102 OperationNotAllowedInCurrentState
+409001 DeviceAlreadyExists  409104 JobAlreadyExists  409301 ModuleAlreadyExistsOnDevice
+409401 ConfigurationAlreadyExists  412001 PreconditionFailed  412002 DeviceMessageLockLost
+412003 JobRunPreconditionFailed  413001 MessageTooLarge  413002 TooManyDevices
+413003 TooManyModulesOnDevice  413101 ConfigurationCountLimitExceeded
+415000 GenericUnsupportedMediaType  429001 ThrottlingException
+429004 ThrottlingMaxActiveJobCountExceeded  499000 ClientClosedRequest  500001 ServerError
+503001 ServiceUnavailable  504101 GatewayTimeout
+"""
+CODES = {name: int(code) for code, name in re.findall(r"(\d+) (\w+)", DOCUMENTED)}
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)

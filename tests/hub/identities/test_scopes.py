@@ -29,23 +29,18 @@ OTHER = "ms-azure-iot-edge://other-1"
         ({"deviceScope": OWN, "parentScopes": [PARENT]}, Scopes(OWN, (PARENT,))),
     ],
 )
-def test_what_a_request_asks_for_is_read(body: dict[str, Any], expected: Scopes) -> None:
+def test_the_scopes_of_a_request_are_parsed(body: dict[str, Any], expected: Scopes) -> None:
     assert scopes.asked(body) == expected
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        {"deviceScope": 1},
-        {"deviceScope": [PARENT]},
-        {"parentScopes": PARENT},
-        {"parentScopes": {}},
-        {"parentScopes": [1]},
-        {"parentScopes": [None]},
-        {"parentScopes": [PARENT, OTHER]},
+        *({"deviceScope": scope} for scope in (1, [PARENT])),
+        *({"parentScopes": scopes} for scopes in (PARENT, {}, [1], [None], [PARENT, OTHER])),
     ],
 )
-def test_what_is_no_scope_is_refused(body: dict[str, Any]) -> None:
+def test_an_invalid_scope_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ArgumentInvalid):
         scopes.asked(body)
 
@@ -68,29 +63,25 @@ def test_a_new_device_has_scopes(iot_edge: bool, wish: Scopes, expected: Scopes)
 
 
 LEAF, EDGE = False, True
+CHILD, CHILD_OF_OTHER = Scopes(PARENT, (PARENT,)), Scopes(OTHER, (OTHER,))
+TOGGLED = "ms-azure-iot-edge://d-"
 
 
 @pytest.mark.parametrize(
     ("was_edge", "before", "iot_edge", "wish", "expected"),
     [
         # A leaf gets, changes and loses its parent.
-        (LEAF, NO_SCOPES, LEAF, Scopes(PARENT), Scopes(PARENT, (PARENT,))),
-        (LEAF, Scopes(OTHER, (OTHER,)), LEAF, Scopes(PARENT, (OTHER,)), Scopes(PARENT, (PARENT,))),
-        (LEAF, Scopes(PARENT, (PARENT,)), LEAF, NO_SCOPES, NO_SCOPES),
+        (LEAF, NO_SCOPES, LEAF, Scopes(PARENT), CHILD),
+        (LEAF, CHILD_OF_OTHER, LEAF, Scopes(PARENT, (OTHER,)), CHILD),
+        (LEAF, CHILD, LEAF, NO_SCOPES, NO_SCOPES),
         # As the Azure CLI detaches it.
-        (LEAF, Scopes(PARENT, (PARENT,)), LEAF, Scopes(None, (PARENT,)), NO_SCOPES),
+        (LEAF, CHILD, LEAF, Scopes(None, (PARENT,)), NO_SCOPES),
         # So does an IoT Edge device, which keeps its own scope.
         (EDGE, Scopes(OWN), EDGE, Scopes(OWN, (PARENT,)), Scopes(OWN, (PARENT,))),
         (EDGE, Scopes(OWN, (PARENT,)), EDGE, Scopes(OWN), Scopes(OWN)),
         # Toggled on: its scope has no generation; toggled off: its parent goes, too.
-        (LEAF, NO_SCOPES, EDGE, NO_SCOPES, Scopes("ms-azure-iot-edge://d-")),
-        (
-            LEAF,
-            Scopes(PARENT, (PARENT,)),
-            EDGE,
-            Scopes(None, (PARENT,)),
-            Scopes("ms-azure-iot-edge://d-", (PARENT,)),
-        ),
+        (LEAF, NO_SCOPES, EDGE, NO_SCOPES, Scopes(TOGGLED)),
+        (LEAF, CHILD, EDGE, Scopes(None, (PARENT,)), Scopes(TOGGLED, (PARENT,))),
         (EDGE, Scopes(OWN, (PARENT,)), LEAF, Scopes(OWN, (PARENT,)), NO_SCOPES),
         (EDGE, Scopes(OWN), LEAF, Scopes(PARENT), NO_SCOPES),
     ],
@@ -121,17 +112,15 @@ WISHES = st.builds(Scopes, st.none() | IDS, st.lists(IDS, max_size=1).map(tuple)
 
 @given(IDS, st.integers(10**17, 10**18 - 1).map(str), WISHES)
 def test_a_scope_names_its_device(device_id: str, generation_id: str, wish: Scopes) -> None:
-    made = scopes.of_new_device(device_id, generation_id, wish, iot_edge=True).device
-    toggled = scopes.of_updated_device(
-        device_id, NO_SCOPES, Scopes(None, wish.parents), was_edge=False, iot_edge=True
-    ).device
-    assert made is not None
-    assert toggled is not None
-    assert scopes.device_of(made) == scopes.device_of(toggled) == device_id
+    made = scopes.of_new_device(device_id, generation_id, wish, iot_edge=True)
+    wish = Scopes(None, wish.parents)
+    toggled = scopes.of_updated_device(device_id, NO_SCOPES, wish, was_edge=False, iot_edge=True)
+    for each in (made, toggled):
+        assert scopes.device_of(each.device or "") == device_id
 
 
 @given(st.text())
-def test_any_text_can_be_asked_for_its_device(text: str) -> None:
+def test_any_text_has_a_device_as_its_scope(text: str) -> None:
     assert scopes.device_of(text) in text
 
 

@@ -120,11 +120,12 @@ def test_a_lapsed_lock_returns_a_batch_of_feedback(hub: IotHub, clock: ManualClo
 
 def test_a_deleted_device_leaves_no_message_and_no_feedback(hub: IotHub) -> None:
     put(hub, MODULE)
-    send(hub, b"one")
-    send(hub, b"two")
+    for body in (b"one", b"two", b"three"):
+        send(hub, body)
     hub.cloud_to_device.complete("d", receive(hub).lock_token)
     hub.identities.remove(MODULE, ANY)
-    assert pending(hub) == 1
+    assert (pending(hub), outcomes(hub)) == (2, [("one", "Success")])
+    hub.cloud_to_device.complete("d", receive(hub).lock_token)
     hub.identities.remove(DEVICE, ANY)
     put(hub, DEVICE)
     assert (pending(hub), take_feedback(hub)) == (0, [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from emulator.hub.core.json import UNDEFINED, loads
 from emulator.hub.query import Members, parse, parse_condition
 from emulator.hub.query.projections import compile_projection
+from tests.hub.query.tables import cases
 
 ROW = loads(
     """{
@@ -28,19 +28,6 @@ def value(expression: str, row: Any = ROW) -> Any:
     items = parse(f"SELECT {expression} AS x FROM devices").items
     assert items is not None
     return compile_projection(items, TAGS)(row).get("x", UNDEFINED)
-
-
-def cases(table: str) -> list[tuple[str, Any]]:
-    """Read a table: in each line a value as JSON, or `undefined`, and the expressions that have it.
-
-    Semicolons separate the expressions. A line that begins with # is a comment.
-    """
-    rows = [line.split(maxsplit=1) for line in table.splitlines() if line[:1] not in ("", "#")]
-    return [
-        (expression.strip(), UNDEFINED if expected == "undefined" else json.loads(expected))
-        for expected, expressions in rows
-        for expression in expressions.split(";")
-    ]
 
 
 VALUES = """

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.rows import device_jobs_collection
@@ -20,6 +20,7 @@ from emulator.hub.query.queries import Page, Queries
 from emulator.hub.registry.rows import Rows
 from tests.clock import ManualClock
 from tests.hub.fakes import ANY, make_hub, put
+from tests.hub.query.tables import cases
 
 NOW = "2026-01-31T14:46:08Z"
 
@@ -100,45 +101,42 @@ TWIN = {
     "properties": {"desired": {"interval": 5, "deep": {"a": [1, {"b": 2}]}}},
 }
 MARK = {"$lastUpdated": NOW, "$lastUpdatedVersion": 2}
+PARTS = """
+"a"             deviceId
+"AAAAAAAAAAI="  etag
+"enabled"       status
+undefined       statusReason
+"Disconnected"  connectionState
+"0001-01-01T00:00:00Z"  statusUpdateTime; lastActivityTime
+"sas"           authenticationType
+null            x509Thumbprint.primaryThumbprint
+4               version
+false           capabilities.iotEdge
+3               tags.site.floor
+5               properties.desired.interval
+0               cloudToDeviceMessageCount
+2               properties.desired.deep.a[1].b; properties.desired.$version
+2               properties.desired.$metadata.interval.$lastUpdatedVersion
+2               properties.reported.$version
+"2026-01-31T14:46:08Z"  properties.desired.$metadata.$lastUpdated
+"x"             properties.reported.r; PROPERTIES.reported.r
+"Applied"       configurations.c1.status
+"Targeted"      configurations.[[c-2]].status
+"""
+OBJECTS = [
+    ("tags", TWIN["tags"]),
+    ("properties.desired.$metadata.interval", MARK),
+    ("properties.reported.$metadata.r", MARK),
+    ("properties.reported", {"r": "x", "$metadata": {**MARK, "r": MARK}, "$version": 2}),
+    ("configurations", {"c1": {"status": "Applied"}, "c-2": {"status": "Targeted"}}),
+]
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("deviceId", "a"),
-        ("etag", "AAAAAAAAAAI="),
-        ("status", "enabled"),
-        ("statusReason", None),
-        ("statusUpdateTime", "0001-01-01T00:00:00Z"),
-        ("connectionState", "Disconnected"),
-        ("lastActivityTime", "0001-01-01T00:00:00Z"),
-        ("cloudToDeviceMessageCount", 0),
-        ("authenticationType", "sas"),
-        ("x509Thumbprint.primaryThumbprint", None),
-        ("version", 4),
-        ("capabilities.iotEdge", False),
-        ("tags", {"site": {"floor": 3}}),
-        ("tags.site.floor", 3),
-        ("properties.desired.interval", 5),
-        ("properties.desired.deep.a[1].b", 2),
-        ("properties.desired.$version", 2),
-        ("properties.desired.$metadata.$lastUpdated", NOW),
-        ("properties.desired.$metadata.interval", MARK),
-        ("properties.desired.$metadata.interval.$lastUpdatedVersion", 2),
-        ("properties.reported.$version", 2),
-        ("properties.reported.r", "x"),
-        ("properties.reported.$metadata.r", MARK),
-        ("properties.reported", {"r": "x", "$metadata": {**MARK, "r": MARK}, "$version": 2}),
-        ("PROPERTIES.reported.r", "x"),
-        ("configurations.c1.status", "Applied"),
-        ("configurations.[[c-2]].status", "Targeted"),
-        ("configurations", {"c1": {"status": "Applied"}, "c-2": {"status": "Targeted"}}),
-    ],
-)
+@pytest.mark.parametrize(("path", "expected"), cases(PARTS) + OBJECTS)
 def test_a_query_reads_every_part_of_a_twin(house: House, path: str, expected: object) -> None:
     house.create("a", reported={"r": "x"}, **TWIN)
     house.statuses["a"] = {"c1": {"status": "Applied"}, "c-2": {"status": "Targeted"}}
-    row = {} if path == "statusReason" else {"x": expected}
+    row = {} if expected is UNDEFINED else {"x": expected}
     assert house.ask(f"SELECT {path} AS x FROM devices") == [row]
     # A condition on it finds the row, and the opposite condition does not.
     if isinstance(expected, (str, int)):
@@ -230,21 +228,19 @@ JOBS: list[JsonObject] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("where", "found"),
-    [
-        ("devices.jobs.jobId = 'j1'", [0, 1]),
-        ("devices.jobs.deviceId = 'a' AND devices.jobs.jobId = 'j1'", [0]),
-        ("status = 'failed'", [1]),
-        ("jobId = 'j1' AND STATUS != 'failed'", [0]),
-        ("devices.jobs.error.code = 'DeviceNotOnline'", [1]),
-        ("devices.jobs.createdTimeUtc > '2026-01-01'", [0, 1, 2]),
-        (f"createdDateTimeUtc = '{LATER}'", [2]),
-        ("createdDateTimeUtc > '2026-02'", []),
-        ("devices.jobs.outcome.deviceMethodResponse.payload = null", [0, 1, 2]),
-        ("tags.x = 1", []),
-    ],
-)
+JOBS_FOUND = f"""
+[0,1]    devices.jobs.jobId = 'j1'
+[0]      devices.jobs.deviceId = 'a' AND devices.jobs.jobId = 'j1'
+[0]      jobId = 'j1' AND STATUS != 'failed'
+[1]      status = 'failed'; devices.jobs.error.code = 'DeviceNotOnline'
+[0,1,2]  devices.jobs.createdTimeUtc > '2026-01-01'
+[0,1,2]  devices.jobs.outcome.deviceMethodResponse.payload = null
+[2]      createdDateTimeUtc = '{LATER}'
+[]       createdDateTimeUtc > '2026-02'; tags.x = 1
+"""
+
+
+@pytest.mark.parametrize(("where", "found"), cases(JOBS_FOUND))
 def test_conditions_on_jobs(house: House, where: str, found: list[int]) -> None:
     house.jobs = JOBS
     rows = [JOBS[index] for index in found]
@@ -272,20 +268,16 @@ def test_an_answer_has_the_present_state(house: House) -> None:
 # --- count and find
 
 
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("SELECT * FROM devices", 5),
-        ("select deviceId from devices where tags.n >= 3", 2),
-        ("SELECT TOP 2 * FROM devices", 2),
-        ("SELECT TOP 9 * FROM devices", 5),
-        ("SELECT * FROM devices.modules", 1),
-        ("SELECT COUNT() FROM devices", 1),
-        ("SELECT tags.odd, COUNT() FROM devices GROUP BY tags.odd", 2),
-        ("SELECT * FROM devices.jobs", 0),
-        ("SELECT * FROM devices WHERE tags.none = 1", 0),
-    ],
-)
+COUNTS = """
+5  SELECT * FROM devices; SELECT TOP 9 * FROM devices
+2  select deviceId from devices where tags.n >= 3; SELECT TOP 2 * FROM devices
+2  SELECT tags.odd, COUNT() FROM devices GROUP BY tags.odd
+1  SELECT * FROM devices.modules; SELECT COUNT() FROM devices
+0  SELECT * FROM devices.jobs; SELECT * FROM devices WHERE tags.none = 1
+"""
+
+
+@pytest.mark.parametrize(("text", "count"), cases(COUNTS))
 def test_count(house: House, text: str, count: int) -> None:
     for number in range(5):
         house.create(f"d{number}", tags={"n": number, "odd": number % 2})
@@ -293,20 +285,17 @@ def test_count(house: House, text: str, count: int) -> None:
     assert house.queries.count(text) == count
 
 
-@pytest.mark.parametrize(
-    ("condition", "found"),
-    [
-        ("*", ["a", "b"]),
-        ("deviceId IN ['b', 'c']", ["b"]),
-        ("tags.x = 1", ["a"]),
-        ("FROM devices", ["a", "b"]),
-        ("FROM devices WHERE is_defined(tags.x)", ["a"]),
-        ("FROM devices.modules", ["a/m", "b/m"]),
-        ("from devices.modules where deviceId = 'b' AND moduleId = 'm'", ["b/m"]),
-        ("configurations.c.status = 'Applied'", ["b"]),
-        ("tags.none = 1", []),
-    ],
-)
+FOUND = """
+["a","b"]      *; FROM devices
+["a"]          tags.x = 1; FROM devices WHERE is_defined(tags.x)
+["b"]          deviceId IN ['b', 'c']; configurations.c.status = 'Applied'
+["a/m","b/m"]  FROM devices.modules
+["b/m"]        from devices.modules where deviceId = 'b' AND moduleId = 'm'
+[]             tags.none = 1
+"""
+
+
+@pytest.mark.parametrize(("condition", "found"), cases(FOUND))
 def test_find(house: House, condition: str, found: list[str]) -> None:
     house.create("a", tags={"x": 1})
     for key in ("b", "b/m", "a/m"):

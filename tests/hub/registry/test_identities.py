@@ -11,19 +11,8 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.twins.changes import TwinChanged
-from tests.hub.fakes import (
-    ANY,
-    CREATE,
-    DEVICE,
-    MODULE,
-    STALE,
-    CountingStore,
-    FakeLink,
-    connect,
-    make_hub,
-    put,
-    record_changes,
-)
+from tests.hub import fakes
+from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
 
 EDGE = {"iotEdge": True}
 
@@ -62,7 +51,7 @@ def test_a_list_has_1000_devices_at_most(hub: IotHub) -> None:
 
 
 def test_devices_are_counted_by_their_status_and_their_connection(
-    hub: IotHub, store: CountingStore
+    hub: IotHub, store: fakes.CountingStore
 ) -> None:
     def counts(each: IotHub = hub) -> list[int]:
         statistics = each.identities.device_statistics() | each.identities.service_statistics()
@@ -76,7 +65,7 @@ def test_devices_are_counted_by_their_status_and_their_connection(
     connect(hub, FakeLink(DEVICE))
     connect(hub, FakeLink(MODULE))
     assert counts() == [2, 1, 1, 1]
-    assert counts(make_hub(store)) == [2, 1, 1, 0]
+    assert counts(fakes.make_hub(store)) == [2, 1, 1, 0]
     disable(hub)
     hub.identities.delete(IdentityKey("e"), ANY)
     assert counts() == [1, 0, 1, 0]
@@ -149,7 +138,7 @@ def test_the_modules_of_a_deleted_or_disabled_device_cannot_be_reached(
 
 
 def test_a_module_and_its_twin_are_deleted_with_their_device(hub: IotHub) -> None:
-    deleted = record_changes(hub.feed, IdentityDeleted)
+    deleted = fakes.record_changes(hub.feed, IdentityDeleted)
     other = IdentityKey("d", "n")
     put(hub, other)
     hub.twins.patch(MODULE, {"tags": {"a": 1}}, CREATE)
@@ -214,9 +203,9 @@ def test_a_model_is_stored_with_the_identity_that_named_it(hub: IotHub) -> None:
 
 
 def test_an_edge_device_has_its_system_modules_in_one_commit(
-    hub: IotHub, store: CountingStore
+    hub: IotHub, store: fakes.CountingStore
 ) -> None:
-    changes = record_changes(hub.feed)
+    changes = fakes.record_changes(hub.feed)
 
     def taken() -> Any:
         result, changes[:] = [(type(change), change.key) for change in changes], []
@@ -243,7 +232,7 @@ def test_an_edge_device_has_its_system_modules_in_one_commit(
 
 
 def test_an_update_publishes_the_identity_and_the_twin_where_it_writes_it(hub: IotHub) -> None:
-    changes, link = record_changes(hub.feed), FakeLink()
+    changes, link = fakes.record_changes(hub.feed), FakeLink()
     body = {"deviceId": "d"}
     hub.identities.update(DEVICE, body, ANY)
     assert [type(change) for change in changes] == [IdentityChanged]

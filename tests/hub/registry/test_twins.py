@@ -13,18 +13,8 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.twins.changes import TwinChanged
 from tests.clock import ManualClock
-from tests.hub.fakes import (
-    ANY,
-    CREATE,
-    DEVICE,
-    MODULE,
-    STALE,
-    CountingStore,
-    FakeLink,
-    connect,
-    put,
-    record_changes,
-)
+from tests.hub import fakes
+from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
 
 AGENT = IdentityKey("d", "$edgeAgent")
 BODY = {"tags": {"t": 1}, "properties": {"desired": {"a": None, "b": 2}}}
@@ -50,24 +40,22 @@ def hub(hub: IotHub) -> IotHub:
 def test_a_write_is_stored_published_and_sent_to_its_device(
     hub: IotHub, clock: ManualClock, key: IdentityKey, write: Write, sent: dict[str, Any]
 ) -> None:
-    links = {each: FakeLink(each) for each in (DEVICE, MODULE)}
-    for link in links.values():
-        connect(hub, link)
-    changes = record_changes(hub.feed)
+    link, other = FakeLink(key), FakeLink(MODULE if key == DEVICE else DEVICE)
+    connect(hub, link)
+    connect(hub, other)
+    changes = fakes.record_changes(hub.feed)
     clock.advance(1)
     document = write(hub, key, BODY, IfMatch("AAAAAAAAAAE="))
     assert document == hub.twins.get(key)
     assert (document["etag"], document["tags"]) == ("AAAAAAAAAAI=", {"t": 1})
     assert document["properties"]["desired"]["$metadata"]["$lastUpdated"] == "2026-01-31T14:46:09Z"
     notice = {**sent, "$version": 2}
-    assert {each: link.desired for each, link in links.items()} == {DEVICE: [], MODULE: []} | {
-        key: [notice]
-    }
+    assert (link.desired, other.desired) == ([notice], [])
     (change,) = changes
     assert (type(change), change.key, change.desired) == (TwinChanged, key, notice)
     assert hub.twins.read_own(key)["desired"] == {"b": 2, "$version": 2}
     write(hub, key, {"tags": {}}, CREATE)
-    assert len(links[key].desired) == (2 if write is WRITES[1] else 1)
+    assert len(link.desired) == (2 if write is WRITES[1] else 1)
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -83,14 +71,14 @@ def test_a_write_is_stored_published_and_sent_to_its_device(
 )
 def test_a_write_that_is_refused_changes_nothing(
     hub: IotHub,
-    store: CountingStore,
+    store: fakes.CountingStore,
     write: Write,
     key: IdentityKey,
     body: Any,
     if_match: IfMatch,
     error: type[errors.HubError],
 ) -> None:
-    changes, commits = record_changes(hub.feed), store.commits
+    changes, commits = fakes.record_changes(hub.feed), store.commits
     with pytest.raises(error):
         write(hub, key, body, if_match)
     assert (changes, store.commits) == ([], commits)
@@ -105,7 +93,7 @@ def test_the_hub_itself_can_write_the_twin_of_its_own_module(hub: IotHub) -> Non
 
 
 def test_a_report_is_stored_and_published_and_not_sent_back(hub: IotHub) -> None:
-    changes, link = record_changes(hub.feed, TwinChanged), FakeLink()
+    changes, link = fakes.record_changes(hub.feed, TwinChanged), FakeLink()
     connect(hub, link)
     assert hub.twins.report(DEVICE, {"r": 1}, None) == 2
     assert hub.twins.report(DEVICE, {"s": 1}, 2) == 3
