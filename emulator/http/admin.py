@@ -1,5 +1,5 @@
-"""What the emulator offers beyond a hub's REST API, under `/_emulator/`: the events that devices
-sent, which a real hub gives out over AMQP, and the sending of cloud-to-device messages, likewise.
+"""The emulator's own routes, under `/_emulator/`: the events of devices, and the sending of
+cloud-to-device messages. A real hub has both over AMQP.
 """
 
 from __future__ import annotations
@@ -7,23 +7,22 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import quote
 
-from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_response import StreamResponse
 
 from emulator.http.requests import Request, read_json
-from emulator.http.responses import json_response, no_content
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import members
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.json import dumps
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.hub import IotHub
 from emulator.hub.messages.event_log import Event
 from emulator.hub.messages.message import Message
 
-# How often a quiet stream says that it is alive, so that neither end takes it for dead.
+# A stream without events sends a comment after this time, so that both ends keep it open.
 _STREAM_ALIVE_SECONDS = 15
 
-# Members of a message to send, and the system properties that they are.
+# The members of a message to send, with their system properties.
 _SYSTEM = {
     "messageId": "message-id",
     "correlationId": "correlation-id",
@@ -34,16 +33,16 @@ _SYSTEM = {
 }
 
 
-async def read_events(hub: IotHub, request: Request) -> StreamResponse:
+async def read_events(hub: IotHub, request: Request) -> list[JsonObject] | StreamResponse:
     """`GET /_emulator/events?from=n&device=id`: the events from sequence number n on.
 
-    200 with a JSON array; or, asked for `text/event-stream`, with server-sent events, live, whose
-    ids are the sequence numbers (`Last-Event-ID` goes on after one).
+    200 with a JSON array. If the request accepts `text/event-stream`: live server-sent events,
+    whose ids are the sequence numbers. The stream continues after the event in `Last-Event-ID`.
     """
     start, device_id = _start(request), request.query.get("device")
     if "text/event-stream" in request.headers.get("Accept", ""):
         return await _stream_events(hub, request, start, device_id)
-    return json_response([event.document() for event in hub.events.read(start, device_id)])
+    return [event.document() for event in hub.events.read(start, device_id)]
 
 
 async def _stream_events(
@@ -53,7 +52,7 @@ async def _stream_events(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     )
     await response.prepare(request)
-    with contextlib.suppress(ConnectionError):  # the reader has left
+    with contextlib.suppress(ConnectionError):  # the client disconnected
         await response.write(b": events follow\n\n")
         while True:
             events = await hub.events.wait(start, device_id, seconds=_STREAM_ALIVE_SECONDS)
@@ -65,23 +64,22 @@ async def _stream_events(
     return response
 
 
-async def send_command(hub: IotHub, request: Request) -> Response:
+async def send_command(hub: IotHub, request: Request) -> None:
     """`POST /_emulator/devices/{id}/messages`: queue a cloud-to-device message; 204.
 
     The body is `{"body", "properties", "ack", "messageId", "correlationId", "userId",
-    "contentType", "contentEncoding", "expiryTimeUtc"}`; a `body` that is not a string is sent as
-    JSON. All but `body` may be left out.
+    "contentType", "contentEncoding", "expiryTimeUtc"}`. A `body` that is not a string is sent as
+    JSON. Every member is optional.
     """
     device_id = request.names["device_id"]
     hub.cloud_to_device.send(device_id, _message(device_id, await read_json(request)))
-    return no_content()
 
 
 def _start(request: Request) -> int:
     last = request.headers.get("Last-Event-ID")
     text = request.query.get("from", "0") if last is None else last
     if not (text.isascii() and text.isdigit()):
-        raise ArgumentInvalid(f"Not a sequence number: {text}")
+        raise ArgumentInvalid(f"Invalid sequence number: {text}. Use a whole number from 0 up")
     return int(text[:18]) + (last is not None)
 
 
@@ -90,20 +88,20 @@ def _server_sent(event: Event) -> bytes:
 
 
 def _message(device_id: str, body: object) -> Message:
-    given = members.document(body)
+    document = members.document(body)
     for name in (*_SYSTEM, "properties", "ack"):
-        if given.get(name, "") is None:
-            raise ArgumentInvalid(f"{name} is null: leave it out, or use a string")
+        if document.get(name, "") is None:
+            raise ArgumentInvalid(f"{name} is null. Leave it out, or use a string")
     system = {"to": f"/devices/{quote(device_id, safe='')}/messages/deviceBound"}
     system |= {
         name: value
         for member, name in _SYSTEM.items()
-        if (value := members.text(given, member)) is not None
+        if (value := members.text(document, member)) is not None
     }
-    properties: dict[str, str | None] = dict(members.texts(given, "properties") or {})
-    if (ack := members.text(given, "ack")) is not None:
+    properties: dict[str, str | None] = dict(members.texts(document, "properties") or {})
+    if (ack := members.text(document, "ack")) is not None:
         properties["iothub-ack"] = ack
-    content = given.get("body", "")
+    content = document.get("body", "")
     payload = content.encode() if isinstance(content, str) else dumps(content)
     return Message(payload, system, properties)
 

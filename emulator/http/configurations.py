@@ -1,5 +1,5 @@
-"""Configurations: `/configurations` (IoT Hub docs: automatic device management), and the modules of
-one IoT Edge device.
+"""Configurations: `/configurations`, and the content of an IoT Edge device (IoT Hub docs: automatic
+device management).
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from aiohttp.web_response import Response
 
 from emulator.http.requests import Request, if_match, read_json
-from emulator.http.responses import json_response, no_content
+from emulator.http.responses import tagged_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.etags import IfMatch
@@ -17,51 +17,40 @@ from emulator.hub.hub import IotHub
 
 async def get_configuration(hub: IotHub, request: Request) -> Response:
     """`GET /configurations/{id}`: 200 with the configuration."""
-    return _configuration_response(hub.configurations.get(_id(request)))
+    return tagged_response(hub.configurations.get(request.names["configuration_id"]))
 
 
 async def put_configuration(hub: IotHub, request: Request) -> Response:
     """`PUT /configurations/{id}`: create it, or with a quoted `If-Match` update it; 200."""
     body = await read_json(request)
-    configuration = await hub.configurations.put(_id(request), body, _quoted_if_match(request))
-    return _configuration_response(configuration)
+    configuration_id, condition = request.names["configuration_id"], _quoted_if_match(request)
+    return tagged_response(await hub.configurations.put(configuration_id, body, condition))
 
 
-async def delete_configuration(hub: IotHub, request: Request) -> Response:
+async def delete_configuration(hub: IotHub, request: Request) -> None:
     """`DELETE /configurations/{id}`: 204."""
-    await hub.configurations.delete(_id(request), if_match(request))
-    return no_content()
+    await hub.configurations.delete(request.names["configuration_id"], if_match(request))
 
 
-async def list_configurations(hub: IotHub, request: Request) -> Response:
+async def list_configurations(hub: IotHub, _: Request) -> list[JsonObject]:
     """`GET /configurations`: 200 with an array of all; `top` is ignored (seen on a real hub)."""
-    return json_response(hub.configurations.list())
+    return hub.configurations.list()
 
 
-async def check_queries(hub: IotHub, request: Request) -> Response:
-    """`POST /configurations/testQueries`: 200, with what is wrong in the body."""
-    return json_response(hub.configurations.check_queries(await read_json(request)))
+async def check_queries(hub: IotHub, request: Request) -> JsonObject:
+    """`POST /configurations/testQueries`: 200 with the errors in the body."""
+    return hub.configurations.check_queries(await read_json(request))
 
 
-async def apply_content(hub: IotHub, request: Request) -> Response:
+async def apply_content(hub: IotHub, request: Request) -> None:
     """`POST /devices/{id}/applyConfigurationContent`: 204."""
     hub.configurations.apply_content(request.names["device_id"], await read_json(request))
-    return no_content()
-
-
-def _id(request: Request) -> str:
-    configuration_id: str = request.names["configuration_id"]
-    return configuration_id
 
 
 def _quoted_if_match(request: Request) -> IfMatch:
-    """Read a precondition: one that is neither quoted nor `*` isn't heard (seen on a real hub)."""
+    """Parse the condition; ignore it if it is neither quoted nor `*` (seen on a real hub)."""
     header = request.headers.get("If-Match", "").strip()
     return if_match(request) if header == "*" or header.startswith('"') else IfMatch(None)
-
-
-def _configuration_response(configuration: JsonObject) -> Response:
-    return json_response(configuration, headers={"ETag": f'"{configuration["etag"]}"'})
 
 
 _READ, _WRITE = Operation.READ_CONFIGURATION, Operation.WRITE_CONFIGURATION

@@ -1,4 +1,4 @@
-"""Digital twins: `/digitaltwins/{id}`, and commands below it (IoT Plug and Play docs)."""
+"""Digital twins: `/digitaltwins/{id}`, and their commands (IoT Plug and Play docs)."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ _TIME_OUTS = ("responseTimeoutInSeconds", "connectTimeoutInSeconds")
 
 
 async def get_digital_twin(hub: IotHub, request: Request) -> Response:
-    """`GET`: 200 with the digital twin; the ETag is the twin's."""
+    """`GET`: 200 with the digital twin; the ETag header is the etag of the twin."""
     document, etag = hub.digital_twins.get(request.names["device_id"])
     return json_response(document, headers={"ETag": f'"{etag}"'})
 
 
 async def update_digital_twin(hub: IotHub, request: Request) -> Response:
-    """`PATCH`, with a JSON patch: 202, without a body, with ETag and Location."""
+    """`PATCH`, with a JSON patch: 202 without a body, with ETag and Location headers."""
     patch = await read_json(request)
     device_id = request.names["device_id"]
     etag = hub.digital_twins.update(device_id, patch, if_match(request))
-    # How a real hub writes the location is not known; a reference without a host is one too, and
-    # holds by whatever name the client has reached the hub.
+    # The form of a real hub is unknown. A location without a host is valid for every host name.
     location = f"/digitaltwins/{quote(device_id, safe='')}"
     return Response(status=202, headers={"ETag": f'"{etag}"', "Location": location})
 
 
 async def invoke_command(hub: IotHub, request: Request) -> Response:
-    """`POST`: 200 with what the device answers, its status in `x-ms-command-statuscode`.
+    """`POST`: 200 with the answer of the device, and its status in `x-ms-command-statuscode`.
 
-    The body is the payload, and may be empty; the time-outs of a direct method stand in the query.
+    The body is the payload, and can be empty. The time-outs of the direct method are in the query.
     """
     call = digital_twins.command(
         request.names["command"],
@@ -50,7 +49,7 @@ async def invoke_command(hub: IotHub, request: Request) -> Response:
 
 
 def _number(text: str) -> int | str:
-    """Read an integer; what is none is refused, as it stands, by the direct method's own rules."""
+    """Parse an integer; the hub refuses another text as an invalid time-out."""
     digits = text.removeprefix("-")
     return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 10 else text
 

@@ -1,4 +1,4 @@
-"""Errors as the REST API writes them: in one of four forms, which the route chooses."""
+"""The bodies of errors in the REST API: four forms, and each route has one of them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,13 @@ def message_body(error: errors.HubError, now: datetime) -> JsonObject:
 
 
 def twin_body(error: errors.HubError, now: datetime) -> JsonObject:
-    """Return the form of twins: the usual one, but its tracking id names no gateway (seen on a real
-    hub).
-    """
+    """Return the form of twins: the tracking id has no gateway (seen on a real hub)."""
     body = message_body(error, now)
     return {**body, "ExceptionMessage": body["ExceptionMessage"].replace("-G:0-", "-")}
 
 
 def nested_body(error: errors.HubError, now: datetime) -> JsonObject:
-    """Return the form of direct methods: the error's document, as text within the usual form.
+    """Return the form of direct methods: the document of the error, as text in the usual form.
 
     Returns:
         `{"Message": "<document as JSON text>", "ExceptionMessage": ""}` (seen on a real hub)
@@ -44,11 +42,10 @@ def nested_body(error: errors.HubError, now: datetime) -> JsonObject:
 
 
 def module_body(error: errors.HubError, now: datetime) -> JsonObject:
-    """Return the form of module identities: the error's document (seen on a real hub).
+    """Return the form of module identities: the document of the error (seen on a real hub).
 
-    That the module's device can't be used is written in the nested form.
+    If the device of the module is missing or disabled, the form is nested.
     """
-    form = (
-        nested_body if isinstance(error, errors.IotHubUnauthorizedAccess) else errors.error_document
-    )
-    return form(error, now)
+    if isinstance(error, errors.IotHubUnauthorizedAccess):
+        return nested_body(error, now)
+    return errors.error_document(error, now)

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from aiohttp.web_response import Response
-
 from emulator.http.requests import Request, read_json
-from emulator.http.responses import json_response, no_content
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
+from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
 
 
-async def create_job(hub: IotHub, request: Request) -> Response:
-    """`POST /jobs/create`: make an import or export job; 200 with the job, enqueued."""
-    return json_response(await hub.transfers.create(await read_json(request)))
+async def create_job(hub: IotHub, request: Request) -> JsonObject:
+    """`POST /jobs/create`: create an import or export job; 200 with the job, enqueued."""
+    return await hub.transfers.create(await read_json(request))
 
 
-async def list_jobs(hub: IotHub, _: Request) -> Response:
+async def list_jobs(hub: IotHub, _: Request) -> list[JsonObject]:
     """`GET /jobs`: 200 with an array of the import and export jobs."""
-    return json_response(hub.transfers.list())
+    return hub.transfers.list()
 
 
-async def get_job(hub: IotHub, request: Request) -> Response:
+async def get_job(hub: IotHub, request: Request) -> JsonObject:
     """`GET /jobs/{id}`: 200 with the job."""
-    return json_response(hub.transfers.get(request.names["job_id"]))
+    return hub.transfers.get(request.names["job_id"])
 
 
-async def cancel_job(hub: IotHub, request: Request) -> Response:
-    """`DELETE /jobs/{id}`: cancel the job; 204, of the two answers that the swagger has."""
+async def cancel_job(hub: IotHub, request: Request) -> None:
+    """`DELETE /jobs/{id}`: cancel the job; 204 (the swagger also has 200)."""
     await hub.transfers.cancel(request.names["job_id"])
-    return no_content()
 
 
 ROUTES = (

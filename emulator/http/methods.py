@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from aiohttp.web_response import Response
-
 from emulator.http.errors import nested_body
 from emulator.http.requests import Request, identity_key, read_json
-from emulator.http.responses import json_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
+from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
 
 
-async def invoke_method(hub: IotHub, request: Request) -> Response:
-    """`POST`: 200 with `{"status", "payload"}`, as the device chose them."""
+async def invoke_method(hub: IotHub, request: Request) -> JsonObject:
+    """`POST`: 200 with the `{"status", "payload"}` of the device."""
     result = await hub.methods.invoke(identity_key(request), await read_json(request))
-    return json_response({"status": result.status, "payload": result.payload})
+    return {"status": result.status, "payload": result.payload}
 
 
 ROUTES = tuple(

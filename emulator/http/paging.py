@@ -1,11 +1,10 @@
 """Answers in pages (IoT Hub docs: query language).
 
-The page's size and its place stand in the request's headers, the next page's place in the answer's.
+The size and the place of a page are in the headers of the request; the place of the next page is in
+the headers of the answer.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from aiohttp.web_response import Response
 
@@ -16,30 +15,25 @@ from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.query.queries import Page
 
 
-class PageRequest(NamedTuple):
-    """Which page is asked for: `size` rows at most, after `continuation` (None: the first)."""
+def page_request(request: Request) -> tuple[int, str | None]:
+    """Parse `x-ms-max-item-count`, from 1 up, and `x-ms-continuation`.
 
-    size: int
-    continuation: str | None
-
-
-def page_request(request: Request) -> PageRequest:
-    """Read `x-ms-max-item-count`, 1 and up, and `x-ms-continuation`.
-
-    Without a size, and above the largest, a page has `limits.QUERY_PAGE` rows.
+    Returns:
+        The size of the page, at most `limits.QUERY_PAGE` rows, which is also the default; and the
+        continuation, None for the first page.
 
     Raises:
-        ArgumentInvalid: the size is none.
+        ArgumentInvalid: the size is invalid.
     """
     text = request.headers.get("x-ms-max-item-count", str(limits.QUERY_PAGE))
     if not (text.isascii() and text.isdigit() and text.strip("0")):
-        raise ArgumentInvalid(f"x-ms-max-item-count is not a number from 1 up: {text}")
+        raise ArgumentInvalid(f"Invalid x-ms-max-item-count: {text}. Use a number from 1 up")
     size = min(int(text[:10]), limits.QUERY_PAGE)
-    return PageRequest(size, request.headers.get("x-ms-continuation") or None)
+    return size, request.headers.get("x-ms-continuation") or None
 
 
 def page_response(page: Page) -> Response:
-    """Answer with the rows; there is no `x-ms-continuation` on the last page."""
+    """Return the rows of a page; the last page has no `x-ms-continuation`."""
     headers = {"x-ms-item-type": page.type}
     if page.continuation is not None:
         headers["x-ms-continuation"] = page.continuation

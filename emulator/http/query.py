@@ -14,7 +14,7 @@ from emulator.hub.hub import IotHub
 
 
 async def query(hub: IotHub, request: Request) -> Response:
-    """`POST`, with `{"query": "SELECT …"}`: 200 with an array of rows, a page of them."""
+    """`POST`, with `{"query": "SELECT …"}`: 200 with an array of rows, in pages."""
     text = members.text(members.document(await read_json(request)), "query")
     if text is None:
         raise ArgumentInvalid("BadRequest: the body has no query")

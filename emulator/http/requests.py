@@ -1,4 +1,4 @@
-"""A request: its path's names, its headers and its body."""
+"""A request: the names in its path, its headers and its body."""
 
 from __future__ import annotations
 
@@ -13,29 +13,37 @@ from aiohttp.web_protocol import RequestPayloadError
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 
+from emulator.hub.core import limits
 from emulator.hub.core.errors import ClientClosedRequest, DeserializationError, MessageTooLarge
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import loads
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.link import Admission
 
 _NO_CONTENT = 204
 
-# `x-ms-request-id` is a GUID: a random one, with the number of the answer as its last part. Another
-# random one each time would take as long as to find the route.
+# `x-ms-request-id` is a GUID. Its last part is the number of the answer, because a random GUID for
+# each answer would take as much time as the search for the route.
 _REQUEST_IDS = str(uuid.uuid4())[:24]
 _requests = itertools.count()
 
 
 class Request(BaseRequest):
-    """A request, with what its path names: `{"device_id": "x"}`."""
+    """A request.
+
+    Attributes:
+        names: the values of the names in its path: `{"device_id": "x"}`.
+        device: the admission of the device that sends it; only on the routes of devices.
+    """
 
     names: Mapping[str, str] = MappingProxyType({})
+    device: Admission
 
     async def _prepare_hook(self, response: StreamResponse) -> None:
-        """Add what a real hub sends with every answer (seen there).
+        """Add the headers that a real hub sends with every answer (seen there).
 
-        aiohttp calls it before it writes an answer's headers. Its public hook is the application's,
-        which does the same one call further down.
+        aiohttp calls this before it writes the headers of an answer. Its public hook belongs to the
+        application, which we do not use.
         """
         response.headers["Server"] = "Microsoft-HTTPAPI/2.0"
         response.headers["Vary"] = "Origin"
@@ -45,35 +53,37 @@ class Request(BaseRequest):
 
 
 async def read_body(request: Request) -> bytes:
-    """Read a request's body.
+    """Return the body of a request.
 
     Raises:
-        MessageTooLarge: it is over `limits.HTTP_BODY_BYTES`.
-        DeserializationError: its content encoding doesn't fit it.
-        ClientClosedRequest: the caller has left before its end.
+        MessageTooLarge: the body is larger than `limits.HTTP_BODY_BYTES`.
+        DeserializationError: the body does not match its content encoding.
+        ClientClosedRequest: the client disconnected before the end of the body.
     """
     try:
         return await request.read()
     except HTTPRequestEntityTooLarge:
-        raise MessageTooLarge from None
+        raise MessageTooLarge(
+            f"The body is too large. {limits.HTTP_BODY_BYTES} bytes are allowed"
+        ) from None
     except RequestPayloadError as error:
-        raise DeserializationError(f"The body can't be read: {error}") from None
+        raise DeserializationError(f"The body cannot be decoded: {error}") from None
     except ConnectionError:
         raise ClientClosedRequest from None
 
 
 async def read_json(request: Request) -> Any:
-    """Read a request's JSON body.
+    """Return the JSON body of a request.
 
     Raises:
-        DeserializationError: it is not JSON.
-        MessageTooLarge, ClientClosedRequest: as `read_body`.
+        DeserializationError: the body is not JSON.
+        MessageTooLarge, ClientClosedRequest: see `read_body`.
     """
     return _parse(await read_body(request))
 
 
 async def read_optional_json(request: Request) -> Any:
-    """Read a request's JSON body, as `read_json`; None if there is none."""
+    """Return the JSON body of a request, as `read_json`; None if the body is empty."""
     body = await read_body(request)
     return _parse(body) if body else None
 
@@ -86,10 +96,10 @@ def _parse(body: bytes) -> Any:
 
 
 def identity_key(request: Request) -> IdentityKey:
-    """Name the device or module that a request's path names."""
+    """Return the key of the device or module in the path of a request."""
     return IdentityKey(request.names["device_id"], request.names.get("module_id"))
 
 
 def if_match(request: Request) -> IfMatch:
-    """Read a request's precondition."""
+    """Return the condition on the etag of a request."""
     return IfMatch.parse(request.headers.get("If-Match"))

@@ -9,7 +9,7 @@ from aiohttp.web_response import Response
 
 from emulator.http.errors import ErrorForm
 from emulator.hub.core.errors import HubError
-from emulator.hub.core.json import dumps
+from emulator.hub.core.json import JsonObject, dumps
 
 _TOO_MANY_REQUESTS = 429
 
@@ -17,7 +17,7 @@ _TOO_MANY_REQUESTS = 429
 def json_response(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Answer with JSON; the charset stands in the content type as a real hub writes it."""
+    """Return a JSON response; a real hub writes the charset in the content type in this way."""
     return Response(
         status=status,
         body=dumps(value),
@@ -25,16 +25,16 @@ def json_response(
     )
 
 
-def no_content() -> Response:
-    """Answer 204."""
-    return Response(status=204)
+def tagged_response(document: JsonObject) -> Response:
+    """Return a response with a document and its etag."""
+    return json_response(document, headers={"ETag": f'"{document["etag"]}"'})
 
 
 def error_response(error: HubError, form: ErrorForm, now: datetime) -> Response:
-    """Return an error, in the form of its route."""
+    """Return the response of an error, in the form of its route."""
     response = json_response(
         form(error, now), status=error.status, headers={"iothub-errorcode": error.name}
     )
     if response.status == _TOO_MANY_REQUESTS:
-        response.force_close()  # as a real hub does, which sends no Retry-After (seen there)
+        response.force_close()  # a real hub does this, and sends no Retry-After (seen there)
     return response

@@ -1,4 +1,4 @@
-"""A route: a verb and a path, the operation that the gate checks, and the handler."""
+"""A route: an HTTP method and a path, the operation that the gate checks, and the handler."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from msgspec import Struct
 from emulator.http.errors import ErrorForm, message_body
 from emulator.http.requests import Request
 from emulator.hub.access.operations import Operation
+from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
-from emulator.hub.links.link import Admission
 
-Handler = Callable[[IotHub, Request], Awaitable[StreamResponse]]
-DeviceHandler = Callable[[IotHub, Request, Admission], Awaitable[StreamResponse]]
+# The result of a handler: a JSON document for status 200, None for 204, or another response.
+Result = JsonObject | list[JsonObject] | StreamResponse | None
+Handler = Callable[[IotHub, Request], Awaitable[Result]]
 
 
 class Route(Struct, frozen=True):
-    """A route for services.
+    """A route of the REST API.
 
     Args:
-        path: such as `/devices/{device_id}`; see `Router`.
-        operation: what a request for it does; the gate knows the right and the throttle.
-        error_form: how this family of routes writes its errors.
-        versioned: whether it is a hub's own route: a request must name an api-version, and a body
-            that names its type must be JSON. The emulator's own routes are for curl as well.
+        verb: the HTTP method.
+        path: a path such as `/devices/{device_id}`; see `Router`.
+        operation: the operation of a request; the gate knows its right and its throttle.
+        handler: the function that answers a request.
+        error_form: the form of the errors of this family of routes.
+        for_device: whether devices call it, not services. Its path has the id of the device, and a
+            request has the device's admission.
+        versioned: whether it is a route of a real hub: a request must name an api-version, and the
+            content type of a service's request must be JSON. The emulator's own routes need
+            neither.
     """
 
     verb: str
@@ -33,13 +39,5 @@ class Route(Struct, frozen=True):
     operation: Operation
     handler: Handler
     error_form: ErrorForm = message_body
+    for_device: bool = False
     versioned: bool = True
-
-
-class DeviceRoute(Struct, frozen=True):
-    """A route that a device calls for itself; its path names the device."""
-
-    verb: str
-    path: str
-    operation: Operation
-    handler: DeviceHandler

@@ -1,8 +1,8 @@
-"""Which route a path is of.
+"""The search for the route of a path.
 
-Fixed parts match in any case, and a slash at the end is optional: clients mix spellings such as
+Fixed parts match in any letter case, and a slash at the end is optional: clients write both
 `deviceBound` and `devicebound`, and the SDK for Node lists devices at `/devices/`. aiohttp's own
-router would try a regular expression for each route, one after the other.
+router would try one regular expression after the other.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _T = TypeVar("_T")
 
 
 class Found(Struct, Generic[_T], frozen=True):
-    """What is at a path: something for each verb, and the parts that the path names."""
+    """The targets at a path by their HTTP methods, and the values of the names in the path."""
 
     verbs: Mapping[str, _T]
     names: Mapping[str, str]
 
 
 class _Node(Struct, Generic[_T]):
-    """What paths have in common up to here."""
+    """A common start of paths."""
 
     verbs: dict[str, _T] = field(default_factory=dict)
     fixed: dict[str, _Node[_T]] = field(default_factory=dict)
@@ -31,13 +31,13 @@ class _Node(Struct, Generic[_T]):
 
 
 class Router(Generic[_T]):
-    """Paths such as `/devices/{device_id}`, each with something for some verbs."""
+    """Paths such as `/devices/{device_id}`, each with targets for some HTTP methods."""
 
     def __init__(self) -> None:
         self._root: _Node[_T] = _Node()
 
     def add(self, verb: str, path: str, target: _T) -> None:
-        """Have `verb` on `path` lead to `target`."""
+        """Add the target of an HTTP method and a path."""
         node = self._root
         for part in path.strip("/").split("/"):
             if part.startswith("{"):
@@ -47,10 +47,10 @@ class Router(Generic[_T]):
         node.verbs[verb] = target
 
     def find(self, parts: Sequence[str]) -> Iterator[Found[_T]]:
-        """Go through what is at a path, given as its parts, decoded.
+        """Return the targets at a path, which is given as decoded parts.
 
-        A fixed part comes before one that is named: `/devices/query` is the route for queries
-        first, and then a device of that name.
+        A fixed part is before a name: `/devices/query` is first the route of queries, and then the
+        device of this id.
         """
         end = len(parts) - 1 if parts and not parts[-1] else len(parts)
         return self._find(self._root, parts[:end], {})

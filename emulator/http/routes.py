@@ -16,9 +16,9 @@ from emulator.http import (
     statistics,
     twins,
 )
-from emulator.http.route import DeviceRoute, Route
+from emulator.http.route import Route
 
-ROUTES: tuple[Route | DeviceRoute, ...] = (
+ROUTES: tuple[Route, ...] = (
     *devices.ROUTES,
     *modules.ROUTES,
     *statistics.ROUTES,

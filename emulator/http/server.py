@@ -1,11 +1,11 @@
-"""The REST API's server: the head by which services, and devices that speak HTTPS, come in.
+"""The server of the REST API: the head for services, and for devices that use HTTPS.
 
-A route names its operation and the form of its errors. Here each request passes the gate, its
-api-version and content type are checked, and its error is rendered.
+Each request passes the gate. The server checks its api-version and its content type, calls the
+handler of its route, and writes the answer or the error.
 
-It is aiohttp's server without its application, whose router and hooks would take a third of the
-time of an answer. Its parts are imported from their own modules, here and elsewhere: `aiohttp.web`
-imports the application too, which takes 4 ms of a start.
+It is aiohttp's server without aiohttp's application, whose router and hooks would take a third of
+the time of an answer. All imports are from single modules of aiohttp, because `aiohttp.web` also
+imports the application, which adds 4 ms to a start.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from aiohttp.web_server import Server
 
 from emulator.http.errors import ErrorForm, message_body
 from emulator.http.requests import Request, identity_key
-from emulator.http.responses import error_response
-from emulator.http.route import DeviceRoute, Route
+from emulator.http.responses import error_response, json_response
+from emulator.http.route import Route
 from emulator.http.router import Found, Router
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core import errors, limits
@@ -37,27 +37,27 @@ from emulator.net.listeners import BACKLOG
 
 log = logging.getLogger(__name__)
 
-# A client that sends something else than HTTP gets an answer; aiohttp would log a traceback too.
+# A client that does not send HTTP gets an answer; aiohttp would also log a traceback.
 _protocol_log = logging.getLogger("emulator.http.protocol")
 _protocol_log.setLevel(logging.CRITICAL)
 
-# `2021-04-12`, `2020-05-31-preview`. Any of that form passes: a newer one is never refused.
+# `2021-04-12`, `2020-05-31-preview`. Every version of this form is valid, also a newer one.
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 
 # `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
 _JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
 
-# Services repeat their requests: how many paths, queries and content types are remembered.
+# Services repeat their requests. These are the sizes of the caches for their parts.
 _REMEMBERED_PATHS = 1024
 _REMEMBERED_QUERIES = 256
 _REMEMBERED_TYPES = 64
 
-# How long a stopping server waits for requests that are being answered.
+# How long a stopping server waits for the answers to open requests.
 _DRAIN_SECONDS = 0.25
 
 RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
 CertificateReader = Callable[[ssl.SSLObject | None], ClientCertificate | None]
-# Serves a request whose path has these segments.
+# Answers a request, whose path has these segments.
 _Serve = Callable[[Request, Sequence[str]], Awaitable[StreamResponse]]
 
 
@@ -67,14 +67,14 @@ class HttpServer:
     Args:
         hub: the hub.
         routes: the routes of services and of devices.
-        client_certificate: returns the certificate that the client of a TLS connection has sent.
+        client_certificate: returns the certificate of the client of a TLS connection.
         web_sockets: by path, the handlers that upgrade a request to a WebSocket.
     """
 
     def __init__(
         self,
         hub: IotHub,
-        routes: Iterable[Route | DeviceRoute],
+        routes: Iterable[Route],
         client_certificate: CertificateReader,
         web_sockets: Mapping[str, RequestHandler],
     ) -> None:
@@ -82,19 +82,14 @@ class HttpServer:
         self._client_certificate = client_certificate
         self._router: Router[_Serve] = Router()
         for route in routes:
-            answer = (
-                functools.partial(self._serve_service, route)
-                if isinstance(route, Route)
-                else functools.partial(self._serve_device, route)
-            )
-            self._router.add(route.verb, route.path, answer)
+            self._router.add(route.verb, route.path, functools.partial(self._serve, route))
         for path, upgrade in web_sockets.items():
             self._router.add("GET", path, functools.partial(self._upgrade, upgrade))
         self._find = functools.lru_cache(_REMEMBERED_PATHS)(self._find_route)
         self._listening: list[asyncio.Server] = []
 
     async def start(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext) -> None:
-        """Accept HTTPS on sockets that are bound already."""
+        """Accept HTTPS connections on bound sockets."""
         loop = asyncio.get_running_loop()
         self._server = Server(
             self._dispatch,  # type: ignore[arg-type] # requests are what request_factory makes
@@ -105,7 +100,7 @@ class HttpServer:
             logger=_protocol_log,
         )
         for listener in sockets:
-            # Not aiohttp's own site, which can't bound the time of a handshake.
+            # aiohttp's own site has no time limit for a handshake.
             server = await loop.create_server(
                 self._server,
                 sock=listener,
@@ -116,16 +111,16 @@ class HttpServer:
             self._listening.append(server)
 
     async def stop(self) -> None:
-        """Stop accepting, answer what has arrived, and close the connections."""
+        """Stop accepting, answer the requests that have arrived, and close the connections."""
         for server in self._listening:
             server.close()
         transports = [connection.transport for connection in self._server.connections]
-        await asyncio.sleep(0)  # what has arrived begins to be answered
+        await asyncio.sleep(0)  # the server begins to answer requests that have arrived
         self._server.pre_shutdown()
         await self._server.shutdown(_DRAIN_SECONDS)
         for transport in transports:
             if transport is not None:
-                transport.abort()  # else it waits for the end of TLS from its peer
+                transport.abort()  # a close would wait for the end of TLS from the client
         await asyncio.sleep(0)
 
     # --- a request
@@ -145,72 +140,55 @@ class HttpServer:
         segments = [unquote(part) for part in path.split("/")[1:]]
         return segments, list(self._router.find(segments))
 
-    async def _serve_service(
+    async def _serve(
         self, route: Route, request: Request, resource: Sequence[str]
     ) -> StreamResponse:
         token = request.headers.get("Authorization")
+        caller: ServiceCaller | DeviceCaller = ServiceCaller(token, request.host, resource)
+        if route.for_device:
+            certificate = self._client_certificate(request.get_extra_info("ssl_object"))
+            caller = DeviceCaller(identity_key(request), token, request.host, certificate)
+        size, flaw = request.content_length or 0, _flaw(route, request)
         try:
-            self._hub.gate.enter(
-                ServiceCaller(token, request.host, resource),
-                route.operation,
-                size=request.content_length or 0,
-                flaw=(_version_flaw(request) or _type_flaw(request)) if route.versioned else None,
-            )
+            admission = self._hub.gate.enter(caller, route.operation, size=size, flaw=flaw)
         except errors.HubError as error:
             return self._refuse(request, error)
-        return await self._answer(request, route.handler(self._hub, request), route.error_form)
-
-    async def _serve_device(
-        self, route: DeviceRoute, request: Request, _: Sequence[str]
-    ) -> StreamResponse:
-        caller = DeviceCaller(
-            identity_key(request),
-            request.headers.get("Authorization"),
-            request.host,
-            self._client_certificate(request.get_extra_info("ssl_object")),
-        )
-        try:
-            device = self._hub.gate.enter(
-                caller,
-                route.operation,
-                size=request.content_length or 0,
-                flaw=_version_flaw(request),
-            )
-        except errors.HubError as error:
-            return self._refuse(request, error)
-        return await self._answer(request, route.handler(self._hub, request, device), message_body)
+        if admission is not None:
+            request.device = admission
+        return await self._answer(route, request)
 
     async def _upgrade(
         self, upgrade: RequestHandler, request: Request, _: Sequence[str]
     ) -> StreamResponse:
-        """Upgrade to a WebSocket; the head that speaks on it enters the gate."""
+        """Upgrade to a WebSocket; the head behind it enters the gate."""
         try:
             return await upgrade(request)
         except HTTPException as error:
             return self._error(errors.GenericBadRequest(error.reason), message_body)
 
-    async def _answer(
-        self, request: Request, answer: Awaitable[StreamResponse], form: ErrorForm
-    ) -> StreamResponse:
+    async def _answer(self, route: Route, request: Request) -> StreamResponse:
         try:
-            return await answer
+            result = await route.handler(self._hub, request)
+            if isinstance(result, StreamResponse):
+                return result
+            return Response(status=204) if result is None else json_response(result)
         except errors.HubError as error:
-            return self._error(error, form)
+            return self._error(error, route.error_form)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
-            return self._error(errors.ServerError(), form)
+            return self._error(errors.ServerError(), route.error_form)
 
     # --- refusals
 
     def _refuse(self, request: Request, error: errors.HubError) -> Response:
-        """Refuse a request before its handler runs: in the same form on every route."""
+        """Refuse a request before its handler runs; the form is the same on every route."""
         log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
         return self._error(error, message_body)
 
     def _refuse_path(self, request: Request, allowed: Collection[str]) -> Response:
-        """Refuse a path or a verb that has no route: what a real hub answers is unknown."""
+        """Refuse a path or a method without a route; the answer of a real hub is unknown."""
         if not allowed:
-            return self._error(errors.GenericNotFound(f"No route {request.path}"), message_body)
+            return self._error(errors.GenericNotFound(f"Unknown path {request.path}"), message_body)
         error = errors.GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
         response = self._error(error, message_body)
         response.headers["Allow"] = ",".join(sorted(allowed))
@@ -221,15 +199,10 @@ class HttpServer:
 
 
 async def _meet_expectation(request: Request) -> None:
-    """Ask for the body, if the client waits for that; other expectations mean nothing here."""
+    """Request the body if the client waits for this; other expectations are ignored."""
     if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it is not a part of the response
-
-
-def _version_flaw(request: Request) -> errors.HubError | None:
-    named = _names_api_version(request.rel_url.raw_query_string)
-    return None if named else errors.InvalidProtocolVersion()
+        request.writer.output_size = 0  # these bytes are not a part of the response
 
 
 @functools.lru_cache(_REMEMBERED_QUERIES)
@@ -238,11 +211,18 @@ def _names_api_version(query: str) -> bool:
     return _API_VERSION.fullmatch(versions[0]) is not None
 
 
-def _type_flaw(request: Request) -> errors.HubError | None:
-    content_type = request.headers.get("Content-Type", "").strip()
-    if not content_type or not request.body_exists or _is_json(content_type):
+def _flaw(route: Route, request: Request) -> errors.HubError | None:
+    """Return the error in the api-version or the content type of a request."""
+    if not route.versioned:
         return None
-    return errors.GenericUnsupportedMediaType(f"The body is {content_type}, and must be JSON")
+    if not _names_api_version(request.rel_url.raw_query_string):
+        return errors.InvalidProtocolVersion()
+    content_type = request.headers.get("Content-Type", "").strip()
+    if route.for_device or not content_type or not request.body_exists or _is_json(content_type):
+        return None
+    return errors.GenericUnsupportedMediaType(
+        f"Unsupported content type: {content_type}. Use application/json"
+    )
 
 
 @functools.lru_cache(_REMEMBERED_TYPES)

@@ -1,27 +1,25 @@
 """Statistics: `/statistics/devices`, `/statistics/service` (swagger of the service API).
 
-On a real hub the counts lag behind (seen there); here they are of the moment.
+On a real hub the numbers are late (seen there); here they are current.
 """
 
 from __future__ import annotations
 
-from aiohttp.web_response import Response
-
 from emulator.http.requests import Request
-from emulator.http.responses import json_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
+from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
 
 
-async def get_device_statistics(hub: IotHub, _: Request) -> Response:
-    """`GET /statistics/devices`: 200 with how many devices there are."""
-    return json_response(hub.identities.device_statistics())
+async def get_device_statistics(hub: IotHub, _: Request) -> JsonObject:
+    """`GET /statistics/devices`: 200 with the number of devices."""
+    return hub.identities.device_statistics()
 
 
-async def get_service_statistics(hub: IotHub, _: Request) -> Response:
-    """`GET /statistics/service`: 200 with how many devices are connected."""
-    return json_response(hub.identities.service_statistics())
+async def get_service_statistics(hub: IotHub, _: Request) -> JsonObject:
+    """`GET /statistics/service`: 200 with the number of connected devices."""
+    return hub.identities.service_statistics()
 
 
 ROUTES = (

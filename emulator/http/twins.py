@@ -5,31 +5,29 @@ A real hub sends no ETag header here.
 
 from __future__ import annotations
 
-from aiohttp.web_response import Response
-
 from emulator.http.errors import twin_body
 from emulator.http.requests import Request, identity_key, if_match, read_json
-from emulator.http.responses import json_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
+from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
 
 
-async def get_twin(hub: IotHub, request: Request) -> Response:
+async def get_twin(hub: IotHub, request: Request) -> JsonObject:
     """`GET`: 200 with the twin."""
-    return json_response(hub.twins.get(identity_key(request)))
+    return hub.twins.get(identity_key(request))
 
 
-async def patch_twin(hub: IotHub, request: Request) -> Response:
+async def patch_twin(hub: IotHub, request: Request) -> JsonObject:
     """`PATCH`: merge tags and desired properties; 200 with the twin."""
     body = await read_json(request)
-    return json_response(hub.twins.patch(identity_key(request), body, if_match(request)))
+    return hub.twins.patch(identity_key(request), body, if_match(request))
 
 
-async def replace_twin(hub: IotHub, request: Request) -> Response:
+async def replace_twin(hub: IotHub, request: Request) -> JsonObject:
     """`PUT`: replace tags and desired properties; 200 with the twin."""
     body = await read_json(request)
-    return json_response(hub.twins.replace(identity_key(request), body, if_match(request)))
+    return hub.twins.replace(identity_key(request), body, if_match(request))
 
 
 ROUTES = tuple(

@@ -8,7 +8,7 @@ from typing import Any
 import requests
 
 from emulator import Emulator
-from emulator.http.route import DeviceRoute, Route
+from emulator.http.route import Route
 from tests.http.support import device_token
 from tests.support import Device, Service
 
@@ -84,22 +84,22 @@ TABLE: dict[tuple[str, str], tuple[set[str], Throttle | None]] = {
 }
 
 
-def row_of(route: Route | DeviceRoute) -> tuple[str, str]:
+def row_of(route: Route) -> tuple[str, str]:
     """Return the verb and the path of a route, as the table has them."""
     return route.verb, ID.sub("*", route.path)
 
 
-def name_of(route: Route | DeviceRoute) -> str:
+def name_of(route: Route) -> str:
     """Return a route's name for the list of tests."""
     return " ".join(row_of(route))
 
 
 def call(
-    service: Service, emulator: Emulator, route: Route | DeviceRoute, device: Device, **more: Any
+    service: Service, emulator: Emulator, route: Route, device: Device, **more: Any
 ) -> requests.Response:
     """Call a route for a device; every other id in the path is made up."""
     path = ID.sub("made-up", route.path.replace("{device_id}", device.id))
     headers = more.pop("headers", {})
-    if isinstance(route, DeviceRoute):
+    if route.for_device:
         headers = {"Authorization": device_token(emulator, device), **headers}
     return service.request(route.verb, path, headers=headers, **more)

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from emulator import Emulator
-from emulator.http.route import DeviceRoute, Route
+from emulator.http.route import Route
 from emulator.http.routes import ROUTES
 from emulator.hub.core import limits
 from tests.http.route_table import ID, call, name_of
@@ -40,7 +40,7 @@ VERSIONED = [route for route in ROUTES if not route.path.startswith("/_emulator"
 WITH_BODY = [
     route
     for route in ROUTES
-    if isinstance(route, Route)
+    if not route.for_device
     and route.verb in ("POST", "PUT", "PATCH")
     and not route.path.endswith(("/abandon", "/cancel"))
 ]
@@ -95,7 +95,7 @@ def head_of(
 
 @pytest.mark.parametrize("route", VERSIONED, ids=name_of)
 def test_every_route_needs_an_api_version(
-    service: Service, emulator: Emulator, device: Device, route: Route | DeviceRoute
+    service: Service, emulator: Emulator, device: Device, route: Route
 ) -> None:
     response = call(service, emulator, route, device, params={})
     assert check_error(response, 400, "InvalidProtocolVersion") == "BadRequest"

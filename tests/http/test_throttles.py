@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from emulator import Emulator, StartError
-from emulator.http.route import DeviceRoute, Route
+from emulator.http.route import Route
 from emulator.http.routes import ROUTES
 from emulator.hub.access.throttles import Throttles
 from tests.clock import ManualClock
@@ -51,7 +51,7 @@ def test_a_route_counts_against_its_throttle_alone(
     emulator: Emulator,
     device: Device,
     throttle: Throttle,
-    route: Route | DeviceRoute,
+    route: Route,
 ) -> None:
     def request() -> requests.Response:
         body = b"{}" if route.verb in ("POST", "PUT", "PATCH") else None
