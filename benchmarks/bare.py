@@ -57,7 +57,7 @@ async def _hello(request: web.Request) -> web.Response:
     return web.Response(body=b'"hello"', content_type="application/json")
 
 
-async def serve(name: str, host: str, port: int, certificate: str) -> None:
+async def serve(name: str, host: str, port: str, certificate: str) -> None:
     """Serve until the process ends."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -69,10 +69,9 @@ async def serve(name: str, host: str, port: int, certificate: str) -> None:
     await runner.setup()
     protocol = Nod if name == "nod" else cast("web.Server", runner.server)
     loop = asyncio.get_running_loop()
-    await loop.create_server(protocol, host, port, ssl=context, backlog=1024)
+    await loop.create_server(protocol, host, int(port), ssl=context, backlog=1024)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    name, host, port, certificate = sys.argv[1:]
-    run(serve(name, host, int(port), certificate))
+    run(serve(*sys.argv[1:]))

@@ -167,10 +167,11 @@ class Bench:
         for client in clients:
             client.times.clear()
         gc.collect()
-        gc.freeze()  # the collector does not look at these objects again
+        gc.freeze()  # the collector has nothing to look at while the clients send
         with Meter(*servers) as meter:
             self.loop.run_for(seconds)
             count = sum(client.count for client in clients) - before
+        gc.unfreeze()
         times = [each for client in clients for each in client.times]
         for client in clients:
             client.going = False

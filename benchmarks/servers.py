@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from random import randrange
 
 import psutil
 
-HOST = "127.0.0.1"
+# Probably no other program uses this address: it is another one in each run. macOS has only one.
+HOST = "127.0.0.1" if sys.platform == "darwin" else f"127.{randrange(1, 255)}.{randrange(255)}.1"
 
 # The servers have one core and the client has another. If the system chose the cores, server and
 # client would share one at times, and a round trip would take two or three times as long.

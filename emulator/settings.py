@@ -271,8 +271,7 @@ class Settings:
     def allowed_storage_hosts(self) -> tuple[str, ...]:
         """The storage accounts and emulators that import and export jobs can use.
 
-        An emulator that other machines can reach gives them no way to what serves this machine
-        alone.
+        An emulator that other machines can reach does not call what serves this machine alone.
         """
         return (*(LOCAL_STORAGE_HOSTS if self.on_loopback else ()), *self.storage_hosts)
 

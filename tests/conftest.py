@@ -41,7 +41,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def janitor(emulator: Emulator) -> Iterator[Service]:
-    """Who clears up behind the tests."""
+    """A service that deletes what tests have made."""
     client = Service(emulator)
     yield client
     client.close()

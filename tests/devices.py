@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from contextlib import ExitStack
 
-from tests.mqtt.raw import Wire, connack, connect, suback, subscribe
+from tests.mqtt.raw import Wire, connect
 from tests.support import API_VERSION, sas_token
 
 METHODS = "$iothub/methods/POST/#"
@@ -18,10 +18,7 @@ def connect_device(connection_string: str, port: int, trust: ssl.SSLContext, *fi
     token = sas_token(f"{host}/devices/{device_id}", fields["SharedAccessKey"])
     with ExitStack() as stack:
         wire = stack.enter_context(Wire((host, port), trust))
-        wire.send(connect(device_id, f"{host}/{device_id}/?api-version={API_VERSION}", token))
-        wire.expect(connack(0))
-        if filters:
-            wire.send(subscribe(1, *filters))
-            wire.expect(suback(1, *[0] * len(filters)))
+        user_name = f"{host}/{device_id}/?api-version={API_VERSION}"
+        wire.begin(connect(device_id, user_name, token), *filters)
         stack.pop_all()
         return wire

@@ -37,7 +37,7 @@ posix_only = pytest.mark.skipif(
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """Give this process's environment without what points the SDKs at a hub, and `variables`."""
+    """Return this process's environment with `variables`, and without those that name a hub."""
     ours = re.compile(r"IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$")
     inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return inherited | variables
@@ -110,7 +110,7 @@ class Console:
             self._news.notify_all()
 
     def wait_for(self, pattern: str, *, count: int = 1, timeout: float = PATIENCE) -> str:
-        """Wait until `count` lines match as a whole, and give the last of them."""
+        """Wait until `count` lines match as a whole, and return the last of them."""
         deadline = time.monotonic() + timeout
         with self._news:
             while True:
@@ -124,19 +124,19 @@ class Console:
                 self._news.wait(0.1)
 
     def wait(self, timeout: float = PATIENCE) -> int:
-        """Wait until it ends by itself, and give its exit status."""
+        """Wait until it ends by itself, and return its exit status."""
         status = self._process.wait(timeout)
         for reader in self._readers:
             reader.join()
         return status
 
     def press_ctrl_c(self) -> int:
-        """Interrupt it as a terminal does, with all that it started, and give the exit status."""
+        """Interrupt it as a terminal does, with all that it started, and return the exit status."""
         os.killpg(self._process.pid, signal.SIGINT)
         return self.wait()
 
     def terminate(self) -> int:
-        """Send SIGTERM to it alone, and give the exit status."""
+        """Send SIGTERM to it alone, and return the exit status."""
         self._process.terminate()
         return self.wait()
 
@@ -194,7 +194,7 @@ class EmulatorConsole(Console):
         return {device_id: connection_string for connection_string, device_id in found}
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """Give the environment of a console into which these lines were pasted."""
+        """Return the environment of a console into which these lines were pasted."""
         return clean_environment(**{**self.variables, **variables})
 
     def request(self, verb: str, path: str, *, json: object = None) -> requests.Response:

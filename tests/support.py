@@ -1,4 +1,4 @@
-"""What tests of several kinds need to reach a running emulator as a stranger would."""
+"""Clients of a running emulator that use none of its code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def free_loopback_address() -> str:
     """Find a loopback address with a free port 8883, which is the only one that device SDKs dial.
 
     Linux and Windows have all of 127.0.0.0/8, from which one is drawn, so that runs side by side
-    don't meet; macOS has but 127.0.0.1.
+    don't meet; macOS has 127.0.0.1 only.
     """
     if sys.platform == "darwin":
         return "127.0.0.1"

@@ -29,7 +29,7 @@ from tests.support import Service
 METHOD = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
 
 no_other_loopback = pytest.mark.skipif(
-    sys.platform == "darwin", reason="macOS has but one loopback address"
+    sys.platform == "darwin", reason="macOS has one loopback address"
 )
 no_count_of_files = pytest.mark.skipif(
     not Path("/dev/fd").is_dir(), reason="this system has no folder of open files"
@@ -212,7 +212,7 @@ def no_database(folder: Path) -> dict[str, object]:
     return {"data_dir": folder, "mqtt_port": port}
 
 
-# Each gives the settings that are wrong, and what the error must name.
+# The wrong settings of each failure, and what the error must say.
 FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] = {
     "the devices' port is in use": lambda stack, _: (
         {"mqtt_port": (port := taken_port(stack))},
@@ -291,7 +291,7 @@ async def test_a_failed_start_is_raised_in_the_callers_event_loop(
 
 
 class Burden:
-    """What an emulator has to end: a device, an open call, and callers that don't let go."""
+    """What an emulator has to end: a device, an open call, and callers that stay connected."""
 
     def __init__(self, emulator: Emulator, context: ssl.SSLContext) -> None:
         self._stack = ExitStack()
@@ -332,7 +332,7 @@ class Burden:
 
 
 @no_count_of_files
-def test_it_stops_at_once_whoever_is_connected_and_leaves_nothing(
+def test_it_stops_at_once_with_open_connections_and_leaves_nothing(
     settings: Settings, trust: Trust, open_files: Callable[[], int]
 ) -> None:
     files, threads = open_files(), threading.active_count()

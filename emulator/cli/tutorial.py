@@ -22,7 +22,7 @@ _DEVICE_SCRIPT = _FOLDER / "dmpatterns_getstarted_device.py"
 _SERVICE_SCRIPT = _FOLDER / "dmpatterns_getstarted_service.py"
 
 _METHOD = "rebootDevice"
-# What the service prints last of all: the tutorial's proof.
+# How the last line of the service begins: it proves that the tutorial worked.
 _PROOF = "Last reboot time: "
 
 # A step that takes longer than this has failed. The device reboots for 20 seconds.

@@ -54,6 +54,8 @@ class WebSocketStream(Stream):
         return self.held + len(self._outgoing)
 
     def _send(self, data: bytes) -> None:
+        if self._closer is not None:
+            return
         self._outgoing += data
         if self._sender is None or self._sender.done():
             self._sender = asyncio.ensure_future(self._send_frames())

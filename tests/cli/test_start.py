@@ -31,7 +31,7 @@ from tests.support import API_VERSION, free_loopback_address, sas_token
 
 ANY_PORTS = ("--mqtt-port", "0", "--https-port", "0")
 
-# Keys that are nobody else's, so that they can be searched for.
+# Keys that stand nowhere else, so that a test can search for them.
 POLICY_KEY = "cG9saWN5IGtleSBvZiB0aGUgY29tbWFuZCdzIHRlc3Rz"
 DEVICE_KEY = "ZGV2aWNlIGtleSBvZiB0aGUgY29tbWFuZCdzIHRlc3Rz"
 
@@ -158,7 +158,7 @@ def test_it_is_ready_when_it_says_so_and_shows_the_ports_that_it_picked(data_dir
         console.wait_for(rf"Azure's device SDKs dial port 8883 .* on port {ports[0]}\.")
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has but one loopback address")
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has one loopback address")
 def test_a_second_hub_runs_beside_the_first_on_another_address(
     hub: EmulatorConsole, data_dir: Path
 ) -> None:
@@ -226,7 +226,7 @@ def file_in_place_of_a_folder(folder: Path) -> Path:
 
 NO_KEY = "bm8ga2V5"
 
-# Each gives the options, the exit status, and what the line must say.
+# The options of each failure, the exit status, and what the line must say.
 FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] = {
     "an unknown option": (lambda _: ("--nonsense",), 2, "--nonsense.*--help"),
     "an unknown command": (lambda _: ("tutorials",), 2, "tutorials.*--help"),
@@ -275,8 +275,8 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
         1,
         "Can't read the keys in",
     ),
-    "a throttle that is none": (lambda _: ("--throttle", "S4"), 2, "'S4'.*S1, S2, S3.*--help"),
-    "a throttle of nothing": (lambda _: ("--throttle", "query=1/s"), 2, "'query'.*queries"),
+    "an invalid throttle": (lambda _: ("--throttle", "S4"), 2, "'S4'.*S1, S2, S3.*--help"),
+    "a throttle of nothing": (lambda _: ("--throttle", "query=1/s"), 2, "'query=1/s'.*queries"),
     "a throttle without a rate": (lambda _: ("--throttle", "queries=1"), 2, "queries=1.*20/min"),
     "no folder of containers": (
         lambda folder: ("--storage", folder / "none"),
@@ -338,7 +338,7 @@ def test_a_port_in_use_is_said_in_one_line(data_dir: Path, option: str) -> None:
     ]
 
 
-# Each gives the variable, its value, the exit status, and what the line must say.
+# The variable of each failure, its value, the exit status, and what the line must say.
 WRONG_VARIABLES = {
     "a port": ("MQTT_PORT", "http", 2, "Invalid port 'http': use a number"),
     "a throttle": ("THROTTLE", "S1 S4", 2, "'S4'"),
@@ -434,7 +434,7 @@ def test_jobs_find_their_containers_where_it_is_told(data_dir: Path, tmp_path: P
     (tmp_path / "box").mkdir()
     options = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir, "--verbose")
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]  # where nobody listens from now on
+        port = listener.getsockname()[1]  # nothing listens there from now on
     storage = ("--storage", tmp_path, "--storage-host", f"127.0.0.1:{port}")
     job = {"type": "export", "outputBlobContainerUri": "file:///box"}
     with EmulatorConsole(*options, *storage) as hub:

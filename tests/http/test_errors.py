@@ -9,14 +9,7 @@ import pytest
 
 from emulator.http.errors import message_body, module_body, nested_body, twin_body
 from emulator.hub.core import errors
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeviceNotFound,
-    GatewayTimeout,
-    HubError,
-    IotHubUnauthorizedAccess,
-    error_document,
-)
+from emulator.hub.core.errors import HubError, error_document
 from emulator.hub.core.json import JsonObject
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
@@ -25,7 +18,7 @@ CLASSES = [
     for _, error in inspect.getmembers(errors, inspect.isclass)
     if issubclass(error, HubError) and error is not HubError
 ]
-GATEWAY_TIMEOUT = GatewayTimeout(info={"timeout": "00:00:30"})
+GATEWAY_TIMEOUT = errors.GatewayTimeout(info={"timeout": "00:00:30"})
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
@@ -40,7 +33,7 @@ def test_the_sdk_for_node_can_parse_the_usual_form(error: type[HubError]) -> Non
 
 @pytest.mark.parametrize(("form", "gateway"), [(message_body, r"-G:\d+"), (twin_body, "")])
 def test_the_usual_form_names_an_error_and_tracks_it(form, gateway):
-    bodies = [form(DeviceNotFound("myDevice"), NOW) for _ in range(50)]
+    bodies = [form(errors.DeviceNotFound("myDevice"), NOW) for _ in range(50)]
     assert list(bodies[0]) == ["Message", "ExceptionMessage"]
     assert bodies[0]["Message"] == "ErrorCode:DeviceNotFound;myDevice"
     tracking = rf"Tracking ID:[0-9a-f]{{32}}{gateway}-TimeStamp:01/31/2026 14:46:08"
@@ -54,7 +47,7 @@ def check_document(document: JsonObject, error: HubError) -> None:
     assert document | {"trackingId": ""} == expected | {"trackingId": ""}
 
 
-@pytest.mark.parametrize("error", [GATEWAY_TIMEOUT, ArgumentInvalid("not a number: \udcff")])
+@pytest.mark.parametrize("error", [GATEWAY_TIMEOUT, errors.ArgumentInvalid("not a number: \udcff")])
 def test_the_nested_form_is_the_document_as_text(error: HubError) -> None:
     body = nested_body(error, NOW)
     assert (list(body), body["ExceptionMessage"]) == (["Message", "ExceptionMessage"], "")
@@ -63,5 +56,5 @@ def test_the_nested_form_is_the_document_as_text(error: HubError) -> None:
 
 def test_the_form_of_modules_is_the_document_and_nested_where_the_device_is_unusable() -> None:
     check_document(module_body(GATEWAY_TIMEOUT, NOW), GATEWAY_TIMEOUT)
-    unusable = IotHubUnauthorizedAccess()
+    unusable = errors.IotHubUnauthorizedAccess()
     check_document(json.loads(module_body(unusable, NOW)["Message"]), unusable)

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from emulator.hub.access.certificates import ClientCertificate
@@ -21,8 +21,10 @@ from emulator.hub.core.store import Deletion, Key, MemoryStore, R, Record, Store
 from emulator.hub.feed import Change, Feed
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.link import Admission, Delivery
+from emulator.hub.links.link import Admission, Delivery, DeviceLink
 from tests.clock import START, ManualClock
+
+L = TypeVar("L", bound=DeviceLink)
 
 CREATE, ANY, STALE = IfMatch(None), IfMatch("*"), IfMatch("c3RhbGU=")
 KEYS, OTHER_KEYS = (
@@ -125,11 +127,12 @@ def put(hub: IotHub, key: IdentityKey, if_match: IfMatch = CREATE, **members: An
     return hub.identities.put(key, ids | members, if_match)
 
 
-def connect(hub: IotHub, link: FakeLink, *, lifetime: float = math.inf, model_id: str = "") -> None:
+def connect(hub: IotHub, link: L, *, lifetime: float = math.inf, model_id: str = "") -> L:
     """Connect a link, and note that it has subscribed; its credentials expire after `lifetime`."""
     expires = hub.clock.now().timestamp() + lifetime
     hub.links.connect(link, Admission(link.key, expires, "1", "{}", model_id))
     hub.links.subscribed(link)
+    return link
 
 
 def record_changes(feed: Feed, kind: type[Change] = Change) -> list[Any]:

@@ -23,10 +23,7 @@ from tests.mqtt.raw import (
     Invoke,
     Online,
     Wire,
-    connack,
     connect,
-    suback,
-    subscribe,
 )
 from tests.support import Device, Service, sas_token
 
@@ -94,11 +91,7 @@ def greet(emulator: Emulator) -> Greet:
 def online(dial: Dial, greet: Greet) -> Online:
     def connect_device(device: Device, *filters: str, **fields: Any) -> Wire:
         wire = dial()
-        wire.send(greet(device, **fields))
-        wire.expect(connack(0))
-        if filters:
-            wire.send(subscribe(1, *filters))
-            wire.expect(suback(1, *[0] * len(filters)))
+        wire.begin(greet(device, **fields), *filters)
         return wire
 
     return connect_device

@@ -54,7 +54,7 @@ ANY = IfMatch("*")
 
 
 class Lab:
-    """A hub with a clock that stands still, and the device `d1`.
+    """A hub with a clock that stands still, the devices `d1` and `d2`, and modules of `d1`.
 
     Args:
         throttles: settings such as `twin-reads=1/min`.
@@ -71,11 +71,17 @@ class Lab:
             throttles=Throttles.parse(throttles, clock=self.clock),
         )
         self.sessions = Sessions()
+        self._keys: dict[str, str] = {}
         self.register("d1")
+        self.clock.advance(1)
+        self.register("d2", key="M" * 43 + "=")
+        self.register("d1/camera", key="Q" * 43 + "=")
+        self.register("d1/microphone", key="U" * 43 + "=")
 
     def register(self, name: str, key: str = KEY, **members: Any) -> IdentityKey:
-        """Create an identity, or update it; `d1/m1` names a module."""
+        """Create an identity, or update it."""
         identity = _key(name)
+        self._keys[name] = key
         body = {
             "authentication": {"symmetricKey": {"primaryKey": key, "secondaryKey": _SECONDARY_KEY}},
             "deviceId": identity.device_id,
@@ -100,14 +106,14 @@ class Lab:
         self,
         name: str = "d1",
         *,
-        key: str = KEY,
+        key: str | None = None,
         lifetime: float = 3600,
         tail: str = f"/?api-version={API_VERSION}",
         **fields: Any,
     ) -> bytes:
-        """Build a CONNECT; `tail` ends its user name."""
+        """Build a CONNECT, with the identity's own key; `tail` ends its user name."""
         resource = f"{HOST}/devices/{name.replace('/', '/modules/')}"
-        token = self.token(resource, key, lifetime=lifetime)
+        token = self.token(resource, key or self._keys.get(name, KEY), lifetime=lifetime)
         return raw.connect(name, f"{HOST}/{name}{tail}", token, **fields)
 
     def dial(self, certificate: ClientCertificate | None = None) -> Client:

@@ -201,6 +201,14 @@ class Wire:
         """Send packets as one piece."""
         self._socket.sendall(b"".join(packets))
 
+    def begin(self, greeting: bytes, *filters: str) -> None:
+        """Send a CONNECT, which is accepted, and subscribe to filters."""
+        self.send(greeting)
+        self.expect(connack(0))
+        if filters:
+            self.send(subscribe(1, *filters))
+            self.expect(suback(1, *[0] * len(filters)))
+
     def send_what_goes(self, data: bytes) -> None:
         """Send as much as the hub takes: it may close the connection, or stop reading, midway."""
         with contextlib.suppress(OSError):  # the test looks at what the hub made of it

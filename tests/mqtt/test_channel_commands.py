@@ -8,7 +8,6 @@ import pytest
 
 from emulator.hub.core.errors import (
     DeviceMaximumQueueDepthExceeded,
-    DeviceNotFound,
     MessageTooLarge,
 )
 from emulator.hub.messages.message import Message
@@ -153,26 +152,6 @@ def test_a_queue_of_50_messages_arrives_in_order_and_has_no_room_for_more(lab: L
     client.send(puback(taken[0][0]))
     lab.send("now")
     assert client.take_message()[1] == "now"
-
-
-def test_an_expired_message_does_not_arrive(lab: Lab) -> None:
-    lab.send("short", message_id="short", ack="negative", expiry="2026-01-31T14:46:09Z")
-    lab.send("long")
-    lab.clock.advance(2)
-    assert lab.pending() == 1
-    assert lab.connect("d1", f"{_FILTER}:1").take_message()[1] == "long"
-    assert lab.feedback() == [("short", "Expired")]
-
-
-def test_a_disabled_device_receives_no_new_message_and_keeps_its_queue(lab: Lab) -> None:
-    lab.send("before")
-    lab.register("d1", status="disabled")
-    with pytest.raises(DeviceNotFound):
-        lab.send("disabled")
-    lab.register("d1", status="enabled")
-    client = lab.connect("d1", f"{_FILTER}:1")
-    assert client.take_message()[1] == "before"
-    client.expect_nothing()
 
 
 def test_a_deleted_device_takes_its_messages_and_feedback_with_it(lab: Lab, client: Client) -> None:

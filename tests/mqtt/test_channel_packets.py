@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from emulator.hub.core import limits
@@ -106,7 +104,6 @@ _MALFORMED = {
 def test_a_malformed_packet_ends_the_connection_and_no_other(
     lab: Lab, data: bytes, connected: bool
 ) -> None:
-    lab.register("d2")
     other = lab.connect("d2", _TWIN_ANSWERS)
     client = lab.connect() if connected else lab.dial()
     client.send(data)
@@ -151,13 +148,6 @@ def test_an_incomplete_packet_is_not_handled(lab: Lab) -> None:
     client = lab.connect("d1", _TWIN_ANSWERS)
     client.send(publish("$iothub/twin/GET/?$rid=1", packet_id=1)[:-1])
     client.expect_nothing()
-
-
-def test_random_bytes_end_the_connection_or_wait_for_more(lab: Lab) -> None:
-    chance = random.Random(3)
-    for length in (1, 2, 3, 10, 100, 1000, 10_000, 100_000):
-        for client in (lab.connect(), lab.dial()):
-            client.send(chance.randbytes(length))
 
 
 def test_a_ping_is_answered(lab: Lab) -> None:
@@ -233,46 +223,11 @@ def test_a_publish_and_its_answer_come_before_those_of_the_next(lab: Lab) -> Non
     """)
 
 
-@pytest.mark.parametrize(
-    "topic",
-    [
-        "telemetry",
-        "devices/d1",
-        "devices/d1/messages",
-        "devices/d1/messages/",
-        "devices/d1/messages/eventsx/",
-        "devices/d1/messages/Events/",
-        "devices/d1/messages/events/a=1/b=2",
-        "Devices/d1/messages/events/",
-        "/devices/d1/messages/events/",
-        "devices/d1/messages/devicebound/",
-        "devices//messages/events/",
-        "$iothub/",
-        "$iothub",
-        "$iothub/twin",
-        "$iothub/twin/",
-        "$iothub/twin/GET",
-        "$iothub/twin/GET/",
-        "$iothub/twin/GET/?",
-        "$iothub/twin/GET/?rid=1",
-        "$iothub/twin/get/?$rid=1",
-        "$iothub/Twin/GET/?$rid=1",
-        "$iothub/twin/GET/x/?$rid=1",
-        "$iothub/twin/PATCH/properties/reported",
-        "$iothub/twin/PATCH/properties/reported/x",
-        "$iothub/twin/PATCH/properties/desired/?$rid=1",
-        "$iothub/twin/PUT/properties/reported/?$rid=1",
-        "$iothub/methods/res/?$rid=1",
-        "$iothub/methods/res/200/",
-        "$iothub/methods/res/ok/?$rid=1",
-        "$iothub/methods/res/2.5/?$rid=1",
-        "$iothub/methods/res/2147483648/?$rid=1",
-        "$SYS/broker/uptime",
-        "$other/twin/GET/?$rid=1",
-    ],
-)
 @pytest.mark.parametrize("packet_id", ["", " 1"], ids=["QoS 0", "QoS 1"])
-def test_any_other_topic_ends_the_connection(lab: Lab, topic: str, packet_id: str) -> None:
+@pytest.mark.parametrize(
+    "topic", ["telemetry", "$iothub/twin/GET/", "$iothub/methods/res/ok/?$rid=1", "devices/d2/x"]
+)
+def test_an_unknown_topic_ends_the_connection(lab: Lab, topic: str, packet_id: str) -> None:
     lab.connect("d1", _TWIN_ANSWERS).play(f"""
         >> PUBLISH{packet_id} {topic} {{}}
         << CLOSED

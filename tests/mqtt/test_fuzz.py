@@ -85,8 +85,6 @@ _BYTES = st.binary(max_size=200)
 @given(st.data())
 def test_any_bytes_are_handled_or_end_the_connection(lab: Lab, data: st.DataObject) -> None:
     lab.sessions.forget("d1")
-    if "d2" not in {each["deviceId"] for each in lab.hub.identities.list_devices()}:
-        lab.register("d2")
     other = lab.connect("d2", "$iothub/twin/res/#")
     greeting = lab.greeting(will=("devices/d1/messages/events/", b"gone"))
     client = lab.dial()

@@ -1,4 +1,4 @@
-"""A device on paho-mqtt: a stranger's MQTT client, used as IoT Hub docs: MQTT support show it."""
+"""A device on paho-mqtt, a client without an SDK (IoT Hub docs: MQTT support)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE = 5.0
 
 
 class Paho:
-    """A connected client; what its callbacks are given waits in queues."""
+    """A connected client; what its callbacks receive waits in queues."""
 
     def __init__(
         self, emulator: Emulator, device: Device, tls: ssl.SSLContext, clean: bool
@@ -73,7 +73,11 @@ class Paho:
 
 
 @pytest.fixture
-def paho(emulator: Emulator, trust: ssl.SSLContext) -> Iterator[Callable[..., Paho]]:
+def paho(
+    emulator: Emulator,
+    trust: ssl.SSLContext,
+    device: Device,  # whose deletion would close the clients, which wait before they reconnect
+) -> Iterator[Callable[..., Paho]]:
     with ExitStack() as clients:
 
         def start(device: Device, *, clean: bool = True) -> Paho:
@@ -142,7 +146,7 @@ def test_subscriptions_outlive_a_connection_with_clean_session_0(
     assert call.result().status_code == 200
 
 
-def test_a_client_that_is_thrown_out_comes_back_to_its_subscriptions(
+def test_a_client_that_lost_its_connection_comes_back_to_its_subscriptions(
     paho: Callable[..., Paho], device: Device
 ) -> None:
     client = paho(device, clean=False)
@@ -156,6 +160,6 @@ def test_a_client_that_is_thrown_out_comes_back_to_its_subscriptions(
     assert client.message()[0] == "$iothub/twin/res/200/?$rid=1"
 
 
-def test_a_wrong_key_is_told_as_not_authorised(paho: Callable[..., Paho], device: Device) -> None:
+def test_a_wrong_key_is_not_authorised(paho: Callable[..., Paho], device: Device) -> None:
     client = paho(device._replace(key="bm9ib2R5IGhhcyByZWdpc3RlcmVkIHRoaXMga2V5"))
     assert client.connects.get(timeout=_PATIENCE) == (5, False)

@@ -18,17 +18,8 @@ import pytest
 from emulator import Emulator, Settings
 from emulator.emulator import StartError
 from emulator.mqtt.sessions import Sessions
-from tests.mqtt.raw import (
-    Dial,
-    Greet,
-    Online,
-    Wire,
-    connack,
-    connect,
-    publish,
-    suback,
-    subscribe,
-)
+from tests.mqtt import raw
+from tests.mqtt.raw import Dial, Greet, Online, Wire
 from tests.support import Device, Service, sas_token, small_files
 
 _METHODS = "$iothub/methods/POST/#"
@@ -43,7 +34,7 @@ def test_a_device_that_is_registered_again_has_no_session(
     emulator.register_device(device.id)
     wire = dial()
     wire.send(greet(device, clean=False))
-    wire.expect(connack(0, session_present=False))
+    wire.expect(raw.connack(0, session_present=False))
 
 
 # --- over restarts
@@ -92,8 +83,8 @@ def started(trust: ssl.SSLContext) -> Iterator[Restarts]:
                     token = sas_token(f"{host}/devices/{device_id}", key)
                     wire = wires.enter_context(Wire((host, running.mqtt_port), trust))
                     user = f"{host}/{device_id}/?api-version=2021-04-12"
-                    wire.send(connect(device_id, user, token, clean=clean))
-                    wire.expect(connack(0, session_present=session_present))
+                    wire.send(raw.connect(device_id, user, token, clean=clean))
+                    wire.expect(raw.connack(0, session_present=session_present))
                     return wire
 
                 yield connected
@@ -107,13 +98,13 @@ def test_subscriptions_outlive_a_restart(started: Restarts, settings: Settings) 
     with started(settings) as connected:
         for device_id in ("d1", "d2"):
             wire = connected(device_id)
-            wire.send(subscribe(1, (_TWIN_ANSWERS, 1), _METHODS))
-            wire.expect(suback(1, 1, 0))
+            wire.send(raw.subscribe(1, (_TWIN_ANSWERS, 1), _METHODS))
+            wire.expect(raw.suback(1, 1, 0))
         # d1 is still connected as the emulator stops; d2 has come back with clean session 1.
         connected("d2", clean=True)
     with started(settings) as connected:
         wire = connected("d1", session_present=True)
-        wire.send(publish("$iothub/twin/GET/?$rid=1"))
+        wire.send(raw.publish("$iothub/twin/GET/?$rid=1"))
         wire.expect_publish("$iothub/twin/res/200/?$rid=1")
         connected("d2", session_present=False)
 
@@ -124,8 +115,8 @@ def test_without_a_folder_no_session_outlives_a_restart(
     settings = replace(settings, data_dir=None)
     with started(settings) as connected:
         wire = connected("d1")
-        wire.send(subscribe(1, _TWIN_ANSWERS))
-        wire.expect(suback(1, 0))
+        wire.send(raw.subscribe(1, _TWIN_ANSWERS))
+        wire.expect(raw.suback(1, 0))
     with started(settings) as connected:
         connected("d1", session_present=False)
 
@@ -137,8 +128,8 @@ def test_emulators_on_two_ports_share_a_folder_and_no_sessions(
         other = replace(settings, mqtt_port=probe.getsockname()[1])
     with started(settings) as connected:
         wire = connected("d1")
-        wire.send(subscribe(1, _TWIN_ANSWERS))
-        wire.expect(suback(1, 0))
+        wire.send(raw.subscribe(1, _TWIN_ANSWERS))
+        wire.expect(raw.suback(1, 0))
         with started(other) as connected_to_other:
             connected_to_other("d1", session_present=False)
 
@@ -201,9 +192,9 @@ def test_a_device_is_served_where_the_disk_is_full(
         wire = connected("d1")
         with small_files():
             for packet_id in range(1, 101):
-                wire.send(subscribe(packet_id, _TWIN_ANSWERS))
-                wire.expect(suback(packet_id, 0))
-        wire.send(publish("$iothub/twin/GET/?$rid=1"))
+                wire.send(raw.subscribe(packet_id, _TWIN_ANSWERS))
+                wire.expect(raw.suback(packet_id, 0))
+        wire.send(raw.publish("$iothub/twin/GET/?$rid=1"))
         wire.expect_publish("$iothub/twin/res/200/?$rid=1")
     assert "Can't store the session of d1" in caplog.text
     assert "--data-dir" in caplog.text

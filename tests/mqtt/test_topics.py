@@ -68,17 +68,29 @@ def test_a_modules_telemetry_is_its_own() -> None:
         topics.parse_topic("devices/d1/messages/events/", _MODULE)
 
 
+_OTHER_TOPICS = """
+    telemetry devices/d1 devices/d1/messages devices/d1/messages/ devices/d1/messages/eventsx/
+    devices/d1/messages/Events/ devices/d1/messages/events/a=1/b=2 Devices/d1/messages/events/
+    /devices/d1/messages/events/ devices/d1/messages/devicebound/ devices//messages/events/
+    devices/d2/messages/events/ $SYS/broker/uptime $other/twin/GET/?$rid=1
+    $iothub/ $iothub $iothub/twin $iothub/twin/ $iothub/twin/GET $iothub/twin/GET/
+    $iothub/twin/GET/? $iothub/twin/GET/?rid=1 $iothub/twin/GET/?$RID=1 $iothub/twin/GET/x?$rid=1
+    $iothub/twin/GET/x/?$rid=1 $iothub/twin/get/?$rid=1 $iothub/Twin/GET/?$rid=1
+    $iothub/twin/PATCH/properties/reported $iothub/twin/PATCH/properties/reported/x
+    $iothub/twin/PATCH/properties/desired/?$rid=1 $iothub/twin/PUT/properties/reported/?$rid=1
+    $iothub/methods/res/?$rid=1 $iothub/methods/res/200/ $iothub/methods/res/ok/?$rid=1
+    $iothub/methods/res/2.5/?$rid=1 $iothub/methods/res/+1/?$rid=1 $iothub/methods/res/٣/?$rid=1
+    $iothub/methods/res/2147483648/?$rid=1 $iothub/methods/res/-2147483649/?$rid=1
+"""  # ٣ is a digit, but not of ASCII
+
+
 @pytest.mark.parametrize(
     "topic",
     [
-        "$iothub/methods/res/2147483648/?$rid=1",
-        "$iothub/methods/res/-2147483649/?$rid=1",
-        "$iothub/methods/res/٣/?$rid=1",  # a digit, but not of ASCII
-        "$iothub/methods/res/+1/?$rid=1",
+        *_OTHER_TOPICS.split(),
+        "",
         "$iothub/methods/res/1 /?$rid=1",
         "$iothub/methods/res/1\n/?$rid=1",
-        "$iothub/twin/GET/?$RID=1",
-        "$iothub/twin/GET/x?$rid=1",
     ],
 )
 def test_a_topic_that_is_almost_right_is_refused(topic: str) -> None:
@@ -126,18 +138,34 @@ def test_the_filters_that_a_device_may_subscribe_to(
     assert topics.parse_filter(text, key) == parsed
 
 
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("devices/d1/messages/devicebound/#", _MODULE),
-        ("devices/d1/modules/m1/inputs/#", _DEVICE),
-        ("devices/d1/modules/m1/inputs/#", IdentityKey("d1", "m2")),
-        ("devices/d2/messages/devicebound/#", _DEVICE),
-    ],
-)
-def test_the_filters_of_another_identity_are_refused(text: str, key: IdentityKey) -> None:
+_OTHER_FILTERS = """
+    # + +/+ $iothub/# $iothub/twin/# $iothub/twin/res/+ $iothub/twin/res/200/# $iothub/twin/res
+    $iothub/twin/res/ $iothub/+/res/# $iothub/twin/PATCH/properties/reported/#
+    $iothub/twin/PATCH/properties/# $iothub/twin/GET/# $iothub/methods/# $iothub/methods/res/#
+    $iothub/methods/POST/+ $iothub/methods/POST/+/# $iothub/methods/POST//#
+    $iothub/methods/POST/a/b/# $IOTHUB/twin/res/# $iothub/Twin/res/# devices/#
+    devices/+/messages/devicebound/# devices/+/messages/events/# devices/d1/#
+    devices/d1/messages/# devices/d1/messages/devicebound devices/d1/messages/devicebound/+
+    devices/d1/messages/deviceBound/# devices/d1/messages/events/# devices/d1/modules/m1/inputs/#
+    devices/d1x/messages/devicebound/# devices/d2/# devices/d2/modules/m/#
+    devices/d2/messages/devicebound/# devices/d2/messages/events/# $SYS/# telemetry
+    /devices/d1/messages/devicebound/# $share/group/$iothub/twin/res/#
+"""
+
+
+@pytest.mark.parametrize("text", [*_OTHER_FILTERS.split(), ""])
+def test_any_other_filter_is_refused(text: str) -> None:
     with pytest.raises(ProtocolError):
-        topics.parse_filter(text, key)
+        topics.parse_filter(text, _DEVICE)
+
+
+def test_the_filters_of_another_identity_are_refused() -> None:
+    for text, key in (
+        ("devices/d1/messages/devicebound/#", _MODULE),
+        ("devices/d1/modules/m1/inputs/#", IdentityKey("d1", "m2")),
+    ):
+        with pytest.raises(ProtocolError):
+            topics.parse_filter(text, key)
 
 
 # --- user names
@@ -180,6 +208,9 @@ def test_a_modules_user_name() -> None:
         ("hub/d1/", "d1/"),
         ("hub/d1/m1/x", "d1/m1/x"),
         ("hub/d1?api-version=2021-04-12", "d1"),
+        ("hub//d1/?api-version=2021-04-12", "d1"),
+        ("hub/d1x/?api-version=2021-04-12", "d1"),
+        ("hub/d1/", "D1"),
     ],
 )
 def test_a_user_name_that_disagrees_with_the_client_id(user_name: str, client_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Devices that prove themselves with a certificate, over MQTT and over HTTPS."""
+"""Devices that authenticate with a certificate, over MQTT and over HTTPS."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from emulator import Emulator
+from tests.mqtt.raw import connack, connect
 from tests.support import API_VERSION, Service, sas_token
 from tests.x509 import DAY, Credential, issue
 
@@ -59,7 +60,7 @@ class Hub:
         password: str | None = None,
         version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
     ) -> int:
-        """Connect as a device does; gives the return code of the CONNACK."""
+        """Connect as a device does, and return the return code of the CONNACK."""
         context = self.client_context(credential)
         context.minimum_version = context.maximum_version = version
         address = (self.host, self.emulator.mqtt_port)
@@ -74,7 +75,7 @@ class Hub:
             raise HandshakeRefusedError from error
         if not answer:
             raise HandshakeRefusedError
-        assert answer[:3] == b"\x20\x02\x00"
+        assert answer == connack(answer[3])
         return answer[3]
 
     def client_context(self, credential: Credential | None) -> ssl.SSLContext:
@@ -84,18 +85,8 @@ class Hub:
         return context
 
     def greeting(self, client_id: str, password: str | None = None) -> bytes:
-        """Write a CONNECT: MQTT 3.1.1, clean session, keep-alive 60 s."""
-        texts = [client_id, f"{self.host}/{client_id}/?api-version={API_VERSION}"]
-        flags = 0x82
-        if password is not None:
-            texts.append(password)
-            flags |= 0x40
-        body = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x3c"
-        for text in texts:
-            body += len(text.encode()).to_bytes(2, "big") + text.encode()
-        size = len(body)
-        length = bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
-        return b"\x10" + length + body
+        user_name = f"{self.host}/{client_id}/?api-version={API_VERSION}"
+        return connect(client_id, user_name, password)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +108,7 @@ def device_id() -> str:
     return f"x509-{uuid.uuid4().hex[:12]}"
 
 
-def self_signed(primary: str | None, secondary: str | None = None) -> dict[str, Any]:
+def named_by(primary: str | None, secondary: str | None = None) -> dict[str, Any]:
     thumbprints = {"primaryThumbprint": primary, "secondaryThumbprint": secondary}
     return {"type": "selfSigned", "x509Thumbprint": thumbprints}
 
@@ -131,22 +122,14 @@ each_version = pytest.mark.parametrize(
 
 @each_version
 @pytest.mark.parametrize("by", [None, issue("Unknown", ca=True)], ids=["self-signed", "signed"])
-@pytest.mark.parametrize("place", ["primary", "secondary"])
-@pytest.mark.parametrize("hash_name", ["sha1", "sha256"])
 def test_a_device_connects_with_a_certificate_that_its_identity_names(
-    hub: Hub,
-    device_id: str,
-    hash_name: str,
-    place: str,
-    by: Credential | None,
-    version: ssl.TLSVersion,
+    hub: Hub, device_id: str, by: Credential | None, version: ssl.TLSVersion
 ) -> None:
-    credential = issue("any name", by=by)
-    thumbprint = getattr(credential, hash_name).upper()
-    other = "0" * 40
-    primary, secondary = (thumbprint, other) if place == "primary" else (other, thumbprint)
-    hub.register(device_id, self_signed(primary, secondary))
-    assert hub.connect(device_id, credential, version=version) == ACCEPTED
+    credential, other = issue("any name", by=by), "0" * 40
+    for thumbprint in (credential.sha1.upper(), credential.sha256.upper()):
+        for thumbprints in ((thumbprint, other), (other, thumbprint)):
+            hub.register(device_id, named_by(*thumbprints))
+            assert hub.connect(device_id, credential, version=version) == ACCEPTED
 
 
 @each_version
@@ -163,7 +146,7 @@ def test_a_device_connects_with_a_certificate_of_a_registered_ca(
 def test_modules_connect_with_certificates_of_their_own(hub: Hub, device_id: str) -> None:
     hub.register(device_id, {"type": "sas"})
     credential = issue("any name")
-    hub.register(device_id, self_signed(credential.sha1), "named")
+    hub.register(device_id, named_by(credential.sha1), "named")
     hub.register(device_id, CA_SIGNED, "signed")
     signed = issue(f"{device_id}/signed", by=CA)
     assert hub.connect(f"{device_id}/named", credential) == ACCEPTED
@@ -179,8 +162,8 @@ def test_a_certificate_that_is_another_devices_is_not_authorized(
     hub: Hub, device_id: str, version: ssl.TLSVersion
 ) -> None:
     mine, theirs = issue("any name"), issue("any name")
-    hub.register(device_id, self_signed(mine.sha256))
-    hub.register(f"{device_id}-2", self_signed(theirs.sha256))
+    hub.register(device_id, named_by(mine.sha256))
+    hub.register(f"{device_id}-2", named_by(theirs.sha256))
     hub.register(f"{device_id}-3", CA_SIGNED)
     signed = issue(f"{device_id}-3", by=CA)
     for name, shown in ((device_id, theirs), (device_id, signed), (f"{device_id}-3", mine)):
@@ -188,7 +171,7 @@ def test_a_certificate_that_is_another_devices_is_not_authorized(
     assert hub.connect(f"{device_id}-3", issue(device_id, by=CA)) == NOT_AUTHORIZED
 
 
-@pytest.mark.parametrize("authentication", [self_signed("0" * 40), CA_SIGNED])
+@pytest.mark.parametrize("authentication", [named_by("0" * 40), CA_SIGNED])
 def test_an_x509_device_without_a_certificate_is_not_authorized(
     hub: Hub, device_id: str, authentication: dict[str, Any]
 ) -> None:
@@ -206,18 +189,18 @@ def test_certificate_and_token_together_are_not_authorized(hub: Hub, device_id: 
     assert hub.connect(device_id, None, token) == ACCEPTED
     assert hub.connect(device_id, issue(device_id, by=CA), token) == NOT_AUTHORIZED
     named = issue("any name")
-    hub.register(device_id, self_signed(named.sha1))
+    hub.register(device_id, named_by(named.sha1))
     assert hub.connect(device_id, named, token) == NOT_AUTHORIZED
     assert hub.connect(device_id, named, "") == ACCEPTED
 
 
 @each_version
 @pytest.mark.parametrize("registered", [False, True])
-def test_a_certificate_that_nobody_vouches_for_ends_the_handshake(
+def test_a_certificate_that_is_neither_named_nor_signed_ends_the_handshake(
     hub: Hub, device_id: str, version: ssl.TLSVersion, registered: bool
 ) -> None:
     named = issue("any name", ca=True)
-    hub.register(device_id, self_signed(named.sha1) if registered else CA_SIGNED)
+    hub.register(device_id, named_by(named.sha1) if registered else CA_SIGNED)
     if registered:
         assert hub.connect(device_id, named, version=version) == ACCEPTED
     for shown in (
@@ -232,18 +215,18 @@ def test_a_certificate_that_nobody_vouches_for_ends_the_handshake(
 
 def test_an_expired_certificate_ends_the_handshake(hub: Hub, device_id: str) -> None:
     credential = issue("any name", end=-DAY / 2)
-    hub.register(device_id, self_signed(credential.sha1, credential.sha256))
+    hub.register(device_id, named_by(credential.sha1, credential.sha256))
     with pytest.raises(HandshakeRefusedError):
         hub.connect(device_id, credential)
 
 
 def test_a_change_of_thumbprints_holds_from_the_next_connection(hub: Hub, device_id: str) -> None:
     old, new = issue("any name"), issue("any name")
-    hub.register(device_id, self_signed(old.sha1))
+    hub.register(device_id, named_by(old.sha1))
     assert hub.connect(device_id, old) == ACCEPTED
-    hub.register(device_id, self_signed(new.sha1, old.sha1))
+    hub.register(device_id, named_by(new.sha1, old.sha1))
     assert hub.connect(device_id, old) == ACCEPTED
-    hub.register(device_id, self_signed(new.sha1))
+    hub.register(device_id, named_by(new.sha1))
     assert hub.connect(device_id, new) == ACCEPTED
     with pytest.raises(HandshakeRefusedError):
         hub.connect(device_id, old)
@@ -254,8 +237,8 @@ def test_a_change_of_thumbprints_holds_from_the_next_connection(hub: Hub, device
 
 async def test_a_certificate_counts_on_a_web_socket_too(hub: Hub, device_id: str) -> None:
     named, other = issue("any name"), issue("any name")
-    hub.register(device_id, self_signed(named.sha1))
-    hub.register(f"{device_id}-2", self_signed(other.sha1))
+    hub.register(device_id, named_by(named.sha1))
+    hub.register(f"{device_id}-2", named_by(other.sha1))
     for shown, code in ((named, ACCEPTED), (other, NOT_AUTHORIZED), (None, NOT_AUTHORIZED)):
         async with (
             aiohttp.ClientSession() as session,
@@ -266,13 +249,13 @@ async def test_a_certificate_counts_on_a_web_socket_too(hub: Hub, device_id: str
             ) as web_socket,
         ):
             await web_socket.send_bytes(hub.greeting(device_id))
-            assert await web_socket.receive_bytes(timeout=10) == bytes([0x20, 2, 0, code])
+            assert await web_socket.receive_bytes(timeout=10) == connack(code)
     await asyncio.sleep(0.25)  # TLS connections end behind the session's back (aiohttp docs)
 
 
 def test_a_certificate_counts_over_https_too(hub: Hub, device_id: str) -> None:
     named = issue("any name")
-    hub.register(device_id, self_signed(named.sha1))
+    hub.register(device_id, named_by(named.sha1))
     url = f"https://{hub.emulator.https_host}/devices/{device_id}/messages/events"
 
     def send(**options: Any) -> int:

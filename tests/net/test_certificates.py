@@ -375,8 +375,8 @@ def hurt(path: Path, damage: str) -> None:
 
 def test_a_server_certificate_of_another_ca_is_made_again(folder: Path, tmp_path: Path) -> None:
     prepared = prepare(folder, NAMES)
-    stranger = prepare(tmp_path / "stranger", NAMES).server.read_bytes()
-    prepared.server.write_bytes(stranger)
+    other = prepare(tmp_path / "other", NAMES).server.read_bytes()
+    prepared.server.write_bytes(other)
     prepare(folder, NAMES)
     certificate(prepared.server).verify_directly_issued_by(certificate(prepared.ca))
 

@@ -31,12 +31,6 @@ REAL_CONNECTION_STRING = os.environ.get("IOTHUB_REAL_CONNECTION_STRING")
 RETRY = {"connection_retry_interval": 1}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "real_hub: runs on the hub of IOTHUB_REAL_CONNECTION_STRING as well"
-    )
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("real_hub")
     if REAL_CONNECTION_STRING and marked and "hub" in metafunc.fixturenames:

@@ -36,7 +36,7 @@ SECRET = "sig="
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The folder that the user has named, beside one that is nobody's business."""
+    """The folder that the user has named, beside a folder that no caller may use."""
     (tmp_path / "root" / "box").mkdir(parents=True)
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "key.txt").write_bytes(b"private")

@@ -211,7 +211,7 @@ NOT_RATES = ["", "20", "1.5/s", "20/hour", "20/min ", "٣/s"]
     [
         *((settings, "S1, S2, S3") for settings in (["S4"], [""])),
         (["off"], "queries=20/min"),
-        *((settings, "registry, d2c-sends") for settings in (["query=1/s"], ["=1/s"])),
+        *((settings, "for registry, d2c-sends") for settings in (["query=1/s"], ["=1/s"])),
         *(([f"queries={rate}"], "20/min") for rate in NOT_RATES),
         *(([f"queries={rate}"], "from 1 up") for rate in ("0/s", "-1/s")),
         (["S1", "S2"], "'S2' contradicts"),

@@ -7,18 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from emulator.hub.core import errors
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeviceNotFound,
-    DeviceNotOnline,
-    GatewayTimeout,
-    HubError,
-    InvalidProtocolVersion,
-    IotHubUnauthorizedAccess,
-    PreconditionFailed,
-    error_document,
-    error_text,
-)
+from emulator.hub.core.errors import HubError, error_document, error_text
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 CLASSES = [
@@ -64,15 +53,15 @@ def test_an_error_has_the_documented_code_and_name(error: type[HubError]) -> Non
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (InvalidProtocolVersion, "BadRequest"),
-        (IotHubUnauthorizedAccess, "Unauthorized"),
-        (PreconditionFailed, "PreconditionFailed, ETag may be invalid."),
+        (errors.InvalidProtocolVersion, "BadRequest"),
+        (errors.IotHubUnauthorizedAccess, "Unauthorized"),
+        (errors.PreconditionFailed, "PreconditionFailed, ETag may be invalid."),
         (
-            DeviceNotOnline,
+            errors.DeviceNotOnline,
             "The operation failed because the requested device isn't online. "
             "To learn more, see https://aka.ms/iothub404103",
         ),
-        (GatewayTimeout, "Timed out waiting for the response from device."),
+        (errors.GatewayTimeout, "Timed out waiting for the response from device."),
     ],
 )
 def test_an_error_has_the_text_that_was_seen_on_a_real_hub(
@@ -82,13 +71,13 @@ def test_an_error_has_the_text_that_was_seen_on_a_real_hub(
 
 
 def test_an_error_has_one_line_for_the_log() -> None:
-    assert str(DeviceNotFound("myDevice")) == "DeviceNotFound: myDevice"
-    assert str(DeviceNotFound()) == "DeviceNotFound"
-    assert str(ArgumentInvalid()) == "ArgumentInvalid: BadRequest"
+    assert str(errors.DeviceNotFound("myDevice")) == "DeviceNotFound: myDevice"
+    assert str(errors.DeviceNotFound()) == "DeviceNotFound"
+    assert str(errors.ArgumentInvalid()) == "ArgumentInvalid: BadRequest"
 
 
 def test_an_error_has_a_document() -> None:
-    document = error_document(GatewayTimeout(info={"timeout": "00:00:30"}), NOW)
+    document = error_document(errors.GatewayTimeout(info={"timeout": "00:00:30"}), NOW)
     tracking = document.pop("trackingId")
     assert re.fullmatch(r"[0-9A-F]{32}-G2:-TimeStamp:2026-01-31T14:46:08.12Z", tracking)
     assert document == {
@@ -97,21 +86,21 @@ def test_an_error_has_a_document() -> None:
         "timestampUtc": "2026-01-31T14:46:08.12Z",
         "info": {"timeout": "00:00:30"},
     }
-    assert error_document(DeviceNotOnline(), NOW)["info"] is None
+    assert error_document(errors.DeviceNotOnline(), NOW)["info"] is None
 
 
 def test_each_document_has_its_own_tracking_id() -> None:
-    error = DeviceNotOnline()
+    error = errors.DeviceNotOnline()
     assert len({error_document(error, NOW)["trackingId"] for _ in range(50)}) == 50
 
 
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (DeviceNotFound("myDevice"), "myDevice"),
-        (DeviceNotFound(), "DeviceNotFound"),  # a text is never empty
+        (errors.DeviceNotFound("myDevice"), "myDevice"),
+        (errors.DeviceNotFound(), "DeviceNotFound"),  # a text is never empty
         # aiohttp reads a header that is not UTF-8 as surrogates.
-        (ArgumentInvalid("not a number: \udcff"), "not a number: ?"),
+        (errors.ArgumentInvalid("not a number: \udcff"), "not a number: ?"),
     ],
 )
 def test_the_text_of_an_error_can_be_written(error: HubError, text: str) -> None:

@@ -23,9 +23,7 @@ MOMENTS = st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(UTC))
         (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), "9999-12-31T23:59:59.999999Z"),
     ],
 )
-def test_a_moment_is_written_with_the_zeros_of_its_fraction_trimmed(
-    moment: datetime, text: str
-) -> None:
+def test_a_moment_is_written_without_trailing_zeros(moment: datetime, text: str) -> None:
     assert iso(moment) == text
 
 

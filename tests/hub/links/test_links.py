@@ -31,9 +31,7 @@ def reason(link: FakeLink) -> str:
 
 
 def test_a_device_and_its_module_are_connected_apart(hub: IotHub) -> None:
-    device, module = FakeLink(), FakeLink(MODULE)
-    connect(hub, device)
-    connect(hub, module)
+    device, module = connect(hub, FakeLink()), connect(hub, FakeLink(MODULE))
     assert (hub.links.link(DEVICE), hub.links.link(MODULE)) == (device, module)
     assert hub.links.links() == [device, module]
     hub.links.disconnect(device)
@@ -57,9 +55,7 @@ def test_the_older_connection_of_an_identity_ends_before_the_newer_begins(hub: I
 
 def test_a_connection_that_the_hub_or_the_device_has_ended_ends_once(hub: IotHub) -> None:
     ends = record_changes(hub.feed, Disconnected)
-    links = [FakeLink(), FakeLink(MODULE)]
-    for link in links:
-        connect(hub, link)
+    links = [connect(hub, FakeLink(key)) for key in (DEVICE, MODULE)]
     hub.links.drop(DEVICE, DeviceDisabled())
     for link in links * 2:
         hub.links.drop(UNKNOWN, DeviceDisabled())
@@ -75,8 +71,7 @@ def test_a_connection_that_the_hub_or_the_device_has_ended_ends_once(hub: IotHub
 def test_a_connection_is_closed_when_its_credentials_expire(
     hub: IotHub, clock: ManualClock, lifetime: float
 ) -> None:
-    link = FakeLink()
-    connect(hub, link, lifetime=lifetime)
+    link = connect(hub, FakeLink(), lifetime=lifetime)
     clock.advance(59.9)
     assert link.closed is None
     clock.advance(0.1)
@@ -88,19 +83,16 @@ def test_a_connection_is_closed_when_its_credentials_expire(
 def test_the_expiry_of_an_older_connection_does_not_close_the_newer(
     hub: IotHub, clock: ManualClock
 ) -> None:
-    links = [FakeLink() for _ in range(3)]
-    connect(hub, links[0], lifetime=60)
-    connect(hub, links[1], lifetime=60)
-    hub.links.disconnect(links[1])
-    connect(hub, links[2])
+    connect(hub, FakeLink(), lifetime=60)
+    second = connect(hub, FakeLink(), lifetime=60)
+    hub.links.disconnect(second)
+    third = connect(hub, FakeLink())
     clock.advance(3600)
-    assert (hub.links.link(DEVICE), links[1].closed, links[2].closed) == (links[2], None, None)
+    assert (hub.links.link(DEVICE), second.closed, third.closed) == (third, None, None)
 
 
 async def test_a_hub_that_stops_closes_every_connection(hub: IotHub) -> None:
-    links = [FakeLink(), FakeLink(MODULE)]
-    for link in links:
-        connect(hub, link)
+    links = [connect(hub, FakeLink(key)) for key in (DEVICE, MODULE)]
     await hub.stop()
     assert [reason(link) for link in links] == ["ServiceUnavailable"] * 2
     assert hub.links.links() == []
@@ -110,26 +102,25 @@ async def test_a_hub_that_stops_closes_every_connection(hub: IotHub) -> None:
 
 
 def test_the_presence_of_an_identity_is_dated(hub: IotHub, clock: ManualClock) -> None:
-    link, at = FakeLink(), lambda seconds: START + timedelta(seconds=seconds)
+    link, times = FakeLink(), [START + timedelta(seconds=seconds) for seconds in range(4)]
     assert hub.links.presence(DEVICE) == Presence(False, NEVER, NEVER)
     connect(hub, link)
-    assert hub.links.presence(DEVICE) == Presence(True, at(0), at(0))
+    assert hub.links.presence(DEVICE) == Presence(True, times[0], times[0])
     clock.advance(1)
     hub.links.note_activity(DEVICE)
-    assert hub.links.presence(DEVICE) == Presence(True, at(0), at(1))
+    assert hub.links.presence(DEVICE) == Presence(True, times[0], times[1])
     clock.advance(1)
     hub.links.disconnect(link)
-    assert hub.links.presence(DEVICE) == Presence(False, at(2), at(1))
-    hub.links.note_activity(MODULE, at(9))  # over HTTPS: without a connection
-    assert hub.links.presence(MODULE) == Presence(False, NEVER, at(9))
+    assert hub.links.presence(DEVICE) == Presence(False, times[2], times[1])
+    hub.links.note_activity(MODULE, times[3])  # over HTTPS: without a connection
+    assert hub.links.presence(MODULE) == Presence(False, NEVER, times[3])
     document = hub.identities.get(DEVICE)
     assert document["connectionStateUpdatedTime"] == "2026-01-31T14:46:10Z"
     assert document["lastActivityTime"] == "2026-01-31T14:46:09Z"
 
 
 def test_the_presence_of_a_deleted_identity_is_forgotten(hub: IotHub) -> None:
-    link = FakeLink()
-    connect(hub, link)
+    link = connect(hub, FakeLink())
     assert (hub.links.knows(DEVICE), hub.links.knows(MODULE)) == (True, False)
     hub.identities.delete(DEVICE, ANY)
     assert reason(link) == "DeviceNotFound"
@@ -139,9 +130,7 @@ def test_the_presence_of_a_deleted_identity_is_forgotten(hub: IotHub) -> None:
 
 
 def test_a_disabled_device_and_its_modules_are_disconnected(hub: IotHub) -> None:
-    links = [FakeLink(), FakeLink(MODULE)]
-    for link in links:
-        connect(hub, link)
+    links = [connect(hub, FakeLink(key)) for key in (DEVICE, MODULE)]
     put(hub, DEVICE, ANY, statusReason="still enabled")
     assert hub.links.links() == links
     put(hub, DEVICE, ANY, status="disabled")
@@ -152,9 +141,8 @@ def test_a_disabled_device_and_its_modules_are_disconnected(hub: IotHub) -> None
 
 
 async def test_a_listener_is_a_link_that_accepts_the_method(hub: IotHub) -> None:
-    assert hub.links.listener(DEVICE, "m") is None
-    link = FakeLink(accepts_methods=False)
-    connect(hub, link)
+    assert await hub.links.wait_for_listener(DEVICE, "m", 0) is None
+    link = connect(hub, FakeLink(accepts_methods=False))
     assert hub.links.listener(DEVICE, "m") is None
     link.accepts_methods = True
     assert hub.links.listener(DEVICE, "m") is link
@@ -169,17 +157,13 @@ async def test_a_wait_for_a_listener_ends_with_its_time(hub: IotHub, clock: Manu
     assert not wait.done()
     await clock.pass_time(0.1)
     assert await wait is None
-    assert await hub.links.wait_for_listener(DEVICE, "m", 0) is None
 
 
-async def test_all_who_wait_receive_the_listener_when_it_comes(
-    hub: IotHub, clock: ManualClock
-) -> None:
+async def test_every_wait_ends_when_the_listener_comes(hub: IotHub, clock: ManualClock) -> None:
     waits = [asyncio.create_task(hub.links.wait_for_listener(DEVICE, "m", 30)) for _ in range(3)]
     await settle()
     waits[0].cancel()
-    link = FakeLink(accepts_methods=False)
-    connect(hub, link)
+    link = connect(hub, FakeLink(accepts_methods=False))
     await clock.pass_time(29)
     link.accepts_methods = True
     hub.links.subscribed(link)

@@ -142,6 +142,8 @@ def test_a_child_is_created_below_its_parent(hub: IotHub) -> None:
     assert hub.identities.get(IdentityKey("leaf"))["deviceScope"] == scope
     for device_id in ("leaf", "below"):
         assert hub.identities.get(IdentityKey(device_id))["parentScopes"] == [scope]
+    hub.bulk.apply({"id": "edge", "importMode": "delete"})  # its children keep its scope
+    hub.bulk.apply({"id": "leaf", "importMode": "update", "deviceScope": scope})
     with pytest.raises(errors.InvalidDeviceScope):
         hub.bulk.apply({"id": "x", "importMode": "create", "deviceScope": "nowhere"})
 
@@ -181,11 +183,13 @@ def test_an_item_writes_and_publishes_its_parts(hub: IotHub, store: Store) -> No
     hub.bulk.apply({"id": "d", "importMode": "update", "statusReason": "x"})
     assert stored(store, Identity, DEVICE).status_reason == "x"
     assert stored(store, Twin, DEVICE) is before
-    hub.bulk.apply({"id": "d", "importMode": "update", "tags": {"x": 1}})
+    link = fakes.connect(hub, fakes.FakeLink())
+    del changes[1:]
+    hub.bulk.apply({"id": "d", "importMode": "update", "tags": {"x": 1}, **properties({"y": 1})})
+    assert link.desired == [changes[2].desired] == [{"y": 1, "$version": 2}]
     hub.bulk.apply({"id": "d", "importMode": "updateTwin", "tags": {"x": 2}})
-    only_reported = {"properties": {"reported": {"x": 1}}}
-    hub.bulk.apply({"id": "d", "importMode": "update", **only_reported})
-    hub.bulk.apply({"id": "d", "importMode": "updateTwin", **only_reported})
+    for mode in ("update", "updateTwin"):  # only the device writes reported properties
+        hub.bulk.apply({"id": "d", "importMode": mode, "properties": {"reported": {"x": 1}}})
     hub.bulk.apply({"id": "new", "importMode": "create", "tags": {"x": 1}})
     assert [(type(change), change.key) for change in changes] == [
         *((IdentityChanged, DEVICE), (IdentityChanged, DEVICE), (TwinChanged, DEVICE)),

@@ -10,7 +10,6 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.twins.changes import TwinChanged
 from tests.hub import fakes
 from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
 
@@ -229,16 +228,3 @@ def test_an_edge_device_has_its_system_modules_in_one_commit(
     assert taken() == (commits + 3, [(IdentityDeleted, DEVICE), (IdentityDeleted, MODULE)])
     put(hub, DEVICE, capabilities=EDGE)
     assert taken() == (commits + 4, [(IdentityCreated, DEVICE), *created])
-
-
-def test_an_update_publishes_the_identity_and_the_twin_where_it_writes_it(hub: IotHub) -> None:
-    changes, link = fakes.record_changes(hub.feed), FakeLink()
-    body = {"deviceId": "d"}
-    hub.identities.update(DEVICE, body, ANY)
-    assert [type(change) for change in changes] == [IdentityChanged]
-    connect(hub, link)
-    changes.clear()
-    hub.identities.update(DEVICE, body, ANY, twin={"properties": {"desired": {"a": 1}}})
-    assert [type(change) for change in changes] == [IdentityChanged, TwinChanged]
-    assert changes[1].desired == {"a": 1, "$version": 2}
-    assert link.desired == [{"a": 1, "$version": 2}]

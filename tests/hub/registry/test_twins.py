@@ -40,9 +40,8 @@ def hub(hub: IotHub) -> IotHub:
 def test_a_write_is_stored_published_and_sent_to_its_device(
     hub: IotHub, clock: ManualClock, key: IdentityKey, write: Write, sent: dict[str, Any]
 ) -> None:
-    link, other = FakeLink(key), FakeLink(MODULE if key == DEVICE else DEVICE)
-    connect(hub, link)
-    connect(hub, other)
+    link = connect(hub, FakeLink(key))
+    other = connect(hub, FakeLink(MODULE if key == DEVICE else DEVICE))
     changes = fakes.record_changes(hub.feed)
     clock.advance(1)
     document = write(hub, key, BODY, IfMatch("AAAAAAAAAAE="))
@@ -85,16 +84,14 @@ def test_a_write_that_is_refused_changes_nothing(
 
 
 def test_the_hub_itself_can_write_the_twin_of_its_own_module(hub: IotHub) -> None:
-    link = FakeLink(AGENT)
-    connect(hub, link)
+    link = connect(hub, FakeLink(AGENT))
     hub.twins.write(AGENT, BODY)
     assert hub.twins.get(AGENT)["tags"] == {"t": 1}
     assert link.desired == [{"a": None, "b": 2, "$version": 2}]
 
 
 def test_a_report_is_stored_and_published_and_not_sent_back(hub: IotHub) -> None:
-    changes, link = fakes.record_changes(hub.feed, TwinChanged), FakeLink()
-    connect(hub, link)
+    changes, link = fakes.record_changes(hub.feed, TwinChanged), connect(hub, FakeLink())
     assert hub.twins.report(DEVICE, {"r": 1}, None) == 2
     assert hub.twins.report(DEVICE, {"s": 1}, 2) == 3
     with pytest.raises(errors.PreconditionFailed):
@@ -107,8 +104,7 @@ def test_a_report_is_stored_and_published_and_not_sent_back(hub: IotHub) -> None
 
 
 def test_what_a_subscriber_writes_follows_the_answer_to_the_first_writer(hub: IotHub) -> None:
-    link = FakeLink()
-    connect(hub, link)
+    link = connect(hub, FakeLink())
 
     def follow(change: TwinChanged) -> None:
         if change.twin.desired.version == 2:
