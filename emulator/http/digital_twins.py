@@ -7,7 +7,7 @@ from urllib.parse import quote
 from aiohttp.web_response import Response
 
 from emulator.http.errors import nested_body
-from emulator.http.requests import Request, identity_key, if_match, read_json, read_optional_json
+from emulator.http.requests import Request, identity_key, if_match, read_json
 from emulator.http.responses import json_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
@@ -41,7 +41,7 @@ async def invoke_command(hub: IotHub, request: Request) -> Response:
     call = digital_twins.command(
         request.names["command"],
         request.names.get("component"),
-        await read_optional_json(request),
+        await read_json(request, optional=True),
         {name: _number(request.query[name]) for name in _TIME_OUTS if name in request.query},
     )
     result = await hub.methods.invoke(identity_key(request), call)

@@ -41,7 +41,10 @@ async def send_event(hub: IotHub, request: Request) -> None:
         if name.lower().startswith(_APPLICATION)
     }
     message = Message(await read_body(request), system, properties)
-    _check_text(*system.values(), *properties.values())
+    try:
+        "".join(value or "" for value in (*system.values(), *properties.values())).encode()
+    except UnicodeEncodeError:
+        raise ArgumentInvalid("A header is not UTF-8") from None
     if message.size > limits.D2C_MESSAGE_BYTES:
         raise MessageTooLarge(
             f"The message has {message.size} bytes. {limits.D2C_MESSAGE_BYTES} are allowed."
@@ -97,13 +100,6 @@ async def complete_feedback(hub: IotHub, request: Request) -> None:
 async def abandon_feedback(hub: IotHub, request: Request) -> None:
     """`POST /messages/serviceBound/feedback/{lock}/abandon`: 204."""
     hub.cloud_to_device.abandon_feedback(request.names["lock"])
-
-
-def _check_text(*values: str | None) -> None:
-    try:
-        "".join(value or "" for value in values).encode()
-    except UnicodeEncodeError:
-        raise ArgumentInvalid("A header is not UTF-8") from None
 
 
 def _headers(delivery: Delivery) -> dict[str, str]:

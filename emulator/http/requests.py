@@ -72,23 +72,16 @@ async def read_body(request: Request) -> bytes:
         raise ClientClosedRequest from None
 
 
-async def read_json(request: Request) -> Any:
-    """Return the JSON body of a request.
+async def read_json(request: Request, *, optional: bool = False) -> Any:
+    """Return the JSON body of a request; None if it is empty and `optional`.
 
     Raises:
         DeserializationError: the body is not JSON.
         MessageTooLarge, ClientClosedRequest: see `read_body`.
     """
-    return _parse(await read_body(request))
-
-
-async def read_optional_json(request: Request) -> Any:
-    """Return the JSON body of a request, as `read_json`; None if the body is empty."""
     body = await read_body(request)
-    return _parse(body) if body else None
-
-
-def _parse(body: bytes) -> Any:
+    if optional and not body:
+        return None
     try:
         return loads(body)
     except ValueError as error:

@@ -186,39 +186,39 @@ class Gate:
         device = self._store.get(Identity, IdentityKey(key.device_id))
         if identity is None or device is None or not (identity.enabled and device.enabled):
             raise IotHubUnauthorizedAccess
-        if identity.authentication.keys is None:
-            expires, auth_method = self._check_certificate(identity, caller)
+        scope = "device" if key.module_id is None else "module"
+        keys, expires = identity.authentication.keys, math.inf
+        if keys is None:
+            self._check_certificate(identity, caller)
+            auth_method = _auth_method(scope, "x509Certificate", "external")
         else:
-            expires, auth_method = self._check_token(identity, identity.authentication.keys, caller)
+            token = self._check_token(key, keys, caller)
+            expires = token.expiry
+            auth_method = _auth_method("hub" if token.policy else scope, "sas", "iothub")
         return Admission(key, expires, identity.generation_id, auth_method, caller.model_id)
 
     def _check_token(
-        self, identity: Identity, own_keys: SymmetricKeys, caller: DeviceCaller
-    ) -> tuple[float, str]:
-        """Check a caller whose identity has keys.
-
-        Returns:
-            The expiry time of the token, and the auth method.
-        """
+        self, key: IdentityKey, own_keys: SymmetricKeys, caller: DeviceCaller
+    ) -> SasToken:
+        """Return the valid token of a caller whose identity has keys."""
         if caller.token is None:
             raise IotHubUnauthorizedAccess from ValueError("no SAS token")
         if caller.certificate is not None:
             raise IotHubUnauthorizedAccess from ValueError(
                 "a certificate, but the identity has keys"
             )
-        sas = SasToken.parse(caller.token)
+        token = SasToken.parse(caller.token)
         check_token(
-            sas,
-            self._policy_keys(sas, Right.DEVICE_CONNECT) if sas.policy else own_keys,
-            resource=identity.key.resource,
+            token,
+            self._policy_keys(token, Right.DEVICE_CONNECT) if token.policy else own_keys,
+            resource=key.resource,
             hosts=self._hosts | {caller.host},
             now=self._clock.now().timestamp(),
         )
-        scope = "hub" if sas.policy else _scope(identity)
-        return sas.expiry, _auth_method(scope, "sas", "iothub")
+        return token
 
-    def _check_certificate(self, identity: Identity, caller: DeviceCaller) -> tuple[float, str]:
-        """Check a caller whose identity has a certificate; see `_check_token`."""
+    def _check_certificate(self, identity: Identity, caller: DeviceCaller) -> None:
+        """Check a caller whose identity has a certificate."""
         # Some clients send an empty password. A policy's key can replace the key of a device, but
         # not its certificate.
         if caller.token:
@@ -226,11 +226,6 @@ class Gate:
         check_certificate(
             caller.certificate, identity.authentication.thumbprints, name=str(identity.key)
         )
-        return math.inf, _auth_method(_scope(identity), "x509Certificate", "external")
-
-
-def _scope(identity: Identity) -> str:
-    return "device" if identity.key.module_id is None else "module"
 
 
 @functools.cache

@@ -51,10 +51,7 @@ class FolderContainer:
         await _in_thread(lambda: (self._locate() / checked_name(name)).unlink())
 
     def _locate(self) -> Path:
-        try:
-            folder = (self._root / self._name).resolve(strict=True)
-        except (OSError, RuntimeError):  # RuntimeError: links in a circle
-            folder = None
+        folder = _resolved(self._root / self._name)
         if folder is None or folder.parent != self._root or not folder.is_dir():
             raise BlobError(
                 f"There is no folder {self._name} in the one that --storage names: make it."
@@ -125,6 +122,13 @@ def checked_name(name: str) -> str:
     return name
 
 
+def _resolved(path: Path) -> Path | None:
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        return None
+
+
 def _flag(name: str) -> int:
     flag: int = getattr(os, name, 0)  # not every system has each
     return flag
@@ -136,10 +140,7 @@ def real_folder(folder: Path) -> Path:
     Raises:
         StorageError: the folder does not exist.
     """
-    try:
-        real = folder.resolve(strict=True)
-    except (OSError, RuntimeError):
-        real = None
+    real = _resolved(folder)
     if real is None or not real.is_dir():
         raise StorageError(
             f"There is no folder {folder}. Make it, or use another one: --storage DIR."

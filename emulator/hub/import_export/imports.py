@@ -14,7 +14,7 @@ from emulator.hub.identities import scopes
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.import_export.files import error_line, lines, read_configuration, read_identity
 from emulator.hub.registry.bulk import Bulk
-from emulator.hub.registry.rows import find_identity
+from emulator.hub.registry.rows import find
 from emulator.hub.registry.twins import Twins
 
 # The mode of a line that names no mode (IoT Hub docs: import and export identities in bulk).
@@ -112,7 +112,7 @@ class Import:
 
     def _restore(self, key: IdentityKey, item: JsonObject) -> None:
         """Restore the twin of an IoT Edge runtime module, which was created with its device."""
-        find_identity(self._store, key)
+        find(self._store, Identity, key)
         twin = {name: item[name] for name in ("tags", "properties") if item.get(name)}
         if twin:
             self._twins.write(key, twin)

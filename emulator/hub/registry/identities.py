@@ -26,7 +26,7 @@ from emulator.hub.links.changes import Connected
 from emulator.hub.links.links import Links
 from emulator.hub.messages.commands import CommandQueue
 from emulator.hub.registry import documents
-from emulator.hub.registry.rows import Rows, device_identities, find_identity, find_twin
+from emulator.hub.registry.rows import Rows, device_identities, find
 from emulator.hub.registry.twins import Twins
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
@@ -193,7 +193,7 @@ class Identities:
         identity = identities.update(before, body, now)
         self._check_parents(identity, known=before.scopes.parents)
         records: list[Record] = [identity]
-        twin_before = find_twin(self._store, key)
+        twin_before = find(self._store, Twin, key)
         change = writes.patch(twin_before, {} if twin is None else twin, now)
         if change.twin is not twin_before:
             records.append(change.twin)
@@ -244,11 +244,11 @@ class Identities:
             self._store.commit(put=(replace(identity, model_id=model_id),))
 
     def _registered(self, key: IdentityKey) -> Identity:
-        """Return an identity, as `find_identity`; raise ModuleNotFound for a missing module."""
+        """Return an identity, as `find`; raise ModuleNotFound for a missing module."""
         if key.module_id is not None and not self.has(key):
-            find_identity(self._store, IdentityKey(key.device_id))
+            find(self._store, Identity, IdentityKey(key.device_id))
             raise errors.ModuleNotFound(str(key))
-        return find_identity(self._store, key)
+        return find(self._store, Identity, key)
 
     def _changeable(self, key: IdentityKey) -> Identity:
         identity = self._registered(key)
@@ -270,7 +270,7 @@ class Identities:
             if self._device_count >= limits.DEVICES_PER_HUB:
                 raise errors.TooManyDevices
             return
-        find_identity(self._store, IdentityKey(key.device_id))
+        find(self._store, Identity, IdentityKey(key.device_id))
         # The id of a system module is refused later, with another error (seen on a real hub).
         if exists and not key.is_system_module:
             raise errors.ModuleAlreadyExistsOnDevice(

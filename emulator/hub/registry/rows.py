@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from emulator.hub.core.errors import DeviceNotFound
-from emulator.hub.core.store import Store
+from emulator.hub.core.store import R, Store
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.links import Links
 from emulator.hub.messages.cloud_to_device import CloudToDevice
@@ -27,7 +27,7 @@ class Rows:
         Raises:
             DeviceNotFound: also for a module that is missing (seen on a real hub).
         """
-        return self._row(find_identity(self._store, key))
+        return self._row(find(self._store, Identity, key))
 
     def devices(self) -> Iterator[TwinRow]:
         """Return the rows of devices; the oldest device is first."""
@@ -51,31 +51,19 @@ class Rows:
     def _row(self, identity: Identity) -> TwinRow:
         key = identity.key
         pending = self._cloud_to_device.pending(key.device_id) if key.module_id is None else 0
-        return TwinRow(identity, find_twin(self._store, key), self._links.presence(key), pending)
+        return TwinRow(identity, find(self._store, Twin, key), self._links.presence(key), pending)
 
 
-def find_identity(store: Store, key: IdentityKey) -> Identity:
-    """Return an identity.
+def find(store: Store, kind: type[R], key: IdentityKey) -> R:
+    """Return the identity, the twin or another record of a key.
 
     Raises:
         DeviceNotFound: also for a module, as on a twin's route (seen on a real hub).
     """
-    identity = store.get(Identity, key)
-    if identity is None:
+    record = store.get(kind, key)
+    if record is None:
         raise DeviceNotFound(key.device_id)
-    return identity
-
-
-def find_twin(store: Store, key: IdentityKey) -> Twin:
-    """Return a twin.
-
-    Raises:
-        DeviceNotFound: also for the twin of a module.
-    """
-    twin = store.get(Twin, key)
-    if twin is None:
-        raise DeviceNotFound(key.device_id)
-    return twin
+    return record
 
 
 def device_identities(store: Store) -> Iterator[Identity]:

@@ -14,7 +14,7 @@ from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.links import Links
 from emulator.hub.registry import documents
-from emulator.hub.registry.rows import Rows, find_twin
+from emulator.hub.registry.rows import Rows, find
 from emulator.hub.twins import writes
 from emulator.hub.twins.changes import TwinChanged
 from emulator.hub.twins.twin import Twin
@@ -64,7 +64,7 @@ class Twins:
         Raises:
             DeviceNotFound, ArgumentInvalid
         """
-        twin = find_twin(self._store, key)
+        twin = find(self._store, Twin, key)
         change = writes.patch(twin, body, self._clock.now())
         if change.twin is not twin:
             self._commit(change)
@@ -77,7 +77,7 @@ class Twins:
         Raises:
             DeviceNotFound
         """
-        return find_twin(self._store, key).device_view()
+        return find(self._store, Twin, key).device_view()
 
     def report(self, key: IdentityKey, body: object, expected_version: int | None) -> int:
         """Merge a device's patch into its reported properties, and return their new version.
@@ -87,7 +87,7 @@ class Twins:
             PreconditionFailed: the version of the reported properties is not `expected_version`.
         """
         change = writes.report(
-            find_twin(self._store, key), body, self._clock.now(), expected_version
+            find(self._store, Twin, key), body, self._clock.now(), expected_version
         )
         self._commit(change)
         return change.twin.reported.version
@@ -108,7 +108,7 @@ class Twins:
         write: Callable[[Twin, object, datetime], TwinChanged],
         body: object,
     ) -> JsonObject:
-        twin = find_twin(self._store, key)
+        twin = find(self._store, Twin, key)
         if key.is_system_module:
             raise SystemModuleModifyUnauthorizedAccess
         if not if_match.allows(twin.etag):
