@@ -256,19 +256,17 @@ async def test_a_wholly_overridden_configuration_is_only_targeted(hub: IotHub) -
 @example([{"b.b": 0, "b": 0}, {"a": None, "b": {}}, {"a": {}, "b": 0, "b.a": {}}], Random(1)).via(
     "one content names a member, and another below it"
 )
-def test_the_order_of_creation_makes_no_difference(contents: list[Values], random: Random) -> None:
+async def test_the_order_of_creation_makes_no_difference(
+    contents: list[Values], random: Random
+) -> None:
     numbered = list(enumerate(contents))
     found = []
     for order in (numbered, random.sample(numbered, len(numbered))):
         hub = make_hub()
         put(hub, DEVICE)
-
-        async def create(hub: IotHub = hub, order: list[tuple[int, Values]] = order) -> None:
-            for priority, paths in order:
-                written = device_content({f".{path}": value for path, value in paths.items()})
-                await configure(hub, f"c{priority}", written, priority=priority)
-
-        asyncio.run(create())
+        for priority, paths in order:
+            written = device_content({f".{path}": value for path, value in paths.items()})
+            await configure(hub, f"c{priority}", written, priority=priority)
         found.append((json.dumps(desired(hub), sort_keys=True), statuses(hub)))
         # Another reconciliation writes nothing.
         before = version(hub)
@@ -311,12 +309,18 @@ async def test_metrics_are_counted_when_they_are_read(hub: IotHub) -> None:
     assert hub.configurations.list()[0]["metrics"]["results"] == {"done": 1, "applied": 2}
 
 
-async def test_other_work_runs_while_many_twins_are_written(hub: IotHub) -> None:
-    keys = [IdentityKey(f"x{number}") for number in range(3 * limits.CONFIGURATION_SLICE)]
+async def write_many(hub: IotHub, slices: int) -> tuple[list[IdentityKey], asyncio.Future[Values]]:
+    """Create devices, and begin to write a configuration into their twins."""
+    keys = [IdentityKey(f"x{number}") for number in range(slices * limits.CONFIGURATION_SLICE)]
     for key in keys:
         put(hub, key)
     writing = asyncio.ensure_future(configure(hub, "c", content(x=1)))
     await asyncio.sleep(0)
+    return keys, writing
+
+
+async def test_other_work_runs_while_many_twins_are_written(hub: IotHub) -> None:
+    keys, writing = await write_many(hub, slices=3)
     await asyncio.sleep(0)
     assert (desired(hub), desired(hub, keys[-1])) == ({"x": 1}, {})
     # The reconciliation sees what this work changes.
@@ -328,11 +332,7 @@ async def test_other_work_runs_while_many_twins_are_written(hub: IotHub) -> None
 
 
 async def test_a_deleted_configuration_writes_no_more_twins(hub: IotHub) -> None:
-    keys = [IdentityKey(f"x{number}") for number in range(2 * limits.CONFIGURATION_SLICE)]
-    for key in keys:
-        put(hub, key)
-    writing = asyncio.ensure_future(configure(hub, "c", content(x=1)))
-    await asyncio.sleep(0)
+    keys, writing = await write_many(hub, slices=2)
     await delete(hub, "c")
     await writing
     assert (desired(hub), desired(hub, keys[-1])) == ({"x": 1}, {})
