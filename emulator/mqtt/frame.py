@@ -207,9 +207,8 @@ def parse_publish(first_byte: int, body: bytes) -> Publish:
     packet_id = body[topic_end] << 8 | body[topic_end + 1] if qos else 0
     if qos and not packet_id:
         raise ProtocolError("PUBLISH with packet identifier 0")
-    return Publish(
-        topic, body[payload_start:], qos, packet_id, bool(first_byte & 8), bool(first_byte & 1)
-    )
+    payload = body[payload_start:]
+    return Publish(topic, payload, qos, packet_id, first_byte & 8 != 0, first_byte & 1 != 0)
 
 
 def publish(topic: str, payload: bytes, *, packet_id: int = 0, duplicate: bool = False) -> bytes:
