@@ -249,7 +249,7 @@ def test_a_device_that_completes_a_message_was_active(hub: IotHub, clock: Manual
     token = receive(hub).lock_token
     clock.advance(5)
     hub.cloud_to_device.complete("d", token)
-    assert hub.identities.get_device("d")["lastActivityTime"] == "2026-01-31T14:46:13Z"
+    assert hub.identities.get(DEVICE)["lastActivityTime"] == "2026-01-31T14:46:13Z"
 
 
 def test_a_device_that_is_not_subscribed_and_a_module_receive_no_message(hub: IotHub) -> None:
