@@ -22,6 +22,7 @@ from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy
 from emulator.hub.access.throttles import ThrottleError, Throttles
 from emulator.hub.core import limits
+from emulator.hub.core.clock import SystemClock
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
@@ -269,12 +270,14 @@ class Emulator:
 
 def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequence[str]) -> IotHub:
     """Build the hub, and register its first devices."""
+    clock = SystemClock()
     hub = IotHub(
         store=MemoryStore(),
+        clock=clock,
         policies=policies.values(),
         hosts=names,
         blobs=Storage(settings.storage, settings.allowed_storage_hosts),
-        throttles=Throttles.parse(settings.throttle),
+        throttles=Throttles.parse(settings.throttle, clock=clock),
     )
     for device_id in dict.fromkeys(settings.devices):
         _register(hub, settings, device_id)

@@ -15,9 +15,9 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
 from msgspec import Struct
 
@@ -141,111 +141,75 @@ def _read_keys(text: str) -> Mapping[str, str]:
     return keys
 
 
+def _field(
+    default: Any,
+    metavar: str,
+    text: str,
+    shown: str,
+    *,
+    key: str,
+    parse: Callable[[str], Any] = str,
+    many: bool = False,
+) -> Any:
+    """Declare a field of `Settings`, with its row of the table."""
+    row = Setting(key, metavar, text, shown, parse, many)
+    if isinstance(default, dict):  # of keys, which must not be shown
+        return field(default_factory=lambda: default, repr=False, metadata={"setting": row})
+    return field(default=default, metadata={"setting": row})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How an emulator is set up; the text of each setting says what it does."""
 
-    host: Annotated[
-        str,
-        Setting("host", "HOST", "address or name to listen on", "localhost, this machine alone"),
-    ] = "localhost"
-    mqtt_port: Annotated[
-        int,
-        Setting(
-            "mqtt-port",
-            "PORT",
-            "port for devices; 0 chooses a free one",
-            f"{MQTT_PORT}, the only one that Azure's SDKs dial",
-            parse=_port,
-        ),
-    ] = MQTT_PORT
-    https_port: Annotated[
-        int,
-        Setting(
-            "https-port",
-            "PORT",
-            "port for services; 0 chooses a free one",
-            str(HTTPS_PORT),
-            parse=_port,
-        ),
-    ] = HTTPS_PORT
-    devices: Annotated[
-        tuple[str, ...],
-        Setting("device", "ID", "register this device at the start", DEVICE_ID, many=True),
-    ] = (DEVICE_ID,)
-    keys: Annotated[
-        Mapping[str, str],
-        Setting(
-            "keys",
-            "FILE",
-            "JSON file of base64 keys, by policy or device id",
-            "well-known keys on loopback, random keys elsewhere",
-            parse=_read_keys,
-        ),
-    ] = field(default_factory=dict, repr=False)
-    authorities: Annotated[
-        tuple[Path, ...],
-        Setting(
-            "client-ca",
-            "FILE",
-            "PEM file of a CA that signs the certificates of devices",
-            "no CA",
-            parse=Path,
-            many=True,
-        ),
-    ] = ()
-    data_dir: Annotated[
-        Path | None,
-        Setting(
-            "data-dir",
-            "DIR",
-            "folder for what outlives a restart",
-            "a folder of this user",
-            parse=Path,
-        ),
-    ] = None
-    cert_dir: Annotated[
-        Path | None,
-        Setting(
-            "cert-dir",
-            "DIR",
-            "folder for the local CA and its certificates",
-            "the data folder",
-            parse=Path,
-        ),
-    ] = None
-    throttle: Annotated[
-        tuple[str, ...],
-        Setting(
-            "throttle",
-            "TIER|OPERATION=RATE",
-            "refuse what a hub of this tier (S1, S2, S3) refuses as too much in a time, or what is "
-            "over a rate, such as queries=20/min",
-            "no limit",
-            parse=_throttle,
-            many=True,
-        ),
-    ] = ()
-    storage: Annotated[
-        Path | None,
-        Setting(
-            "storage",
-            "DIR",
-            "folder of the containers of import and export jobs: file:///NAME is its folder NAME",
-            "no folder",
-            parse=Path,
-        ),
-    ] = None
-    storage_hosts: Annotated[
-        tuple[str, ...],
-        Setting(
-            "storage-host",
-            "HOST[:PORT]",
-            "storage account or emulator that these jobs can use",
-            "a storage emulator on port 10000 of this machine",
-            many=True,
-        ),
-    ] = ()
+    # fmt: off
+    host: str = _field(
+        "localhost", "HOST", "address or name to listen on", "localhost, this machine alone",
+        key="host",
+    )
+    mqtt_port: int = _field(
+        MQTT_PORT, "PORT", "port for devices; 0 chooses a free one",
+        f"{MQTT_PORT}, the only one that Azure's SDKs dial", key="mqtt-port", parse=_port,
+    )
+    https_port: int = _field(
+        HTTPS_PORT, "PORT", "port for services; 0 chooses a free one", str(HTTPS_PORT),
+        key="https-port", parse=_port,
+    )
+    devices: tuple[str, ...] = _field(
+        (DEVICE_ID,), "ID", "register this device at the start", DEVICE_ID, key="device", many=True
+    )
+    keys: Mapping[str, str] = _field(
+        {}, "FILE", "JSON file of base64 keys, by policy or device id",
+        "well-known keys on loopback, random keys elsewhere", key="keys", parse=_read_keys,
+    )
+    authorities: tuple[Path, ...] = _field(
+        (), "FILE", "PEM file of a CA that signs the certificates of devices", "no CA",
+        key="client-ca", parse=Path, many=True,
+    )
+    data_dir: Path | None = _field(
+        None, "DIR", "folder for what outlives a restart", "a folder of this user",
+        key="data-dir", parse=Path,
+    )
+    cert_dir: Path | None = _field(
+        None, "DIR", "folder for the local CA and its certificates", "the data folder",
+        key="cert-dir", parse=Path,
+    )
+    throttle: tuple[str, ...] = _field(
+        (), "TIER|OPERATION=RATE",
+        "refuse what a hub of this tier (S1, S2, S3) refuses as too much in a time, or what is "
+        "over a rate, such as queries=20/min", "no limit", key="throttle", parse=_throttle,
+        many=True,
+    )
+    storage: Path | None = _field(
+        None, "DIR",
+        "folder of the containers of import and export jobs: file:///NAME is its folder NAME",
+        "no folder", key="storage", parse=Path,
+    )
+    storage_hosts: tuple[str, ...] = _field(
+        (), "HOST[:PORT]", "storage account or emulator that these jobs can use",
+        "a storage emulator on port 10000 of this machine", key="storage-host", many=True,
+    )
+    # fmt: on
 
     @property
     def ports(self) -> dict[str, int]:
@@ -287,8 +251,7 @@ class Settings:
 @functools.cache
 def table() -> Mapping[str, Setting]:
     """Return every setting, by the name of its field."""
-    hints = get_type_hints(Settings, include_extras=True)
-    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+    return {each.name: each.metadata["setting"] for each in fields(Settings)}
 
 
 def read(options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]) -> Settings:

@@ -15,7 +15,7 @@ from emulator import Emulator, Settings
 from tests.support import Device, Service, free_loopback_address
 
 # Property tests take at most two seconds each; FUZZ_EXAMPLES raises the number of their examples.
-# No deadline: an example that is slow on a busy machine is no failure.
+# No deadline: an example can be slow on a busy machine.
 settings.register_profile(
     "bounded", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")), deadline=None
 )

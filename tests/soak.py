@@ -172,7 +172,7 @@ class Worker:
             wire.expect_closed()
         elif way < 0.7:  # in the middle of a packet
             wire.send(publish("$iothub/twin/GET/?$rid=9", bytes(1000))[:-500])
-        elif way < 0.8:  # while a caller waits for its answer, who is told
+        elif way < 0.8:  # during a call, whose caller gets an error
             call = self._invoke(device_id)
             wire.expect_method("reboot")
             wire.close()

@@ -71,7 +71,7 @@ def issue(
 
     Args:
         common_names: usually one.
-        by: who signs it; itself if left out.
+        by: the CA that signs it; by default it signs itself.
         ca: whether it is a CA's; None leaves the extension out, as the plainest tools do.
         chain: what the client sends along.
         start, end: its dates, from now.

@@ -36,8 +36,8 @@ class IotHub:
         policies: the shared access policies.
         hosts: the names of the hub; a token for any of them is valid.
         clock: the source of time; None is the clock of the machine.
-        blobs: the blob containers for import and export jobs; None is no storage.
-        throttles: the allowances of callers; None is no limit.
+        blobs: the blob containers for import and export jobs; without them there is no storage.
+        throttles: the allowances of callers; without them there is no limit.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class IotHub:
     ) -> None:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
-        throttles = throttles or Throttles()
+        throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed)
         self.links = links = Links(feed, clock)
         self.events = EventLog(clock=clock)

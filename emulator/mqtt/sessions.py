@@ -69,7 +69,7 @@ class Sessions:
             self._write("DELETE FROM sessions WHERE client_id = ?", (client_id,))
 
     def _write(self, statement: str, values: Sequence[str]) -> None:
-        """Change the file; a full disk is no reason to refuse a device."""
+        """Change the file; a full disk must not refuse a device."""
         try:
             self._database.execute(statement, values)
         except sqlite3.Error as error:

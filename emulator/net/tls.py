@@ -1,7 +1,7 @@
 """TLS handshakes with devices, and the certificate that a device may send in its handshake.
 
-A device can authenticate itself with a certificate whose thumbprint its identity names, whoever
-signed it, or with a certificate that a registered CA signed (IoT Hub docs: authenticate identities
+A device can authenticate itself with a certificate whose thumbprint its identity names, with any
+signer, or with a certificate that a registered CA signed (IoT Hub docs: authenticate identities
 with X.509 certificates). The hub decides that. But OpenSSL ends the handshake before the hub has
 seen a certificate without a trust anchor, and the `ssl` module offers no way to overrule it. So the
 client's certificate is inspected when it arrives. Then it is verified in one of two contexts, which
@@ -101,7 +101,7 @@ class Handshakes:
         other context has not seen it.
 
         Returns:
-            the certificate; None if there is none, or if it has expired since.
+            The certificate; None if it is missing, or has expired since.
         """
         if connection is None:
             return None

@@ -235,7 +235,7 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
         2,
         "--mqtt-port: Invalid port '65536': use .*--help",
     ),
-    "a port that is no number": (lambda _: ("--https-port", "http"), 2, "Invalid port 'http'"),
+    "a port that is not a number": (lambda _: ("--https-port", "http"), 2, "Invalid port 'http'"),
     "an option without its value": (lambda _: ("--device",), 2, "--device.*--help"),
     "a device id that is not valid": (lambda _: ("--device", "a b"), 1, "'a b'"),
     "an address of another machine": (lambda _: ("--host", "192.0.2.1"), 1, "192.0.2.1.*--host"),
@@ -265,12 +265,12 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
         1,
         "iothubowner",
     ),
-    "a key that is no base64": (
+    "a key that is not base64": (
         lambda folder: keys_file(folder, json.dumps({"myDeviceId": f"%{NO_KEY}"})),
         1,
         "myDeviceId",
     ),
-    "keys in a file that is no text": (
+    "keys in a file that is not text": (
         lambda folder: (keys_file(folder, "")[0], Path(sys.executable)),
         1,
         "Can't read the keys in",

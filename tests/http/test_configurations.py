@@ -103,7 +103,7 @@ def test_the_members_that_a_service_may_set(
     members = {
         "schemaVersion": "2.0",
         "labels": {"HostPlatform": "Linux"},
-        "targetCondition": "tags.nobody = 'has this'",
+        "targetCondition": "tags.unused = 'has this'",
         "priority": 2_147_483_647,
     }
     queries = {f"m{number}": "select * from devices.modules" for number in range(4)}

@@ -53,7 +53,7 @@ def in_an_hour() -> str:
 
 
 def put_job(service: Service, job_id: str, **members: Any) -> requests.Response:
-    body = {"jobId": job_id, "queryCondition": "deviceId = 'nobody'", **members}
+    body = {"jobId": job_id, "queryCondition": "deviceId = 'unknown'", **members}
     return service.request("PUT", f"/jobs/v2/{job_id}", json=body)
 
 

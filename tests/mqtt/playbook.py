@@ -92,6 +92,10 @@ class Lab:
         self.hub.identities.put(identity, body, if_match)
         return identity
 
+    def identity(self, name: str = "d1") -> dict[str, Any]:
+        """Return the document of an identity."""
+        return self.hub.identities.get(_key(name))
+
     def delete(self, name: str) -> None:
         """Delete an identity."""
         self.hub.identities.remove(_key(name), ANY)

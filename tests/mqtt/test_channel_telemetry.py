@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import pytest
 
-from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.telemetry import Telemetry
 from tests.mqtt.playbook import HOST, POLICY_KEY, Client, Lab
 from tests.mqtt.raw import DISCONNECT, connack, connect, puback, publish
@@ -43,9 +42,7 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
     ]
     assert stamps == {
         "iothub-connection-device-id": "d1",
-        "iothub-connection-auth-generation-id": lab.hub.identities.get(IdentityKey("d1"))[
-            "generationId"
-        ],
+        "iothub-connection-auth-generation-id": lab.identity()["generationId"],
         "iothub-enqueuedtime": 1769870770500,
         "iothub-message-source": "Telemetry",
     }
@@ -94,16 +91,16 @@ def test_telemetry_of_one_read_reaches_the_hub_in_one_batch(
 
 def test_sending_moves_the_last_activity_and_nothing_else(lab: Lab) -> None:
     client = lab.connect()
-    connected = lab.hub.identities.get(IdentityKey("d1"))
+    connected = lab.identity()
     for packet in (
         publish(_EVENTS),
         publish("$iothub/twin/GET/?$rid=1"),
         publish("$iothub/methods/res/200/?$rid=1"),
     ):
-        before = lab.hub.identities.get(IdentityKey("d1"))
+        before = lab.identity()
         lab.clock.advance(1)
         client.send(packet)
-        sent = lab.hub.identities.get(IdentityKey("d1"))
+        sent = lab.identity()
         assert sent["lastActivityTime"] > before["lastActivityTime"]
         assert sent["connectionStateUpdatedTime"] == connected["connectionStateUpdatedTime"]
 
@@ -198,14 +195,14 @@ def test_the_model_that_a_device_names_shows_in_its_twin_and_on_its_messages(lab
 
 
 def test_the_last_model_that_a_device_named_is_its_model(lab: Lab) -> None:
-    etag = lab.hub.identities.get(IdentityKey("d1"))["etag"]
+    etag = lab.identity()["etag"]
     for model in (_MODEL, "dtmi:com:example:Thermostat;2"):
         lab.connect(tail=f"/?api-version=2021-04-12&model-id={quote(model)}")
         assert lab.twin()["modelId"] == model
     _send(lab.connect())
     assert lab.twin()["modelId"] == "dtmi:com:example:Thermostat;2"
     assert "dt-dataschema" not in lab.events()[0]["annotations"]
-    assert lab.hub.identities.get(IdentityKey("d1"))["etag"] == etag
+    assert lab.identity()["etag"] == etag
 
 
 # --- wills

@@ -56,7 +56,7 @@ def test_a_configuration_is_created_and_read(manager: Any, name: str) -> None:
     created = manager.create_configuration(
         configuration(
             name,
-            target_condition="tags.nobody = 'has this'",
+            target_condition="tags.unused = 'has this'",
             priority=7,
             labels={"HostPlatform": "Linux"},
             metrics=models.ConfigurationMetrics(queries={"pending": PENDING}),

@@ -154,15 +154,15 @@ def test_an_invalid_job_is_refused(job_manager: Any, job_id: str) -> None:
     with refused(400, "ArgumentInvalid"):
         start = datetime.now(UTC) + timedelta(days=8)
         job_manager.create_scheduled_job(job_id, method_job(job_id, start_time=start))
-    nobody = "deviceId = 'nobody'"
-    job_manager.create_scheduled_job(job_id, twin_job(job_id, query_condition=nobody))
+    unknown = "deviceId = 'unknown'"
+    job_manager.create_scheduled_job(job_id, twin_job(job_id, query_condition=unknown))
     with refused(409, "JobAlreadyExists"):
-        job_manager.create_scheduled_job(job_id, twin_job(job_id, query_condition=nobody))
+        job_manager.create_scheduled_job(job_id, twin_job(job_id, query_condition=unknown))
 
 
 def test_the_sdk_cannot_read_the_list_of_jobs(job_manager: Any, job_id: str) -> None:
-    nobody = "deviceId = 'nobody'"
-    job_manager.create_scheduled_job(job_id, twin_job(job_id, query_condition=nobody))
+    unknown = "deviceId = 'unknown'"
+    job_manager.create_scheduled_job(job_id, twin_job(job_id, query_condition=unknown))
     when_over(job_manager, job_id)
     # A hub answers with an array, where this SDK expects an object with the array in it: on a real
     # hub the call fails in the same way. Other SDKs read what is sent.

@@ -9,7 +9,7 @@ class IfMatch(Struct, frozen=True):
     """A condition on the etag of the document that a writer overwrites.
 
     Args:
-        etag: the etag that the document must have; `*` allows any etag, None is no condition.
+        etag: the etag that the document must have; `*` allows any etag. None sets no condition.
     """
 
     etag: str | None

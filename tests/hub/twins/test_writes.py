@@ -224,7 +224,7 @@ WRITES = st.lists(
     | st.tuples(st.just("report"), PATCHES, st.none()),
     max_size=5,
 )
-# No deadline: a busy machine is no failure.
+# No deadline: the machine can be busy.
 HISTORIES = settings(max_examples=50, deadline=None)
 
 
