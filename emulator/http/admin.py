@@ -37,7 +37,7 @@ async def read_events(hub: IotHub, request: Request) -> list[JsonObject] | Strea
     """`GET /_emulator/events?from=n&device=id`: the events from sequence number n on.
 
     200 with a JSON array. If the request accepts `text/event-stream`: live server-sent events,
-    whose ids are the sequence numbers. The stream continues after the event in `Last-Event-ID`.
+    with the sequence numbers as ids. The stream continues after the event in `Last-Event-ID`.
     """
     start, device_id = _start(request), request.query.get("device")
     if "text/event-stream" in request.headers.get("Accept", ""):

@@ -57,7 +57,7 @@ _DRAIN_SECONDS = 0.25
 
 RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
 CertificateReader = Callable[[ssl.SSLObject | None], ClientCertificate | None]
-# Answers a request, whose path has these segments.
+# Answers a request; the second argument has the segments of its path.
 _Serve = Callable[[Request, Sequence[str]], Awaitable[StreamResponse]]
 
 

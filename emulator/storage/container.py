@@ -1,4 +1,4 @@
-"""What a container of blobs can do, and the error that it raises."""
+"""The protocol of a container of blobs, and its errors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from emulator.hub.core import limits
 
 
 class StorageError(ValueError):
-    """A setting of the storage is invalid. The text is one line: what is wrong, what is allowed."""
+    """A setting of the storage is invalid. The text is one line, with the allowed values."""
 
 
 class BlobError(Exception):
-    """A container or a blob can't be used. The text says what to do, and holds no secret."""
+    """A container or a blob can't be used. The text has a hint for the user, and no secret."""
 
     @classmethod
     def too_large(cls) -> BlobError:
@@ -24,7 +24,7 @@ class Container(Protocol):
     """A container of blobs. Each method raises `BlobError`."""
 
     async def read(self, name: str) -> bytes:
-        """Read a blob of at most `limits.TRANSFER_BLOB_BYTES`."""
+        """Return the content of a blob of at most `limits.TRANSFER_BLOB_BYTES`."""
 
     async def write(self, name: str, content: bytes) -> None:
         """Write the whole of a blob, or nothing; a blob of this name is replaced."""

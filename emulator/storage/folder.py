@@ -26,7 +26,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com\d|lpt\d)(\..*)?", r
 
 
 class FolderContainer:
-    """A folder, whose files are blobs. It stands in the root folder that the user has named.
+    """A folder, whose files are blobs. It is a child of the folder of `--storage`.
 
     Args:
         root: the root folder, resolved.
@@ -53,9 +53,7 @@ class FolderContainer:
     def _locate(self) -> Path:
         folder = _resolved(self._root / self._name)
         if folder is None or folder.parent != self._root or not folder.is_dir():
-            raise BlobError(
-                f"There is no folder {self._name} in the one that --storage names: make it."
-            )
+            raise BlobError(f"There is no folder {self._name} in the folder of --storage. Make it.")
         return folder
 
     def _read(self, name: str) -> bytes:

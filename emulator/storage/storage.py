@@ -6,8 +6,9 @@ that the user has named, and only hosts that the user has allowed are called.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -24,7 +25,7 @@ class Storage:
     """The containers that import and export jobs can use (see `Blobs` in `hub.import_export`).
 
     Args:
-        folder: the folder whose folders are containers, `file:///NAME`; None if there is no such.
+        folder: the folder that contains the containers, `file:///NAME`; None without folders.
         hosts: the storage accounts and emulators that may be called: `host`, for the default ports
             of HTTP and HTTPS, or `host:port`.
         timeout: how long a request to them may take.
@@ -51,28 +52,21 @@ class Storage:
         Raises:
             BlobContainerValidationError: the text begins as a real hub's text.
         """
-        what = "write to"
-        try:
+        with _refusal("Unauthorized to write to output blob container. "):
             found = self._find(container)
             await found.write(self._probe, b"")
-            what = "delete from"
+        with _refusal("Unauthorized to delete from output blob container. "):
             await found.delete(self._probe)
-        except BlobError as error:
-            raise BlobContainerValidationError(
-                f"Unauthorized to {what} output blob container. {error}"
-            ) from None
 
     async def read(self, container: str, name: str) -> bytes:
-        """Read a blob.
+        """Return the content of a blob.
 
         Raises:
             BlobContainerValidationError: the blob can't be read, or is larger than
                 `limits.TRANSFER_BLOB_BYTES`.
         """
-        try:
+        with _refusal(""):
             return await self._find(container).read(name)
-        except BlobError as error:
-            raise BlobContainerValidationError(str(error)) from None
 
     async def write(self, container: str, name: str, content: bytes) -> None:
         """Write the whole of a blob, or nothing; a blob of this name is replaced.
@@ -80,12 +74,8 @@ class Storage:
         Raises:
             BlobContainerValidationError
         """
-        try:
+        with _refusal(f"The blob {name} could not be written. "):
             await self._find(container).write(name, content)
-        except BlobError as error:
-            raise BlobContainerValidationError(
-                f"The blob {name} could not be written. {error}"
-            ) from None
 
     def _find(self, container: str) -> Container:
         if container.startswith("file:"):
@@ -111,8 +101,8 @@ class Storage:
         match = FOLDER_URI.fullmatch(container)
         if match is None:
             raise BlobError(
-                "The URI of a folder is file:///NAME: the one of this name in the folder that "
-                "--storage names."
+                "Invalid URI of a folder. Use file:///NAME for the folder NAME in the folder of "
+                "--storage."
             )
         name = checked_name(match[1])
         if self._folder is None:
@@ -120,3 +110,12 @@ class Storage:
                 f"The emulator has no folders: start it with --storage DIR, and make DIR/{name}."
             )
         return FolderContainer(self._folder, name)
+
+
+@contextlib.contextmanager
+def _refusal(start: str) -> Iterator[None]:
+    """Raise the error of the hub in place of a BlobError; its text begins with `start`."""
+    try:
+        yield
+    except BlobError as error:
+        raise BlobContainerValidationError(f"{start}{error}") from None

@@ -209,9 +209,9 @@ def check_block(response: requests.Response, status: int, name: str) -> str:
 def test_an_invalid_container_is_an_error_at_once(service: Service, box: Path) -> None:
     before = read(service, "/jobs")
     for container, reason in (
-        ("file:///none", "There is no folder none in the one that --storage names: make it."),
+        ("file:///none", "There is no folder none in the folder of --storage. Make it."),
         ("file:///..", "can't be the name of a folder"),
-        ("file:///etc/passwd", "The URI of a folder is file:///NAME"),
+        ("file:///etc/passwd", "Use file:///NAME for the folder NAME"),
         ("https://example.com/box?sig=secret", "does not call example.com:443"),
         ("http://127.0.0.1:80/box?sig=secret", "--storage-host 127.0.0.1:80."),
         ("nonsense", "neither file:///NAME nor a URL"),

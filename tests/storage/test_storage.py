@@ -192,7 +192,7 @@ async def test_what_is_no_file_is_not_read(storage: Storage, root: Path) -> None
 
 
 async def test_what_is_not_there_is_said(storage: Storage, root: Path) -> None:
-    with refused("write to output blob container. There is no folder cellar", "make it"):
+    with refused("write to output blob container. There is no folder cellar", "Make it"):
         await storage.check("file:///cellar")
     (root / "file").touch()
     with refused("There is no folder file"):

@@ -42,7 +42,7 @@ class Links:
         self._signals: dict[IdentityKey, Signal] = {}
         feed.subscribe(IdentityDeleted, lambda change: self._presence.pop(change.key, None))
 
-    # --- what heads call
+    # --- for heads
 
     def connect(self, link: DeviceLink, admission: Admission) -> None:
         """Register a link, and close an older link of the same identity.
@@ -84,7 +84,7 @@ class Links:
         """Note that an identity sent or received something, with or without a connection."""
         self._presence[key].last_activity = now or self._clock.now()
 
-    # --- what the hub calls
+    # --- for the hub
 
     def link(self, key: IdentityKey) -> DeviceLink | None:
         """Return the link of an identity, or None if it is not connected."""

@@ -214,8 +214,7 @@ class Identities:
     def delete(self, key: IdentityKey, if_match: IfMatch) -> None:
         """Delete an identity with its twin; a device also with its modules and its messages.
 
-        The children of an IoT Edge device keep its scope. What a real hub does with them is
-        unknown.
+        The children of an IoT Edge device keep its scope; the behaviour of a real hub is unknown.
 
         Raises:
             DeviceNotFound, ModuleNotFound
