@@ -143,8 +143,9 @@ class Channel:
 
     def expire(self) -> None:
         """End the connection of a device that was silent for too long."""
-        log.info("Closed the connection of %s: keep-alive lapsed", self.key)
-        self._end()
+        if not self.closed:
+            log.info("Closed the connection of %s: keep-alive lapsed", self.key)
+            self._end()
 
     def lost(self) -> None:
         """Note that the connection has ended: now the device leaves its will, if it has one."""

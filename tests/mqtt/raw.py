@@ -243,7 +243,7 @@ class Wire:
         return actual_payload
 
     def expect_method(self, name: str, payload: Any = _ANYTHING) -> str:
-        """The next packet is a direct method, its name as the topic has it; gives the `$rid`."""
+        """The next packet is a direct method, its name as the topic has it; returns the `$rid`."""
         topic, actual_payload = self.receive_publish()
         match = re.fullmatch(r"\$iothub/methods/POST/([^/]*)/\?\$rid=(.+)", topic)
         assert match, topic
