@@ -372,7 +372,6 @@ class Channel:
         try:
             if not self._versioned:
                 raise InvalidProtocolVersion
-            self._hub.gate.enter(self._admission, request.operation)
             status, version, body = carry_out()
         except HubError as error:
             status, version, body = self._failure(error)
@@ -384,6 +383,7 @@ class Channel:
         return topics.twin_response(status, request.request_id, version), body
 
     def _read_twin(self) -> tuple[int, int | None, bytes]:
+        self._hub.gate.enter(self._admission, TwinGet.operation)
         return 200, None, dumps(self._hub.twins.read_own(self.key))
 
     def _report(self, payload: bytes, version: str | None) -> tuple[int, int | None, bytes]:
@@ -393,6 +393,7 @@ class Channel:
             raise DeserializationError(f"The patch is not JSON: {error}") from None
         if version is not None and not (version.isascii() and version.isdigit()):
             raise ArgumentInvalid(f"$version is not a number: {version}")
+        self._hub.gate.enter(self._admission, TwinPatch.operation)  # a malformed patch is free
         expected = None if version is None else int(version[:19])
         return 204, self._hub.twins.report(self.key, patch, expected), b""
 
