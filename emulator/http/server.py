@@ -33,7 +33,7 @@ from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core import errors, limits
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
-from emulator.net.listeners import BACKLOG
+from emulator.net.listeners import accept
 
 log = logging.getLogger(__name__)
 
@@ -99,16 +99,8 @@ class HttpServer:
             access_log=None,
             logger=_protocol_log,
         )
-        for listener in sockets:
-            # aiohttp's own site has no time limit for a handshake.
-            server = await loop.create_server(
-                self._server,
-                sock=listener,
-                ssl=tls,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT,
-            )
-            self._listening.append(server)
+        # Not aiohttp's own site, which has no time limit for a handshake.
+        self._listening = await accept(self._server, sockets, tls)
 
     async def stop(self) -> None:
         """Stop accepting, answer the requests that have arrived, and close the connections."""

@@ -26,14 +26,13 @@ from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.core import limits
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.changes import IdentityDeleted
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import ProtocolError
 from emulator.mqtt.sessions import Sessions
-from emulator.net.listeners import BACKLOG
+from emulator.net.listeners import accept
 from emulator.net.streams import READ_BYTES, Stream, TcpStream
 
 log = logging.getLogger(__name__)
@@ -85,17 +84,8 @@ class MqttServer:
     async def start(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext) -> None:
         """Accept MQTT over TLS on sockets that are bound already."""
         await self._broker.start()
-        loop = asyncio.get_running_loop()
         buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
-        for listener in sockets:
-            server = await loop.create_server(
-                lambda: TcpStream(self.serve, buffer),
-                sock=listener,
-                ssl=tls,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT,
-            )
-            self._listening.append(server)
+        self._listening = await accept(lambda: TcpStream(self.serve, buffer), sockets, tls)
 
     async def stop(self) -> None:
         """Stop accepting, and close every connection."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+import ssl
+from collections.abc import Callable, Iterable
+
+from emulator.hub.core import limits
 
 # Connections that the system holds while the loop is busy: a thousand devices may come at once.
 BACKLOG = 1024
@@ -41,6 +46,25 @@ def listen(host: str, port: int, *, option: str) -> list[socket.socket]:
             opened.close()
         raise ListenError(_explain(error, host, port, option)) from error
     return sockets
+
+
+async def accept(
+    protocol: Callable[[], asyncio.BaseProtocol],
+    sockets: Iterable[socket.socket],
+    tls: ssl.SSLContext,
+) -> list[asyncio.Server]:
+    """Accept TLS connections on bound sockets, each with a protocol of its own."""
+    loop = asyncio.get_running_loop()
+    return [
+        await loop.create_server(
+            protocol,
+            sock=each,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT,
+        )
+        for each in sockets
+    ]
 
 
 def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
