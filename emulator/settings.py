@@ -211,6 +211,20 @@ class Settings:
     )
     # fmt: on
 
+    def __post_init__(self) -> None:
+        """Refuse a text in place of several, and a port that is out of range.
+
+        Raises:
+            StartError
+        """
+        for name, each in table().items():
+            value = getattr(self, name)
+            if each.many and isinstance(value, str):
+                raise StartError(f"{name} is the text {value!r}. Use a tuple: {name}=({value!r},).")
+        for name, port in self.ports.items():
+            if not isinstance(port, int) or port not in range(_LAST_PORT + 1):
+                raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {_LAST_PORT}.")
+
     @property
     def ports(self) -> dict[str, int]:
         """The port of each head, by the name of its field."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +125,17 @@ def test_a_user_without_a_home_is_told_to_choose_a_folder(monkeypatch: pytest.Mo
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     with pytest.raises(StartError, match=r"^This user has no home folder\. .* --data-dir DIR\.$"):
         user_folder()
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"devices": "thermostat"}, "devices is the text 'thermostat'. Use a tuple: "),
+        ({"throttle": "S1"}, "throttle is the text 'S1'"),
+        ({"mqtt_port": 70000}, "Invalid mqtt_port 70000: use a number from 0 to 65535"),
+        ({"https_port": "8443"}, "Invalid https_port '8443'"),
+    ],
+)
+def test_a_wrong_value_in_a_program_is_one_clear_error(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(StartError, match=re.escape(text)):
+        Settings(**values)

@@ -91,7 +91,7 @@ def _message(device_id: str, body: object) -> Message:
     document = members.document(body)
     for name in (*_SYSTEM, "properties", "ack"):
         if document.get(name, "") is None:
-            raise ArgumentInvalid(f"{name} is null. Leave it out, or use a string")
+            raise ArgumentInvalid(f"{name} is null. Leave it out, or set a value")
     system = {"to": f"/devices/{quote(device_id, safe='')}/messages/deviceBound"}
     system |= {
         name: value

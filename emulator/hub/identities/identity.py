@@ -226,22 +226,25 @@ def _parse(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
         if authentication.get("type") == "none":  # becomes sas for a module (seen on a real hub)
             authentication = {**authentication, "type": "sas"}
         return {
-            "authentication": Authentication.parse(authentication),
             "managed_by": members.text(body, "managedBy"),
+            "authentication": Authentication.parse(authentication),
         }, NO_SCOPES
-    status = members.text(body, "status") or "enabled"
-    if status.lower() not in ("enabled", "disabled"):
+    status = body.get("status") or "enabled"
+    if not isinstance(status, str) or status.lower() not in ("enabled", "disabled"):
         raise ArgumentInvalid(f"Unknown status: {status}. Use enabled or disabled")
     reason = members.text(body, "statusReason")
     if reason is not None and len(reason) > limits.STATUS_REASON_LENGTH:
         raise ArgumentInvalid(
             f"statusReason has {len(reason)} characters. {limits.STATUS_REASON_LENGTH} are allowed"
         )
+    iot_edge = members.block(body, "capabilities").get("iotEdge") or False
+    if not isinstance(iot_edge, bool):
+        raise ArgumentInvalid("capabilities.iotEdge is not a boolean")
     return {
         "authentication": Authentication.parse(authentication),
         "status": status.lower(),
         "status_reason": reason,
-        "iot_edge": members.flag(members.block(body, "capabilities"), "iotEdge"),
+        "iot_edge": iot_edge,
     }, scopes.asked(body)
 
 

@@ -139,5 +139,6 @@ class Links:
         presence.state_updated = now
         if timer := self._expiries.pop(link, None):
             timer.cancel()
-        log.info("%s disconnected: %s", link.key, reason)
+        by_device = isinstance(reason, errors.DeviceNotOnline)
+        log.info("%s disconnected%s", link.key, "" if by_device else f": {reason}")
         self._feed.publish(Disconnected(link, reason, now))

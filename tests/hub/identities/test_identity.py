@@ -104,6 +104,13 @@ def test_an_update_adds_one_to_the_etag_and_replaces_what_it_leaves_out() -> Non
     assert second.authentication != first.authentication
 
 
+@pytest.mark.parametrize("empty", [None, "", 0, False, [], {}])
+def test_an_empty_member_has_its_default(empty: object) -> None:
+    body = {"deviceId": "myDevice", "status": empty, "capabilities": {"iotEdge": empty}}
+    identity = create(KEY, body, START)
+    assert (identity.status, identity.iot_edge) == ("enabled", False)
+
+
 def test_a_status_is_dated_when_it_changes() -> None:
     identity = new()
     assert updated(identity, statusReason="x").status_updated == NEVER

@@ -170,3 +170,16 @@ async def test_every_wait_ends_when_the_listener_comes(hub: IotHub, clock: Manua
     await settle()
     assert waits[0].cancelled()
     assert [await wait for wait in waits[1:]] == [link, link]
+
+
+def test_the_log_names_a_reason_only_if_the_hub_ends_a_connection(
+    hub: IotHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "emulator.hub.links.links")
+    link = FakeLink()
+    connect(hub, link)
+    hub.links.disconnect(link)
+    connect(hub, FakeLink())
+    hub.links.drop(DEVICE, DeviceDisabled())
+    ends = [message for message in caplog.messages if "disconnected" in message]
+    assert ends == ["d disconnected", "d disconnected: DeviceDisabled: The device is disabled."]
