@@ -387,7 +387,7 @@ class History(RuleBasedStateMachine):
         self.queue = change.queue
         found = [(o.message_id, o.status, o.wanted) for o in change.outcomes]
         assert sorted(found) == sorted(self.expected)
-        self.ended += [name for name, _, _ in self.expected]
+        self.ended += [outcome[0] for outcome in self.expected]
         self.expected = []
         assert [
             (name(c), c.lock and c.lock.token, c.handed_out, c.delivery_count)
