@@ -364,9 +364,7 @@ class Channel:
                 return self._answer(request, lambda: self._report(payload, version))
 
     def _answer(
-        self,
-        request: TwinGet | TwinPatch,
-        carry_out: Callable[[], tuple[int, int | None, bytes]],
+        self, request: TwinGet | TwinPatch, carry_out: Callable[[], tuple[int, int | None, bytes]]
     ) -> tuple[str, bytes] | None:
         """Carry out a twin request; without a request id or a subscription there is no answer."""
         try:

@@ -140,12 +140,7 @@ THUMBPRINTS = {"primaryThumbprint": SHA1, "secondaryThumbprint": SHA256}
     ("given", "kind", "keys", "thumbprints"),
     [
         (sas(KEY, SHA1 * 2), "sas", {"primaryKey": KEY, "secondaryKey": SHA1 * 2}, NO_THUMBPRINTS),
-        (
-            {"type": "selfSigned", "x509Thumbprint": THUMBPRINTS},
-            "selfSigned",
-            NO_KEYS,
-            THUMBPRINTS,
-        ),
+        ({"type": "selfSigned", "x509Thumbprint": THUMBPRINTS}, "selfSigned", NO_KEYS, THUMBPRINTS),
         # Without a type, the thumbprints show it.
         ({"x509Thumbprint": THUMBPRINTS}, "selfSigned", NO_KEYS, THUMBPRINTS),
         ({"type": "certificateAuthority"}, "certificateAuthority", NO_KEYS, NO_THUMBPRINTS),

@@ -246,10 +246,7 @@ def test_an_invalid_time_out_is_refused(
 def test_a_command_waits_for_its_device_to_connect(device: Device, emulator: Emulator) -> None:
     path = f"/digitaltwins/{device.id}/commands/c"
     time_outs = {CONNECT: 20, RESPONSE: 300}
-    with (
-        sent_call(emulator, path, 1, **time_outs) as call,
-        MethodDevice(emulator, device, echo),
-    ):
+    with sent_call(emulator, path, 1, **time_outs) as call, MethodDevice(emulator, device, echo):
         assert call.answer() == 1
 
 

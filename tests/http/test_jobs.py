@@ -110,11 +110,7 @@ def devices(emulator: Emulator, janitor: Service) -> Iterator[list[Device]]:
 
 
 def test_a_job_invokes_a_method_on_each_device_of_its_condition(
-    service: Service,
-    emulator: Emulator,
-    devices: list[Device],
-    schedule: Schedule,
-    job_id: str,
+    service: Service, emulator: Emulator, devices: list[Device], schedule: Schedule, job_id: str
 ) -> None:
     def refuse(call: Call) -> tuple[int, bytes]:
         return 503, b'"not now"'

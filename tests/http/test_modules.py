@@ -132,8 +132,7 @@ def test_a_module_is_created_once(service: Service, device: Device) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module_id", "members"),
-    [("$edgeAgent", {}), ("a%20b", {}), ("camera", {"moduleId": "other"})],
+    ("module_id", "members"), [("$edgeAgent", {}), ("a%20b", {}), ("camera", {"moduleId": "other"})]
 )
 def test_an_invalid_module_is_refused(
     service: Service, device: Device, module_id: str, members: dict[str, Any]

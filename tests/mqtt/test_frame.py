@@ -210,10 +210,7 @@ def test_filters_are_read_as_they_were_built(
     body = _body(raw.subscribe(packet_id, *requested))
     assert frame.parse_subscribe(body) == (packet_id, requested)
     names = [name for name, _ in requested]
-    assert frame.parse_unsubscribe(_body(raw.unsubscribe(packet_id, *names))) == (
-        packet_id,
-        names,
-    )
+    assert frame.parse_unsubscribe(_body(raw.unsubscribe(packet_id, *names))) == (packet_id, names)
     granted = [qos for _, qos in requested]
     assert frame.suback(packet_id, granted) == raw.suback(packet_id, *granted)
     assert frame.unsuback(packet_id) == raw.unsuback(packet_id)
