@@ -234,10 +234,7 @@ class Emulator:
         }
         hub = _open_hub(settings, policies, names)
         handshakes = Handshakes(
-            files,
-            authorities=settings.authorities,
-            thumbprints=hub.thumbprints,
-            clock=hub.clock,
+            files, authorities=settings.authorities, thumbprints=hub.thumbprints, clock=hub.clock
         )
         sessions = _open_sessions(settings)
         stack.callback(sessions.close)

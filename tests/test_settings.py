@@ -17,17 +17,8 @@ from emulator.errors import StartError
 from emulator.settings import SettingError, read, table, user_folder
 
 OPTIONS = {
-    "--host",
-    "--mqtt-port",
-    "--https-port",
-    "--device",
-    "--keys",
-    "--client-ca",
-    "--data-dir",
-    "--cert-dir",
-    "--throttle",
-    "--storage",
-    "--storage-host",
+    *("--host", "--mqtt-port", "--https-port", "--device", "--keys", "--client-ca", "--data-dir"),
+    *("--cert-dir", "--throttle", "--storage", "--storage-host"),
 }
 
 

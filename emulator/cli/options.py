@@ -33,9 +33,6 @@ On loopback the keys are well known and public. On any other address each start 
 unless --keys names a file such as {{"iothubowner": "<base64>", "myDeviceId": "<base64>"}}.
 """
 
-_COMMANDS = ("tutorial",)
-
-
 # A setting of the command alone.
 _VERBOSE = Setting("verbose", "", "log connections to stderr", "warnings only", parse=flag)
 
@@ -89,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "command", nargs="?", choices=_COMMANDS, help="run the tutorial's scripts on the hub"
+        "command", nargs="?", choices=("tutorial",), help="run the tutorial's scripts on the hub"
     )
     for name, setting in table().items():
         parser.add_argument(

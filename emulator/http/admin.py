@@ -106,13 +106,9 @@ def _message(device_id: str, body: object) -> Message:
     return Message(payload, system, properties)
 
 
+_MESSAGES = "/_emulator/devices/{device_id}/messages"
+
 ROUTES = (
     Route("GET", "/_emulator/events", Operation.READ_EVENTS, read_events, versioned=False),
-    Route(
-        "POST",
-        "/_emulator/devices/{device_id}/messages",
-        Operation.SEND_COMMAND,
-        send_command,
-        versioned=False,
-    ),
+    Route("POST", _MESSAGES, Operation.SEND_COMMAND, send_command, versioned=False),
 )

@@ -130,13 +130,8 @@ ROUTES = (
         for verb, path, operation, handler in (
             ("POST", "/devices/{device_id}/messages/events", Operation.SEND_EVENT, send_event),
             ("GET", _DEVICE_BOUND, Operation.RECEIVE_COMMAND, receive_command),
-            ("DELETE", f"{_DEVICE_BOUND}/{{lock}}", Operation.SETTLE_COMMAND, end_command),
-            (
-                "POST",
-                f"{_DEVICE_BOUND}/{{lock}}/abandon",
-                Operation.SETTLE_COMMAND,
-                abandon_command,
-            ),
+            ("DELETE", _DEVICE_BOUND + "/{lock}", Operation.SETTLE_COMMAND, end_command),
+            ("POST", _DEVICE_BOUND + "/{lock}/abandon", Operation.SETTLE_COMMAND, abandon_command),
         )
     ),
     Route("DELETE", "/devices/{device_id}/commands", Operation.PURGE_COMMANDS, purge_commands),

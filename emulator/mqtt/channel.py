@@ -13,17 +13,7 @@ from typing import Protocol
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import mask_key
 from emulator.hub.access.operations import Operation
-from emulator.hub.core import limits
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    DeserializationError,
-    DeviceMessageLockLost,
-    HubError,
-    InvalidProtocolVersion,
-    IotHubUnauthorizedAccess,
-    ServerError,
-    error_document,
-)
+from emulator.hub.core import errors, limits
 from emulator.hub.core.json import dumps, loads
 from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
@@ -31,13 +21,6 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 from emulator.mqtt import frame, messages, property_bag, topics
-from emulator.mqtt.frame import (
-    Connect,
-    PacketBuffer,
-    ProtocolError,
-    ReturnCode,
-    UnacceptableProtocolVersion,
-)
 from emulator.mqtt.property_bag import Bag
 from emulator.mqtt.sessions import Sessions, Subscriptions
 from emulator.mqtt.topics import Filter, MethodResponse, Purpose, Telemetry, TwinGet, TwinPatch
@@ -94,7 +77,7 @@ class Channel:
         self._output = output
         self._certificate = certificate
         self._peer = peer
-        self._packets = PacketBuffer(limits.MQTT_PACKET_BYTES)
+        self._packets = frame.PacketBuffer(limits.MQTT_PACKET_BYTES)
         # What a CONNECT brings
         self._admission: Admission
         self._versioned = False
@@ -218,7 +201,7 @@ class Channel:
         if Filter(Purpose.DESIRED) in self._filters:
             self._send(topics.desired_patch(version), patch)
 
-    def close(self, reason: HubError) -> None:
+    def close(self, reason: errors.HubError) -> None:
         """See `DeviceLink.close`."""
         self._end()
 
@@ -231,14 +214,14 @@ class Channel:
             ProtocolError: it is not a CONNECT, or malformed.
         """
         if first_byte != frame.CONNECT:
-            raise ProtocolError("The first packet is not a CONNECT")
+            raise frame.ProtocolError("The first packet is not a CONNECT")
         try:
             connect = frame.parse_connect(body)
-        except UnacceptableProtocolVersion:
-            self._refuse(ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
+        except frame.UnacceptableProtocolVersion:
+            self._refuse(frame.ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
             return
         if not connect.client_id and not connect.clean_session:
-            self._refuse(ReturnCode.IDENTIFIER_REJECTED)  # section 3.1.3.1
+            self._refuse(frame.ReturnCode.IDENTIFIER_REJECTED)  # section 3.1.3.1
             return
         client = mask_key(connect.client_id)  # it may be a key, by mistake
         try:
@@ -246,23 +229,23 @@ class Channel:
             if connect.will is not None:
                 # What a real hub answers to an invalid will is unknown. This ends the attempts.
                 self._will = messages.will(connect.will, self.key)
-        except (IotHubUnauthorizedAccess, ProtocolError) as error:
+        except (errors.IotHubUnauthorizedAccess, frame.ProtocolError) as error:
             log.info("Refused %r at %s: %s", client, self._peer, error.__cause__ or error)
-            self._refuse(ReturnCode.NOT_AUTHORIZED)
+            self._refuse(frame.ReturnCode.NOT_AUTHORIZED)
         except Exception:
             log.exception("The authentication of %r at %s failed", client, self._peer)
-            self._refuse(ReturnCode.SERVER_UNAVAILABLE)
+            self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
         else:
             self._begin(connect)
 
-    def _admit(self, connect: Connect) -> None:
+    def _admit(self, connect: frame.Connect) -> None:
         user = topics.parse_user_name(connect.user_name or "", connect.client_id)
         if user is None:
-            raise IotHubUnauthorizedAccess("The user name does not agree with the client id")
+            raise errors.IotHubUnauthorizedAccess("The user name does not agree with the client id")
         try:
             token = None if connect.password is None else connect.password.decode()
         except UnicodeDecodeError as error:
-            raise IotHubUnauthorizedAccess from error
+            raise errors.IotHubUnauthorizedAccess from error
         model_id = user.parameters.get("model-id", "")
         caller = DeviceCaller(user.key, token, user.host, self._certificate, model_id)
         self._admission = self._hub.gate.enter(caller, Operation.CONNECT)
@@ -270,7 +253,7 @@ class Channel:
         # requests with 400 (seen there).
         self._versioned = "api-version" in user.parameters
 
-    def _begin(self, connect: Connect) -> None:
+    def _begin(self, connect: frame.Connect) -> None:
         """Accept a CONNECT, with the session of an earlier connection, or without."""
         self.connected = True
         self.silence = _allowed_silence(connect.keep_alive)
@@ -278,7 +261,9 @@ class Channel:
         session_present = self._persistent and self._resume_session()
         if not session_present:
             self._sessions.forget(str(self.key))
-        self._output.write(frame.connack(ReturnCode.ACCEPTED, session_present=session_present))
+        self._output.write(
+            frame.connack(frame.ReturnCode.ACCEPTED, session_present=session_present)
+        )
         self._hub.links.connect(self, self._admission)
         if self._subscriptions:
             self._hub.links.subscribed(self)
@@ -290,11 +275,11 @@ class Channel:
             return False
         try:
             self._subscribe(subscriptions)
-        except ProtocolError:  # stored by a version of the emulator that knew other filters
+        except frame.ProtocolError:  # stored by a version of the emulator that knew other filters
             return False
         return True
 
-    def _refuse(self, return_code: ReturnCode) -> None:
+    def _refuse(self, return_code: frame.ReturnCode) -> None:
         self._output.write(frame.connack(return_code))
         self._end()
 
@@ -320,7 +305,7 @@ class Channel:
             self._will = None  # section 3.14.4
             self._end()
         else:
-            raise ProtocolError(f"Unexpected packet with the first byte {first_byte:#04x}")
+            raise frame.ProtocolError(f"Unexpected packet with the first byte {first_byte:#04x}")
 
     def _take_publish(self, first_byte: int, body: bytes) -> None:
         """Take a PUBLISH: acknowledge it, then answer it.
@@ -364,20 +349,18 @@ class Channel:
                 return self._answer(request, lambda: self._report(payload, version))
 
     def _answer(
-        self,
-        request: TwinGet | TwinPatch,
-        carry_out: Callable[[], tuple[int, int | None, bytes]],
+        self, request: TwinGet | TwinPatch, carry_out: Callable[[], tuple[int, int | None, bytes]]
     ) -> tuple[str, bytes] | None:
         """Carry out a twin request; without a request id or a subscription there is no answer."""
         try:
             if not self._versioned:
-                raise InvalidProtocolVersion
+                raise errors.InvalidProtocolVersion
             status, version, body = carry_out()
-        except HubError as error:
+        except errors.HubError as error:
             status, version, body = self._failure(error)
         except Exception:
             log.exception("A twin request of %s failed", self.key)
-            status, version, body = self._failure(ServerError())
+            status, version, body = self._failure(errors.ServerError())
         if request.request_id is None or Filter(Purpose.TWIN_RESPONSES) not in self._filters:
             return None
         return topics.twin_response(status, request.request_id, version), body
@@ -390,16 +373,16 @@ class Channel:
         try:
             patch = loads(payload)
         except ValueError as error:
-            raise DeserializationError(f"The patch is not JSON: {error}") from None
+            raise errors.DeserializationError(f"The patch is not JSON: {error}") from None
         if version is not None and not (version.isascii() and version.isdigit()):
-            raise ArgumentInvalid(f"$version is not a number: {version}")
+            raise errors.ArgumentInvalid(f"$version is not a number: {version}")
         self._hub.gate.enter(self._admission, TwinPatch.operation)  # a malformed patch is free
         expected = None if version is None else int(version[:19])
         return 204, self._hub.twins.report(self.key, patch, expected), b""
 
-    def _failure(self, error: HubError) -> tuple[int, int | None, bytes]:
+    def _failure(self, error: errors.HubError) -> tuple[int, int | None, bytes]:
         # The SDK for Node needs the body: it ignores the status in the topic.
-        return error.status, None, dumps(error_document(error, self._hub.clock.now()))
+        return error.status, None, dumps(errors.error_document(error, self._hub.clock.now()))
 
     def _take_subscribe(self, packet_id: int, requested: Sequence[tuple[str, int]]) -> None:
         """Begin subscriptions; a filter that the hub does not know ends the connection.
@@ -424,7 +407,7 @@ class Channel:
 
     def _subscribe(self, subscriptions: Subscriptions) -> None:
         if len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
-            raise ProtocolError(
+            raise frame.ProtocolError(
                 f"{len(subscriptions)} subscriptions: {limits.MQTT_SUBSCRIPTIONS} are allowed"
             )
         self._filters = {
@@ -441,7 +424,7 @@ class Channel:
         token = self._in_flight.pop(packet_id, None)
         if token is not None:
             self._hub.gate.enter(self._admission, Operation.SETTLE_COMMAND)
-            with contextlib.suppress(DeviceMessageLockLost):  # purged or expired meanwhile
+            with contextlib.suppress(errors.DeviceMessageLockLost):  # purged or expired meanwhile
                 self._hub.cloud_to_device.complete(self.key.device_id, token)
 
     # ---

@@ -32,12 +32,9 @@ def telemetry(packet: Publish, bag: Bag) -> Message:
             f"Message of {message.size} bytes: {limits.D2C_MESSAGE_BYTES} are allowed"
         )
     if packet.retain or packet.duplicate:
-        flags: dict[str, str | None] = {}
-        if packet.retain:
-            flags["mqtt-retain"] = "true"
-        if packet.duplicate:
-            flags["mqtt-dup"] = "true"
-        return replace(message, properties={**message.properties, **flags})
+        flags = (("mqtt-retain", packet.retain), ("mqtt-dup", packet.duplicate))
+        set_flags = {name: "true" for name, is_set in flags if is_set}
+        return replace(message, properties={**message.properties, **set_flags})
     return message
 
 

@@ -59,8 +59,7 @@ class Sessions:
         """Store a session."""
         self._sessions[client_id] = dict(subscriptions)
         self._write(
-            "INSERT OR REPLACE INTO sessions VALUES (?, ?)",
-            (client_id, json.dumps(subscriptions)),
+            "INSERT OR REPLACE INTO sessions VALUES (?, ?)", (client_id, json.dumps(subscriptions))
         )
 
     def forget(self, client_id: str) -> None:

@@ -64,16 +64,6 @@ class Authority(Struct, frozen=True):
             raise ValueError("the key is not the certificate's")
         return cls(certificate, key)
 
-    @property
-    def start(self) -> datetime:
-        """The aware datetime from which it is valid."""
-        return self.certificate.not_valid_before_utc
-
-    @property
-    def end(self) -> datetime:
-        """The aware datetime until which it is valid."""
-        return self.certificate.not_valid_after_utc
-
     def to_pem(self) -> bytes:
         """Return key and certificate as one text: in one file they always match."""
         return _key_pem(self.key) + self.certificate_pem()
@@ -90,7 +80,7 @@ class Authority(Struct, frozen=True):
             now: an aware datetime.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        end = min(now + SERVER_LIFETIME, self.end)
+        end = min(now + SERVER_LIFETIME, self.certificate.not_valid_after_utc)
         certificate = (
             _builder(
                 _subject("local-iot-hub"), self.certificate.subject, key.public_key(), now, end
@@ -159,7 +149,5 @@ def _general_name(name: str) -> x509.GeneralName:
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

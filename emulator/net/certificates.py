@@ -285,9 +285,11 @@ def _authority(certificates: Certificates, now: datetime) -> Authority:
     except ValueError as error:
         trouble = f"its key could not be read ({error})"
     else:
-        if authority.start <= now and now + RENEW_BEFORE <= authority.end:
+        certificate = authority.certificate
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if start <= now and now + RENEW_BEFORE <= end:
             return authority
-        trouble = f"it is valid only from {authority.start:%Y-%m-%d} to {authority.end:%Y-%m-%d}"
+        trouble = f"it is valid only from {start:%Y-%m-%d} to {end:%Y-%m-%d}"
 
     authority = Authority.create(socket.gethostname(), now)
     _write(key_file, authority.to_pem(), mode=_PRIVATE)

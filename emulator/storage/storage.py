@@ -35,10 +35,7 @@ class Storage:
     """
 
     def __init__(
-        self,
-        folder: Path | None,
-        hosts: Iterable[str],
-        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+        self, folder: Path | None, hosts: Iterable[str], timeout: aiohttp.ClientTimeout = _TIMEOUT
     ) -> None:
         self._folder = None if folder is None else real_folder(folder)
         self._hosts = frozenset(address for host in hosts for address in addresses(host))

@@ -94,10 +94,7 @@ class Stream:
         self, emulator: Emulator, query: str = "", headers: dict[str, str] | None = None
     ) -> None:
         self._connection = https_connection(emulator)
-        usual = {
-            "Authorization": policy_token(emulator, "service"),
-            "Accept": "text/event-stream",
-        }
+        usual = {"Authorization": policy_token(emulator, "service"), "Accept": "text/event-stream"}
         self._connection.request("GET", _EVENTS + query, headers=usual | (headers or {}))
         self.response = self._connection.getresponse()
 

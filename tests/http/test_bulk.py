@@ -9,15 +9,7 @@ import requests
 
 from emulator import Emulator
 from tests.devices import connect_device
-from tests.http.support import (
-    JSON_TYPE,
-    MethodDevice,
-    check_error,
-    new_id,
-    read,
-    silence,
-    trust,
-)
+from tests.http.support import JSON_TYPE, MethodDevice, check_error, new_id, read, silence, trust
 from tests.support import Device, Service
 
 

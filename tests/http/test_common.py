@@ -148,8 +148,7 @@ def test_every_answer_has_the_headers_of_a_hub(service: Service, device: Device)
 
 
 @pytest.mark.parametrize(
-    ("verb", "path"),
-    [("GET", "/DEVICES/{}"), ("GET", "/devices/"), ("POST", "/TWINS/{}/Methods/")],
+    ("verb", "path"), [("GET", "/DEVICES/{}"), ("GET", "/devices/"), ("POST", "/TWINS/{}/Methods/")]
 )
 def test_the_case_of_a_path_and_a_slash_at_its_end_do_not_matter(
     service: Service, device: Device, verb: str, path: str

@@ -13,12 +13,9 @@ import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import requests
-
-from tests.support import Device
 
 # How long a packet or the end of a connection may take. Nothing here waits that long but a failure.
 PATIENCE = 5.0
@@ -269,12 +266,7 @@ class Wire:
     def __enter__(self) -> Wire:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _next_packet(self) -> bytes | None:
@@ -311,24 +303,10 @@ def _whole(data: bytearray) -> int | None:
 # --- what the fixtures in conftest.py give
 
 
-class Dial(Protocol):
-    """Opens a connection; what follows is the test's business."""
-
-    def __call__(
-        self, *, tls: ssl.SSLContext | None = ..., receive_buffer: int | None = ...
-    ) -> Wire: ...
-
-
-class Greet(Protocol):
-    """Builds the CONNECT of a device."""
-
-    def __call__(self, device: Device, *, lifetime: float = ..., **fields: Any) -> bytes: ...
-
-
-class Online(Protocol):
-    """Connects a device, and subscribes it to filters."""
-
-    def __call__(self, device: Device, *filters: str, **fields: Any) -> Wire: ...
-
-
+Dial = Callable[..., Wire]
+"""Opens a connection; what follows is the test's business."""
+Greet = Callable[..., bytes]
+"""Builds the CONNECT of a device."""
+Online = Callable[..., Wire]
+"""Connects a device, and subscribes it to filters."""
 Invoke = Callable[..., "Future[requests.Response]"]

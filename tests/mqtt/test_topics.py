@@ -123,11 +123,7 @@ def test_any_text_is_a_filter_or_an_error_of_the_client(text: str, key: Identity
         ("$iothub/methods/POST/#", _MODULE, Filter(Purpose.METHODS)),
         ("$iothub/methods/POST/reboot/#", _DEVICE, Filter(Purpose.METHODS, "reboot")),
         ("devices/d1/messages/devicebound/#", _DEVICE, Filter(Purpose.CLOUD_TO_DEVICE)),
-        (
-            "devices/d1/modules/m1/messages/devicebound/#",
-            _MODULE,
-            Filter(Purpose.CLOUD_TO_DEVICE),
-        ),
+        ("devices/d1/modules/m1/messages/devicebound/#", _MODULE, Filter(Purpose.CLOUD_TO_DEVICE)),
         ("devices/d1/modules/m1/inputs/#", _MODULE, Filter(Purpose.INPUTS)),
         ("devices/d1/modules/m1/#", _MODULE, Filter(Purpose.INPUTS)),
     ],
