@@ -20,13 +20,7 @@ import pytest
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, table
 from tests.devices import METHODS, connect_device
 from tests.mqtt.raw import Wire, connack, connect
-from tests.processes import (
-    END_SECONDS,
-    Console,
-    EmulatorConsole,
-    clean_environment,
-    posix_only,
-)
+from tests.processes import END_SECONDS, Console, EmulatorConsole, clean_environment, posix_only
 from tests.support import API_VERSION, free_loopback_address, sas_token
 
 ANY_PORTS = ("--mqtt-port", "0", "--https-port", "0")

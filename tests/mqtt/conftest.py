@@ -17,14 +17,7 @@ import requests
 
 from emulator import Emulator
 from tests.mqtt.playbook import Lab
-from tests.mqtt.raw import (
-    Dial,
-    Greet,
-    Invoke,
-    Online,
-    Wire,
-    connect,
-)
+from tests.mqtt.raw import Dial, Greet, Invoke, Online, Wire, connect
 from tests.support import Device, Service, sas_token
 
 API_VERSION = "2021-04-12"
@@ -113,12 +106,7 @@ def invoke(service: Service) -> Iterator[Invoke]:
         def start(
             device: Device, name: str, payload: object = None, **more: int
         ) -> Future[requests.Response]:
-            body = {
-                "methodName": name,
-                "payload": payload,
-                "responseTimeoutInSeconds": 10,
-                **more,
-            }
+            body = {"methodName": name, "payload": payload, "responseTimeoutInSeconds": 10, **more}
             return threads.submit(service.request, "POST", f"/twins/{device.id}/methods", json=body)
 
         yield start

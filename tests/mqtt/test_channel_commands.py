@@ -6,10 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from emulator.hub.core.errors import (
-    DeviceMaximumQueueDepthExceeded,
-    MessageTooLarge,
-)
+from emulator.hub.core.errors import DeviceMaximumQueueDepthExceeded, MessageTooLarge
 from emulator.hub.messages.message import Message
 from tests.mqtt.playbook import Client, Lab
 from tests.mqtt.raw import connack, puback

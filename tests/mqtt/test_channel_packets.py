@@ -5,19 +5,8 @@ from __future__ import annotations
 import pytest
 
 from emulator.hub.core import limits
+from tests.mqtt import raw
 from tests.mqtt.playbook import Lab
-from tests.mqtt.raw import (
-    PINGREQ,
-    PINGRESP,
-    connack,
-    number,
-    packet,
-    puback,
-    publish,
-    subscribe,
-    text,
-    unsubscribe,
-)
 
 _TWIN_ANSWERS = "$iothub/twin/res/#"
 _REPORTED = "$iothub/twin/PATCH/properties/reported/"
@@ -46,53 +35,57 @@ _MALFORMED = {
     "a length without an end": b"\xc0" + b"\x80" * 20,
     "the largest length": b"\x30\xff\xff\xff\x7f",
     "a length of 1 MB": b"\x30\x80\x80\x40",
-    "a length of 400 KB, and so many bytes": packet(0x30, text(_EVENTS) + bytes(400_000)),
+    "a length of 400 KB, and so many bytes": raw.packet(0x30, raw.text(_EVENTS) + bytes(400_000)),
     # 3.3: PUBLISH
-    "a PUBLISH with QoS 2": publish(_EVENTS, b"", packet_id=1, qos=2),
-    "a PUBLISH with QoS 3": publish(_EVENTS, b"", packet_id=1, qos=3),
-    "a PUBLISH with DUP and QoS 0": publish(_EVENTS, b"", dup=True),
+    "a PUBLISH with QoS 2": raw.publish(_EVENTS, b"", packet_id=1, qos=2),
+    "a PUBLISH with QoS 3": raw.publish(_EVENTS, b"", packet_id=1, qos=3),
+    "a PUBLISH with DUP and QoS 0": raw.publish(_EVENTS, b"", dup=True),
     "a PUBLISH without a body": b"\x30\x00",
     "a PUBLISH with half a topic length": b"\x30\x01\x00",
     "a PUBLISH with a truncated topic": b"\x30\x05\x00\x04abc",
-    "a PUBLISH with a wrong topic length": packet(0x30, b"\xff\xff" + b"a" * 100),
-    "a PUBLISH without a topic": packet(0x30, text("") + b"payload"),
-    "a PUBLISH without its packet id": packet(0x32, text(_EVENTS)),
-    "a PUBLISH with half a packet id": packet(0x32, text(_EVENTS) + b"\x00"),
-    "a PUBLISH with packet id 0": packet(0x32, text(_EVENTS) + number(0)),
-    "a topic that is not UTF-8": publish(b"$iothub/twin/GET/?$rid=\xff\xfe"),
-    "a topic with half a character": publish("$iothub/twin/GET/?$rid=ä".encode()[:-1]),
-    "a topic with a surrogate": publish(b"$iothub/twin/GET/?$rid=\xed\xa0\x80"),
-    "a topic with an overlong character": publish(b"$iothub/twin/GET/?$rid=\xc0\xaf"),
+    "a PUBLISH with a wrong topic length": raw.packet(0x30, b"\xff\xff" + b"a" * 100),
+    "a PUBLISH without a topic": raw.packet(0x30, raw.text("") + b"payload"),
+    "a PUBLISH without its packet id": raw.packet(0x32, raw.text(_EVENTS)),
+    "a PUBLISH with half a packet id": raw.packet(0x32, raw.text(_EVENTS) + b"\x00"),
+    "a PUBLISH with packet id 0": raw.packet(0x32, raw.text(_EVENTS) + raw.number(0)),
+    "a topic that is not UTF-8": raw.publish(b"$iothub/twin/GET/?$rid=\xff\xfe"),
+    "a topic with half a character": raw.publish("$iothub/twin/GET/?$rid=ä".encode()[:-1]),
+    "a topic with a surrogate": raw.publish(b"$iothub/twin/GET/?$rid=\xed\xa0\x80"),
+    "a topic with an overlong character": raw.publish(b"$iothub/twin/GET/?$rid=\xc0\xaf"),
     # 3.3.2.1 and 1.5.3: wildcards and NUL
-    "a topic that is a wildcard": publish(f"{_EVENTS}#"),
-    "a topic with +": publish(f"{_EVENTS}a=+"),
-    "a topic with NUL": publish(f"{_EVENTS}a=\0"),
-    "a request id with #": publish("$iothub/twin/GET/?$rid=#"),
-    "a request id with +": publish("$iothub/twin/GET/?$rid=a+b"),
-    "a request id with NUL": publish("$iothub/twin/GET/?$rid=\0"),
+    "a topic that is a wildcard": raw.publish(f"{_EVENTS}#"),
+    "a topic with +": raw.publish(f"{_EVENTS}a=+"),
+    "a topic with NUL": raw.publish(f"{_EVENTS}a=\0"),
+    "a request id with #": raw.publish("$iothub/twin/GET/?$rid=#"),
+    "a request id with +": raw.publish("$iothub/twin/GET/?$rid=a+b"),
+    "a request id with NUL": raw.publish("$iothub/twin/GET/?$rid=\0"),
     # 3.8: SUBSCRIBE
-    "a SUBSCRIBE with flags 0": packet(0x80, number(1) + text(_TWIN_ANSWERS) + b"\x00"),
-    "a SUBSCRIBE with flags 3": packet(0x83, number(1) + text(_TWIN_ANSWERS) + b"\x00"),
-    "a SUBSCRIBE with packet id 0": subscribe(0, _TWIN_ANSWERS),
+    "a SUBSCRIBE with flags 0": raw.packet(0x80, raw.number(1) + raw.text(_TWIN_ANSWERS) + b"\x00"),
+    "a SUBSCRIBE with flags 3": raw.packet(0x83, raw.number(1) + raw.text(_TWIN_ANSWERS) + b"\x00"),
+    "a SUBSCRIBE with packet id 0": raw.subscribe(0, _TWIN_ANSWERS),
     "a SUBSCRIBE without a body": b"\x82\x00",
     "a SUBSCRIBE with half a packet id": b"\x82\x01\x00",
     "a SUBSCRIBE without filters": b"\x82\x02\x00\x01",
-    "a SUBSCRIBE without a QoS": packet(0x82, number(1) + text(_TWIN_ANSWERS)),
-    "a SUBSCRIBE for QoS 3": subscribe(1, (_TWIN_ANSWERS, 3)),
-    "a SUBSCRIBE with reserved bits": subscribe(1, (_TWIN_ANSWERS, 0x81)),
-    "a SUBSCRIBE with a byte too many": packet(
-        0x82, number(1) + text(_TWIN_ANSWERS) + b"\x00" + b"\x00"
+    "a SUBSCRIBE without a QoS": raw.packet(0x82, raw.number(1) + raw.text(_TWIN_ANSWERS)),
+    "a SUBSCRIBE for QoS 3": raw.subscribe(1, (_TWIN_ANSWERS, 3)),
+    "a SUBSCRIBE with reserved bits": raw.subscribe(1, (_TWIN_ANSWERS, 0x81)),
+    "a SUBSCRIBE with a byte too many": raw.packet(
+        0x82, raw.number(1) + raw.text(_TWIN_ANSWERS) + b"\x00" + b"\x00"
     ),
-    "a SUBSCRIBE with a truncated filter": packet(0x82, number(1) + b"\x00\x20$iothub"),
-    "a SUBSCRIBE with a filter that is not UTF-8": packet(0x82, number(1) + text(b"\xff") + b"\0"),
-    "a SUBSCRIBE of 40 KB": packet(0x82, number(1) + text(b"\xff" * 40_000) + b"\x00"),
+    "a SUBSCRIBE with a truncated filter": raw.packet(0x82, raw.number(1) + b"\x00\x20$iothub"),
+    "a SUBSCRIBE with a filter that is not UTF-8": raw.packet(
+        0x82, raw.number(1) + raw.text(b"\xff") + b"\0"
+    ),
+    "a SUBSCRIBE of 40 KB": raw.packet(0x82, raw.number(1) + raw.text(b"\xff" * 40_000) + b"\x00"),
     # 3.10: UNSUBSCRIBE
-    "an UNSUBSCRIBE with flags 0": packet(0xA0, number(1) + text(_TWIN_ANSWERS)),
-    "an UNSUBSCRIBE with packet id 0": unsubscribe(0, _TWIN_ANSWERS),
+    "an UNSUBSCRIBE with flags 0": raw.packet(0xA0, raw.number(1) + raw.text(_TWIN_ANSWERS)),
+    "an UNSUBSCRIBE with packet id 0": raw.unsubscribe(0, _TWIN_ANSWERS),
     "an UNSUBSCRIBE without filters": b"\xa2\x02\x00\x01",
-    "an UNSUBSCRIBE with a truncated filter": packet(0xA2, number(1) + b"\x00\x20$iothub"),
-    "an UNSUBSCRIBE with a filter that is not UTF-8": packet(0xA2, number(1) + text(b"\xff")),
-    "an UNSUBSCRIBE of 40 KB": packet(0xA2, number(1) + text(b"\xff" * 40_000)),
+    "an UNSUBSCRIBE with a truncated filter": raw.packet(0xA2, raw.number(1) + b"\x00\x20$iothub"),
+    "an UNSUBSCRIBE with a filter that is not UTF-8": raw.packet(
+        0xA2, raw.number(1) + raw.text(b"\xff")
+    ),
+    "an UNSUBSCRIBE of 40 KB": raw.packet(0xA2, raw.number(1) + raw.text(b"\xff" * 40_000)),
     # and no MQTT at all
     "an HTTP request": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "AMQP": b"AMQP\x03\x01\x00\x00",
@@ -129,14 +122,14 @@ def test_a_first_packet_that_is_no_connect_ends_the_connection(lab: Lab, first: 
 def test_packets_after_a_malformed_one_are_not_handled(lab: Lab) -> None:
     client = lab.connect()
     client.send(
-        PINGREQ,
-        publish(f"{_REPORTED}?$rid=1", b'{"before": 1}', packet_id=1),
-        publish(_EVENTS, b"before"),
-        publish("no/such/topic", packet_id=2),
-        publish(f"{_REPORTED}?$rid=3", b'{"after": 1}', packet_id=3),
-        publish(_EVENTS, b"after"),
+        raw.PINGREQ,
+        raw.publish(f"{_REPORTED}?$rid=1", b'{"before": 1}', packet_id=1),
+        raw.publish(_EVENTS, b"before"),
+        raw.publish("no/such/topic", packet_id=2),
+        raw.publish(f"{_REPORTED}?$rid=3", b'{"after": 1}', packet_id=3),
+        raw.publish(_EVENTS, b"after"),
     )
-    client.expect(PINGRESP, puback(1))
+    client.expect(raw.PINGRESP, raw.puback(1))
     client.expect_closed()
     reported = lab.twin()["properties"]["reported"]
     assert reported["before"] == 1
@@ -146,7 +139,7 @@ def test_packets_after_a_malformed_one_are_not_handled(lab: Lab) -> None:
 
 def test_an_incomplete_packet_is_not_handled(lab: Lab) -> None:
     client = lab.connect("d1", _TWIN_ANSWERS)
-    client.send(publish("$iothub/twin/GET/?$rid=1", packet_id=1)[:-1])
+    client.send(raw.publish("$iothub/twin/GET/?$rid=1", packet_id=1)[:-1])
     client.expect_nothing()
 
 
@@ -194,8 +187,8 @@ def test_packets_are_acknowledged_and_answered_in_their_order(lab: Lab) -> None:
             topic = f"$iothub/twin/GET/?$rid={packet_id}"
         else:
             topic = _EVENTS
-        packets.append(publish(topic, b"21.5", packet_id=packet_id))
-        expected.append(puback(packet_id))
+        packets.append(raw.publish(topic, b"21.5", packet_id=packet_id))
+        expected.append(raw.puback(packet_id))
         if packet_id % 10 == 5:
             expected.append(b"an answer")
     client.send(*packets)
@@ -210,9 +203,9 @@ def test_packets_are_acknowledged_and_answered_in_their_order(lab: Lab) -> None:
 def test_a_publish_and_its_answer_come_before_those_of_the_next(lab: Lab) -> None:
     client = lab.connect("d1", _TWIN_ANSWERS)
     client.send(
-        publish("$iothub/twin/GET/?$rid=a", packet_id=7),
-        publish(_EVENTS, packet_id=7),  # an identifier may be used again at once
-        publish(f"{_REPORTED}?$rid=b", b'{"a": 1}', packet_id=3),
+        raw.publish("$iothub/twin/GET/?$rid=a", packet_id=7),
+        raw.publish(_EVENTS, packet_id=7),  # an identifier may be used again at once
+        raw.publish(f"{_REPORTED}?$rid=b", b'{"a": 1}', packet_id=3),
     )
     client.play("""
         << PUBACK 7
@@ -236,18 +229,18 @@ def test_an_unknown_topic_ends_the_connection(lab: Lab, topic: str, packet_id: s
 
 def test_a_topic_may_be_as_long_as_mqtt_allows(lab: Lab) -> None:
     client = lab.connect("d1", _TWIN_ANSWERS)
-    client.send(publish(f"{_EVENTS}a=".ljust(65_535, "x"), packet_id=1))
-    client.expect(puback(1))
+    client.send(raw.publish(f"{_EVENTS}a=".ljust(65_535, "x"), packet_id=1))
+    client.expect(raw.puback(1))
     request_id = "x" * (65_535 - len("$iothub/twin/res/200/?$rid="))
-    client.send(publish(f"$iothub/twin/GET/?$rid={request_id}", packet_id=2))
-    client.expect(puback(2))
+    client.send(raw.publish(f"$iothub/twin/GET/?$rid={request_id}", packet_id=2))
+    client.expect(raw.puback(2))
     assert client.take_publish()[0] == f"$iothub/twin/res/200/?$rid={request_id}"
 
 
 def test_a_request_id_that_is_too_long_for_the_answer_ends_the_connection(lab: Lab) -> None:
     client = lab.connect("d1", _TWIN_ANSWERS)
-    client.send(publish("$iothub/twin/GET/?$rid=".ljust(65_535, "x"), packet_id=1))
-    client.expect(puback(1))
+    client.send(raw.publish("$iothub/twin/GET/?$rid=".ljust(65_535, "x"), packet_id=1))
+    client.expect(raw.puback(1))
     client.expect_closed()
 
 
@@ -257,17 +250,17 @@ def test_a_request_id_that_is_too_long_for_the_answer_ends_the_connection(lab: L
 def test_packets_after_a_disconnect_are_not_handled(lab: Lab) -> None:
     client = lab.connect()
     client.send(
-        publish(_EVENTS, b"before", packet_id=1),
+        raw.publish(_EVENTS, b"before", packet_id=1),
         b"\xe0\x00",
-        publish(_EVENTS, b"after", packet_id=2),
-        PINGREQ,
+        raw.publish(_EVENTS, b"after", packet_id=2),
+        raw.PINGREQ,
     )
-    client.expect(puback(1))
+    client.expect(raw.puback(1))
     client.expect_closed()
     assert client.error is None
     assert lab.bodies() == ["before"]
     assert lab.state() == "Disconnected"
-    client.send(PINGREQ)
+    client.send(raw.PINGREQ)
     client.expect_closed()
 
 
@@ -306,6 +299,6 @@ def test_a_channel_without_a_device_has_nothing_to_send(lab: Lab) -> None:
     client.lose()
     client = lab.dial()
     client.send(lab.greeting(key="A" * 42 + "Q="))
-    client.expect(connack(5))
+    client.expect(raw.connack(5))
     client.channel.resume()
     client.expect_closed()

@@ -16,14 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.mqtt import frame
-from emulator.mqtt.frame import (
-    Connect,
-    PacketBuffer,
-    ProtocolError,
-    Publish,
-    ReturnCode,
-    UnacceptableProtocolVersion,
-)
 from tests.mqtt import raw
 from tests.mqtt.raw import text
 
@@ -52,12 +44,12 @@ _streams = st.lists(
 
 def _cut(pieces: Iterable[bytes]) -> tuple[list[tuple[int, bytes]], bool]:
     """The packets of a stream until its end or its first error, and whether there was one."""
-    buffer, received = PacketBuffer(_LIMIT), []
+    buffer, received = frame.PacketBuffer(_LIMIT), []
     try:
         for piece in pieces:
             for packet in buffer.feed(piece):
                 received.append(packet)  # those before an error count
-    except ProtocolError:
+    except frame.ProtocolError:
         return received, True
     return received, False
 
@@ -83,22 +75,22 @@ def test_packets_come_out_as_they_went_in(sent: list[tuple[int, bytes]]) -> None
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152])
 def test_a_length_of_one_to_four_bytes(size: int) -> None:
-    buffer = PacketBuffer(268_435_455)
+    buffer = frame.PacketBuffer(268_435_455)
     stream = raw.packet(0x30, bytes(size))
     assert list(buffer.feed(stream[:-1])) == []
     assert list(buffer.feed(stream[-1:])) == [(0x30, bytes(size))]
 
 
 def test_a_packet_above_the_limit_is_refused_before_its_body_is_there() -> None:
-    assert list(PacketBuffer(300).feed(raw.packet(0x30, bytes(300)))) == [(0x30, bytes(300))]
-    with pytest.raises(ProtocolError):
-        list(PacketBuffer(300).feed(raw.packet(0x30, bytes(301))[:3]))
+    assert list(frame.PacketBuffer(300).feed(raw.packet(0x30, bytes(300)))) == [(0x30, bytes(300))]
+    with pytest.raises(frame.ProtocolError):
+        list(frame.PacketBuffer(300).feed(raw.packet(0x30, bytes(301))[:3]))
 
 
 @pytest.mark.parametrize("data", [b"\x30\x80\x80\x80\x80", b"\xc0\xff\xff\xff\xff\x7f"])
 def test_a_length_of_more_than_four_bytes_is_refused(data: bytes) -> None:
-    with pytest.raises(ProtocolError):
-        list(PacketBuffer(268_435_455).feed(data))
+    with pytest.raises(frame.ProtocolError):
+        list(frame.PacketBuffer(268_435_455).feed(data))
 
 
 @settings(deadline=None)
@@ -122,7 +114,7 @@ def test_a_first_byte_that_no_client_sends_is_refused_at_once(first_byte: int) -
 @settings(deadline=None)
 @given(st.sampled_from([0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B]), st.binary())
 def test_any_bytes_are_a_publish_or_an_error_of_the_client(first_byte: int, body: bytes) -> None:
-    with contextlib.suppress(ProtocolError):
+    with contextlib.suppress(frame.ProtocolError):
         packet = frame.parse_publish(first_byte, body)
         again = raw.publish(
             packet.topic,
@@ -141,8 +133,10 @@ def test_a_publish_is_read_as_it_was_built(
 ) -> None:
     dup = dup and packet_id is not None
     data = raw.publish(topic, payload, packet_id=packet_id, dup=dup, retain=retain)
-    [(first_byte, body)] = PacketBuffer(1_000_000).feed(data)
-    expected = Publish(topic, payload, int(packet_id is not None), packet_id or 0, dup, retain)
+    [(first_byte, body)] = frame.PacketBuffer(1_000_000).feed(data)
+    expected = frame.Publish(
+        topic, payload, int(packet_id is not None), packet_id or 0, dup, retain
+    )
     assert frame.parse_publish(first_byte, body) == expected
 
 
@@ -182,20 +176,20 @@ _bodies = st.one_of(
 
 
 def _body(packet: bytes) -> bytes:
-    [(_, body)] = PacketBuffer(1_000_000).feed(packet)
+    [(_, body)] = frame.PacketBuffer(1_000_000).feed(packet)
     return body
 
 
 @settings(deadline=None)
 @given(_bodies)
 def test_what_is_read_of_filters_is_all_that_was_written(body: bytes) -> None:
-    with contextlib.suppress(ProtocolError):
+    with contextlib.suppress(frame.ProtocolError):
         packet_id, requested = frame.parse_subscribe(body)
         assert packet_id
         assert requested
         assert all(qos <= 2 for _, qos in requested)
         assert _body(raw.subscribe(packet_id, *requested)) == body
-    with contextlib.suppress(ProtocolError):
+    with contextlib.suppress(frame.ProtocolError):
         packet_id, ended = frame.parse_unsubscribe(body)
         assert packet_id
         assert ended
@@ -210,24 +204,21 @@ def test_filters_are_read_as_they_were_built(
     body = _body(raw.subscribe(packet_id, *requested))
     assert frame.parse_subscribe(body) == (packet_id, requested)
     names = [name for name, _ in requested]
-    assert frame.parse_unsubscribe(_body(raw.unsubscribe(packet_id, *names))) == (
-        packet_id,
-        names,
-    )
+    assert frame.parse_unsubscribe(_body(raw.unsubscribe(packet_id, *names))) == (packet_id, names)
     granted = [qos for _, qos in requested]
     assert frame.suback(packet_id, granted) == raw.suback(packet_id, *granted)
     assert frame.unsuback(packet_id) == raw.unsuback(packet_id)
 
 
 def test_a_text_with_u0000_is_no_filter() -> None:
-    with pytest.raises(ProtocolError, match=r"U\+0000"):
+    with pytest.raises(frame.ProtocolError, match=r"U\+0000"):
         frame.parse_subscribe(_body(raw.subscribe(1, "a\0b")))
 
 
 # --- CONNECT, with amqtt's codec as the judge
 
 
-def _by_amqtt(body: bytes) -> Connect:
+def _by_amqtt(body: bytes) -> frame.Connect:
     """Parse a CONNECT with amqtt's codec, and refuse what the codec lets pass.
 
     The codec accepts truncated packets, bytes after the last field, and text that is not UTF-8. It
@@ -245,7 +236,7 @@ def _by_amqtt(body: bytes) -> Connect:
         payload.password = None
         before_password = flags.to_bytes() + payload.to_bytes(None, flags)
     except (AMQTTError, MQTTError, NoDataError, ValueError, struct.error) as error:
-        raise ProtocolError from error
+        raise frame.ProtocolError from error
     rest = body[len(before_password) :]
     texts = (payload.client_id, payload.username or "", payload.will_topic or "")
     if (
@@ -260,14 +251,14 @@ def _by_amqtt(body: bytes) -> Connect:
         or (flags.password_flag and not flags.username_flag)
         or any("\0" in each for each in texts)
     ):
-        raise ProtocolError
+        raise frame.ProtocolError
     will = None
     if flags.will_flag:
         topic, data = payload.will_topic, bytes(payload.will_message)
-        will = Publish(topic, data, flags.will_qos, 0, False, flags.will_retain_flag)
+        will = frame.Publish(topic, data, flags.will_qos, 0, False, flags.will_retain_flag)
     password = rest[2:] if flags.password_flag else None
     clean, keep_alive = flags.clean_session_flag, flags.keep_alive
-    return Connect(payload.client_id, clean, keep_alive, will, payload.username, password)
+    return frame.Connect(payload.client_id, clean, keep_alive, will, payload.username, password)
 
 
 def _run(decoding: Coroutine[Any, Any, Any]) -> Any:
@@ -307,12 +298,12 @@ _connect_bodies = st.one_of(
 def test_a_connect_is_parsed_as_amqtt_parses_it_strictly(body: bytes) -> None:
     try:
         expected = _by_amqtt(body)
-    except ProtocolError:
-        with pytest.raises(ProtocolError):
+    except frame.ProtocolError:
+        with pytest.raises(frame.ProtocolError):
             frame.parse_connect(body)
         return
     if body[6] != 4:
-        with pytest.raises(UnacceptableProtocolVersion):
+        with pytest.raises(frame.UnacceptableProtocolVersion):
             frame.parse_connect(body)
     else:
         assert frame.parse_connect(body) == expected
@@ -337,14 +328,14 @@ def test_a_connect_is_parsed_as_it_was_built(
     body = _body(
         raw.connect(client_id, name, password, clean=clean, keep_alive=keep_alive, will=will)
     )
-    expected_will = will and Publish(*will, 0, 0, False, False)
-    assert frame.parse_connect(body) == Connect(
+    expected_will = will and frame.Publish(*will, 0, 0, False, False)
+    assert frame.parse_connect(body) == frame.Connect(
         client_id, clean, keep_alive, expected_will, name, password
     )
 
 
 def test_a_connack_and_a_pingresp_are_written_as_mqtt_has_them() -> None:
-    for code in ReturnCode:
+    for code in frame.ReturnCode:
         for present in (False, True):
             assert frame.connack(code, session_present=present) == raw.connack(
                 code, session_present=present

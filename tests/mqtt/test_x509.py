@@ -92,11 +92,7 @@ class Hub:
 @pytest.fixture(scope="module")
 def hub(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("clients")
-    settings = replace(
-        emulator.settings,
-        mqtt_port=0,
-        authorities=(CA.certificate_file(folder),),
-    )
+    settings = replace(emulator.settings, mqtt_port=0, authorities=(CA.certificate_file(folder),))
     with Emulator(settings) as running:
         service = Service(running)
         yield Hub(running, folder, service)

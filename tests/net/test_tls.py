@@ -114,10 +114,7 @@ def serve(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., 
         registered: set[str] = set()
         clock = ManualClock(datetime.now(UTC))
         handshakes = Handshakes(
-            certificates,
-            authorities=authorities,
-            thumbprints=registered,
-            clock=clock,
+            certificates, authorities=authorities, thumbprints=registered, clock=clock
         )
         meetings: queue.Queue[Meeting] = queue.Queue()
 
