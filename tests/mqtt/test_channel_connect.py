@@ -13,13 +13,6 @@ _TAIL = "/?api-version=2021-04-12"
 _OTHER_KEY = base64.b64encode(b"a key that is not registered").decode()
 
 
-def _refused(lab: Lab, *packets: bytes, code: int = 5) -> None:
-    client = lab.dial()
-    client.send(*packets)
-    client.expect(raw.connack(code))
-    client.expect_closed()
-
-
 # --- user name and client id
 
 
@@ -33,21 +26,15 @@ def _refused(lab: Lab, *packets: bytes, code: int = 5) -> None:
     ],
 )
 def test_a_device_connects_with_its_own_key(lab: Lab, user_name: str) -> None:
-    client = lab.dial()
-    client.send(raw.connect("d1", user_name, lab.token(f"{HOST}/devices/d1")))
-    client.play("""
-        << CONNACK 0
-        >> PINGREQ
-        << PINGRESP
-    """)
+    client = lab.dial(raw.connect("d1", user_name, lab.token(f"{HOST}/devices/d1")))
+    client.play("<< CONNACK 0", ">> PINGREQ", "<< PINGRESP")
     assert lab.state() == "Connected"
 
 
 def test_a_device_may_know_the_hub_by_another_name(lab: Lab) -> None:
     """The name of a container, or of a hub behind `GatewayHostName`: the token is for it."""
-    client = lab.dial()
     token = lab.token("hub.example/devices/d1")
-    client.send(raw.connect("d1", f"hub.example/d1{_TAIL}", token))
+    client = lab.dial(raw.connect("d1", f"hub.example/d1{_TAIL}", token))
     client.expect(raw.connack(0))
 
 
@@ -62,11 +49,11 @@ def test_a_user_name_that_disagrees_with_the_client_id_is_refused(
     lab: Lab, user_name: str | None
 ) -> None:
     token = None if user_name is None else lab.token(f"{HOST}/devices/d1")
-    _refused(lab, raw.connect("d1", user_name, token))
+    lab.refuse(raw.connect("d1", user_name, token))
 
 
 def test_a_client_id_is_case_sensitive(lab: Lab) -> None:
-    _refused(lab, lab.greeting("D1"))
+    lab.refuse(lab.greeting("D1"))
 
 
 @pytest.mark.parametrize(("clean", "code"), [(False, 2), (True, 5)])
@@ -74,7 +61,7 @@ def test_an_empty_client_id_is_refused(lab: Lab, clean: bool, code: int) -> None
     # MQTT 3.1.1, 3.1.3.1: with clean session 0 the answer is 2. With 1 a server may accept it, but
     # it can't agree with a user name: that is 5 to a hub.
     token = lab.token(f"{HOST}/devices/")
-    _refused(lab, raw.connect("", f"{HOST}/{_TAIL}", token, clean=clean), code=code)
+    lab.refuse(raw.connect("", f"{HOST}/{_TAIL}", token, clean=clean), code=code)
 
 
 # --- passwords
@@ -94,7 +81,7 @@ def test_an_empty_client_id_is_refused(lab: Lab, clean: bool, code: int) -> None
     ],
 )
 def test_a_password_that_is_not_a_token_is_refused(lab: Lab, password: str | bytes | None) -> None:
-    _refused(lab, raw.connect("d1", f"{HOST}/d1{_TAIL}", password))
+    lab.refuse(raw.connect("d1", f"{HOST}/d1{_TAIL}", password))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +108,7 @@ def test_a_token_that_is_not_valid_for_the_device_is_refused(
     lab: Lab, resource: str, fields: dict[str, str]
 ) -> None:
     token = lab.token(resource, **fields)
-    _refused(lab, raw.connect("d1", f"{HOST}/d1{_TAIL}", token))
+    lab.refuse(raw.connect("d1", f"{HOST}/d1{_TAIL}", token))
     assert lab.state() == "Disconnected"
 
 
@@ -130,9 +117,8 @@ def test_a_token_that_is_not_valid_for_the_device_is_refused(
 def test_a_policy_with_the_right_to_connect_devices_connects_any(
     lab: Lab, policy: str, resource: str
 ) -> None:
-    client = lab.dial()
     token = lab.token(resource, POLICY_KEY, policy=policy)
-    client.send(raw.connect("d1", f"{HOST}/d1{_TAIL}", token))
+    client = lab.dial(raw.connect("d1", f"{HOST}/d1{_TAIL}", token))
     client.expect(raw.connack(0))
 
 
@@ -142,7 +128,7 @@ def test_a_device_connects_with_its_secondary_key(lab: Lab) -> None:
     keys = {"primaryKey": primary, "secondaryKey": secondary}
     lab.register("d1", authentication={"symmetricKey": keys})
     lab.connect("d1", key=secondary)
-    _refused(lab, lab.greeting("d1"))
+    lab.refuse(lab.greeting("d1"))
 
 
 def test_a_token_may_be_valid_for_centuries(lab: Lab) -> None:
@@ -152,17 +138,17 @@ def test_a_token_may_be_valid_for_centuries(lab: Lab) -> None:
 
 @pytest.mark.parametrize("name", ["unknown", "d1/unknown"])
 def test_an_unknown_identity_is_refused(lab: Lab, name: str) -> None:
-    _refused(lab, lab.greeting(name))
+    lab.refuse(lab.greeting(name))
 
 
 def test_a_disabled_device_is_refused(lab: Lab) -> None:
     lab.register("d1", status="disabled")
-    _refused(lab, lab.greeting())
+    lab.refuse(lab.greeting())
 
 
 def test_packets_after_a_refused_connect_are_not_handled(lab: Lab) -> None:
     report = raw.publish("$iothub/twin/PATCH/properties/reported/?$rid=1", b'{"sneaked": "in"}')
-    _refused(lab, raw.connect("d1", f"{HOST}/d1{_TAIL}", "no token"), report)
+    lab.refuse(raw.connect("d1", f"{HOST}/d1{_TAIL}", "no token"), report)
     twin = lab.twin()
     assert "sneaked" not in twin["properties"]["reported"]
     assert twin["connectionState"] == "Disconnected"
@@ -173,8 +159,8 @@ def test_the_log_names_the_reason_of_a_refusal_and_no_key(
 ) -> None:
     caplog.set_level("INFO", "emulator.mqtt.channel")
     pasted = f"d1;SharedAccessKey={KEY}"
-    _refused(lab, raw.connect(pasted, f"{HOST}/{pasted}", "x"))
-    _refused(lab, lab.greeting(lifetime=-60))
+    lab.refuse(raw.connect(pasted, f"{HOST}/{pasted}", "x"))
+    lab.refuse(lab.greeting(lifetime=-60))
     mistaken, expired = caplog.messages
     assert "'d1;SharedAccessKey=***' at the lab" in mistaken
     assert "expired" in expired
@@ -208,7 +194,7 @@ def test_the_log_names_the_reason_of_a_refusal_and_no_key(
     ],
 )
 def test_another_version_of_mqtt_is_refused(lab: Lab, data: bytes) -> None:
-    _refused(lab, data, code=1)
+    lab.refuse(data, code=1)
 
 
 # --- malformed: MQTT 3.1.1, 3.1.4, point 1
@@ -265,8 +251,7 @@ _MALFORMED = {
 
 @pytest.mark.parametrize("data", _MALFORMED.values(), ids=_MALFORMED)
 def test_a_malformed_connect_is_closed_without_a_connack(lab: Lab, data: bytes) -> None:
-    client = lab.dial()
-    client.send(data)
+    client = lab.dial(data)
     client.expect_closed()
 
 
@@ -274,8 +259,7 @@ def test_a_malformed_connect_is_closed_without_a_connack(lab: Lab, data: bytes) 
 
 
 def test_packets_that_come_together_with_the_connect_are_handled_after_it(lab: Lab) -> None:
-    client = lab.dial()
-    client.send(
+    client = lab.dial(
         lab.greeting(),
         raw.subscribe(1, ("$iothub/twin/res/#", 1)),
         raw.publish("devices/d1/messages/events/", b"{}", packet_id=2),
@@ -296,11 +280,7 @@ def test_packets_may_come_in_pieces(lab: Lab) -> None:
     client = lab.dial()
     for octet in lab.greeting() + raw.subscribe(1, "$iothub/twin/res/#") + raw.PINGREQ:
         client.send(bytes([octet]))
-    client.play("""
-        << CONNACK 0
-        << SUBACK 1 0
-        << PINGRESP
-    """)
+    client.play("<< CONNACK 0", "<< SUBACK 1 0", "<< PINGRESP")
 
 
 def test_a_second_connect_ends_the_connection(lab: Lab) -> None:
@@ -323,17 +303,12 @@ def test_a_device_may_be_silent_for_one_and_a_half_times_its_keep_alive(
 
 def test_session_present_shows_stored_subscriptions(lab: Lab) -> None:
     for clean, present in ((False, ""), (False, " session"), (True, ""), (False, "")):
-        client = lab.dial()
-        client.send(lab.greeting(clean=clean))
-        client.play(f"""
-            << CONNACK 0{present}
-            >> SUBSCRIBE 1 $iothub/twin/res/#
-            << SUBACK 1 0
-        """)
+        client = lab.dial(lab.greeting(clean=clean))
+        client.play(f"<< CONNACK 0{present}", ">> SUBSCRIBE 1 $iothub/twin/res/#", "<< SUBACK 1 0")
         client.send(raw.DISCONNECT)
         client.expect_closed()
 
 
 def test_a_refusal_never_shows_a_session(lab: Lab) -> None:
     lab.connect("d1", "$iothub/twin/res/#", clean=False)
-    _refused(lab, raw.connect("d1", f"{HOST}/d1", "no token", clean=False))
+    lab.refuse(raw.connect("d1", f"{HOST}/d1", "no token", clean=False))
