@@ -73,10 +73,7 @@ class Console:
         )
         self._readers = [
             threading.Thread(target=self._read, args=reading)
-            for reading in (
-                (self._process.stdout, self.lines),
-                (self._process.stderr, self.errors),
-            )
+            for reading in ((self._process.stdout, self.lines), (self._process.stderr, self.errors))
         ]
         for reader in self._readers:
             reader.start()

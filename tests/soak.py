@@ -27,18 +27,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from tests.mqtt.raw import (
-    DISCONNECT,
-    PINGREQ,
-    PINGRESP,
-    Wire,
-    connack,
-    connect,
-    puback,
-    publish,
-    suback,
-    subscribe,
-)
+from tests.mqtt import raw
 from tests.mqtt.web_socket import WebSocketWire
 from tests.processes import EmulatorConsole, clean_environment
 from tests.support import API_VERSION, free_loopback_address, sas_token
@@ -93,11 +82,11 @@ class Hub:
             timeout=30,
         )
 
-    def dial(self, *, web_socket: bool) -> Wire:
+    def dial(self, *, web_socket: bool) -> raw.Wire:
         """Open a device's connection."""
         if web_socket:
             return WebSocketWire(self.host, self.https_port, self.trust)
-        return Wire((self.host, 8883), self.trust)
+        return raw.Wire((self.host, 8883), self.trust)
 
 
 class Worker:
@@ -138,13 +127,13 @@ class Worker:
             resource = f"{self._hub.host}/devices/{device_id}"
             if chance.random() < 0.1:
                 wire.send(self._greeting(device_id, sas_token(resource, "AAAA" * 11)))
-                wire.expect(connack(5))
+                wire.expect(raw.connack(5))
                 self.lives["refused"] += 1
                 return
             wire.send(self._greeting(device_id, sas_token(resource, self._hub.key)))
             assert wire.receive()[0] == 0x20
-            wire.send(subscribe(1, _METHODS, _TWIN_ANSWERS, _DESIRED))
-            wire.expect(suback(1, 0, 0, 0))
+            wire.send(raw.subscribe(1, _METHODS, _TWIN_ANSWERS, _DESIRED))
+            wire.expect(raw.suback(1, 0, 0, 0))
             for _ in range(chance.randrange(1, 4)):
                 chance.choice(
                     (self._send_events, self._use_twin, self._answer_method, self._hear_desired)
@@ -160,51 +149,51 @@ class Worker:
         user_name = f"{self._hub.host}/{device_id}/?api-version={API_VERSION}"
         will = (f"devices/{device_id}/messages/events/", b"gone")
         clean = self._chance.random() < 0.5
-        return connect(device_id, user_name, token, clean=clean, will=will)
+        return raw.connect(device_id, user_name, token, clean=clean, will=will)
 
-    def _leave(self, wire: Wire, device_id: str) -> None:
+    def _leave(self, wire: raw.Wire, device_id: str) -> None:
         way = self._chance.random()
         if way < 0.5:
-            wire.send(DISCONNECT)
+            wire.send(raw.DISCONNECT)
             wire.expect_closed()
         elif way < 0.6:
             wire.send_what_goes(b"\xf0" + self._chance.randbytes(50))
             wire.expect_closed()
         elif way < 0.7:  # in the middle of a packet
-            wire.send(publish("$iothub/twin/GET/?$rid=9", bytes(1000))[:-500])
+            wire.send(raw.publish("$iothub/twin/GET/?$rid=9", bytes(1000))[:-500])
         elif way < 0.8:  # during a call, whose caller gets an error
             call = self._invoke(device_id)
             wire.expect_method("reboot")
             wire.close()
             assert call.result().status_code == 404, call.result().text
 
-    def _send_events(self, wire: Wire, device_id: str) -> None:
+    def _send_events(self, wire: raw.Wire, device_id: str) -> None:
         for packet_id in range(1, 21):
             topic = f"devices/{device_id}/messages/events/n={packet_id}"
-            wire.send(publish(topic, self._chance.randbytes(100), packet_id=packet_id))
-        wire.expect(*map(puback, range(1, 21)))
+            wire.send(raw.publish(topic, self._chance.randbytes(100), packet_id=packet_id))
+        wire.expect(*map(raw.puback, range(1, 21)))
 
-    def _use_twin(self, wire: Wire, _: str) -> None:
+    def _use_twin(self, wire: raw.Wire, _: str) -> None:
         patch = json.dumps({f"p{self._chance.randrange(10)}": self._chance.random()}).encode()
-        wire.send(publish("$iothub/twin/PATCH/properties/reported/?$rid=1", patch))
+        wire.send(raw.publish("$iothub/twin/PATCH/properties/reported/?$rid=1", patch))
         topic, _body = wire.receive_publish()
         assert topic.startswith("$iothub/twin/res/204/?$rid=1"), topic
-        wire.send(publish("$iothub/twin/GET/?$rid=2"))
+        wire.send(raw.publish("$iothub/twin/GET/?$rid=2"))
         wire.expect_publish("$iothub/twin/res/200/?$rid=2")
-        wire.send(PINGREQ)
-        wire.expect(PINGRESP)
+        wire.send(raw.PINGREQ)
+        wire.expect(raw.PINGRESP)
 
-    def _answer_method(self, wire: Wire, device_id: str) -> None:
+    def _answer_method(self, wire: raw.Wire, device_id: str) -> None:
         call = self._invoke(device_id)
         request_id = wire.expect_method("reboot")
-        wire.send(publish(f"$iothub/methods/res/200/?$rid={request_id}", b'"done"'))
+        wire.send(raw.publish(f"$iothub/methods/res/200/?$rid={request_id}", b'"done"'))
         assert call.result().json() == {"status": 200, "payload": "done"}
 
     def _invoke(self, device_id: str) -> Future[requests.Response]:
         body = {"methodName": "reboot", "payload": {"n": 1}, "responseTimeoutInSeconds": 20}
         return self._callers.submit(self._hub.request, "POST", f"/twins/{device_id}/methods", body)
 
-    def _hear_desired(self, wire: Wire, device_id: str) -> None:
+    def _hear_desired(self, wire: raw.Wire, device_id: str) -> None:
         body = {
             "properties": {"desired": {f"d{self._chance.randrange(10)}": self._chance.random()}}
         }
@@ -223,9 +212,11 @@ def fill_event_log(hub: Hub) -> None:
     assert hub.request("PUT", f"/devices/{device_id}", body).status_code == 200
     token = sas_token(f"{hub.host}/devices/{device_id}", hub.key)
     with hub.dial(web_socket=False) as wire:
-        wire.send(connect(device_id, f"{hub.host}/{device_id}/?api-version={API_VERSION}", token))
-        wire.expect(connack(0))
-        event = publish(f"devices/{device_id}/messages/events/n=1", bytes(100))
+        wire.send(
+            raw.connect(device_id, f"{hub.host}/{device_id}/?api-version={API_VERSION}", token)
+        )
+        wire.expect(raw.connack(0))
+        event = raw.publish(f"devices/{device_id}/messages/events/n=1", bytes(100))
         wire.send(event * _EVENTS_AT_FIRST)
         wire.expect_nothing()
 

@@ -26,7 +26,6 @@ import re
 from collections import deque
 from typing import Any
 
-from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy
 from emulator.hub.access.throttles import Throttles
@@ -120,15 +119,25 @@ class Lab:
         token = self.token(resource, key or self._keys.get(name, KEY), lifetime=lifetime)
         return raw.connect(name, f"{HOST}/{name}{tail}", token, **fields)
 
-    def dial(self, certificate: ClientCertificate | None = None) -> Client:
-        """Open a connection."""
-        return Client(self, certificate)
+    def dial(self, *packets: bytes) -> Client:
+        """Open a connection, and send packets in one piece."""
+        client = Client(self)
+        if packets:
+            client.send(*packets)
+        return client
 
-    def connect(self, name: str = "d1", *filters: str, **fields: Any) -> Client:
+    def refuse(self, *packets: bytes, code: int = 5) -> None:
+        """Open a connection with packets that the hub refuses."""
+        client = self.dial(*packets)
+        client.expect(raw.connack(code))
+        client.expect_closed()
+
+    def connect(
+        self, name: str = "d1", *filters: str, session_present: bool = False, **fields: Any
+    ) -> Client:
         """Connect a device or module, and subscribe it to filters."""
-        client = self.dial()
-        client.send(self.greeting(name, **fields))
-        client.expect(raw.connack(0))
+        client = self.dial(self.greeting(name, **fields))
+        client.expect(raw.connack(0, session_present=session_present))
         if filters:
             client.send(build(f"SUBSCRIBE 1 {' '.join(filters)}"))
             assert client.take()[0] == 0x90
@@ -196,14 +205,14 @@ class Lab:
 class Client:
     """A device's end of a channel, and all that is between the two."""
 
-    def __init__(self, lab: Lab, certificate: ClientCertificate | None = None) -> None:
+    def __init__(self, lab: Lab) -> None:
         self.backlog = 0
         """How many bytes the device has not read."""
         self.error: ProtocolError | None = None
         """The rule that the device broke."""
         self.ended = self._lost = False
         self._sent: deque[bytes] = deque()
-        self.channel = Channel(lab.hub, lab.sessions, self, certificate, "the lab")
+        self.channel = Channel(lab.hub, lab.sessions, self, None, "the lab")
 
     # --- what the channel calls
 
@@ -277,10 +286,10 @@ class Client:
         assert self.ended
         self.lose()  # as the connection does now
 
-    def play(self, transcript: str) -> None:
-        """Go through a transcript."""
+    def play(self, *transcript: str) -> None:
+        """Go through a transcript: one text, or a text for each line."""
         closed = False
-        for line in filter(None, map(str.strip, transcript.splitlines())):
+        for line in filter(None, map(str.strip, "\n".join(transcript).splitlines())):
             direction, _, packet = line.partition(" ")
             if direction == ">>":
                 assert not self._sent, f"before {line}: {describe(self._sent[0])}"

@@ -9,7 +9,7 @@ import pytest
 from emulator.hub.core.errors import DeviceMaximumQueueDepthExceeded, MessageTooLarge
 from emulator.hub.messages.message import Message
 from tests.mqtt.playbook import Client, Lab
-from tests.mqtt.raw import connack, puback
+from tests.mqtt.raw import puback
 
 _FILTER = "devices/d1/messages/devicebound/#"
 _TOPIC = "devices/d1/messages/devicebound/"
@@ -23,10 +23,7 @@ def client(lab: Lab) -> Client:
 
 def _again(lab: Lab) -> Client:
     """Connect with the session of an earlier connection."""
-    client = lab.dial()
-    client.send(lab.greeting(clean=False))
-    client.expect(connack(0, session_present=True))
-    return client
+    return lab.connect(clean=False, session_present=True)
 
 
 # --- what a message looks like
@@ -106,21 +103,14 @@ def test_messages_wait_for_a_device_that_is_not_subscribed(lab: Lab) -> None:
         << UNSUBACK 2
     """)
     lab.send("late")
-    client.play(f"""
-        >> SUBSCRIBE 1 {_FILTER}:0
-        << SUBACK 1 0
-        << PUBLISH {_TOPIC} late
-    """)
+    client.play(f">> SUBSCRIBE 1 {_FILTER}:0", "<< SUBACK 1 0", f"<< PUBLISH {_TOPIC} late")
     assert lab.pending() == 0
 
 
 def test_a_persistent_session_receives_messages_again_by_itself(lab: Lab, client: Client) -> None:
     client.lose()
     lab.send("away")
-    _again(lab).play(f"""
-        << PUBLISH 1 {_TOPIC} away
-        >> PUBACK 1
-    """)
+    _again(lab).play(f"<< PUBLISH 1 {_TOPIC} away", ">> PUBACK 1")
     assert lab.pending() == 0
 
 
@@ -191,10 +181,7 @@ def test_an_acknowledgement_of_nothing_is_ignored(lab: Lab, client: Client) -> N
         >> PUBACK 65535
     """)
     assert lab.pending() == 1
-    client.play("""
-        >> PUBACK 1
-        >> PUBACK 1
-    """)
+    client.play(">> PUBACK 1", ">> PUBACK 1")
     assert lab.pending() == 0
 
 
@@ -223,11 +210,7 @@ def test_a_takeover_redelivers_what_was_not_acknowledged(
     """MQTT 3.1.1, section 3.3.1.1: DUP must be 0 with QoS 0."""
     for body in ("one", "two"):
         lab.send(body)
-    client.play(f"""
-        << PUBLISH 1 {_TOPIC} one
-        << PUBLISH 2 {_TOPIC} two
-        >> PUBACK 1
-    """)
+    client.play(f"<< PUBLISH 1 {_TOPIC} one", f"<< PUBLISH 2 {_TOPIC} two", ">> PUBACK 1")
     again = lab.connect()
     client.expect_closed()
     again.play(f"""

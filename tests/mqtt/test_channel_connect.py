@@ -6,28 +6,11 @@ import base64
 
 import pytest
 
+from tests.mqtt import raw
 from tests.mqtt.playbook import HOST, KEY, POLICY_KEY, Lab
-from tests.mqtt.raw import (
-    DISCONNECT,
-    PINGREQ,
-    connack,
-    connect,
-    number,
-    packet,
-    publish,
-    subscribe,
-    text,
-)
 
 _TAIL = "/?api-version=2021-04-12"
 _OTHER_KEY = base64.b64encode(b"a key that is not registered").decode()
-
-
-def _refused(lab: Lab, *packets: bytes, code: int = 5) -> None:
-    client = lab.dial()
-    client.send(*packets)
-    client.expect(connack(code))
-    client.expect_closed()
 
 
 # --- user name and client id
@@ -43,22 +26,16 @@ def _refused(lab: Lab, *packets: bytes, code: int = 5) -> None:
     ],
 )
 def test_a_device_connects_with_its_own_key(lab: Lab, user_name: str) -> None:
-    client = lab.dial()
-    client.send(connect("d1", user_name, lab.token(f"{HOST}/devices/d1")))
-    client.play("""
-        << CONNACK 0
-        >> PINGREQ
-        << PINGRESP
-    """)
+    client = lab.dial(raw.connect("d1", user_name, lab.token(f"{HOST}/devices/d1")))
+    client.play("<< CONNACK 0", ">> PINGREQ", "<< PINGRESP")
     assert lab.state() == "Connected"
 
 
 def test_a_device_may_know_the_hub_by_another_name(lab: Lab) -> None:
     """The name of a container, or of a hub behind `GatewayHostName`: the token is for it."""
-    client = lab.dial()
     token = lab.token("hub.example/devices/d1")
-    client.send(connect("d1", f"hub.example/d1{_TAIL}", token))
-    client.expect(connack(0))
+    client = lab.dial(raw.connect("d1", f"hub.example/d1{_TAIL}", token))
+    client.expect(raw.connack(0))
 
 
 @pytest.mark.parametrize(
@@ -72,11 +49,11 @@ def test_a_user_name_that_disagrees_with_the_client_id_is_refused(
     lab: Lab, user_name: str | None
 ) -> None:
     token = None if user_name is None else lab.token(f"{HOST}/devices/d1")
-    _refused(lab, connect("d1", user_name, token))
+    lab.refuse(raw.connect("d1", user_name, token))
 
 
 def test_a_client_id_is_case_sensitive(lab: Lab) -> None:
-    _refused(lab, lab.greeting("D1"))
+    lab.refuse(lab.greeting("D1"))
 
 
 @pytest.mark.parametrize(("clean", "code"), [(False, 2), (True, 5)])
@@ -84,7 +61,7 @@ def test_an_empty_client_id_is_refused(lab: Lab, clean: bool, code: int) -> None
     # MQTT 3.1.1, 3.1.3.1: with clean session 0 the answer is 2. With 1 a server may accept it, but
     # it can't agree with a user name: that is 5 to a hub.
     token = lab.token(f"{HOST}/devices/")
-    _refused(lab, connect("", f"{HOST}/{_TAIL}", token, clean=clean), code=code)
+    lab.refuse(raw.connect("", f"{HOST}/{_TAIL}", token, clean=clean), code=code)
 
 
 # --- passwords
@@ -104,7 +81,7 @@ def test_an_empty_client_id_is_refused(lab: Lab, clean: bool, code: int) -> None
     ],
 )
 def test_a_password_that_is_not_a_token_is_refused(lab: Lab, password: str | bytes | None) -> None:
-    _refused(lab, connect("d1", f"{HOST}/d1{_TAIL}", password))
+    lab.refuse(raw.connect("d1", f"{HOST}/d1{_TAIL}", password))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +108,7 @@ def test_a_token_that_is_not_valid_for_the_device_is_refused(
     lab: Lab, resource: str, fields: dict[str, str]
 ) -> None:
     token = lab.token(resource, **fields)
-    _refused(lab, connect("d1", f"{HOST}/d1{_TAIL}", token))
+    lab.refuse(raw.connect("d1", f"{HOST}/d1{_TAIL}", token))
     assert lab.state() == "Disconnected"
 
 
@@ -140,10 +117,9 @@ def test_a_token_that_is_not_valid_for_the_device_is_refused(
 def test_a_policy_with_the_right_to_connect_devices_connects_any(
     lab: Lab, policy: str, resource: str
 ) -> None:
-    client = lab.dial()
     token = lab.token(resource, POLICY_KEY, policy=policy)
-    client.send(connect("d1", f"{HOST}/d1{_TAIL}", token))
-    client.expect(connack(0))
+    client = lab.dial(raw.connect("d1", f"{HOST}/d1{_TAIL}", token))
+    client.expect(raw.connack(0))
 
 
 def test_a_device_connects_with_its_secondary_key(lab: Lab) -> None:
@@ -152,7 +128,7 @@ def test_a_device_connects_with_its_secondary_key(lab: Lab) -> None:
     keys = {"primaryKey": primary, "secondaryKey": secondary}
     lab.register("d1", authentication={"symmetricKey": keys})
     lab.connect("d1", key=secondary)
-    _refused(lab, lab.greeting("d1"))
+    lab.refuse(lab.greeting("d1"))
 
 
 def test_a_token_may_be_valid_for_centuries(lab: Lab) -> None:
@@ -162,17 +138,17 @@ def test_a_token_may_be_valid_for_centuries(lab: Lab) -> None:
 
 @pytest.mark.parametrize("name", ["unknown", "d1/unknown"])
 def test_an_unknown_identity_is_refused(lab: Lab, name: str) -> None:
-    _refused(lab, lab.greeting(name))
+    lab.refuse(lab.greeting(name))
 
 
 def test_a_disabled_device_is_refused(lab: Lab) -> None:
     lab.register("d1", status="disabled")
-    _refused(lab, lab.greeting())
+    lab.refuse(lab.greeting())
 
 
 def test_packets_after_a_refused_connect_are_not_handled(lab: Lab) -> None:
-    report = publish("$iothub/twin/PATCH/properties/reported/?$rid=1", b'{"sneaked": "in"}')
-    _refused(lab, connect("d1", f"{HOST}/d1{_TAIL}", "no token"), report)
+    report = raw.publish("$iothub/twin/PATCH/properties/reported/?$rid=1", b'{"sneaked": "in"}')
+    lab.refuse(raw.connect("d1", f"{HOST}/d1{_TAIL}", "no token"), report)
     twin = lab.twin()
     assert "sneaked" not in twin["properties"]["reported"]
     assert twin["connectionState"] == "Disconnected"
@@ -183,8 +159,8 @@ def test_the_log_names_the_reason_of_a_refusal_and_no_key(
 ) -> None:
     caplog.set_level("INFO", "emulator.mqtt.channel")
     pasted = f"d1;SharedAccessKey={KEY}"
-    _refused(lab, connect(pasted, f"{HOST}/{pasted}", "x"))
-    _refused(lab, lab.greeting(lifetime=-60))
+    lab.refuse(raw.connect(pasted, f"{HOST}/{pasted}", "x"))
+    lab.refuse(lab.greeting(lifetime=-60))
     mistaken, expired = caplog.messages
     assert "'d1;SharedAccessKey=***' at the lab" in mistaken
     assert "expired" in expired
@@ -196,71 +172,86 @@ def test_the_log_names_the_reason_of_a_refusal_and_no_key(
 @pytest.mark.parametrize(
     "data",
     [
-        connect("d1", "h/d1", "p", level=0),
-        connect("d1", "h/d1", "p", level=3),
-        connect("d1", "h/d1", "p", level=5),
-        connect("d1", "h/d1", "p", level=0x84),
-        connect("d1", "h/d1", "p", protocol="MQIsdp", level=3),  # MQTT 3.1
+        raw.connect("d1", "h/d1", "p", level=0),
+        raw.connect("d1", "h/d1", "p", level=3),
+        raw.connect("d1", "h/d1", "p", level=5),
+        raw.connect("d1", "h/d1", "p", level=0x84),
+        raw.connect("d1", "h/d1", "p", protocol="MQIsdp", level=3),  # MQTT 3.1
         # MQTT 5, 3.1: properties stand between the keep-alive and the client id.
-        packet(0x10, text("MQTT") + b"\x05\x02" + number(60) + b"\x00" + text("d1")),
-        packet(0x10, text("MQTT") + b"\x05\x02" + number(60) + b"\x05\x11" + bytes(4) + text("d1")),
-        packet(0x10, text("MQTT")),
+        raw.packet(
+            0x10, raw.text("MQTT") + b"\x05\x02" + raw.number(60) + b"\x00" + raw.text("d1")
+        ),
+        raw.packet(
+            0x10,
+            raw.text("MQTT")
+            + b"\x05\x02"
+            + raw.number(60)
+            + b"\x05\x11"
+            + bytes(4)
+            + raw.text("d1"),
+        ),
+        raw.packet(0x10, raw.text("MQTT")),
     ],
 )
 def test_another_version_of_mqtt_is_refused(lab: Lab, data: bytes) -> None:
-    _refused(lab, data, code=1)
+    lab.refuse(data, code=1)
 
 
 # --- malformed: MQTT 3.1.1, 3.1.4, point 1
 
-_LEVEL = text("MQTT") + b"\x04"
-_ID, _USER, _PASSWORD = text("d"), text("host/d/?api-version=2021-04-12"), text("secret")
-_WILL = text("devices/d/messages/events/") + text(b"gone")
+_LEVEL = raw.text("MQTT") + b"\x04"
+_ID, _USER, _PASSWORD = (
+    raw.text("d"),
+    raw.text("host/d/?api-version=2021-04-12"),
+    raw.text("secret"),
+)
+_WILL = raw.text("devices/d/messages/events/") + raw.text(b"gone")
 
 
 def _raw_connect(flags: int, *fields: bytes) -> bytes:
-    return packet(0x10, _LEVEL + bytes([flags]) + number(60) + b"".join(fields))
+    return raw.packet(0x10, _LEVEL + bytes([flags]) + raw.number(60) + b"".join(fields))
 
 
 _MALFORMED = {
     # MQTT 3.1.1, 3.1.2: the flags
-    "the reserved flag": connect("d", "h/d", "p", flags=0xC3),
-    "a password without a user name": connect("d", None, "p"),
-    "a will QoS without a will": connect("d", "h/d", "p", flags=0xC2 | 0x08),
-    "will retain without a will": connect("d", "h/d", "p", flags=0xC2 | 0x20),
-    "will QoS 3": connect("d", "h/d", "p", will=("devices/d/messages/events/", b""), flags=0xDE),
-    "fixed-header flags": b"\x11" + connect("d", "h/d", "p")[1:],
-    "another protocol's name": connect("d", "h/d", "p", protocol="MQTTX"),
-    "the name in lower case": connect("d", "h/d", "p", protocol="mqtt"),
-    "no name": connect("d", "h/d", "p", protocol=""),
+    "the reserved flag": raw.connect("d", "h/d", "p", flags=0xC3),
+    "a password without a user name": raw.connect("d", None, "p"),
+    "a will QoS without a will": raw.connect("d", "h/d", "p", flags=0xC2 | 0x08),
+    "will retain without a will": raw.connect("d", "h/d", "p", flags=0xC2 | 0x20),
+    "will QoS 3": raw.connect(
+        "d", "h/d", "p", will=("devices/d/messages/events/", b""), flags=0xDE
+    ),
+    "fixed-header flags": b"\x11" + raw.connect("d", "h/d", "p")[1:],
+    "another protocol's name": raw.connect("d", "h/d", "p", protocol="MQTTX"),
+    "the name in lower case": raw.connect("d", "h/d", "p", protocol="mqtt"),
+    "no name": raw.connect("d", "h/d", "p", protocol=""),
     # 3.1.3: what the flags announce must be there, and nothing else
-    "nothing": packet(0x10, b""),
-    "half a name": packet(0x10, text("MQTT")[:4]),
-    "no flags": packet(0x10, _LEVEL),
-    "no keep-alive": packet(0x10, _LEVEL + b"\xc2"),
-    "half a keep-alive": packet(0x10, _LEVEL + b"\xc2\x00"),
+    "nothing": raw.packet(0x10, b""),
+    "half a name": raw.packet(0x10, raw.text("MQTT")[:4]),
+    "no flags": raw.packet(0x10, _LEVEL),
+    "no keep-alive": raw.packet(0x10, _LEVEL + b"\xc2"),
+    "half a keep-alive": raw.packet(0x10, _LEVEL + b"\xc2\x00"),
     "no client id": _raw_connect(0x02),
     "a truncated client id": _raw_connect(0x02, b"\x00\x09d"),
     "no user name": _raw_connect(0xC2, _ID),
     "no password": _raw_connect(0xC2, _ID, _USER),
     "a truncated password": _raw_connect(0xC2, _ID, _USER, b"\x00\x09s"),
     "no will": _raw_connect(0x06, _ID),
-    "a will without its message": _raw_connect(0x06, _ID, text("devices/d/messages/events/")),
+    "a will without its message": _raw_connect(0x06, _ID, raw.text("devices/d/messages/events/")),
     "a user name that no flag announces": _raw_connect(0x02, _ID, _USER),
     "a password that no flag announces": _raw_connect(0x82, _ID, _USER, _PASSWORD),
     "a will that no flag announces": _raw_connect(0xC2, _ID, _WILL, _USER, _PASSWORD),
     "a byte too many": _raw_connect(0xC2, _ID, _USER, _PASSWORD, b"\x00"),
-    "a client id that is not UTF-8": _raw_connect(0xC2, text(b"\xff"), _USER, _PASSWORD),
-    "a user name that is not UTF-8": _raw_connect(0xC2, _ID, text(b"\xc3"), _PASSWORD),
-    "a client id of 40 KB that is not UTF-8": _raw_connect(0xC2, text(b"\xff" * 40_000), _USER),
-    "NUL in the client id": _raw_connect(0xC2, text("d\0"), text("host/d\0/"), _PASSWORD),
+    "a client id that is not UTF-8": _raw_connect(0xC2, raw.text(b"\xff"), _USER, _PASSWORD),
+    "a user name that is not UTF-8": _raw_connect(0xC2, _ID, raw.text(b"\xc3"), _PASSWORD),
+    "a client id of 40 KB that is not UTF-8": _raw_connect(0xC2, raw.text(b"\xff" * 40_000), _USER),
+    "NUL in the client id": _raw_connect(0xC2, raw.text("d\0"), raw.text("host/d\0/"), _PASSWORD),
 }
 
 
 @pytest.mark.parametrize("data", _MALFORMED.values(), ids=_MALFORMED)
 def test_a_malformed_connect_is_closed_without_a_connack(lab: Lab, data: bytes) -> None:
-    client = lab.dial()
-    client.send(data)
+    client = lab.dial(data)
     client.expect_closed()
 
 
@@ -268,13 +259,12 @@ def test_a_malformed_connect_is_closed_without_a_connack(lab: Lab, data: bytes) 
 
 
 def test_packets_that_come_together_with_the_connect_are_handled_after_it(lab: Lab) -> None:
-    client = lab.dial()
-    client.send(
+    client = lab.dial(
         lab.greeting(),
-        subscribe(1, ("$iothub/twin/res/#", 1)),
-        publish("devices/d1/messages/events/", b"{}", packet_id=2),
-        publish("$iothub/twin/GET/?$rid=3", packet_id=3),
-        PINGREQ,
+        raw.subscribe(1, ("$iothub/twin/res/#", 1)),
+        raw.publish("devices/d1/messages/events/", b"{}", packet_id=2),
+        raw.publish("$iothub/twin/GET/?$rid=3", packet_id=3),
+        raw.PINGREQ,
     )
     client.play("""
         << CONNACK 0
@@ -288,17 +278,13 @@ def test_packets_that_come_together_with_the_connect_are_handled_after_it(lab: L
 
 def test_packets_may_come_in_pieces(lab: Lab) -> None:
     client = lab.dial()
-    for octet in lab.greeting() + subscribe(1, "$iothub/twin/res/#") + PINGREQ:
+    for octet in lab.greeting() + raw.subscribe(1, "$iothub/twin/res/#") + raw.PINGREQ:
         client.send(bytes([octet]))
-    client.play("""
-        << CONNACK 0
-        << SUBACK 1 0
-        << PINGRESP
-    """)
+    client.play("<< CONNACK 0", "<< SUBACK 1 0", "<< PINGRESP")
 
 
 def test_a_second_connect_ends_the_connection(lab: Lab) -> None:
-    for second in (lab.greeting(), connect("d1", "h/d1", "p", flags=0xC3)):
+    for second in (lab.greeting(), raw.connect("d1", "h/d1", "p", flags=0xC3)):
         client = lab.connect()
         client.send(second)
         client.expect_closed()
@@ -317,17 +303,12 @@ def test_a_device_may_be_silent_for_one_and_a_half_times_its_keep_alive(
 
 def test_session_present_shows_stored_subscriptions(lab: Lab) -> None:
     for clean, present in ((False, ""), (False, " session"), (True, ""), (False, "")):
-        client = lab.dial()
-        client.send(lab.greeting(clean=clean))
-        client.play(f"""
-            << CONNACK 0{present}
-            >> SUBSCRIBE 1 $iothub/twin/res/#
-            << SUBACK 1 0
-        """)
-        client.send(DISCONNECT)
+        client = lab.dial(lab.greeting(clean=clean))
+        client.play(f"<< CONNACK 0{present}", ">> SUBSCRIBE 1 $iothub/twin/res/#", "<< SUBACK 1 0")
+        client.send(raw.DISCONNECT)
         client.expect_closed()
 
 
 def test_a_refusal_never_shows_a_session(lab: Lab) -> None:
     lab.connect("d1", "$iothub/twin/res/#", clean=False)
-    _refused(lab, connect("d1", f"{HOST}/d1", "no token", clean=False))
+    lab.refuse(raw.connect("d1", f"{HOST}/d1", "no token", clean=False))

@@ -58,29 +58,21 @@ async def test_a_refused_connect_leaves_the_live_connection_alone(lab: Lab) -> N
     live = lab.connect("d1", _METHODS, clean=False)
     call = await lab.invoked("d1", "wait")
     for clean in (False, True):
-        intruder = lab.dial()
-        intruder.send(lab.greeting(key=_OTHER_KEY, clean=clean))
-        intruder.expect(connack(5))
-        intruder.expect_closed()
+        lab.refuse(lab.greeting(key=_OTHER_KEY, clean=clean))
     assert lab.state() == "Connected"
     live.play("""
         << PUBLISH $iothub/methods/POST/wait/?$rid=1 null
         >> PUBLISH $iothub/methods/res/200/?$rid=1 "still here"
     """)
     assert (await call).payload == "still here"
-    again = lab.dial()
-    again.send(lab.greeting(clean=False))
-    again.expect(connack(0, session_present=True))
+    lab.connect(clean=False, session_present=True)
 
 
 # --- what ends it
 
 
 def _goodbye(client: Client, _: Lab) -> None:
-    client.play("""
-        >> DISCONNECT
-        << CLOSED
-    """)
+    client.play(">> DISCONNECT", "<< CLOSED")
 
 
 def _break_off(client: Client, _: Lab) -> None:
@@ -131,9 +123,7 @@ async def test_when_a_connection_ends_its_device_is_not_online(
         await call
     assert type(raised.value) is DeviceNotOnline
     if end is _delete:
-        client = lab.dial()
-        client.send(lab.greeting())
-        client.expect(connack(5))
+        lab.refuse(lab.greeting())
         return
     assert lab.state() == "Disconnected"
     lab.register("d1", status="enabled")
@@ -151,8 +141,7 @@ def test_a_renewed_token_counts_in_place_of_the_older_one(lab: Lab) -> None:
 
 def test_a_connection_that_ends_at_once_leaves_nothing(lab: Lab) -> None:
     for _ in range(20):
-        client = lab.dial()
-        client.send(lab.greeting(), b"\xe0\x00")
+        client = lab.dial(lab.greeting(), b"\xe0\x00")
         client.expect(connack(0))
         client.expect_closed()
         assert lab.state() == "Disconnected"
@@ -232,18 +221,14 @@ def test_a_device_cannot_publish_to_another(lab: Lab, topic: str, retain: bool) 
 
 
 async def test_a_policys_token_makes_a_client_one_device_and_no_other(lab: Lab) -> None:
-    client, other = lab.connect("d1", *_ALL), lab.dial()
+    client = lab.connect("d1", *_ALL)
     token = lab.token(HOST, POLICY_KEY, policy="iothubowner")
-    other.send(connect("d2", f"{HOST}/d2/?api-version=2021-04-12", token), subscribe(1, *_ALL))
-    other.play("""
-        << CONNACK 0
-        << SUBACK 1 0 0 0
-    """)
+    other = lab.dial(
+        connect("d2", f"{HOST}/d2/?api-version=2021-04-12", token), subscribe(1, *_ALL)
+    )
+    other.play("<< CONNACK 0", "<< SUBACK 1 0 0 0")
     call = await lab.invoked("d1", "reboot")
-    other.play("""
-        >> PUBLISH devices/d1/messages/events/
-        << CLOSED
-    """)
+    other.play(">> PUBLISH devices/d1/messages/events/", "<< CLOSED")
     client.play("""
         << PUBLISH $iothub/methods/POST/reboot/?$rid=1 null
         >> PUBLISH $iothub/methods/res/200/?$rid=1
@@ -281,10 +266,7 @@ def test_modules_connect_beside_their_device(lab: Lab) -> None:
     assert [lab.state(name) for name in names] == ["Connected"] * 3
     newer = lab.connect("d1/camera")
     camera.expect_closed()
-    newer.play("""
-        >> DISCONNECT
-        << CLOSED
-    """)
+    newer.play(">> DISCONNECT", "<< CLOSED")
     assert [lab.state(name) for name in names] == ["Connected", "Disconnected", "Connected"]
     device.lose()
     assert [lab.state(name) for name in names] == ["Disconnected", "Disconnected", "Connected"]
@@ -303,17 +285,14 @@ def test_modules_connect_beside_their_device(lab: Lab) -> None:
     ],
 )
 def test_only_its_own_key_opens_the_connection_of_a_module(lab: Lab, name: str, key: str) -> None:
-    live, client = lab.connect("d1/camera"), lab.dial()
-    client.send(lab.greeting(name, key=key))
-    client.expect(connack(5))
-    client.expect_closed()
+    live = lab.connect("d1/camera")
+    lab.refuse(lab.greeting(name, key=key))
     live.expect_nothing()
 
 
 def test_a_policy_that_connects_devices_connects_modules(lab: Lab) -> None:
-    client = lab.dial()
     token = lab.token(HOST, POLICY_KEY, policy="device")
-    client.send(connect("d1/camera", f"{HOST}/d1/camera/?api-version=2021-04-12", token))
+    client = lab.dial(connect("d1/camera", f"{HOST}/d1/camera/?api-version=2021-04-12", token))
     client.send(publish(_CAMERA_EVENTS, packet_id=1))
     client.expect(connack(0), puback(1))
     method = json.loads(lab.events()[0]["annotations"]["iothub-connection-auth-method"])
@@ -328,9 +307,7 @@ def test_a_module_ends_with_its_device_and_not_the_reverse(lab: Lab) -> None:
     microphone = lab.connect("d1/microphone")
     lab.register("d1", status="disabled")
     microphone.expect_closed()
-    refused = lab.dial()
-    refused.send(lab.greeting("d1/microphone"))
-    refused.expect(connack(5))
+    lab.refuse(lab.greeting("d1/microphone"))
     lab.register("d1", status="enabled")
     device, microphone = lab.connect(), lab.connect("d1/microphone")
     lab.delete("d1")
@@ -341,14 +318,8 @@ def test_a_module_ends_with_its_device_and_not_the_reverse(lab: Lab) -> None:
 def test_a_modules_telemetry_is_stamped_with_its_own_identity(lab: Lab) -> None:
     model = "/?api-version=2021-04-12&model-id=dtmi%3Acom%3Aexample%3AC%3B1"
     device, camera = lab.connect(), lab.connect("d1/camera", tail=model)
-    camera.play(f"""
-        >> PUBLISH 1 {_CAMERA_EVENTS}a=1&%24.on=alerts/ from the module
-        << PUBACK 1
-    """)
-    device.play("""
-        >> PUBLISH 1 devices/d1/messages/events/ from the device
-        << PUBACK 1
-    """)
+    camera.play(f">> PUBLISH 1 {_CAMERA_EVENTS}a=1&%24.on=alerts/ from the module", "<< PUBACK 1")
+    device.play(">> PUBLISH 1 devices/d1/messages/events/ from the device", "<< PUBACK 1")
     first, second = lab.events()
     assert (first["body"], first["deviceId"], first["moduleId"]) == (
         "from the module",
@@ -382,10 +353,7 @@ def test_a_modules_telemetry_is_stamped_with_its_own_identity(lab: Lab) -> None:
     ],
 )
 def test_device_and_modules_have_topics_of_their_own(lab: Lab, name: str, packet: str) -> None:
-    lab.connect(name).play(f"""
-        >> {packet}
-        << CLOSED
-    """)
+    lab.connect(name).play(f">> {packet}", "<< CLOSED")
     assert lab.events() == []
 
 
@@ -421,9 +389,7 @@ def test_a_module_has_a_session_of_its_own(lab: Lab) -> None:
         ("d1", True, False),
         ("d1/camera", False, True),
     ):
-        client = lab.dial()
-        client.send(lab.greeting(name, clean=clean))
-        client.expect(connack(0, session_present=present))
+        lab.connect(name, clean=clean, session_present=present)
 
 
 def test_a_module_has_a_twin_of_its_own(lab: Lab) -> None:

@@ -152,15 +152,10 @@ async def test_a_caller_may_wait_for_the_device(lab: Lab, persistent: bool) -> N
     call = await lab.invoked("d1", "wake", connectTimeoutInSeconds=8)
     lab.clock.advance(7)
     if persistent:
-        client = lab.dial()
-        client.send(lab.greeting(clean=False))
-        client.play("<< CONNACK 0 session")
+        client = lab.connect(clean=False, session_present=True)
     else:
         client = lab.connect("d1")
-        client.play(f"""
-            >> SUBSCRIBE 1 {_METHODS}
-            << SUBACK 1 0
-        """)
+        client.play(f">> SUBSCRIBE 1 {_METHODS}", "<< SUBACK 1 0")
     await lab.clock.pass_time(0)
     client.play("""
         << PUBLISH $iothub/methods/POST/wake/?$rid=1 null

@@ -102,10 +102,7 @@ def test_a_malformed_packet_ends_the_connection_and_no_other(
     client.send(data)
     client.expect_closed()
     assert client.error
-    other.play("""
-        >> PUBLISH $iothub/twin/GET/?$rid=1
-        << PUBLISH $iothub/twin/res/200/?$rid=1 …
-    """)
+    other.play(">> PUBLISH $iothub/twin/GET/?$rid=1", "<< PUBLISH $iothub/twin/res/200/?$rid=1 …")
 
 
 @pytest.mark.parametrize(
@@ -113,10 +110,7 @@ def test_a_malformed_packet_ends_the_connection_and_no_other(
     ["PINGREQ", "DISCONNECT", f"SUBSCRIBE 1 {_TWIN_ANSWERS}", "PUBLISH $iothub/twin/GET/?$rid=1"],
 )
 def test_a_first_packet_that_is_no_connect_ends_the_connection(lab: Lab, first: str) -> None:
-    lab.dial().play(f"""
-        >> {first}
-        << CLOSED
-    """)
+    lab.dial().play(f">> {first}", "<< CLOSED")
 
 
 def test_packets_after_a_malformed_one_are_not_handled(lab: Lab) -> None:
@@ -144,10 +138,7 @@ def test_an_incomplete_packet_is_not_handled(lab: Lab) -> None:
 
 
 def test_a_ping_is_answered(lab: Lab) -> None:
-    lab.connect().play("""
-        >> PINGREQ
-        << PINGRESP
-    """)
+    lab.connect().play(">> PINGREQ", "<< PINGRESP")
 
 
 # --- PUBLISH
@@ -221,10 +212,7 @@ def test_a_publish_and_its_answer_come_before_those_of_the_next(lab: Lab) -> Non
     "topic", ["telemetry", "$iothub/twin/GET/", "$iothub/methods/res/ok/?$rid=1", "devices/d2/x"]
 )
 def test_an_unknown_topic_ends_the_connection(lab: Lab, topic: str, packet_id: str) -> None:
-    lab.connect("d1", _TWIN_ANSWERS).play(f"""
-        >> PUBLISH{packet_id} {topic} {{}}
-        << CLOSED
-    """)
+    lab.connect("d1", _TWIN_ANSWERS).play(f">> PUBLISH{packet_id} {topic} {{}}", "<< CLOSED")
 
 
 def test_a_topic_may_be_as_long_as_mqtt_allows(lab: Lab) -> None:
@@ -297,8 +285,7 @@ def test_a_channel_without_a_device_has_nothing_to_send(lab: Lab) -> None:
     client.channel.resume()
     client.channel.flush()
     client.lose()
-    client = lab.dial()
-    client.send(lab.greeting(key="A" * 42 + "Q="))
+    client = lab.dial(lab.greeting(key="A" * 42 + "Q="))
     client.expect(raw.connack(5))
     client.channel.resume()
     client.expect_closed()

@@ -6,7 +6,7 @@ import pytest
 
 from emulator.hub.core.errors import DeviceNotOnline
 from tests.mqtt.playbook import Lab
-from tests.mqtt.raw import connack, publish
+from tests.mqtt.raw import publish
 
 _C2D = "devices/d1/messages/devicebound/#"
 _METHODS = "$iothub/methods/POST/#"
@@ -20,10 +20,7 @@ _FILTERS = [_C2D, _METHODS, _TWIN_ANSWERS, _DESIRED, "$iothub/methods/POST/reboo
 def test_every_filter_of_a_device_is_granted_with_qos_1_at_most(
     lab: Lab, name: str, wanted: int, granted: int
 ) -> None:
-    lab.connect().play(f"""
-        >> SUBSCRIBE 65535 {name}:{wanted}
-        << SUBACK 65535 {granted}
-    """)
+    lab.connect().play(f">> SUBSCRIBE 65535 {name}:{wanted}", f"<< SUBACK 65535 {granted}")
 
 
 def test_filters_in_one_packet_are_granted_in_their_order(lab: Lab) -> None:
@@ -40,10 +37,7 @@ def test_filters_in_one_packet_are_granted_in_their_order(lab: Lab) -> None:
 def test_an_unknown_filter_ends_the_connection(lab: Lab, name: str) -> None:
     other = lab.connect("d2", _METHODS, _TWIN_ANSWERS)
     for filters in (name, f"{_METHODS} {name} {_DESIRED}"):
-        lab.connect().play(f"""
-            >> SUBSCRIBE 1 {filters}
-            << CLOSED
-        """)
+        lab.connect().play(f">> SUBSCRIBE 1 {filters}", "<< CLOSED")
     other.expect_nothing()
 
 
@@ -130,10 +124,7 @@ async def test_twins_and_methods_are_sent_with_qos_0_whatever_was_granted(
     lab: Lab, qos: int
 ) -> None:
     client = lab.connect("d1", f"{_TWIN_ANSWERS}:{qos}", f"{_DESIRED}:{qos}", f"{_METHODS}:{qos}")
-    client.play("""
-        >> PUBLISH $iothub/twin/GET/?$rid=1
-        << PUBLISH $iothub/twin/res/200/?$rid=1 …
-    """)
+    client.play(">> PUBLISH $iothub/twin/GET/?$rid=1", "<< PUBLISH $iothub/twin/res/200/?$rid=1 …")
     lab.patch_desired(a=1)
     client.play("<< PUBLISH $iothub/twin/PATCH/properties/desired/?$version=2 …")
     call = await lab.invoked("d1", "reboot")
@@ -164,12 +155,8 @@ _LEAVE = {
 @pytest.mark.parametrize("leave", _LEAVE.values(), ids=_LEAVE)
 def test_subscriptions_with_clean_session_0_outlive_the_connection(lab: Lab, leave: str) -> None:
     lab.connect("d1", _TWIN_ANSWERS, clean=False).play(leave)
-    client = lab.dial()
-    client.send(lab.greeting(clean=False), publish("$iothub/twin/GET/?$rid=1"))
-    client.play("""
-        << CONNACK 0 session
-        << PUBLISH $iothub/twin/res/200/?$rid=1 …
-    """)
+    client = lab.dial(lab.greeting(clean=False), publish("$iothub/twin/GET/?$rid=1"))
+    client.play("<< CONNACK 0 session", "<< PUBLISH $iothub/twin/res/200/?$rid=1 …")
 
 
 def test_an_ended_subscription_stays_ended(lab: Lab) -> None:
@@ -178,8 +165,7 @@ def test_an_ended_subscription_stays_ended(lab: Lab) -> None:
         << UNSUBACK 2
         >> LOST
     """)
-    again = lab.dial()
-    again.send(lab.greeting(clean=False), publish("$iothub/twin/GET/?$rid=1"))
+    again = lab.dial(lab.greeting(clean=False), publish("$iothub/twin/GET/?$rid=1"))
     again.play("<< CONNACK 0 session")
 
 
@@ -192,8 +178,7 @@ def test_with_clean_session_1_no_subscription_outlives_the_connection(lab: Lab) 
         << SUBACK 1 0
         >> LOST
     """)
-    again = lab.dial()
-    again.send(lab.greeting(clean=False), publish("$iothub/twin/GET/?$rid=1"))
+    again = lab.dial(lab.greeting(clean=False), publish("$iothub/twin/GET/?$rid=1"))
     again.play("<< CONNACK 0")
 
 
@@ -201,16 +186,12 @@ def test_a_device_that_is_registered_again_has_no_session(lab: Lab) -> None:
     """The server deletes the session with the identity: see test_sessions.py."""
     lab.connect("d1", _METHODS, clean=False).play(">> LOST")
     lab.sessions.forget("d1")
-    again = lab.dial()
-    again.send(lab.greeting(clean=False))
-    again.expect(connack(0, session_present=False))
+    lab.connect(clean=False)
 
 
 def test_a_session_with_an_unknown_filter_is_forgotten(lab: Lab) -> None:
     """Another version of the emulator may have stored it."""
     lab.sessions.keep("d1", {_METHODS: 0, "no/such/filter": 0})
     for _ in range(2):
-        client = lab.dial()
-        client.send(lab.greeting(clean=False))
-        client.expect(connack(0, session_present=False))
+        lab.connect(clean=False)
     assert lab.sessions.find("d1") is None

@@ -49,9 +49,8 @@ def test_the_hub_stamps_a_message(lab: Lab) -> None:
 
 
 def test_a_policy_that_connects_a_device_shows_in_the_scope(lab: Lab) -> None:
-    client = lab.dial()
     token = lab.token(HOST, POLICY_KEY, policy="device")
-    client.send(connect("d1", f"{HOST}/d1/?api-version=2021-04-12", token))
+    client = lab.dial(connect("d1", f"{HOST}/d1/?api-version=2021-04-12", token))
     client.expect(connack(0))
     _send(client)
     method = json.loads(lab.events()[0]["annotations"]["iothub-connection-auth-method"])
@@ -290,19 +289,14 @@ def test_a_disconnect_removes_the_will_of_its_own_connection(lab: Lab) -> None:
 def test_a_will_for_any_other_topic_is_refused_and_disturbs_nothing(
     lab: Lab, name: str, topic: str
 ) -> None:
-    live, client = lab.connect(name), lab.dial()
-    client.send(lab.greeting(name, will=(topic, b"gone")))
-    client.expect(connack(5))
-    client.expect_closed()
+    live = lab.connect(name)
+    lab.refuse(lab.greeting(name, will=(topic, b"gone")))
     live.expect_nothing()
     assert lab.events() == []
 
 
 def test_a_refused_connect_leaves_no_will(lab: Lab) -> None:
-    client = lab.dial()
-    client.send(lab.greeting(lifetime=-10, will=(_EVENTS, b"gone")))
-    client.expect(connack(5))
-    client.expect_closed()
+    lab.refuse(lab.greeting(lifetime=-10, will=(_EVENTS, b"gone")))
     assert lab.events() == []
 
 
@@ -310,6 +304,4 @@ def test_a_module_has_a_will_of_its_own(lab: Lab) -> None:
     lab.connect("d1/camera", will=("devices/d1/modules/camera/messages/events/", b"gone")).lose()
     (event,) = lab.events()
     assert (event["body"], event["deviceId"], event["moduleId"]) == ("gone", "d1", "camera")
-    client = lab.dial()
-    client.send(lab.greeting("d1/camera", will=(_EVENTS, b"gone")))
-    client.expect(connack(5))
+    lab.refuse(lab.greeting("d1/camera", will=(_EVENTS, b"gone")))

@@ -193,10 +193,7 @@ def test_a_failure_of_the_hub_is_answered_with_500(
         raise KeyError("a mistake of ours")
 
     monkeypatch.setattr("emulator.hub.registry.twins.Twins.read_own", fail)
-    client.play("""
-        >> PUBLISH $iothub/twin/GET/?$rid=1
-        << PUBLISH $iothub/twin/res/500/?$rid=1 …
-    """)
+    client.play(">> PUBLISH $iothub/twin/GET/?$rid=1", "<< PUBLISH $iothub/twin/res/500/?$rid=1 …")
     assert "A twin request of d1 failed" in caplog.text
     caplog.clear()  # the other tests must have no such line
 
@@ -240,9 +237,7 @@ def test_a_device_receives_neither_tags_nor_refused_nor_reported_patches(lab: La
 def test_changes_during_an_absence_are_not_sent_later(lab: Lab) -> None:
     lab.connect("d1", _DESIRED, _TWIN_ANSWERS, clean=False).play(">> LOST")
     lab.patch_desired(missed=1)
-    client = lab.dial()
-    client.send(lab.greeting(clean=False))
-    client.play("<< CONNACK 0 session")
+    client = lab.connect(clean=False, session_present=True)
     lab.patch_desired(seen=1)
     client.play("""
         << PUBLISH $iothub/twin/PATCH/properties/desired/?$version=3 {"seen": 1, "$version": 3}

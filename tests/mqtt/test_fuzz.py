@@ -105,10 +105,7 @@ def test_any_bytes_are_handled_or_end_the_connection(lab: Lab, data: st.DataObje
     lab.hub.cloud_to_device.purge("d1")
     client.lose()
     assert lab.state() == "Disconnected"
-    other.play("""
-        >> PUBLISH $iothub/twin/GET/?$rid=1
-        << PUBLISH $iothub/twin/res/200/?$rid=1 …
-    """)
+    other.play(">> PUBLISH $iothub/twin/GET/?$rid=1", "<< PUBLISH $iothub/twin/res/200/?$rid=1 …")
 
 
 # --- over the wire

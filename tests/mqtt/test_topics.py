@@ -12,15 +12,6 @@ from hypothesis import strategies as st
 from emulator.hub.identities.identity import IdentityKey
 from emulator.mqtt import topics
 from emulator.mqtt.frame import ProtocolError
-from emulator.mqtt.topics import (
-    Filter,
-    MethodResponse,
-    Purpose,
-    Telemetry,
-    TwinGet,
-    TwinPatch,
-    UserName,
-)
 
 _DEVICE = IdentityKey("d1")
 _MODULE = IdentityKey("d1", "m1")
@@ -38,20 +29,20 @@ _KEYS = st.sampled_from([_DEVICE, _MODULE, IdentityKey("+"), IdentityKey("#"), I
 @pytest.mark.parametrize(
     ("topic", "parsed"),
     [
-        ("devices/d1/messages/events", Telemetry("")),
-        ("devices/d1/messages/events/", Telemetry("")),
-        ("devices/d1/messages/events/a=1&%24.ct=x", Telemetry("a=1&%24.ct=x")),
-        ("devices/d1/messages/events/a=1/", Telemetry("a=1")),
-        ("$iothub/twin/GET/?$rid=1", TwinGet("1")),
-        ("$iothub/twin/GET/?$rid=", TwinGet("")),
-        ("$iothub/twin/GET/?a=b&$rid=%41=/?", TwinGet("%41=/?")),
-        ("$iothub/twin/PATCH/properties/reported/?$rid=1", TwinPatch("1", None)),
-        ("$iothub/twin/PATCH/properties/reported/?$rid=1&$version=7", TwinPatch("1", "7")),
-        ("$iothub/twin/PATCH/properties/reported/?$version=7&$rid=1", TwinPatch("1", "7")),
-        ("$iothub/twin/PATCH/properties/reported/", TwinPatch(None, None)),
-        ("$iothub/methods/res/200/?$rid=1f", MethodResponse(200, "1f")),
-        ("$iothub/methods/res/-2147483648/?$rid=1", MethodResponse(-2147483648, "1")),
-        ("$iothub/methods/res/2147483647/?$rid=1", MethodResponse(2147483647, "1")),
+        ("devices/d1/messages/events", topics.Telemetry("")),
+        ("devices/d1/messages/events/", topics.Telemetry("")),
+        ("devices/d1/messages/events/a=1&%24.ct=x", topics.Telemetry("a=1&%24.ct=x")),
+        ("devices/d1/messages/events/a=1/", topics.Telemetry("a=1")),
+        ("$iothub/twin/GET/?$rid=1", topics.TwinGet("1")),
+        ("$iothub/twin/GET/?$rid=", topics.TwinGet("")),
+        ("$iothub/twin/GET/?a=b&$rid=%41=/?", topics.TwinGet("%41=/?")),
+        ("$iothub/twin/PATCH/properties/reported/?$rid=1", topics.TwinPatch("1", None)),
+        ("$iothub/twin/PATCH/properties/reported/?$rid=1&$version=7", topics.TwinPatch("1", "7")),
+        ("$iothub/twin/PATCH/properties/reported/?$version=7&$rid=1", topics.TwinPatch("1", "7")),
+        ("$iothub/twin/PATCH/properties/reported/", topics.TwinPatch(None, None)),
+        ("$iothub/methods/res/200/?$rid=1f", topics.MethodResponse(200, "1f")),
+        ("$iothub/methods/res/-2147483648/?$rid=1", topics.MethodResponse(-2147483648, "1")),
+        ("$iothub/methods/res/2147483647/?$rid=1", topics.MethodResponse(2147483647, "1")),
     ],
 )
 def test_the_topics_that_a_device_may_publish_to(topic: str, parsed: object) -> None:
@@ -60,7 +51,7 @@ def test_the_topics_that_a_device_may_publish_to(topic: str, parsed: object) -> 
 
 def test_a_modules_telemetry_is_its_own() -> None:
     topic = "devices/d1/modules/m1/messages/events/"
-    assert topics.parse_topic(f"{topic}%24.on=out/", _MODULE) == Telemetry("%24.on=out")
+    assert topics.parse_topic(f"{topic}%24.on=out/", _MODULE) == topics.Telemetry("%24.on=out")
     for key in (_DEVICE, IdentityKey("d1", "m2"), IdentityKey("d2", "m1")):
         with pytest.raises(ProtocolError):
             topics.parse_topic(topic, key)
@@ -118,18 +109,26 @@ def test_any_text_is_a_filter_or_an_error_of_the_client(text: str, key: Identity
 @pytest.mark.parametrize(
     ("text", "key", "parsed"),
     [
-        ("$iothub/twin/res/#", _DEVICE, Filter(Purpose.TWIN_RESPONSES)),
-        ("$iothub/twin/PATCH/properties/desired/#", _DEVICE, Filter(Purpose.DESIRED)),
-        ("$iothub/methods/POST/#", _MODULE, Filter(Purpose.METHODS)),
-        ("$iothub/methods/POST/reboot/#", _DEVICE, Filter(Purpose.METHODS, "reboot")),
-        ("devices/d1/messages/devicebound/#", _DEVICE, Filter(Purpose.CLOUD_TO_DEVICE)),
-        ("devices/d1/modules/m1/messages/devicebound/#", _MODULE, Filter(Purpose.CLOUD_TO_DEVICE)),
-        ("devices/d1/modules/m1/inputs/#", _MODULE, Filter(Purpose.INPUTS)),
-        ("devices/d1/modules/m1/#", _MODULE, Filter(Purpose.INPUTS)),
+        ("$iothub/twin/res/#", _DEVICE, topics.Filter(topics.Purpose.TWIN_RESPONSES)),
+        ("$iothub/twin/PATCH/properties/desired/#", _DEVICE, topics.Filter(topics.Purpose.DESIRED)),
+        ("$iothub/methods/POST/#", _MODULE, topics.Filter(topics.Purpose.METHODS)),
+        ("$iothub/methods/POST/reboot/#", _DEVICE, topics.Filter(topics.Purpose.METHODS, "reboot")),
+        (
+            "devices/d1/messages/devicebound/#",
+            _DEVICE,
+            topics.Filter(topics.Purpose.CLOUD_TO_DEVICE),
+        ),
+        (
+            "devices/d1/modules/m1/messages/devicebound/#",
+            _MODULE,
+            topics.Filter(topics.Purpose.CLOUD_TO_DEVICE),
+        ),
+        ("devices/d1/modules/m1/inputs/#", _MODULE, topics.Filter(topics.Purpose.INPUTS)),
+        ("devices/d1/modules/m1/#", _MODULE, topics.Filter(topics.Purpose.INPUTS)),
     ],
 )
 def test_the_filters_that_a_device_may_subscribe_to(
-    text: str, key: IdentityKey, parsed: Filter
+    text: str, key: IdentityKey, parsed: topics.Filter
 ) -> None:
     assert topics.parse_filter(text, key) == parsed
 
@@ -183,11 +182,13 @@ def test_the_filters_of_another_identity_are_refused() -> None:
 def test_a_user_name_names_host_identity_and_parameters(
     user_name: str, parameters: dict[str, str]
 ) -> None:
-    assert topics.parse_user_name(user_name, "d1") == UserName("hub", _DEVICE, parameters)
+    assert topics.parse_user_name(user_name, "d1") == topics.UserName("hub", _DEVICE, parameters)
 
 
 def test_a_modules_user_name() -> None:
-    assert topics.parse_user_name("hub/d1/m1/?a=1", "d1/m1") == UserName("hub", _MODULE, {"a": "1"})
+    assert topics.parse_user_name("hub/d1/m1/?a=1", "d1/m1") == topics.UserName(
+        "hub", _MODULE, {"a": "1"}
+    )
 
 
 @pytest.mark.parametrize(

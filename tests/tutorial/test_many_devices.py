@@ -90,9 +90,7 @@ def test_one_job_reboots_a_fleet(emulator: Emulator, fleet: str) -> None:
     # Schedule the job.
     job_id = f"reboot-{uuid.uuid4().hex[:12]}"
     method = CloudToDeviceMethod(
-        method_name="rebootDevice",
-        payload='{"method_number":"42"}',
-        response_timeout_in_seconds=60,
+        method_name="rebootDevice", payload='{"method_number":"42"}', response_timeout_in_seconds=60
     )
     request = JobRequest(
         job_id=job_id,

@@ -13,14 +13,7 @@ from pathlib import Path
 import pytest
 
 from emulator import Emulator
-from tests.processes import (
-    DEVICE_SCRIPT,
-    PATIENCE,
-    SERVICE_SCRIPT,
-    Console,
-    clean_environment,
-    posix_only,
-)
+from tests import processes
 from tests.support import Device, Service, free_loopback_address
 
 needs_service_sdk = pytest.mark.skipif(
@@ -125,9 +118,11 @@ FAILURES: dict[str, tuple[str, str, str, str]] = {
 }
 
 
-def start(script: Path, variables: dict[str, str]) -> Console:
+def start(script: Path, variables: dict[str, str]) -> processes.Console:
     """Start a script, with Python's usual buffers, which must not hold a line back."""
-    return Console(script, environment=clean_environment(PYTHONUNBUFFERED="", **variables))
+    return processes.Console(
+        script, environment=processes.clean_environment(PYTHONUNBUFFERED="", **variables)
+    )
 
 
 def wrong(variables: dict[str, str], name: str) -> dict[str, str]:
@@ -145,14 +140,14 @@ def variables(emulator: Emulator, janitor: Service) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def failed(variables: dict[str, str]) -> dict[str, Console]:
+def failed(variables: dict[str, str]) -> dict[str, processes.Console]:
     """The console of each failure, after its end.
 
     Four run at a time, because the service SDK tries for five seconds to connect.
     """
 
-    def run(name: str) -> Console:
-        script = DEVICE_SCRIPT if name.startswith("device") else SERVICE_SCRIPT
+    def run(name: str) -> processes.Console:
+        script = processes.DEVICE_SCRIPT if name.startswith("device") else processes.SERVICE_SCRIPT
         with start(script, wrong(variables, name)) as console:
             console.wait()
         return console
@@ -163,7 +158,7 @@ def failed(variables: dict[str, str]) -> dict[str, Console]:
 
 @pytest.mark.parametrize("name", [name for name in FAILURES if name.startswith("device")])
 def test_a_failure_ends_the_device_with_one_clear_line(
-    failed: dict[str, Console], variables: dict[str, str], name: str
+    failed: dict[str, processes.Console], variables: dict[str, str], name: str
 ) -> None:
     console = failed[name]
     assert console.wait() == 1
@@ -176,7 +171,7 @@ def test_a_failure_ends_the_device_with_one_clear_line(
 @needs_service_sdk
 @pytest.mark.parametrize("name", [name for name in FAILURES if name.startswith("service")])
 def test_a_failure_ends_the_service_with_one_clear_line(
-    failed: dict[str, Console], variables: dict[str, str], name: str
+    failed: dict[str, processes.Console], variables: dict[str, str], name: str
 ) -> None:
     console = failed[name]
     assert console.wait() == 1
@@ -195,7 +190,7 @@ def test_a_failure_ends_the_service_with_one_clear_line(
 
 def wait_for_device(service: Service, device_id: str) -> None:
     """Wait until a device is connected."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + processes.PATIENCE
     path = f"/devices/{device_id}"
     while service.request("GET", path).json()["connectionState"] != "Connected":
         assert time.monotonic() < deadline
@@ -205,7 +200,7 @@ def wait_for_device(service: Service, device_id: str) -> None:
 def test_the_device_ends_when_the_hub_no_longer_accepts_it(
     emulator: Emulator, device: Device, service: Service
 ) -> None:
-    with start(DEVICE_SCRIPT, emulator.environment(device.id)) as console:
+    with start(processes.DEVICE_SCRIPT, emulator.environment(device.id)) as console:
         wait_for_device(service, device.id)
         identity = service.request("GET", f"/devices/{device.id}").json() | {"status": "disabled"}
         headers: dict[str, str | None] = {"If-Match": "*"}
@@ -226,9 +221,11 @@ SET_DEVICE_ID = "Set IOTHUB_DEVICE_ID, or replace {deviceId} in this file."
 @pytest.mark.parametrize(
     ("script", "variables", "line"),
     [
-        (DEVICE_SCRIPT, {}, SET_DEVICE),
-        pytest.param(SERVICE_SCRIPT, {SERVICE: ""}, SET_SERVICE, marks=needs_service_sdk),
-        pytest.param(SERVICE_SCRIPT, {SERVICE: "any"}, SET_DEVICE_ID, marks=needs_service_sdk),
+        (processes.DEVICE_SCRIPT, {}, SET_DEVICE),
+        pytest.param(processes.SERVICE_SCRIPT, {SERVICE: ""}, SET_SERVICE, marks=needs_service_sdk),
+        pytest.param(
+            processes.SERVICE_SCRIPT, {SERVICE: "any"}, SET_DEVICE_ID, marks=needs_service_sdk
+        ),
     ],
     ids=["device", "service", "device id"],
 )
@@ -250,11 +247,19 @@ INSTALL_SERVICE = (
 @pytest.mark.parametrize(
     ("script", "module", "line"),
     [
-        (DEVICE_SCRIPT, "azure", f"Cannot import azure-iot-device: absent. {INSTALL_DEVICE}"),
-        (SERVICE_SCRIPT, "azure", f"Cannot import azure-iot-hub: absent. {INSTALL_SERVICE}"),
+        (
+            processes.DEVICE_SCRIPT,
+            "azure",
+            f"Cannot import azure-iot-device: absent. {INSTALL_DEVICE}",
+        ),
+        (
+            processes.SERVICE_SCRIPT,
+            "azure",
+            f"Cannot import azure-iot-hub: absent. {INSTALL_SERVICE}",
+        ),
         *(
             pytest.param(
-                SERVICE_SCRIPT,
+                processes.SERVICE_SCRIPT,
                 module,
                 f"Cannot import azure-iot-hub: absent. {INSTALL_SERVICE}",
                 marks=needs_service_sdk,
@@ -274,11 +279,11 @@ def test_a_missing_package_ends_a_script_with_one_line_that_says_what_to_install
     assert (console.lines, console.errors) == ([], [line])
 
 
-@posix_only
+@processes.posix_only
 def test_ctrl_c_ends_the_device_while_it_listens(
     emulator: Emulator, device: Device, service: Service
 ) -> None:
-    with start(DEVICE_SCRIPT, emulator.environment(device.id)) as console:
+    with start(processes.DEVICE_SCRIPT, emulator.environment(device.id)) as console:
         wait_for_device(service, device.id)
         console.wait_for(DEVICE_STARTS[-1])  # a pipe shows the line while the script runs
         assert console.press_ctrl_c() == 0
@@ -286,19 +291,22 @@ def test_ctrl_c_ends_the_device_while_it_listens(
     assert console.errors == []
 
 
-@posix_only
+@processes.posix_only
 @pytest.mark.parametrize(
     ("script", "port", "stopped"),
     [
-        (DEVICE_SCRIPT, 8883, "IoTHubDeviceClient sample stopped"),
+        (processes.DEVICE_SCRIPT, 8883, "IoTHubDeviceClient sample stopped"),
         pytest.param(
-            SERVICE_SCRIPT, 0, "IoTHubDeviceMethod sample stopped", marks=needs_service_sdk
+            processes.SERVICE_SCRIPT,
+            0,
+            "IoTHubDeviceMethod sample stopped",
+            marks=needs_service_sdk,
         ),
     ],
 )
 def test_ctrl_c_ends_a_script_while_it_connects(script: Path, port: int, stopped: str) -> None:
     with socket.create_server((free_loopback_address(), port)) as silent_hub:
-        silent_hub.settimeout(PATIENCE)
+        silent_hub.settimeout(processes.PATIENCE)
         host, port = silent_hub.getsockname()
         variables = {
             DEVICE: f"HostName={host};DeviceId=thermostat;SharedAccessKey=a2V5",

@@ -75,9 +75,5 @@ def test_the_device_takes_calls_again_after_a_restart_of_the_hub(restarted: Cons
     assert service.errors == []
 
     assert device.press_ctrl_c() == 0
-    assert device.lines == [
-        *DEVICE_STARTS,
-        "Rebooting device",
-        "IoTHubDeviceClient sample stopped",
-    ]
+    assert device.lines == [*DEVICE_STARTS, "Rebooting device", "IoTHubDeviceClient sample stopped"]
     assert device.errors == []
