@@ -66,13 +66,7 @@ class IotHub:
         self.digital_twins = DigitalTwins(rows, self.twins)
         self.queries = Queries(rows)
         self.jobs = Jobs(
-            store,
-            self.twins,
-            self.methods,
-            self.queries,
-            feed,
-            clock,
-            slots=throttles.job_slots,
+            store, self.twins, self.methods, self.queries, feed, clock, slots=throttles.job_slots
         )
         self.configurations = Configurations(
             store, self.identities, self.twins, rows, self.queries, feed, clock

@@ -26,6 +26,9 @@ class HubError(Exception):
     code: ClassVar[int]
     text: str = ""
 
+    def __init_subclass__(cls, *, code: int) -> None:
+        cls.code = code
+
     def __init__(self, text: str | None = None, *, info: Mapping[str, Any] | None = None) -> None:
         self.text = self.text if text is None else text
         self.info = info
@@ -42,340 +45,263 @@ class HubError(Exception):
         return self.code // 1000
 
 
-class GenericBadRequest(HubError):
+class GenericBadRequest(HubError, code=400000):
     """The request is invalid, and no other code describes the reason."""
 
-    code = 400000
     text = "BadRequest"
 
 
-class InvalidProtocolVersion(HubError):
+class InvalidProtocolVersion(HubError, code=400001):
     """The api-version is missing or malformed."""
 
-    code = 400001
     text = "BadRequest"
 
 
-class ArgumentInvalid(HubError):
+class ArgumentInvalid(HubError, code=400004):
     """A value is out of its range, or has the wrong type."""
 
-    code = 400004
     text = "BadRequest"
 
 
-class ArgumentNull(HubError):
+class ArgumentNull(HubError, code=400005):
     """A required value is missing."""
 
-    code = 400005
     text = "BadRequest"
 
 
-class BlobContainerValidationError(HubError):
+class BlobContainerValidationError(HubError, code=400008):
     """An import or export job cannot use its blob container."""
 
-    code = 400008
 
-
-class DeviceDefinedMultipleTimes(HubError):
+class DeviceDefinedMultipleTimes(HubError, code=400011):
     """A bulk call names the same identity twice."""
 
-    code = 400011
 
-
-class DeserializationError(HubError):
+class DeserializationError(HubError, code=400012):
     """The body is not JSON, or not a JSON object."""
 
-    code = 400012
     text = "BadRequest"
 
 
-class BulkRegistryOperationFailure(HubError):
+class BulkRegistryOperationFailure(HubError, code=400013):
     """Some items of a bulk call failed; the body of the answer lists them."""
 
-    code = 400013
 
-
-class ConnectionForcefullyClosedOnNewConnection(HubError):
+class ConnectionForcefullyClosedOnNewConnection(HubError, code=400027):
     """The same identity connected again; the newer connection stays."""
 
-    code = 400027
     text = "The connection was closed because the same identity connected again."
 
 
-class InvalidDeviceScope(HubError):
+class InvalidDeviceScope(HubError, code=400028):
     """A device scope or a parent scope is not the scope of an IoT Edge device."""
 
-    code = 400028
 
-
-class ManagedIdentityNotEnabled(HubError):
+class ManagedIdentityNotEnabled(HubError, code=400032):
     """A job asks for the managed identity of the hub, which the emulator does not have."""
 
-    code = 400032
 
-
-class InvalidConfigurationTargetCondition(HubError):
+class InvalidConfigurationTargetCondition(HubError, code=400401):
     """The target condition of a configuration is invalid."""
 
-    code = 400401
 
-
-class InvalidConfigurationContent(HubError):
+class InvalidConfigurationContent(HubError, code=400402):
     """The content of a configuration is invalid."""
 
-    code = 400402
 
-
-class InvalidConfigurationCustomMetricsQuery(HubError):
+class InvalidConfigurationCustomMetricsQuery(HubError, code=400404):
     """A metric of a configuration is not a valid query."""
 
-    code = 400404
 
-
-class InvalidDigitalTwinJsonPatch(HubError):
+class InvalidDigitalTwinJsonPatch(HubError, code=400505):
     """A patch of a digital twin is not a JSON patch."""
 
-    code = 400505
 
-
-class InvalidDigitalTwinPatch(HubError):
+class InvalidDigitalTwinPatch(HubError, code=400507):
     """A patch of a digital twin has an operation that is not allowed."""
 
-    code = 400507
 
-
-class InvalidDigitalTwinPatchPath(HubError):
+class InvalidDigitalTwinPatchPath(HubError, code=400508):
     """A path in a patch of a digital twin is unknown."""
 
-    code = 400508
 
-
-class IotHubUnauthorizedAccess(HubError):
+class IotHubUnauthorizedAccess(HubError, code=401002):
     """The credentials are missing or wrong, or do not allow the operation."""
 
-    code = 401002
     text = "Unauthorized"
 
 
-class IotHubUnauthorized(HubError):
+class IotHubUnauthorized(HubError, code=401003):
     """The credentials of a connected device expired."""
 
-    code = 401003
     text = "Authentication failed for this device, renew token or certificate and reconnect"
 
 
-class SystemModuleModifyUnauthorizedAccess(HubError):
+class SystemModuleModifyUnauthorizedAccess(HubError, code=401100):
     """Only the hub changes a module of the IoT Edge runtime."""
 
-    code = 401100
     text = "Unauthorized to modify reserved module."
 
 
-class JobQuotaExceeded(HubError):
+class JobQuotaExceeded(HubError, code=403003):
     """Another import or export job is running."""
 
-    code = 403003
 
-
-class DeviceMaximumQueueDepthExceeded(HubError):
+class DeviceMaximumQueueDepthExceeded(HubError, code=403004):
     """The queue of cloud-to-device messages of the device is full."""
 
-    code = 403004
     text = "Device Queue depth cannot exceed 50 messages"
 
 
-class InvalidMessageExpiryTime(HubError):
+class InvalidMessageExpiryTime(HubError, code=403009):
     """The expiry time of a message is in the past, or later than the hub allows."""
 
-    code = 403009
 
-
-class DeviceDisabled(HubError):
+class DeviceDisabled(HubError, code=403012):
     """A connected identity was disabled."""
 
-    code = 403012
     text = "The device is disabled."
 
 
-class DeviceMaximumInflightMethodExceeded(HubError):
+class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
     """Too many direct methods wait for one device."""
 
-    code = 403800
     text = "Too many direct method calls are in flight on this device."
 
 
-class GenericNotFound(HubError):
+class GenericNotFound(HubError, code=404000):
     """The route is unknown."""
 
-    code = 404000
     text = "Not found"
 
 
-class DeviceNotFound(HubError):
+class DeviceNotFound(HubError, code=404001):
     """The identity is not registered."""
 
-    code = 404001
 
-
-class JobNotFound(HubError):
+class JobNotFound(HubError, code=404002):
     """The job is unknown."""
 
-    code = 404002
 
-
-class ModuleNotFound(HubError):
+class ModuleNotFound(HubError, code=404010):
     """The device does not have this module."""
 
-    code = 404010
 
-
-class DeviceNotOnline(HubError):
+class DeviceNotOnline(HubError, code=404103):
     """The device is not connected, or not subscribed to direct methods."""
 
-    code = 404103
     text = (
         "The operation failed because the requested device isn't online. "
         "To learn more, see https://aka.ms/iothub404103"
     )
 
 
-class ConfigurationNotFound(HubError):
+class ConfigurationNotFound(HubError, code=404301):
     """The configuration is unknown."""
 
-    code = 404301
 
-
-class GenericMethodNotAllowed(HubError):
+class GenericMethodNotAllowed(HubError, code=405000):
     """The route does not allow this HTTP method."""
 
-    code = 405000
     text = "MethodNotAllowed"
 
 
-class OperationNotAllowedInCurrentState(HubError):
+class OperationNotAllowedInCurrentState(HubError, code=405102):
     """The job runs or has ended, so it cannot be cancelled."""
 
-    code = 405102
 
-
-class DeviceAlreadyExists(HubError):
+class DeviceAlreadyExists(HubError, code=409001):
     """A new device has the id of an existing one."""
 
-    code = 409001
 
-
-class JobAlreadyExists(HubError):
+class JobAlreadyExists(HubError, code=409104):
     """A new job has the id of an existing one."""
 
-    code = 409104
 
-
-class ModuleAlreadyExistsOnDevice(HubError):
+class ModuleAlreadyExistsOnDevice(HubError, code=409301):
     """A new module has the id of an existing one."""
 
-    code = 409301
 
-
-class ConfigurationAlreadyExists(HubError):
+class ConfigurationAlreadyExists(HubError, code=409401):
     """A new configuration has the id of an existing one."""
 
-    code = 409401
 
-
-class PreconditionFailed(HubError):
+class PreconditionFailed(HubError, code=412001):
     """An etag is stale, or missing where one is required."""
 
-    code = 412001
     text = "PreconditionFailed, ETag may be invalid."
 
 
-class DeviceMessageLockLost(HubError):
+class DeviceMessageLockLost(HubError, code=412002):
     """The lock on a message expired or was released, or the message is gone."""
 
-    code = 412002
     text = "Invalid lock token: the lock expired or was released."
 
 
-class JobRunPreconditionFailed(HubError):
+class JobRunPreconditionFailed(HubError, code=412003):
     """The time of a job ended before the device did its part."""
 
-    code = 412003
     text = (
         "The job did not start within specified period: either device did not come online or "
         "invalid endTime specified."
     )
 
 
-class MessageTooLarge(HubError):
+class MessageTooLarge(HubError, code=413001):
     """A body or a payload is too large."""
 
-    code = 413001
     text = "The message is too large."
 
 
-class TooManyDevices(HubError):
+class TooManyDevices(HubError, code=413002):
     """The hub has reached its limit of devices."""
 
-    code = 413002
     text = "The hub has reached its limit of devices. Delete devices before you create more."
 
 
-class TooManyModulesOnDevice(HubError):
+class TooManyModulesOnDevice(HubError, code=413003):
     """The device has reached its limit of modules."""
 
-    code = 413003
     text = "The device has reached its limit of modules. Delete modules before you create more."
 
 
-class ConfigurationCountLimitExceeded(HubError):
+class ConfigurationCountLimitExceeded(HubError, code=413101):
     """The hub has reached its limit of configurations."""
 
-    code = 413101
 
-
-class GenericUnsupportedMediaType(HubError):
+class GenericUnsupportedMediaType(HubError, code=415000):
     """The operation does not accept the content type of the body."""
 
-    code = 415000
 
-
-class ThrottlingException(HubError):
+class ThrottlingException(HubError, code=429001):
     """The allowance of a throttle is used up."""
 
-    code = 429001
 
-
-class ThrottlingMaxActiveJobCountExceeded(HubError):
+class ThrottlingMaxActiveJobCountExceeded(HubError, code=429004):
     """The hub has reached its limit of active and scheduled jobs."""
 
-    code = 429004
 
-
-class ClientClosedRequest(HubError):
+class ClientClosedRequest(HubError, code=499000):
     """The client disconnected before the end of its request; the answer is never sent."""
 
-    code = 499000
     text = "The client closed the request."
 
 
-class ServerError(HubError):
+class ServerError(HubError, code=500001):
     """The emulator itself failed; please report this defect."""
 
-    code = 500001
     text = "An internal error occurred."
 
 
-class ServiceUnavailable(HubError):
+class ServiceUnavailable(HubError, code=503001):
     """The hub is stopping."""
 
-    code = 503001
     text = "ServiceUnavailable"
 
 
-class GatewayTimeout(HubError):
+class GatewayTimeout(HubError, code=504101):
     """The device received the direct method and did not answer in time."""
 
-    code = 504101
     text = "Timed out waiting for the response from device."
 
 

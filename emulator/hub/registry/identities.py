@@ -37,13 +37,7 @@ class Identities:
     """The device and module identities of a hub."""
 
     def __init__(
-        self,
-        store: Store,
-        rows: Rows,
-        twins: Twins,
-        links: Links,
-        feed: Feed,
-        clock: Clock,
+        self, store: Store, rows: Rows, twins: Twins, links: Links, feed: Feed, clock: Clock
     ) -> None:
         self._store = store
         self._rows = rows
