@@ -15,14 +15,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from emulator.hub.configurations.conditions import (
-    EVERY_DEVICE,
-    check_condition,
-    metric_query,
-    not_a_condition,
-    system_queries,
-    targets,
-)
+from emulator.hub.configurations import conditions
 from emulator.hub.configurations.content import Content
 from emulator.hub.core import limits, members
 from emulator.hub.core.errors import (
@@ -74,7 +67,7 @@ class Configuration(Struct, frozen=True):
             system_results: the counts of the system metrics; empty before the first count.
             results: the counts of the custom metrics.
         """
-        queries = system_queries(self.key.id, self.content.kind, self.target_condition)
+        queries = conditions.system_queries(self.key.id, self.content.kind, self.target_condition)
         return {
             "id": self.key.id,
             "schemaVersion": self.schema_version,
@@ -157,7 +150,7 @@ def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[
     given = Content.parse(body.get("content"))
     content = content or given
     condition = members.text(body, "targetCondition") or ""
-    targets(condition, content.kind)
+    conditions.targets(condition, content.kind)
     return {
         "content": content,
         "target_condition": condition,
@@ -184,9 +177,9 @@ def _metrics(body: JsonObject) -> dict[str, str]:
 def _condition_error(text: str) -> str | None:
     # A real hub accepts the condition `*`, but this check reports it as an error.
     try:
-        if text.strip() == EVERY_DEVICE:
-            raise not_a_condition(text)
-        check_condition(text)
+        if text.strip() == conditions.EVERY_DEVICE:
+            raise conditions.not_a_condition(text)
+        conditions.check_condition(text)
     except InvalidConfigurationTargetCondition as error:
         return error.text
     return None
@@ -194,7 +187,7 @@ def _condition_error(text: str) -> str | None:
 
 def _metric_error(text: str) -> str | None:
     try:
-        metric_query(text)
+        conditions.metric_query(text)
     except InvalidConfigurationCustomMetricsQuery as error:
         return error.text
     return None

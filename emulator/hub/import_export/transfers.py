@@ -23,15 +23,9 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
 from emulator.hub.identities.identity import Identity
+from emulator.hub.import_export import records
 from emulator.hub.import_export.files import NO_KEYS_WARNING, configuration_line, identity_line
 from emulator.hub.import_export.imports import Import
-from emulator.hub.import_export.records import (
-    Order,
-    Transfer,
-    TransferKey,
-    TransferStatus,
-    TransferType,
-)
 from emulator.hub.registry.bulk import Bulk
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
@@ -90,7 +84,7 @@ class NoBlobs:
 
 
 # Does a job, once its containers are known to be good.
-_Work = Callable[[TransferKey], Awaitable[None]]
+_Work = Callable[[records.TransferKey], Awaitable[None]]
 
 
 class Transfers:
@@ -133,7 +127,7 @@ class Transfers:
         """
         self._check_not_stopped()
         self._forget_old()
-        order = Order.parse(body)
+        order = records.Order.parse(body)
         if self._preparing or (self._task is not None and not self._task.done()):
             raise errors.JobQuotaExceeded(
                 self._block(errors.JobQuotaExceeded, "Job quota has been exceeded")
@@ -147,8 +141,8 @@ class Transfers:
         finally:
             self._preparing = False
         self._check_not_stopped()
-        key = TransferKey(str(uuid.uuid4()))
-        transfer = Transfer(key, order.type, order.exclude_keys, self._clock.now())
+        key = records.TransferKey(str(uuid.uuid4()))
+        transfer = records.Transfer(key, order.type, order.exclude_keys, self._clock.now())
         self._store.commit(put=(transfer,))
         self._task = asyncio.get_running_loop().create_task(self._run(key, work))
         return transfer.document()
@@ -160,12 +154,12 @@ class Transfers:
             JobNotFound
         """
         self._forget_old()
-        return self._transfer(TransferKey(job_id)).document()
+        return self._transfer(records.TransferKey(job_id)).document()
 
     def list(self) -> list[JsonObject]:
         """Return the jobs, the oldest first."""
         self._forget_old()
-        return [transfer.document() for transfer in self._store.scan(Transfer)]
+        return [transfer.document() for transfer in self._store.scan(records.Transfer)]
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a job, and return when it has ended; its results stay.
@@ -179,18 +173,18 @@ class Transfers:
         """
         self._check_not_stopped()
         self._forget_old()
-        transfer = self._transfer(TransferKey(job_id))
+        transfer = self._transfer(records.TransferKey(job_id))
         if not transfer.status.over:
-            self._end(transfer.key, TransferStatus.CANCELLED)
+            self._end(transfer.key, records.TransferStatus.CANCELLED)
             await self._cut_off()
 
     async def stop(self) -> None:
         """End the running job, which has failed then: the hub is stopping."""
         self._stopped = True
-        for transfer in self._store.scan(Transfer):
+        for transfer in self._store.scan(records.Transfer):
             if not transfer.status.over:
                 reason = "The hub was stopped before the job was done."
-                self._end(transfer.key, TransferStatus.FAILED, reason)
+                self._end(transfer.key, records.TransferStatus.FAILED, reason)
         await self._cut_off()
 
     def _check_not_stopped(self) -> None:
@@ -204,14 +198,14 @@ class Transfers:
             transfer.key
             for transfer in itertools.takewhile(
                 lambda each: each.ended is not None and each.ended <= oldest,
-                self._store.scan(Transfer),
+                self._store.scan(records.Transfer),
             )
         ]
         if old:
-            self._store.commit(delete=[(Transfer, key) for key in old])
+            self._store.commit(delete=[(records.Transfer, key) for key in old])
 
-    def _transfer(self, key: TransferKey) -> Transfer:
-        transfer = self._store.get(Transfer, key)
+    def _transfer(self, key: records.TransferKey) -> records.Transfer:
+        transfer = self._store.get(records.Transfer, key)
         if transfer is None:
             raise errors.JobNotFound(key.id)
         return transfer
@@ -230,7 +224,7 @@ class Transfers:
 
     # --- the life of a job
 
-    async def _prepare(self, order: Order) -> _Work:
+    async def _prepare(self, order: records.Order) -> _Work:
         """Check the containers, and read the files of an import.
 
         An import uses its files as they are at the time of the request.
@@ -239,7 +233,7 @@ class Transfers:
             BlobContainerValidationError
         """
         await self._blobs.check(order.output)
-        if order.type is TransferType.EXPORT:
+        if order.type is records.TransferType.EXPORT:
             return functools.partial(self._export, order)
         devices = await self._read(order, order.devices, "devices")
         configurations = None
@@ -255,7 +249,7 @@ class Transfers:
         )
         return functools.partial(self._import, order, work)
 
-    async def _read(self, order: Order, name: str, what: str) -> bytes:
+    async def _read(self, order: records.Order, name: str, what: str) -> bytes:
         try:
             return await self._blobs.read(order.input, name)
         except errors.BlobContainerValidationError as error:
@@ -263,19 +257,19 @@ class Transfers:
                 f"Failed to read {what} blob from the input container. {error.text}"
             ) from None
 
-    async def _run(self, key: TransferKey, work: _Work) -> None:
-        self._change(key, status=TransferStatus.RUNNING)
+    async def _run(self, key: records.TransferKey, work: _Work) -> None:
+        self._change(key, status=records.TransferStatus.RUNNING)
         try:
             await work(key)
         except errors.BlobContainerValidationError as error:  # the storage has changed meanwhile
-            self._end(key, TransferStatus.FAILED, error.text)
+            self._end(key, records.TransferStatus.FAILED, error.text)
         except Exception:
             log.exception("The job %s failed", key.id)
-            self._end(key, TransferStatus.FAILED, errors.ServerError.text)
+            self._end(key, records.TransferStatus.FAILED, errors.ServerError.text)
         else:
-            self._end(key, TransferStatus.COMPLETED)
+            self._end(key, records.TransferStatus.COMPLETED)
 
-    async def _export(self, order: Order, key: TransferKey) -> None:
+    async def _export(self, order: records.Order, key: records.TransferKey) -> None:
         """Write a line for each identity that exists during the whole export."""
         keys = self._rows.identity_keys()
         lines = [NO_KEYS_WARNING] if order.exclude_keys else []
@@ -290,13 +284,13 @@ class Transfers:
             configurations = map(configuration_line, self._configurations.list())
             await self._blobs.write(order.output, order.configurations, b"".join(configurations))
 
-    async def _import(self, order: Order, work: Import, key: TransferKey) -> None:
+    async def _import(self, order: records.Order, work: Import, key: records.TransferKey) -> None:
         """Apply the lines; the job is completed even if some lines were refused."""
         await work.run(functools.partial(self._progress, key))
         # An empty file means that there are no errors (IoT Hub docs: clone a hub).
         await self._blobs.write(order.output, _ERRORS, b"".join(work.errors))
 
-    async def _progress(self, key: TransferKey, percent: int) -> None:
+    async def _progress(self, key: records.TransferKey, percent: int) -> None:
         """Store the progress of a job, and let other work run."""
         if percent != self._transfer(key).progress:
             self._change(key, progress=percent)
@@ -307,13 +301,15 @@ class Transfers:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    def _end(self, key: TransferKey, status: TransferStatus, reason: str | None = None) -> None:
+    def _end(
+        self, key: records.TransferKey, status: records.TransferStatus, reason: str | None = None
+    ) -> None:
         if self._transfer(key).status.over:  # it was cancelled during its end
             return
-        progress = {"progress": 100} if status is TransferStatus.COMPLETED else {}
+        progress = {"progress": 100} if status is records.TransferStatus.COMPLETED else {}
         now = self._clock.now()
         self._change(key, status=status, ended=now, failure_reason=reason, **progress)
         log.info("The job %s is %s", key.id, status.value)
 
-    def _change(self, key: TransferKey, **members: Any) -> None:
+    def _change(self, key: records.TransferKey, **members: Any) -> None:
         self._store.commit(put=(replace(self._transfer(key), **members),))
