@@ -52,11 +52,7 @@ def when_over(job_manager: Any, job_id: str) -> Any:
 
 
 def test_a_job_patches_a_twin_and_the_device_receives_the_patch(
-    job_manager: Any,
-    registry: Any,
-    client: IoTHubDeviceClient,
-    device: Device,
-    job_id: str,
+    job_manager: Any, registry: Any, client: IoTHubDeviceClient, device: Device, job_id: str
 ) -> None:
     patches = desired_patches(client)
     # By the answer to this call the device is subscribed.
@@ -86,11 +82,7 @@ def test_a_job_patches_a_twin_and_the_device_receives_the_patch(
 
 
 def test_a_job_invokes_a_method(
-    job_manager: Any,
-    registry: Any,
-    client: IoTHubDeviceClient,
-    device: Device,
-    job_id: str,
+    job_manager: Any, registry: Any, client: IoTHubDeviceClient, device: Device, job_id: str
 ) -> None:
     def answer(request: MethodRequest) -> None:
         payload = {"asked": request.name, "with": request.payload}

@@ -13,11 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from emulator.hub.core import limits, members
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    ArgumentNull,
-    ManagedIdentityNotEnabled,
-)
+from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, ManagedIdentityNotEnabled
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
 

@@ -10,11 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from emulator.hub.core import limits, members
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    ArgumentNull,
-    MessageTooLarge,
-)
+from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, MessageTooLarge
 from emulator.hub.core.json import dumps, loads
 from emulator.hub.core.times import span
 

@@ -170,10 +170,7 @@ def _comparison(expression: tree.Comparison, members: Members[R]) -> Reader[R]:
 
 
 def _comparison_with_constant(
-    left: Reader[R],
-    compare: Callable[[Any, Any], bool],
-    kinds: Mapping[type, Kind],
-    constant: Any,
+    left: Reader[R], compare: Callable[[Any, Any], bool], kinds: Mapping[type, Kind], constant: Any
 ) -> Reader[R]:
     """Compile the usual form of a comparison, which is faster."""
     kind = kinds.get(type(constant))

@@ -93,11 +93,7 @@ EDGE_APPLIED = [DEPLOYED, f"{REPORTED} and {CODE} = 200", f"{REPORTED} and {CODE
             [f"{MODULES} WHERE tags.x=1", f"{MODULES} where {APPLIED}"],
         ),
         (Kind.EDGE, "*", [f"{DEVICES} where capabilities.iotEdge = true", *EDGE_APPLIED]),
-        (
-            Kind.EDGE,
-            "a=1",
-            [f"{DEVICES} where capabilities.iotEdge = true and a=1", *EDGE_APPLIED],
-        ),
+        (Kind.EDGE, "a=1", [f"{DEVICES} where capabilities.iotEdge = true and a=1", *EDGE_APPLIED]),
     ],
 )
 def test_the_queries_of_system_metrics(kind: Kind, condition: str, queries: list[str]) -> None:

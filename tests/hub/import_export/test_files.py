@@ -116,8 +116,7 @@ CONTENT = ("deviceContent", "moduleContent", "modulesContent")
             "labels": st.none() | st.dictionaries(NAMES, NAMES, max_size=3),
             "schemaVersion": st.none() | NAMES,
             "content": st.fixed_dictionaries(
-                {},
-                optional={name: st.dictionaries(NAMES, VALUES, max_size=3) for name in CONTENT},
+                {}, optional={name: st.dictionaries(NAMES, VALUES, max_size=3) for name in CONTENT}
             ),
             "metrics": st.fixed_dictionaries({"queries": st.dictionaries(NAMES, NAMES)}),
         },
