@@ -1,7 +1,5 @@
 """Which token opens which route."""
 
-from __future__ import annotations
-
 import base64
 
 import pytest
@@ -9,16 +7,8 @@ import requests
 
 from emulator import Emulator
 from emulator.http.routes import ROUTES
+from tests.http import support
 from tests.http.route_table import DEVICE, READ, SERVICE, TABLE, WRITE, row_of
-from tests.http.support import (
-    ANY,
-    check_error,
-    new_id,
-    policy_token,
-    put_device,
-    read,
-    update_device,
-)
 from tests.messages import put_module
 from tests.support import Device, Service, sas_token
 
@@ -40,8 +30,8 @@ NAMES = ("verb", "path")
 
 def register(service: Service) -> Device:
     """Create a device with a module `m`, and with keys that no policy has."""
-    device_id = new_id()
-    put_device(service, device_id, authentication={"type": "sas", "symmetricKey": KEYS})
+    device_id = support.new_id()
+    support.put_device(service, device_id, authentication={"type": "sas", "symmetricKey": KEYS})
     put_module(service, device_id, "m")
     return Device(device_id, PRIMARY, "")
 
@@ -59,10 +49,10 @@ def untouched(service: Service) -> Device:
 
 
 def check_untouched(service: Service, device: Device) -> None:
-    modules = read(service, f"/devices/{device.id}/modules")
+    modules = support.read(service, f"/devices/{device.id}/modules")
     assert [module["moduleId"] for module in modules] == ["m"]
     for path in (f"/twins/{device.id}", f"/twins/{device.id}/modules/m"):
-        twin = read(service, path)
+        twin = support.read(service, path)
         assert ("tags" in twin, twin["cloudToDeviceMessageCount"]) == (False, 0)
         assert twin["properties"]["desired"]["$version"] == 1
 
@@ -109,7 +99,7 @@ def send(
 def check_refused(response: requests.Response) -> None:
     # 401 also where a right is missing, never 403. The usual form also where a family of routes has
     # its own. The reason is in the log only: it would help an attacker.
-    assert check_error(response, 401, "IotHubUnauthorizedAccess") == "Unauthorized"
+    assert support.check_error(response, 401, "IotHubUnauthorizedAccess") == "Unauthorized"
 
 
 def check_passed(response: requests.Response) -> None:
@@ -129,24 +119,24 @@ def test_a_route_is_open_to_each_policy_with_its_right_and_to_no_other(
     needed, _ = TABLE[verb, path]
     allowed = [policy for policy, rights in RIGHTS.items() if rights & needed]
     for policy in RIGHTS.keys() - allowed:
-        check_refused(send(service, verb, path, device.id, policy_token(emulator, policy)))
+        check_refused(send(service, verb, path, device.id, support.policy_token(emulator, policy)))
     if verb != "GET":
         check_untouched(service, device)
     for policy in allowed:
-        check_passed(send(service, verb, path, device.id, policy_token(emulator, policy)))
+        check_passed(send(service, verb, path, device.id, support.policy_token(emulator, policy)))
 
 
 @pytest.mark.parametrize(NAMES, TABLE)
 def test_a_route_refuses_a_request_without_a_valid_token(
     service: Service, emulator: Emulator, untouched: Device, verb: str, path: str
 ) -> None:
-    host, good = emulator.https_host, policy_token(emulator, "iothubowner")
+    host, good = emulator.https_host, support.policy_token(emulator, "iothubowner")
     own_key = [sas_token(each, PRIMARY) for each in (host, f"{host}/devices/{untouched.id}")]
     for token in (
         None,
         good.replace("&sig=", "&sig=A"),
-        policy_token(emulator, "iothubowner", lifetime=-1),
-        policy_token(emulator, "iothubowner", resource="other.example"),
+        support.policy_token(emulator, "iothubowner", lifetime=-1),
+        support.policy_token(emulator, "iothubowner", resource="other.example"),
         *(sas_token(host, PRIMARY, policy=policy) for policy in ("iothubowner", untouched.id)),
         *([] if (verb, path) in OF_DEVICES else own_key),
     ):
@@ -159,15 +149,15 @@ def test_a_route_refuses_a_request_without_a_valid_token(
 def test_a_devices_own_key_opens_the_devices_own_routes_until_it_is_disabled(
     service: Service, emulator: Emulator, device: Device, verb: str, path: str
 ) -> None:
-    host, other = emulator.https_host, new_id("other")
-    put_device(service, other)
+    host, other = emulator.https_host, support.new_id("other")
+    support.put_device(service, other)
     for resource in (host, f"{host}/devices", f"{host}/devices/{device.id}"):
         token = sas_token(resource, device.key)
         for device_id in (other, f"{device.id}-unknown"):
             check_refused(send(service, verb, path, device_id, token))
         check_passed(send(service, verb, path, device.id, token))
     authentication = {"symmetricKey": KEYS}
-    update_device(service, device.id, status="disabled", authentication=authentication)
+    support.update_device(service, device.id, status="disabled", authentication=authentication)
     check_refused(send(service, verb, path, device.id, token))
 
 
@@ -191,7 +181,7 @@ def test_a_token_can_be_for_a_part_of_the_hub(
         ("GET", "/twins/*", own, check_refused),
     ):
         resource = f"{emulator.https_host}/{scope}"
-        token = policy_token(emulator, "iothubowner", resource=resource)
+        token = support.policy_token(emulator, "iothubowner", resource=resource)
         check(send(service, verb, path, untouched.id, token))
 
 
@@ -200,14 +190,14 @@ def test_a_token_may_carry_any_name_of_this_machine(
 ) -> None:
     names = [emulator.host_name, emulator.https_host, emulator.https_host.upper(), "localhost:1"]
     for resource in names:
-        token = policy_token(emulator, "registryRead", resource=resource)
+        token = support.policy_token(emulator, "registryRead", resource=resource)
         assert send(service, "GET", "/devices", untouched.id, token).status_code == 200
 
 
 def test_a_token_must_name_a_policy_that_exists(
     service: Service, emulator: Emulator, untouched: Device
 ) -> None:
-    good = policy_token(emulator, "iothubowner")
+    good = support.policy_token(emulator, "iothubowner")
     for token in (
         "",
         good.replace("SharedAccessSignature", "Basic"),
@@ -233,9 +223,9 @@ def test_only_a_devices_own_document_contains_its_keys(
     service: Service, emulator: Emulator, device: Device
 ) -> None:
     path, twin_path = f"/devices/{device.id}", f"/twins/{device.id}"
-    body = read(service, path)
+    body = support.read(service, path)
     assert body["authentication"]["symmetricKey"] == KEYS
-    reader = policy_token(emulator, "registryRead")
+    reader = support.policy_token(emulator, "registryRead")
     assert PRIMARY in send(service, "GET", "/devices", device.id, reader).text
 
     stale: dict[str, str | None] = {"If-Match": '"MTIz"'}
@@ -252,7 +242,7 @@ def test_only_a_devices_own_document_contains_its_keys(
         service.request("PUT", path, data=f'{{"primaryKey": "{PRIMARY}'),
         service.request("POST", f"{twin_path}/methods", json={"methodName": "m"}),
         service.request("GET", path, headers={"Authorization": f"Basic {PRIMARY}"}),
-        service.request("DELETE", path, headers=ANY),
+        service.request("DELETE", path, headers=support.ANY),
     ]
     for authentication in (
         {"symmetricKey": {"primaryKey": PRIMARY}},
@@ -282,7 +272,7 @@ QUERIES = [
 def test_a_service_without_a_registry_right_never_receives_a_key(
     service: Service, emulator: Emulator, device: Device, verb: str, path: str
 ) -> None:
-    token = policy_token(emulator, "service")
+    token = support.policy_token(emulator, "service")
     responses = [send(service, verb, path, device.id, token)]
     if path == "/devices/query":
         responses += [

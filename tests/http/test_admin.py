@@ -1,7 +1,5 @@
 """What the emulator offers beyond a hub's API: the event log, and cloud-to-device messages."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -94,10 +92,7 @@ class Stream:
         self, emulator: Emulator, query: str = "", headers: dict[str, str] | None = None
     ) -> None:
         self._connection = https_connection(emulator)
-        usual = {
-            "Authorization": policy_token(emulator, "service"),
-            "Accept": "text/event-stream",
-        }
+        usual = {"Authorization": policy_token(emulator, "service"), "Accept": "text/event-stream"}
         self._connection.request("GET", _EVENTS + query, headers=usual | (headers or {}))
         self.response = self._connection.getresponse()
 

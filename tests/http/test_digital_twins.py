@@ -1,7 +1,5 @@
 """Digital twins and their commands over REST."""
 
-from __future__ import annotations
-
 import uuid
 from typing import Any
 from urllib.parse import quote
@@ -11,19 +9,7 @@ import requests
 
 from emulator import Emulator
 from tests.devices import connect_device
-from tests.http.support import (
-    JSON_TYPE,
-    MethodDevice,
-    check_error,
-    check_nested_error,
-    desired,
-    echo,
-    new_id,
-    put_device,
-    read,
-    sent_call,
-    trust,
-)
+from tests.http import support
 from tests.support import API_VERSION, Device, Service
 
 ETAGS = ['"AAAAAAAAAAE="', '"AAAAAAAAAAI="']
@@ -63,7 +49,7 @@ def test_a_device_without_properties_has_a_digital_twin(service: Service, device
     response = get(service, device.id)
     assert response.status_code == 200
     assert response.text == f'{{"$dtId":"{device.id}","$metadata":{{"$model":""}}}}'
-    assert response.headers["Content-Type"] == JSON_TYPE
+    assert response.headers["Content-Type"] == support.JSON_TYPE
     assert response.headers["ETag"] == ETAGS[0]
     twin = service.request("PATCH", f"/twins/{device.id}", json={"tags": {"a": 1}}).json()
     assert get(service, device.id).headers["ETag"] == f'"{twin["etag"]}"' == ETAGS[1]
@@ -72,11 +58,11 @@ def test_a_device_without_properties_has_a_digital_twin(service: Service, device
 def test_a_digital_twin_shows_the_reported_properties(
     service: Service, device: Device, emulator: Emulator
 ) -> None:
-    with MethodDevice(emulator, device, echo) as connected:
+    with support.MethodDevice(emulator, device, support.echo) as connected:
         connected.report('{"serial": "7", "thermostat1": {"__t": "c", "max": 25.30}}')
     document = get(service, device.id)
     assert '"max":25.30' in document.text
-    reported = read(service, f"/twins/{device.id}")["properties"]["reported"]
+    reported = support.read(service, f"/twins/{device.id}")["properties"]["reported"]
     at = reported["$metadata"]["serial"]["$lastUpdated"]
     assert document.json() == {
         "$dtId": device.id,
@@ -90,12 +76,12 @@ def test_a_digital_twin_shows_the_reported_properties(
 def test_an_unknown_device_is_not_found(service: Service, verb: str) -> None:
     body = [add("/a", 1)] if verb == "PATCH" else None
     response = service.request(verb, "/digitaltwins/unknown", json=body)
-    assert check_error(response, 404, "DeviceNotFound") == "unknown"
+    assert support.check_error(response, 404, "DeviceNotFound") == "unknown"
 
 
 def test_a_disabled_device_has_a_digital_twin(service: Service) -> None:
-    device_id = new_id("disabled")
-    put_device(service, device_id, status="disabled")
+    device_id = support.new_id("disabled")
+    support.put_device(service, device_id, status="disabled")
     assert patch(service, device_id, add("/a", 1)).status_code == 202
     assert get(service, device_id).json()["$metadata"]["a"]["desiredValue"] == 1
 
@@ -104,7 +90,7 @@ def test_a_disabled_device_has_a_digital_twin(service: Service) -> None:
 
 
 def test_an_update_is_accepted_with_its_etag_and_location(service: Service) -> None:
-    device_id = new_id("a%b#c?")
+    device_id = support.new_id("a%b#c?")
     quoted = quote(device_id, safe="")
     assert service.request("PUT", f"/devices/{quoted}", json={"deviceId": device_id}).ok
     response = patch(service, quoted, add("/fan", 2.50), add("/thermostat1/target", 21))
@@ -113,7 +99,7 @@ def test_an_update_is_accepted_with_its_etag_and_location(service: Service) -> N
     assert response.headers["ETag"] == ETAGS[1]
     assert service.request("GET", response.headers["Location"]).json()["$dtId"] == device_id
     expected = {"fan": 2.5, "thermostat1": {"__t": "c", "target": 21}}
-    assert desired(service, quoted) == expected
+    assert support.desired(service, quoted) == expected
 
 
 def test_the_device_receives_the_desired_properties_and_their_removal(
@@ -121,7 +107,7 @@ def test_the_device_receives_the_desired_properties_and_their_removal(
 ) -> None:
     assert patch(service, device.id, add("/thermostat1/target", 20)).status_code == 202
     string, topic = device.connection_string, "$iothub/twin/PATCH/properties/desired/"
-    with connect_device(string, emulator.mqtt_port, trust(emulator), f"{topic}#") as wire:
+    with connect_device(string, emulator.mqtt_port, support.trust(emulator), f"{topic}#") as wire:
         operations = (add("/fan", 2), {"op": "remove", "path": "/thermostat1"})
         assert patch(service, device.id, *operations).status_code == 202
         payload = b'{"fan":2,"thermostat1":null,"$version":3}'
@@ -138,7 +124,7 @@ def test_an_update_may_have_a_condition(
     response = patch(service, device.id, add("/fan", 1), etag=etag)
     assert response.status_code == status
     if status == 412:
-        text = check_error(response, 412, "PreconditionFailed")
+        text = support.check_error(response, 412, "PreconditionFailed")
         assert text == f"ETag mismatch for device ID '{device.id}'"
         assert get(service, device.id).headers["ETag"] == ETAGS[0]
 
@@ -156,7 +142,7 @@ def test_an_invalid_patch_is_refused_in_the_usual_form(
     service: Service, device: Device, body: object, name: str, text: str
 ) -> None:
     response = service.request("PATCH", f"/digitaltwins/{device.id}", json=body)
-    assert text in check_error(response, 400, name)
+    assert text in support.check_error(response, 400, name)
     assert get(service, device.id).headers["ETag"] == ETAGS[0]
 
 
@@ -182,21 +168,21 @@ def test_a_patch_may_have_the_type_of_a_json_patch(service: Service, device: Dev
     ],
 )
 def test_a_command_is_a_direct_method(
-    service: Service, echoing: MethodDevice, path: str, method: str
+    service: Service, echoing: support.MethodDevice, path: str, method: str
 ) -> None:
     response = command(service, "echoing", path, data=b'{"delay": 1.50}')
     assert response.status_code == 200
     assert response.text == '{"delay":1.50}'
     assert response.headers["x-ms-command-statuscode"] == "200"
     assert uuid.UUID(response.headers["x-ms-request-id"])
-    assert response.headers["Content-Type"] == JSON_TYPE
+    assert response.headers["Content-Type"] == support.JSON_TYPE
     call = echoing.next_call()
     assert (call.name, call.payload) == (method, b'{"delay":1.50}')
 
 
 @pytest.mark.parametrize("data", [None, b"", b"null", b'""', b"0", b"false", b"[]"])
 def test_a_payload_is_any_json_and_may_be_left_out(
-    service: Service, echoing: MethodDevice, data: bytes | None
+    service: Service, echoing: support.MethodDevice, data: bytes | None
 ) -> None:
     response = command(service, "echoing", data=data)
     assert (response.status_code, response.content) == (200, data or b"null")
@@ -205,7 +191,7 @@ def test_a_payload_is_any_json_and_may_be_left_out(
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "nonsense"])
 def test_an_empty_body_may_have_any_type(
-    service: Service, echoing: MethodDevice, content_type: str
+    service: Service, echoing: support.MethodDevice, content_type: str
 ) -> None:
     headers: dict[str, str | None] = {"Content-Type": content_type, "Content-Length": "0"}
     response = service.request("POST", "/digitaltwins/echoing/commands/c", headers=headers)
@@ -217,7 +203,7 @@ def test_an_empty_body_may_have_any_type(
 def test_the_status_of_the_device_is_in_a_header(
     service: Service, device: Device, emulator: Emulator, status: int
 ) -> None:
-    with MethodDevice(emulator, device, lambda _: (status, b"")):
+    with support.MethodDevice(emulator, device, lambda _: (status, b"")):
         response = command(service, device.id)
     assert (response.status_code, response.text) == (200, "null")
     assert response.headers["x-ms-command-statuscode"] == str(status)
@@ -236,10 +222,10 @@ RESPONSE, CONNECT = "responseTimeoutInSeconds", "connectTimeoutInSeconds"
     ],
 )
 def test_an_invalid_time_out_is_refused(
-    service: Service, echoing: MethodDevice, time_outs: dict[str, Any], text: str
+    service: Service, echoing: support.MethodDevice, time_outs: dict[str, Any], text: str
 ) -> None:
     response = command(service, "echoing", **time_outs)
-    assert text in check_nested_error(response, 400004, "ArgumentInvalid")["message"]
+    assert text in support.check_nested_error(response, 400004, "ArgumentInvalid")["message"]
     assert echoing.calls.empty()
 
 
@@ -247,8 +233,8 @@ def test_a_command_waits_for_its_device_to_connect(device: Device, emulator: Emu
     path = f"/digitaltwins/{device.id}/commands/c"
     time_outs = {CONNECT: 20, RESPONSE: 300}
     with (
-        sent_call(emulator, path, 1, **time_outs) as call,
-        MethodDevice(emulator, device, echo),
+        support.sent_call(emulator, path, 1, **time_outs) as call,
+        support.MethodDevice(emulator, device, support.echo),
     ):
         assert call.answer() == 1
 
@@ -257,11 +243,11 @@ def test_a_command_waits_for_its_device_to_connect(device: Device, emulator: Emu
 def test_a_command_fails_as_a_direct_method_does(
     service: Service, device: Device, path: str
 ) -> None:
-    check_nested_error(command(service, device.id, path), 404103, "DeviceNotOnline")
-    check_nested_error(command(service, "unknown", path), 404001, "DeviceNotFound")
+    support.check_nested_error(command(service, device.id, path), 404103, "DeviceNotOnline")
+    support.check_nested_error(command(service, "unknown", path), 404001, "DeviceNotFound")
     long_name = path + "c" * 100
-    check_nested_error(command(service, device.id, long_name), 400004, "ArgumentInvalid")
+    support.check_nested_error(command(service, device.id, long_name), 400004, "ArgumentInvalid")
     invalid = command(service, device.id, path, data=b"{")
-    check_nested_error(invalid, 400012, "DeserializationError")
+    support.check_nested_error(invalid, 400012, "DeserializationError")
     large = command(service, device.id, path, data=b'"' + b"x" * 128 * 1024 + b'"')
-    check_nested_error(large, 413001, "MessageTooLarge")
+    support.check_nested_error(large, 413001, "MessageTooLarge")

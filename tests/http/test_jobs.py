@@ -1,7 +1,5 @@
 """Scheduled jobs over plain HTTPS, on devices that are connected, or not."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,20 +10,7 @@ import pytest
 import requests
 
 from emulator import Emulator
-from tests.http.support import (
-    JSON_TYPE,
-    MOMENT,
-    PATIENCE,
-    Call,
-    MethodDevice,
-    check_error,
-    echo,
-    new_id,
-    put_device,
-    read,
-    registered,
-    second_hub,
-)
+from tests.http import support
 from tests.messages import put_module, wait_until
 from tests.support import Device, Service
 
@@ -58,7 +43,7 @@ def put_job(service: Service, job_id: str, **members: Any) -> requests.Response:
 
 
 def get_job(service: Service, job_id: str) -> Any:
-    return read(service, f"/jobs/v2/{job_id}")
+    return support.read(service, f"/jobs/v2/{job_id}")
 
 
 def when_over(service: Service, job_id: str) -> Any:
@@ -84,7 +69,7 @@ def device_jobs(service: Service, job_id: str) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def job_id() -> str:
     """The id of a job that no other test uses."""
-    return new_id("job")
+    return support.new_id("job")
 
 
 @pytest.fixture
@@ -95,7 +80,7 @@ def schedule(service: Service, job_id: str) -> Iterator[Schedule]:
         return put_job(service, job_id, **{"jobId": job_id, **body})
 
     yield put
-    for job in read(service, "/jobs/v2/query", jobStatus="scheduled"):
+    for job in support.read(service, "/jobs/v2/query", jobStatus="scheduled"):
         cancel(service, job["jobId"])
 
 
@@ -103,30 +88,26 @@ def schedule(service: Service, job_id: str) -> Iterator[Schedule]:
 def devices(emulator: Emulator, janitor: Service) -> Iterator[list[Device]]:
     """Three devices."""
     with ExitStack() as stack:
-        yield [stack.enter_context(registered(emulator, janitor)) for _ in range(3)]
+        yield [stack.enter_context(support.registered(emulator, janitor)) for _ in range(3)]
 
 
 # --- direct methods
 
 
 def test_a_job_invokes_a_method_on_each_device_of_its_condition(
-    service: Service,
-    emulator: Emulator,
-    devices: list[Device],
-    schedule: Schedule,
-    job_id: str,
+    service: Service, emulator: Emulator, devices: list[Device], schedule: Schedule, job_id: str
 ) -> None:
-    def refuse(call: Call) -> tuple[int, bytes]:
+    def refuse(call: support.Call) -> tuple[int, bytes]:
         return 503, b'"not now"'
 
     willing, unwilling, offline = devices
     condition = on(*devices)
     with ExitStack() as stack:
-        connected = stack.enter_context(MethodDevice(emulator, willing, echo))
-        stack.enter_context(MethodDevice(emulator, unwilling, refuse))
+        connected = stack.enter_context(support.MethodDevice(emulator, willing, support.echo))
+        stack.enter_context(support.MethodDevice(emulator, unwilling, refuse))
         response = schedule(method_job(queryCondition=condition, maxExecutionTimeInSeconds=120))
         assert response.status_code == 200
-        assert response.headers["Content-Type"] == JSON_TYPE
+        assert response.headers["Content-Type"] == support.JSON_TYPE
         created = {"jobId": job_id, "type": "scheduleDeviceMethod", "status": "queued"}
         assert list(response.json().items()) == list(created.items())
         job = when_over(service, job_id)
@@ -134,7 +115,7 @@ def test_a_job_invokes_a_method_on_each_device_of_its_condition(
         assert (call.name, call.payload) == ("reboot", b'{"delay":1.5}')
 
     moments = [job.pop(name) for name in ("createdTime", "startTime", "endTime")]
-    assert all(MOMENT.fullmatch(moment) for moment in moments)
+    assert all(support.MOMENT.fullmatch(moment) for moment in moments)
     # A device that can't be reached doesn't fail the job (seen on a real hub).
     expected = {
         "jobId": job_id,
@@ -164,7 +145,7 @@ def test_a_job_invokes_a_method_on_each_device_of_its_condition(
     assert failed["error"]["code"] == "DeviceNotOnline"
     for row in rows.values():
         for name in ("startTimeUtc", "endTimeUtc", "createdDateTimeUtc", "lastUpdatedDateTimeUtc"):
-            assert MOMENT.fullmatch(row[name])
+            assert support.MOMENT.fullmatch(row[name])
 
 
 def test_a_job_waits_for_a_device_as_long_as_its_method_allows(
@@ -172,7 +153,7 @@ def test_a_job_waits_for_a_device_as_long_as_its_method_allows(
 ) -> None:
     schedule(method_job(cloudToDeviceMethod=WAITING, queryCondition=on(device)))
     wait_until(lambda: get_job(service, job_id)["status"] == "running")
-    with MethodDevice(emulator, device, echo):
+    with support.MethodDevice(emulator, device, support.echo):
         job = when_over(service, job_id)
     assert job["deviceJobStatistics"]["succeededCount"] == 1
 
@@ -192,10 +173,10 @@ def test_a_job_patches_the_twin_of_each_device_of_its_condition(
     assert job["maxExecutionTimeInSeconds"] == 3600
     assert job["deviceJobStatistics"]["succeededCount"] == 2
     for device in (first, second):
-        twin = read(service, f"/twins/{device.id}")
+        twin = support.read(service, f"/twins/{device.id}")
         assert twin["tags"] == {"floor": 1}
         assert twin["properties"]["desired"]["interval"] == 5
-    assert "tags" not in read(service, f"/twins/{other.id}")
+    assert "tags" not in support.read(service, f"/twins/{other.id}")
     outcomes = [row["outcome"] for row in device_jobs(service, job_id).values()]
     assert outcomes == [{"deviceMethodResponse": None}] * 2
 
@@ -204,7 +185,7 @@ def test_a_job_patches_the_twin_of_each_device_of_its_condition(
     condition = f"tags.floor = 1 AND {condition}"
     schedule(twin_job(updateTwin=removal, queryCondition=condition), job_id=f"{job_id}-2")
     assert when_over(service, f"{job_id}-2")["deviceJobStatistics"]["succeededCount"] == 2
-    twin = read(service, f"/twins/{first.id}")
+    twin = support.read(service, f"/twins/{first.id}")
     assert "tags" not in twin
     assert "interval" not in twin["properties"]["desired"]
 
@@ -212,11 +193,11 @@ def test_a_job_patches_the_twin_of_each_device_of_its_condition(
 def test_a_job_can_be_for_modules(
     service: Service, device: Device, schedule: Schedule, job_id: str
 ) -> None:
-    module = put_module(service, device.id, new_id("m"))
+    module = put_module(service, device.id, support.new_id("m"))
     schedule(twin_job(queryCondition=f"FROM devices.modules WHERE moduleId = '{module.id}'"))
     assert when_over(service, job_id)["deviceJobStatistics"]["deviceCount"] == 1
-    assert read(service, f"/twins/{module.path}")["tags"] == {"floor": 1}
-    assert "tags" not in read(service, f"/twins/{device.id}")
+    assert support.read(service, f"/twins/{module.path}")["tags"] == {"floor": 1}
+    assert "tags" not in support.read(service, f"/twins/{device.id}")
     row = device_jobs(service, job_id)[device.id]
     assert (row["moduleId"], row["status"]) == (module.id, "completed")
 
@@ -236,19 +217,19 @@ def test_a_job_can_be_for_modules(
 def test_an_invalid_job_is_refused(
     service: Service, schedule: Schedule, job_id: str, members: dict[str, Any], name: str
 ) -> None:
-    check_error(schedule(members), 400, name)
+    support.check_error(schedule(members), 400, name)
     assert get_job(service, job_id)["status"] == "unknown"
 
 
 @pytest.mark.parametrize("job_id", ["Upper", "sp%20ace", "x" * 65])
 def test_an_invalid_id_is_refused(service: Service, job_id: str) -> None:
-    check_error(put_job(service, job_id, **method_job()), 400, "ArgumentInvalid")
+    support.check_error(put_job(service, job_id, **method_job()), 400, "ArgumentInvalid")
 
 
 def test_an_id_can_be_used_once(service: Service, schedule: Schedule, job_id: str) -> None:
     assert schedule(twin_job()).status_code == 200
     when_over(service, job_id)
-    assert job_id in check_error(schedule(method_job()), 409, "JobAlreadyExists")
+    assert job_id in support.check_error(schedule(method_job()), 409, "JobAlreadyExists")
 
 
 def test_an_invalid_condition_is_accepted_and_fails_the_job(
@@ -265,7 +246,7 @@ def test_an_invalid_condition_is_accepted_and_fails_the_job(
 def test_an_unknown_job_has_the_status_unknown(service: Service, job_id: str) -> None:
     job = get_job(service, job_id)
     assert job == {"jobId": job_id, "type": "unknown", "status": "unknown"}
-    check_error(cancel(service, job_id), 404, "JobNotFound")
+    support.check_error(cancel(service, job_id), 404, "JobNotFound")
 
 
 # --- later, and the list
@@ -285,7 +266,7 @@ def test_a_job_for_later_waits_until_it_is_cancelled(
     assert response.status_code == 200
     assert response.json() == get_job(service, job_id)
     assert response.json()["status"] == "cancelled"
-    check_error(cancel(service, job_id), 405, "OperationNotAllowedInCurrentState")
+    support.check_error(cancel(service, job_id), 405, "OperationNotAllowedInCurrentState")
 
 
 def test_the_list_of_jobs_is_an_array_in_pages(
@@ -315,31 +296,34 @@ def test_the_list_of_jobs_is_an_array_in_pages(
     assert "x-ms-continuation" not in last.headers
 
     other = service.request("GET", "/jobs/v2/query", headers={"x-ms-continuation": token})
-    check_error(other, 400, "ArgumentInvalid")
+    support.check_error(other, 400, "ArgumentInvalid")
 
 
 @pytest.mark.parametrize("query", ["jobType=reboot", "jobStatus=done"])
 def test_an_unknown_type_or_status_is_refused(service: Service, query: str) -> None:
     response = service.request("GET", f"/jobs/v2/query?{query}")
-    check_error(response, 400, "ArgumentInvalid")
+    support.check_error(response, 400, "ArgumentInvalid")
 
 
 # --- a second hub
 
 
 def test_the_smallest_hub_has_one_slot_and_stops_with_its_job(emulator: Emulator) -> None:
-    with second_hub(emulator, throttle=("S1", "jobs=100000/s")) as hub, ExitStack() as stack:
+    with (
+        support.second_hub(emulator, throttle=("S1", "jobs=100000/s")) as hub,
+        ExitStack() as stack,
+    ):
         service = Service(hub)
         stack.callback(service.close)
-        put_device(service, "d")
+        support.put_device(service, "d")
         later = method_job(queryCondition="*", startTime=in_an_hour())
         assert put_job(service, "one", **later).status_code == 200
         now = method_job(queryCondition="*", cloudToDeviceMethod=WAITING)
         refused = put_job(service, "two", **now)
-        check_error(refused, 429, "ThrottlingMaxActiveJobCountExceeded")
+        support.check_error(refused, 429, "ThrottlingMaxActiveJobCountExceeded")
         assert cancel(service, "one").status_code == 200
         assert put_job(service, "two", **now).status_code == 200
         wait_until(lambda: get_job(service, "two")["status"] == "running")
         began = time.monotonic()
     # The job waits for its device for five minutes; the hub doesn't.
-    assert time.monotonic() - began < PATIENCE
+    assert time.monotonic() - began < support.PATIENCE

@@ -1,7 +1,5 @@
 """Direct methods over REST, on devices that answer, wait, or disconnect."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -14,22 +12,7 @@ import requests
 
 from emulator import Emulator
 from emulator.hub.core import limits
-from tests.http.support import (
-    ANY,
-    JSON_TYPE,
-    PATIENCE,
-    Call,
-    MethodDevice,
-    check_nested_error,
-    echo,
-    invoke,
-    new_id,
-    put_device,
-    register,
-    sent_call,
-    silence,
-    update_device,
-)
+from tests.http import support
 from tests.support import Device, Service
 
 PAYLOAD_BYTES = 128 * 1024
@@ -54,25 +37,25 @@ PAYLOAD_BYTES = 128 * 1024
     ],
 )
 def test_every_kind_of_payload_is_sent_and_returned(
-    service: Service, echoing: MethodDevice, payload: object
+    service: Service, echoing: support.MethodDevice, payload: object
 ) -> None:
-    response = invoke(service, "echoing", payload=payload)
+    response = support.invoke(service, "echoing", payload=payload)
     assert response.status_code == 200
-    assert response.headers["Content-Type"] == JSON_TYPE
+    assert response.headers["Content-Type"] == support.JSON_TYPE
     assert response.headers["x-ms-request-id"]
     assert list(response.json()) == ["status", "payload"]
     assert response.json() == {"status": 200, "payload": payload}
     assert json.loads(echoing.next_call().payload) == payload
 
 
-def test_a_payload_may_be_left_out(service: Service, echoing: MethodDevice) -> None:
-    assert invoke(service, "echoing").json() == {"status": 200, "payload": None}
+def test_a_payload_may_be_left_out(service: Service, echoing: support.MethodDevice) -> None:
+    assert support.invoke(service, "echoing").json() == {"status": 200, "payload": None}
     # Which of the two a real hub sends is not known; every SDK treats them as the same.
     assert echoing.next_call().payload in (b"", b"null")
 
 
 def test_numbers_in_a_payload_stay_as_they_are_written(
-    service: Service, echoing: MethodDevice
+    service: Service, echoing: support.MethodDevice
 ) -> None:
     numbers = "[1.0,1,1e5,1E5,1e+05,1e-07,-0,-0.0,1.50,0.1,123456789012345678901234567890,1e400]"
     body = f'{{"methodName":"m","payload":{numbers}}}'
@@ -82,10 +65,10 @@ def test_numbers_in_a_payload_stay_as_they_are_written(
 
 
 def test_the_device_receives_the_name_as_it_is_written(
-    service: Service, echoing: MethodDevice
+    service: Service, echoing: support.MethodDevice
 ) -> None:
     for name in ("rebootDevice", "reboot_device", "a.b", "component*command", "n" * 100):
-        assert invoke(service, "echoing", methodName=name).status_code == 200
+        assert support.invoke(service, "echoing", methodName=name).status_code == 200
         assert echoing.next_call().name == name
 
 
@@ -106,9 +89,9 @@ def test_every_answer_of_a_device_reaches_the_caller(
         (200, b'"half a pair: \\ud800"', '"half a pair: \\ud800"'),
     ]
     expected = iter([*answers])
-    with MethodDevice(emulator, device, lambda call: next(expected)[:2]):
+    with support.MethodDevice(emulator, device, lambda call: next(expected)[:2]):
         for status, _, payload in answers:
-            response = invoke(service, device.id)
+            response = support.invoke(service, device.id)
             assert response.status_code == 200
             assert response.json() == {"status": status, "payload": payload}
 
@@ -118,9 +101,9 @@ def test_a_deeply_nested_answer_reaches_the_caller(
 ) -> None:
     depths = [100, 252, 253, 254, 255, 256, 100_000]
     bodies = iter([deep(depth) for depth in depths])
-    with MethodDevice(emulator, device, lambda call: (200, next(bodies))):
+    with support.MethodDevice(emulator, device, lambda call: (200, next(bodies))):
         for depth in depths:
-            response = invoke(service, device.id)
+            response = support.invoke(service, device.id)
             assert response.status_code == 200, (depth, response.text)
 
 
@@ -132,12 +115,12 @@ def text_of(size: int) -> str:
     return "x" * (size - 2)
 
 
-def test_a_payload_may_have_128_kb(service: Service, echoing: MethodDevice) -> None:
+def test_a_payload_may_have_128_kb(service: Service, echoing: support.MethodDevice) -> None:
     payload = text_of(PAYLOAD_BYTES)
-    assert invoke(service, "echoing", payload=payload).json()["payload"] == payload
+    assert support.invoke(service, "echoing", payload=payload).json()["payload"] == payload
     assert len(echoing.next_call().payload) == PAYLOAD_BYTES
-    response = invoke(service, "echoing", payload=text_of(PAYLOAD_BYTES + 1))
-    check_nested_error(response, 413001, "MessageTooLarge")
+    response = support.invoke(service, "echoing", payload=text_of(PAYLOAD_BYTES + 1))
+    support.check_nested_error(response, 413001, "MessageTooLarge")
     assert echoing.calls.empty()
 
 
@@ -152,10 +135,10 @@ def test_a_payload_may_have_128_kb(service: Service, echoing: MethodDevice) -> N
     ],
 )
 def test_an_invalid_value_is_refused(
-    service: Service, echoing: MethodDevice, members: dict[str, Any], text: str
+    service: Service, echoing: support.MethodDevice, members: dict[str, Any], text: str
 ) -> None:
-    response = invoke(service, "echoing", **members)
-    assert text in check_nested_error(response, 400004, "ArgumentInvalid")["message"]
+    response = support.invoke(service, "echoing", **members)
+    assert text in support.check_nested_error(response, 400004, "ArgumentInvalid")["message"]
     assert echoing.calls.empty()
 
 
@@ -168,24 +151,24 @@ def test_an_invalid_value_is_refused(
     ],
 )
 def test_a_valid_value_is_accepted(
-    service: Service, echoing: MethodDevice, members: dict[str, Any]
+    service: Service, echoing: support.MethodDevice, members: dict[str, Any]
 ) -> None:
-    assert invoke(service, "echoing", **members).status_code == 200
+    assert support.invoke(service, "echoing", **members).status_code == 200
     echoing.next_call()
 
 
 def test_a_method_needs_a_name_and_an_object(service: Service) -> None:
     response = service.request("POST", "/twins/unknown/methods", json={})
-    check_nested_error(response, 400005, "ArgumentNull")
+    support.check_nested_error(response, 400005, "ArgumentNull")
     response = service.request("POST", "/twins/unknown/methods", data=b"[]")
-    check_nested_error(response, 400012, "DeserializationError")
+    support.check_nested_error(response, 400012, "DeserializationError")
 
 
 # --- devices that don't answer
 
 
 def check_offline(response: requests.Response, info: object = None) -> None:
-    inner = check_nested_error(response, 404103, "DeviceNotOnline")
+    inner = support.check_nested_error(response, 404103, "DeviceNotOnline")
     assert inner["message"] == (
         "The operation failed because the requested device isn't online. "
         "To learn more, see https://aka.ms/iothub404103"
@@ -196,16 +179,18 @@ def check_offline(response: requests.Response, info: object = None) -> None:
 def test_a_device_without_a_subscription_for_the_method_is_not_online(
     service: Service, device: Device, emulator: Emulator
 ) -> None:
-    check_offline(invoke(service, device.id))
-    with MethodDevice(emulator, device, echo, subscribe="$iothub/methods/POST/other/#"):
-        check_offline(invoke(service, device.id, methodName="m"))
-        assert invoke(service, device.id, methodName="other").status_code == 200
+    check_offline(support.invoke(service, device.id))
+    with support.MethodDevice(
+        emulator, device, support.echo, subscribe="$iothub/methods/POST/other/#"
+    ):
+        check_offline(support.invoke(service, device.id, methodName="m"))
+        assert support.invoke(service, device.id, methodName="other").status_code == 200
 
 
 def test_an_unknown_or_disabled_device_is_not_found(service: Service, device: Device) -> None:
-    update_device(service, device.id, status="disabled")
+    support.update_device(service, device.id, status="disabled")
     for device_id in ("unknown", device.id):
-        check_nested_error(invoke(service, device_id), 404001, "DeviceNotFound")
+        support.check_nested_error(support.invoke(service, device_id), 404001, "DeviceNotFound")
 
 
 def test_time_outs_end_the_wait_and_the_late_answer_is_ignored(
@@ -216,26 +201,26 @@ def test_time_outs_end_the_wait_and_the_late_answer_is_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "METHOD_RESPONSE_TIMEOUT", range(1, 301))  # 5 s would be long
-    absent = new_id("absent")
-    put_device(service, absent)
-    with MethodDevice(emulator, device, silence) as connected:
+    absent = support.new_id("absent")
+    support.put_device(service, absent)
+    with support.MethodDevice(emulator, device, support.silence) as connected:
         start = time.monotonic()
-        slow = pool.submit(invoke, service, device.id, responseTimeoutInSeconds=1)
-        offline = pool.submit(invoke, service, absent, connectTimeoutInSeconds=1)
+        slow = pool.submit(support.invoke, service, device.id, responseTimeoutInSeconds=1)
+        offline = pool.submit(support.invoke, service, absent, connectTimeoutInSeconds=1)
         late = connected.next_call()
-        check_offline(offline.result(PATIENCE), {"timeout": "00:00:01"})
-        inner = check_nested_error(slow.result(PATIENCE), 504101, "GatewayTimeout")
+        check_offline(offline.result(support.PATIENCE), {"timeout": "00:00:01"})
+        inner = support.check_nested_error(slow.result(support.PATIENCE), 504101, "GatewayTimeout")
         assert inner["message"] == "Timed out waiting for the response from device."
         assert inner["info"] == {"timeout": "00:00:01"}
         assert 0.9 < time.monotonic() - start < 10
 
-        second = pool.submit(invoke, service, device.id)
+        second = pool.submit(support.invoke, service, device.id)
         current = connected.next_call()
         connected.reply(late.request_id, 1, b'"too late"')
         connected.reply("unknown", 2, b'"no such call"')
         connected.reply(current.request_id, 3, b'"in time"')
         connected.reply(current.request_id, 4, b'"twice"')
-        assert second.result(PATIENCE).json() == {"status": 3, "payload": "in time"}
+        assert second.result(support.PATIENCE).json() == {"status": 3, "payload": "in time"}
 
 
 def test_a_call_waits_for_a_device_that_connects_in_time(
@@ -243,8 +228,8 @@ def test_a_call_waits_for_a_device_that_connects_in_time(
 ) -> None:
     body = {"methodName": "m", "payload": 1, "connectTimeoutInSeconds": 20}
     with (
-        sent_call(emulator, f"/twins/{device.id}/methods", body) as call,
-        MethodDevice(emulator, device, echo),
+        support.sent_call(emulator, f"/twins/{device.id}/methods", body) as call,
+        support.MethodDevice(emulator, device, support.echo),
     ):
         assert call.answer() == {"status": 200, "payload": 1}
 
@@ -253,32 +238,32 @@ def test_a_call_waits_for_a_device_that_connects_in_time(
 def test_a_call_fails_when_the_connection_of_its_device_ends(
     service: Service, device: Device, emulator: Emulator, pool: ThreadPoolExecutor, how: str
 ) -> None:
-    with MethodDevice(emulator, device, silence) as connected:
-        call = pool.submit(invoke, service, device.id)
+    with support.MethodDevice(emulator, device, support.silence) as connected:
+        call = pool.submit(support.invoke, service, device.id)
         connected.next_call()
         if how == "disconnected":
             connected.disconnect()
         elif how == "disabled":
-            assert update_device(service, device.id, status="disabled").ok
+            assert support.update_device(service, device.id, status="disabled").ok
         else:
-            assert service.request("DELETE", f"/devices/{device.id}", headers=ANY).ok
+            assert service.request("DELETE", f"/devices/{device.id}", headers=support.ANY).ok
         connected.wait_until_gone()
-        check_nested_error(call.result(PATIENCE), 404103, "DeviceNotOnline")
+        support.check_nested_error(call.result(support.PATIENCE), 404103, "DeviceNotOnline")
     if how != "disconnected":
-        check_nested_error(invoke(service, device.id), 404001, "DeviceNotFound")
+        support.check_nested_error(support.invoke(service, device.id), 404001, "DeviceNotFound")
 
 
 def test_a_call_fails_when_another_connection_replaces_the_devices(
     service: Service, device: Device, emulator: Emulator, pool: ThreadPoolExecutor
 ) -> None:
-    with MethodDevice(emulator, device, silence) as older:
-        call = pool.submit(invoke, service, device.id)
+    with support.MethodDevice(emulator, device, support.silence) as older:
+        call = pool.submit(support.invoke, service, device.id)
         older.next_call()
-        with MethodDevice(emulator, device, echo):
+        with support.MethodDevice(emulator, device, support.echo):
             name = "ConnectionForcefullyClosedOnNewConnection"
-            check_nested_error(call.result(PATIENCE), 400027, name)
+            support.check_nested_error(call.result(support.PATIENCE), 400027, name)
             # Calls go to the newer connection now.
-            assert invoke(service, device.id, payload="new").json()["payload"] == "new"
+            assert support.invoke(service, device.id, payload="new").json()["payload"] == "new"
         older.wait_until_gone()
 
 
@@ -288,17 +273,17 @@ def test_a_call_fails_when_another_connection_replaces_the_devices(
 def test_30_devices_answer_at_the_same_time(emulator: Emulator) -> None:
     all_are_called = threading.Barrier(30)
 
-    def answer(call: Call) -> tuple[int, bytes]:
-        all_are_called.wait(PATIENCE)
-        return echo(call)
+    def answer(call: support.Call) -> tuple[int, bytes]:
+        all_are_called.wait(support.PATIENCE)
+        return support.echo(call)
 
     with ExitStack() as stack:
         calls = {}
         for _ in range(30):
-            device = register(emulator, new_id("one-of-30"))
-            stack.enter_context(MethodDevice(emulator, device, answer))
+            device = support.register(emulator, support.new_id("one-of-30"))
+            stack.enter_context(support.MethodDevice(emulator, device, answer))
             body = {"methodName": "m", "payload": {"for": device.id}}
-            call = sent_call(emulator, f"/twins/{device.id}/methods", body)
+            call = support.sent_call(emulator, f"/twins/{device.id}/methods", body)
             calls[device.id] = stack.enter_context(call)
         for device_id, open_call in calls.items():
             assert open_call.answer() == {"status": 200, "payload": {"for": device_id}}

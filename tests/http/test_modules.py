@@ -1,23 +1,12 @@
 """Module identities, their twins and their methods over REST."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 
 import pytest
 import requests
 
-from tests.http.support import (
-    ANY,
-    NEVER,
-    check_error,
-    check_flat_error,
-    check_nested_error,
-    own,
-    read,
-    update_device,
-)
+from tests.http import support
 from tests.messages import put_module
 from tests.support import Device, Service
 
@@ -53,8 +42,8 @@ def as_read(created: dict[str, Any]) -> dict[str, Any]:
     times = [name for name in created if name.endswith("Time")]
     assert times == ["connectionStateUpdatedTime", "lastActivityTime"]
     for name in times:
-        assert created[name] == NEVER[:-1]
-    return {**created, **dict.fromkeys(times, NEVER)}
+        assert created[name] == support.NEVER[:-1]
+    return {**created, **dict.fromkeys(times, support.NEVER)}
 
 
 # --- identities
@@ -95,7 +84,7 @@ def test_a_module_is_updated_under_its_etag(service: Service, device: Device) ->
         assert (updated.json()["managedBy"], updated.json()["etag"] != etag) == ("me", True)
         assert updated.json()["authentication"] == first["authentication"]
     stale = put(service, device, if_match=f'"{etag}"')
-    check_flat_error(stale, 412001, "PreconditionFailed")
+    support.check_flat_error(stale, 412001, "PreconditionFailed")
 
 
 def test_the_modules_of_a_device_are_listed(
@@ -103,16 +92,16 @@ def test_the_modules_of_a_device_are_listed(
 ) -> None:
     put_module(service, other.id, "elsewhere")
     listed = f"/devices/{device.id}/modules"
-    assert read(service, listed) == []
+    assert support.read(service, listed) == []
     modules = [as_read(put(service, device, name).json()) for name in ("b", "a")]
-    assert read(service, listed) == modules
+    assert support.read(service, listed) == modules
 
 
 def test_a_module_is_deleted(service: Service, device: Device) -> None:
     etag = put(service, device).json()["etag"]
     for if_match in (None, STALE):
         refused = delete(service, device, if_match)
-        check_flat_error(refused, 412001, "PreconditionFailed")
+        support.check_flat_error(refused, 412001, "PreconditionFailed")
     answer = delete(service, device, f'"{etag}"')
     assert (answer.status_code, answer.content) == (204, b"")
     for answer in (
@@ -120,31 +109,32 @@ def test_a_module_is_deleted(service: Service, device: Device) -> None:
         delete(service, device, "*"),
         put(service, device, if_match="*"),
     ):
-        check_flat_error(answer, 404010, "ModuleNotFound")
-    check_error(service.request("GET", f"/twins/{device.id}/modules/camera"), 404, "DeviceNotFound")
+        support.check_flat_error(answer, 404010, "ModuleNotFound")
+    support.check_error(
+        service.request("GET", f"/twins/{device.id}/modules/camera"), 404, "DeviceNotFound"
+    )
 
 
 def test_a_module_is_created_once(service: Service, device: Device) -> None:
     module = as_read(put(service, device).json())
-    text = check_flat_error(put(service, device), 409301, "ModuleAlreadyExistsOnDevice")
+    text = support.check_flat_error(put(service, device), 409301, "ModuleAlreadyExistsOnDevice")
     assert device.id in text
-    assert read(service, path_of(device)) == module
+    assert support.read(service, path_of(device)) == module
 
 
 @pytest.mark.parametrize(
-    ("module_id", "members"),
-    [("$edgeAgent", {}), ("a%20b", {}), ("camera", {"moduleId": "other"})],
+    ("module_id", "members"), [("$edgeAgent", {}), ("a%20b", {}), ("camera", {"moduleId": "other"})]
 )
 def test_an_invalid_module_is_refused(
     service: Service, device: Device, module_id: str, members: dict[str, Any]
 ) -> None:
-    check_flat_error(put(service, device, module_id, **members), 400004, "ArgumentInvalid")
-    assert read(service, f"/devices/{device.id}/modules") == []
+    support.check_flat_error(put(service, device, module_id, **members), 400004, "ArgumentInvalid")
+    assert support.read(service, f"/devices/{device.id}/modules") == []
 
 
 def test_a_module_must_be_an_object(service: Service, device: Device) -> None:
     answer = service.request("PUT", path_of(device), data=b"[]")
-    check_flat_error(answer, 400012, "DeserializationError")
+    support.check_flat_error(answer, 400012, "DeserializationError")
 
 
 @pytest.mark.parametrize("state", ["disabled", "unknown"])
@@ -153,7 +143,7 @@ def test_modules_of_a_disabled_or_unknown_device_are_unauthorized(
 ) -> None:
     put(service, device)
     if state == "disabled":
-        assert update_device(service, device.id, status="disabled").ok
+        assert support.update_device(service, device.id, status="disabled").ok
     else:
         device = device._replace(id=f"{device.id}-unknown")
     for answer in (
@@ -163,7 +153,7 @@ def test_modules_of_a_disabled_or_unknown_device_are_unauthorized(
         put(service, device),
         put(service, device, if_match="*"),
     ):
-        inner = check_nested_error(answer, 401002, "IotHubUnauthorizedAccess")
+        inner = support.check_nested_error(answer, 401002, "IotHubUnauthorizedAccess")
         assert inner["message"] == "Unauthorized access"
 
 
@@ -184,7 +174,7 @@ def test_a_module_has_its_own_twin(service: Service, device: Device) -> None:
     assert (twin["deviceId"], twin["moduleId"]) == (device.id, "camera")
     assert (twin["etag"], twin["deviceEtag"]) == ("AAAAAAAAAAE=", module["etag"])
     assert (twin["version"], twin["modelId"], twin["status"]) == (2, "", "enabled")
-    section = {"$metadata": {"$lastUpdated": NEVER}, "$version": 1}
+    section = {"$metadata": {"$lastUpdated": support.NEVER}, "$version": 1}
     assert twin["properties"] == {"desired": section, "reported": section}
 
 
@@ -193,22 +183,22 @@ def test_a_module_twin_is_patched_and_replaced_under_its_etag(
 ) -> None:
     put(service, device)
     path = f"/twins/{device.id}/modules/camera"
-    before = read(service, f"/twins/{device.id}")
+    before = support.read(service, f"/twins/{device.id}")
     patch = {"tags": {"a": 1}, "properties": {"desired": {"zoom": 2}}}
-    headers: dict[str, str | None] = {"If-Match": f'"{read(service, path)["etag"]}"'}
+    headers: dict[str, str | None] = {"If-Match": f'"{support.read(service, path)["etag"]}"'}
     patched = service.request("PATCH", path, json=patch, headers=headers)
     assert patched.status_code == 200
     assert patched.json()["tags"] == {"a": 1}
-    assert own(patched.json()["properties"]["desired"]) == {"zoom": 2}
+    assert support.own(patched.json()["properties"]["desired"]) == {"zoom": 2}
     stale = service.request("PATCH", path, json=patch, headers=headers)
-    check_error(stale, 412, "PreconditionFailed")
+    support.check_error(stale, 412, "PreconditionFailed")
     replacement = {"properties": {"desired": {"new": 1}}}
-    replaced = service.request("PUT", path, json=replacement, headers=ANY)
+    replaced = service.request("PUT", path, json=replacement, headers=support.ANY)
     assert replaced.status_code == 200
     assert "tags" not in replaced.json()
     desired = replaced.json()["properties"]["desired"]
-    assert (own(desired), desired["$version"]) == ({"new": 1}, 3)
-    assert read(service, f"/twins/{device.id}") == before
+    assert (support.own(desired), desired["$version"]) == ({"new": 1}, 3)
+    assert support.read(service, f"/twins/{device.id}") == before
 
 
 @pytest.mark.parametrize("device_id", ["{}", "unknown"])
@@ -218,7 +208,7 @@ def test_the_twin_of_an_unknown_module_is_not_found_as_that_of_a_device(
 ) -> None:
     path = f"/twins/{device_id.format(device.id)}/modules/nothing"
     response = service.request(verb, path, json=None if verb == "GET" else {"tags": {}})
-    check_error(response, 404, "DeviceNotFound")
+    support.check_error(response, 404, "DeviceNotFound")
 
 
 def test_an_error_of_a_modules_method_names_what_is_missing(
@@ -228,7 +218,7 @@ def test_an_error_of_a_modules_method_names_what_is_missing(
         path = f"/twins/{device_id}/modules/camera/methods"
         return service.request("POST", path, json={"methodName": "zoom"})
 
-    check_nested_error(invoke(device.id), 404010, "ModuleNotFound")
+    support.check_nested_error(invoke(device.id), 404010, "ModuleNotFound")
     put(service, device)
-    check_nested_error(invoke(device.id), 404103, "DeviceNotOnline")
-    check_nested_error(invoke(f"{device.id}-unknown"), 404001, "DeviceNotFound")
+    support.check_nested_error(invoke(device.id), 404103, "DeviceNotOnline")
+    support.check_nested_error(invoke(f"{device.id}-unknown"), 404001, "DeviceNotFound")

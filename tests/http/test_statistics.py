@@ -1,23 +1,11 @@
 """Statistics over REST, of a hub that no other test uses."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
 
 from emulator import Emulator
-from tests.http.support import (
-    ANY,
-    EDGE,
-    MethodDevice,
-    put_device,
-    read,
-    register,
-    second_hub,
-    silence,
-    trust,
-)
+from tests.http import support
 from tests.messages import greet_module, put_module
 from tests.mqtt.raw import Wire, connack
 from tests.support import Service
@@ -27,7 +15,7 @@ DEVICES, CONNECTED = "/statistics/devices", "/statistics/service"
 
 @pytest.fixture(scope="module")
 def hub(emulator: Emulator) -> Iterator[Emulator]:
-    with second_hub(emulator) as running:
+    with support.second_hub(emulator) as running:
         yield running
 
 
@@ -39,30 +27,30 @@ def service(hub: Emulator) -> Iterator[Service]:
 
 
 def test_devices_are_counted(service: Service) -> None:
-    before = read(service, DEVICES)
-    put_device(service, "on")
-    put_device(service, "off", status="disabled")
-    put_device(service, "edge", **EDGE)
+    before = support.read(service, DEVICES)
+    support.put_device(service, "on")
+    support.put_device(service, "off", status="disabled")
+    support.put_device(service, "edge", **support.EDGE)
     put_module(service, "on")  # modules, and those of the hub itself, are not counted
-    after = read(service, DEVICES)
+    after = support.read(service, DEVICES)
     counts = {"totalDeviceCount": 3, "enabledDeviceCount": 2, "disabledDeviceCount": 1}
     assert {name: after[name] - before[name] for name in before} == counts
     assert list(before) == list(counts)
     for device_id in ("on", "off", "edge"):
-        service.request("DELETE", f"/devices/{device_id}", headers=ANY)
-    assert read(service, DEVICES) == before
+        service.request("DELETE", f"/devices/{device_id}", headers=support.ANY)
+    assert support.read(service, DEVICES) == before
 
 
 def test_connected_devices_are_counted(service: Service, hub: Emulator) -> None:
-    device = register(hub, "talker")
-    assert read(service, CONNECTED) == {"connectedDeviceCount": 0}
+    device = support.register(hub, "talker")
+    assert support.read(service, CONNECTED) == {"connectedDeviceCount": 0}
     module = put_module(service, "talker")
     with (
-        MethodDevice(hub, device, silence),
-        Wire((hub.host_name, hub.mqtt_port), trust(hub)) as wire,
+        support.MethodDevice(hub, device, support.silence),
+        Wire((hub.host_name, hub.mqtt_port), support.trust(hub)) as wire,
     ):
         wire.send(greet_module(hub, module))
         wire.expect(connack(0))
-        assert read(service, CONNECTED) == {"connectedDeviceCount": 1}
-        service.request("DELETE", "/devices/talker", headers=ANY)
-        assert read(service, CONNECTED) == {"connectedDeviceCount": 0}
+        assert support.read(service, CONNECTED) == {"connectedDeviceCount": 1}
+        service.request("DELETE", "/devices/talker", headers=support.ANY)
+        assert support.read(service, CONNECTED) == {"connectedDeviceCount": 0}

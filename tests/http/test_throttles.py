@@ -1,7 +1,5 @@
 """Throttles as callers see them. Their clock stands still, so that no allowance returns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest
@@ -47,11 +45,7 @@ def check_throttled(response: requests.Response, operation: str) -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=name_of)
 def test_a_route_counts_against_its_throttle_alone(
-    service: Service,
-    emulator: Emulator,
-    device: Device,
-    throttle: Throttle,
-    route: Route,
+    service: Service, emulator: Emulator, device: Device, throttle: Throttle, route: Route
 ) -> None:
     def request() -> requests.Response:
         body = b"{}" if route.verb in ("POST", "PUT", "PATCH") else None

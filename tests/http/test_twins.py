@@ -1,7 +1,5 @@
 """Device twins over REST; `test_modules.py` has those of modules."""
 
-from __future__ import annotations
-
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +9,7 @@ import pytest
 import requests
 
 from emulator import Emulator
-from tests.http.support import (
-    ANY,
-    MOMENT,
-    NEVER,
-    MethodDevice,
-    check_error,
-    own,
-    silence,
-    update_device,
-)
+from tests.http import support
 from tests.http.support import read as read_document
 from tests.support import Device, Service
 
@@ -56,7 +45,7 @@ def desired(properties: object) -> dict[str, Any]:
 
 
 def desired_of(twin: dict[str, Any]) -> dict[str, Any]:
-    return own(twin["properties"]["desired"])
+    return support.own(twin["properties"]["desired"])
 
 
 # --- the document
@@ -69,15 +58,15 @@ def test_a_new_twin_has_the_members_of_a_real_hub(service: Service, device: Devi
     assert list(twin) == MEMBERS  # `tags` is there only if the twin has tags
     identity = read_document(service, f"/devices/{device.id}")
     moments = [section["$metadata"].pop("$lastUpdated") for section in twin["properties"].values()]
-    assert all(MOMENT.fullmatch(moment) for moment in moments)
+    assert all(support.MOMENT.fullmatch(moment) for moment in moments)
     assert twin == {
         "deviceId": device.id,
         "etag": FIRST_ETAG,
         "deviceEtag": identity["etag"],
         "status": "enabled",
-        "statusUpdateTime": NEVER,
+        "statusUpdateTime": support.NEVER,
         "connectionState": "Disconnected",
-        "lastActivityTime": NEVER,
+        "lastActivityTime": support.NEVER,
         "cloudToDeviceMessageCount": 0,
         "authenticationType": "sas",
         "x509Thumbprint": {"primaryThumbprint": None, "secondaryThumbprint": None},
@@ -95,23 +84,23 @@ def test_a_new_twin_has_the_members_of_a_real_hub(service: Service, device: Devi
 def test_the_twin_of_a_disabled_device_has_every_member_and_can_be_written(
     service: Service, device: Device, verb: str
 ) -> None:
-    update_device(service, device.id, status="disabled", statusReason="lost")
+    support.update_device(service, device.id, status="disabled", statusReason="lost")
     twin = write(service, device, verb, {"tags": {"a": 1}, **desired({"b": 1})})
     members = list(MEMBERS)
     members.insert(members.index("status") + 1, "statusReason")
     members.insert(members.index("version") + 1, "tags")
     assert list(twin) == members
     assert (twin["status"], twin["statusReason"]) == ("disabled", "lost")
-    assert MOMENT.fullmatch(twin["statusUpdateTime"])
+    assert support.MOMENT.fullmatch(twin["statusUpdateTime"])
     assert (twin["tags"], desired_of(twin)) == ({"a": 1}, {"b": 1})
 
 
 def test_a_twin_shows_the_connection(service: Service, device: Device, emulator: Emulator) -> None:
-    with MethodDevice(emulator, device, silence):
+    with support.MethodDevice(emulator, device, support.silence):
         online = read(service, device)
     offline = read(service, device)
     assert (online["connectionState"], offline["connectionState"]) == ("Connected", "Disconnected")
-    assert MOMENT.fullmatch(online["lastActivityTime"])
+    assert support.MOMENT.fullmatch(online["lastActivityTime"])
     # Only a write of a service changes the etag.
     assert (online["etag"], offline["etag"]) == (FIRST_ETAG, FIRST_ETAG)
 
@@ -128,7 +117,7 @@ def test_versions_and_etags_count_the_writes(
         return twin["etag"], twin["version"], versions[0], versions[1]
 
     assert counters() == (FIRST_ETAG, 2, 1, 1)
-    with MethodDevice(emulator, device, silence) as connected:
+    with support.MethodDevice(emulator, device, support.silence) as connected:
         write(service, device, "PATCH", desired({"a": 1}))
         assert counters() == (SECOND_ETAG, 3, 2, 1)
         connected.report('{"a": 1}')
@@ -169,26 +158,26 @@ def test_patch_merges_into_tags_and_desired_properties(
 def test_put_replaces_tags_and_desired_properties_and_keeps_reported_ones(
     service: Service, device: Device, emulator: Emulator
 ) -> None:
-    with MethodDevice(emulator, device, silence) as connected:
+    with support.MethodDevice(emulator, device, support.silence) as connected:
         connected.report('{"r": 1}')
     first = {"tags": {"a": 1, "b": {"c": 1}}, **desired({"d": 1, "e": 1})}
     write(service, device, "PUT", first)
     twin = write(service, device, "PUT", {"tags": {"z": 1}, **desired({"d": 2})})
     assert twin["tags"] == {"z": 1}
     section = twin["properties"]["desired"]
-    assert (own(section), set(own(section["$metadata"]))) == ({"d": 2}, {"d"})
+    assert (support.own(section), set(support.own(section["$metadata"]))) == ({"d": 2}, {"d"})
     # A part that is left out is emptied.
     assert desired_of(write(service, device, "PUT", {"tags": {"z": 1}})) == {}
     twin = write(service, device, "PUT", desired({"d": 1}))
     assert "tags" not in twin
-    assert own(twin["properties"]["reported"]) == {"r": 1}
+    assert support.own(twin["properties"]["reported"]) == {"r": 1}
 
 
 @WRITES
 def test_a_whole_twin_can_be_sent_back(
     service: Service, device: Device, emulator: Emulator, verb: str
 ) -> None:
-    with MethodDevice(emulator, device, silence) as connected:
+    with support.MethodDevice(emulator, device, support.silence) as connected:
         connected.report('{"r": 1}')
     before = write(service, device, "PATCH", {"tags": {"a": 1}, **desired({"b": {"c": 1}})})
     changed = copy.deepcopy(before)
@@ -241,7 +230,7 @@ def test_a_stale_etag_prevents_a_write(
 ) -> None:
     before = read(service, device)
     response = send(service, device, verb, {"tags": {"a": 1}}, if_match)
-    text = check_error(response, 412, "PreconditionFailed")
+    text = support.check_error(response, 412, "PreconditionFailed")
     assert text == f"ETag mismatch for device ID '{device.id}'"
     assert read(service, device) == before
 
@@ -279,14 +268,14 @@ def test_a_twin_has_limits_and_is_refused_as_a_whole(
         {"tags": {"good": 1}, **desired({"good": 1, "b.d": 1})},
     ):
         response = send(service, device, verb, body)
-        assert check_error(response, 400, "ArgumentInvalid") != "BadRequest"
+        assert support.check_error(response, 400, "ArgumentInvalid") != "BadRequest"
     assert read(service, device) == twin
 
 
 @pytest.mark.parametrize("verb", ["GET", "PATCH", "PUT"])
 def test_an_unknown_device_has_no_twin(service: Service, verb: str) -> None:
     body = None if verb == "GET" else b"{}"
-    response = service.request(verb, "/twins/unknown", data=body, headers=ANY)
-    assert check_error(response, 404, "DeviceNotFound") == "unknown"
+    response = service.request(verb, "/twins/unknown", data=body, headers=support.ANY)
+    assert support.check_error(response, 404, "DeviceNotFound") == "unknown"
     # The tracking id of a twin's error names no gateway (seen on a real hub).
     assert "-G:" not in response.json()["ExceptionMessage"]

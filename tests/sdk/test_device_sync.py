@@ -34,10 +34,7 @@ def background() -> Iterator[ThreadPoolExecutor]:
 @uses_deprecated_calls
 @pytest.mark.parametrize("payload", [{"a": [1, None]}, "{}", 42, [], None])
 def test_a_method_is_received_and_answered(
-    client: IoTHubDeviceClient,
-    back_end: BackEnd,
-    background: ThreadPoolExecutor,
-    payload: object,
+    client: IoTHubDeviceClient, back_end: BackEnd, background: ThreadPoolExecutor, payload: object
 ) -> None:
     # By this call the device is subscribed.
     assert client.receive_method_request("reboot", block=False) is None

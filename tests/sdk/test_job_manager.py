@@ -1,7 +1,5 @@
 """azure-iot-hub's IoTHubJobManager, against a hub."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -52,11 +50,7 @@ def when_over(job_manager: Any, job_id: str) -> Any:
 
 
 def test_a_job_patches_a_twin_and_the_device_receives_the_patch(
-    job_manager: Any,
-    registry: Any,
-    client: IoTHubDeviceClient,
-    device: Device,
-    job_id: str,
+    job_manager: Any, registry: Any, client: IoTHubDeviceClient, device: Device, job_id: str
 ) -> None:
     patches = desired_patches(client)
     # By the answer to this call the device is subscribed.
@@ -86,11 +80,7 @@ def test_a_job_patches_a_twin_and_the_device_receives_the_patch(
 
 
 def test_a_job_invokes_a_method(
-    job_manager: Any,
-    registry: Any,
-    client: IoTHubDeviceClient,
-    device: Device,
-    job_id: str,
+    job_manager: Any, registry: Any, client: IoTHubDeviceClient, device: Device, job_id: str
 ) -> None:
     def answer(request: MethodRequest) -> None:
         payload = {"asked": request.name, "with": request.payload}

@@ -1,7 +1,5 @@
 """azure-iot-hub's IoTHubRegistryManager, against a hub."""
 
-from __future__ import annotations
-
 import base64
 import time
 import uuid
@@ -422,10 +420,7 @@ def test_the_connect_timeout_waits_for_a_device_that_connects_later(
 
 
 def test_the_timeouts_end_a_call(
-    registry: Any,
-    device: Device,
-    client: IoTHubDeviceClient,
-    make_edge_device: Callable[..., Any],
+    registry: Any, device: Device, client: IoTHubDeviceClient, make_edge_device: Callable[..., Any]
 ) -> None:
     def wait_for(status: int, code: str, device_id: str, **time_outs: int) -> float:
         began = time.monotonic()

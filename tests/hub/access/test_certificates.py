@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from emulator.hub.access.certificates import ClientCertificate, check_certificate
@@ -55,9 +53,7 @@ def test_a_thumbprint_is_matched_by_either_hash_in_either_place_in_any_case(
     ],
 )
 def test_the_cause_of_a_refusal_says_what_is_wrong_with_the_certificate(
-    shown: ClientCertificate | None,
-    thumbprints: tuple[str | None, str | None] | None,
-    reason: str,
+    shown: ClientCertificate | None, thumbprints: tuple[str | None, str | None] | None, reason: str
 ) -> None:
     with pytest.raises(IotHubUnauthorizedAccess) as raised:
         check_certificate(shown, thumbprints, name="d")

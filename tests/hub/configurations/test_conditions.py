@@ -1,7 +1,5 @@
 """Target conditions of configurations, and the queries of their metrics."""
 
-from __future__ import annotations
-
 import pytest
 
 from emulator.hub.configurations.conditions import metric_query, system_queries, targets
@@ -93,11 +91,7 @@ EDGE_APPLIED = [DEPLOYED, f"{REPORTED} and {CODE} = 200", f"{REPORTED} and {CODE
             [f"{MODULES} WHERE tags.x=1", f"{MODULES} where {APPLIED}"],
         ),
         (Kind.EDGE, "*", [f"{DEVICES} where capabilities.iotEdge = true", *EDGE_APPLIED]),
-        (
-            Kind.EDGE,
-            "a=1",
-            [f"{DEVICES} where capabilities.iotEdge = true and a=1", *EDGE_APPLIED],
-        ),
+        (Kind.EDGE, "a=1", [f"{DEVICES} where capabilities.iotEdge = true and a=1", *EDGE_APPLIED]),
     ],
 )
 def test_the_queries_of_system_metrics(kind: Kind, condition: str, queries: list[str]) -> None:

@@ -1,7 +1,5 @@
 """The files of import and export jobs: what an export writes, and what an import reads."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -14,42 +12,33 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.import_export import files
 from tests.hub.fakes import ANY, DEVICE, MODULE, put
-from tests.hub.import_export.depot import (
-    KEYS,
-    SAS,
-    THUMBPRINT,
-    Box,
-    JsonObject,
-    export,
-    finish,
-    line,
-)
+from tests.hub.import_export import depot
 
 # --- identities
 
 
-async def test_the_line_of_a_device_is_that_of_a_real_hub(hub: IotHub, box: Box) -> None:
-    device = put(hub, DEVICE, authentication=SAS, statusReason="new")
+async def test_the_line_of_a_device_is_that_of_a_real_hub(hub: IotHub, box: depot.Box) -> None:
+    device = put(hub, DEVICE, authentication=depot.SAS, statusReason="new")
     patch = {"tags": {"floor": 1}, "properties": {"desired": {"a": {"b": 1.50}}}}
     hub.twins.patch(DEVICE, patch, ANY)
     hub.twins.report(DEVICE, {"c": [1, {"d": "e"}]}, None)
-    await finish(hub, export())
+    await depot.finish(hub, depot.export())
     none = '"x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null}'
     assert box.blobs["out", "devices.txt"].decode() == (
         f'{{"id":"d","eTag":"{device["etag"]}","status":"enabled","statusReason":"new",'
-        f'"authentication":{{"symmetricKey":{{"primaryKey":"{KEYS["primaryKey"]}",'
-        f'"secondaryKey":"{KEYS["secondaryKey"]}"}},{none},"type":"sas"}},'
+        f'"authentication":{{"symmetricKey":{{"primaryKey":"{depot.KEYS["primaryKey"]}",'
+        f'"secondaryKey":"{depot.KEYS["secondaryKey"]}"}},{none},"type":"sas"}},'
         f'"twinETag":"AAAAAAAAAAI=","tags":{{"floor":1}},"properties":{{"desired":'
         f'{{"a":{{"b":1.5}}}},"reported":{{"c":[1,{{"d":"e"}}]}}}},'
         f'"capabilities":{{"iotEdge":false}}}}\n'
     )
 
 
-async def test_each_device_and_module_has_a_line(hub: IotHub, box: Box) -> None:
+async def test_each_device_and_module_has_a_line(hub: IotHub, box: depot.Box) -> None:
     put(hub, IdentityKey("off"), status="disabled")
     put(hub, DEVICE)
     put(hub, MODULE, managedBy="me")
-    await finish(hub, export())
+    await depot.finish(hub, depot.export())
     off, device, module = box.lines()
     assert (off["id"], off["status"]) == ("off", "disabled")
     assert (off["tags"], off["properties"]) == ({}, {"desired": {}, "reported": {}})
@@ -61,22 +50,22 @@ async def test_each_device_and_module_has_a_line(hub: IotHub, box: Box) -> None:
     assert (module["id"], module["moduleId"], module["managedBy"]) == ("d", "m", "me")
 
 
-async def test_an_export_without_keys_has_no_credentials(hub: IotHub, box: Box) -> None:
-    put(hub, DEVICE, authentication=SAS)
-    prints = {"primaryThumbprint": THUMBPRINT}
+async def test_an_export_without_keys_has_no_credentials(hub: IotHub, box: depot.Box) -> None:
+    put(hub, DEVICE, authentication=depot.SAS)
+    prints = {"primaryThumbprint": depot.THUMBPRINT}
     x509 = {"type": "selfSigned", "x509Thumbprint": prints}
     put(hub, IdentityKey("x"), authentication=x509)
-    job = await finish(hub, export(excludeKeysInExport=True))
+    job = await depot.finish(hub, depot.export(excludeKeysInExport=True))
     assert job["excludeKeysInExport"] is True
     content = box.blobs["out", "devices.txt"].decode()
     warning, *lines = content.splitlines()
     assert warning.startswith("Warning: ")
     assert [json.loads(text)["authentication"] for text in lines] == [None, None]
-    assert not any(secret in content for secret in (*KEYS.values(), THUMBPRINT))
+    assert not any(secret in content for secret in (*depot.KEYS.values(), depot.THUMBPRINT))
 
 
-async def test_the_export_of_an_empty_hub_is_an_empty_file(hub: IotHub, box: Box) -> None:
-    job = await finish(hub, export())
+async def test_the_export_of_an_empty_hub_is_an_empty_file(hub: IotHub, box: depot.Box) -> None:
+    job = await depot.finish(hub, depot.export())
     assert (job["status"], job["progress"]) == ("completed", 100)
     assert box.blobs == {("out", "devices.txt"): b""}
 
@@ -101,7 +90,7 @@ def test_an_error_quotes_an_invalid_line(text: str, why: str) -> None:
 
 
 def test_a_line_that_is_too_long_is_not_parsed() -> None:
-    item = json.dumps(line("d", statusReason="x" * limits.IMPORT_LINE_BYTES)).encode()
+    item = json.dumps(depot.line("d", statusReason="x" * limits.IMPORT_LINE_BYTES)).encode()
     with pytest.raises(DeserializationError) as caught:
         files.read_identity(item)
     assert len(caught.value.text) < 2_000
@@ -125,14 +114,13 @@ CONTENT = ("deviceContent", "moduleContent", "modulesContent")
             "labels": st.none() | st.dictionaries(NAMES, NAMES, max_size=3),
             "schemaVersion": st.none() | NAMES,
             "content": st.fixed_dictionaries(
-                {},
-                optional={name: st.dictionaries(NAMES, VALUES, max_size=3) for name in CONTENT},
+                {}, optional={name: st.dictionaries(NAMES, VALUES, max_size=3) for name in CONTENT}
             ),
             "metrics": st.fixed_dictionaries({"queries": st.dictionaries(NAMES, NAMES)}),
         },
     )
 )
-def test_a_configuration_is_read_as_it_was_written(document: JsonObject) -> None:
+def test_a_configuration_is_read_as_it_was_written(document: depot.JsonObject) -> None:
     text = files.configuration_line(document)
     assert text.count(b"\n") == 1
     assert files.read_configuration(text) == document

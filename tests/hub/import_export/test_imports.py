@@ -1,7 +1,5 @@
 """Imports: modes, errors, IoT Edge devices, configurations; and exports that are imported again."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json
@@ -11,54 +9,43 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from tests.clock import ManualClock
 from tests.hub.fakes import ANY, CREATE, DEVICE, make_hub, put
-from tests.hub.import_export.depot import (
-    KEYS,
-    SAS,
-    THUMBPRINT,
-    Box,
-    JsonObject,
-    device_ids,
-    export,
-    finish,
-    import_,
-    line,
-    over,
-    twin,
-)
+from tests.hub.import_export import depot
 
 
-async def test_each_line_has_a_mode(hub: IotHub, box: Box) -> None:
+async def test_each_line_has_a_mode(hub: IotHub, box: depot.Box) -> None:
     for device_id in ("old", "gone", "twin"):
-        put(hub, IdentityKey(device_id), authentication=SAS)
+        put(hub, IdentityKey(device_id), authentication=depot.SAS)
     box.put_lines(
-        line("new"),
-        line("old", status="Disabled", authentication=SAS),
-        line("gone", importMode="delete"),
-        line("twin", importMode="UpdateTwin", tags={"a": 1}),
-        line("keyed", importMode="create", authentication=SAS, tags={"b": 2}),
+        depot.line("new"),
+        depot.line("old", status="Disabled", authentication=depot.SAS),
+        depot.line("gone", importMode="delete"),
+        depot.line("twin", importMode="UpdateTwin", tags={"a": 1}),
+        depot.line("keyed", importMode="create", authentication=depot.SAS, tags={"b": 2}),
     )
-    job = await finish(hub, import_())
+    job = await depot.finish(hub, depot.import_())
     assert (job["status"], job["progress"], box.errors()) == ("completed", 100, [])
-    assert device_ids(hub) == ["old", "twin", "new", "keyed"]
+    assert depot.device_ids(hub) == ["old", "twin", "new", "keyed"]
     assert hub.identities.get(IdentityKey("old"))["status"] == "disabled"
-    assert hub.identities.get(IdentityKey("keyed"))["authentication"]["symmetricKey"] == KEYS
-    assert [twin(hub, name)["tags"] for name in ("twin", "keyed")] == [{"a": 1}, {"b": 2}]
+    assert hub.identities.get(IdentityKey("keyed"))["authentication"]["symmetricKey"] == depot.KEYS
+    assert [depot.twin(hub, name)["tags"] for name in ("twin", "keyed")] == [{"a": 1}, {"b": 2}]
 
 
-async def test_a_line_that_fails_is_logged_and_the_others_are_done(hub: IotHub, box: Box) -> None:
+async def test_a_line_that_fails_is_logged_and_the_others_are_done(
+    hub: IotHub, box: depot.Box
+) -> None:
     put(hub, IdentityKey("old"))
     content = [
-        json.dumps(line("old", importMode="create")),
+        json.dumps(depot.line("old", importMode="create")),
         "",
         "no JSON; really",
-        json.dumps(line("typed", authentication={"type": "SELF_SIGNED"})),
-        json.dumps(line("moded", importMode="maybe")),
-        json.dumps(line("missing", moduleId="m")),
+        json.dumps(depot.line("typed", authentication={"type": "SELF_SIGNED"})),
+        json.dumps(depot.line("moded", importMode="maybe")),
+        json.dumps(depot.line("missing", moduleId="m")),
         json.dumps({"id": "stateless"}),
-        json.dumps(line("new")),
+        json.dumps(depot.line("new")),
     ]
     box.blobs["in", "devices.txt"] = "\r\n".join(content).encode()
-    job = await finish(hub, import_())
+    job = await depot.finish(hub, depot.import_())
     assert (job["status"], "failureReason" in job) == ("completed", False)
     assert [*box.errors()[0].items()] == [
         ("deviceId", "old"),
@@ -74,32 +61,32 @@ async def test_a_line_that_fails_is_logged_and_the_others_are_done(hub: IotHub, 
     ]
     text = box.errors()[1]["errorStatus"]
     assert text.startswith("Invalid device format in line: no JSON; really. ")
-    assert device_ids(hub) == ["old", "new"]
+    assert depot.device_ids(hub) == ["old", "new"]
 
 
-async def test_an_import_reads_its_file_when_it_is_created(hub: IotHub, box: Box) -> None:
-    box.put_lines(line("then"))
-    job = await hub.transfers.create(import_())
-    box.put_lines(line("too-late"))
-    await over(hub, job["jobId"])
-    assert device_ids(hub) == ["then"]
+async def test_an_import_reads_its_file_when_it_is_created(hub: IotHub, box: depot.Box) -> None:
+    box.put_lines(depot.line("then"))
+    job = await hub.transfers.create(depot.import_())
+    box.put_lines(depot.line("too-late"))
+    await depot.over(hub, job["jobId"])
+    assert depot.device_ids(hub) == ["then"]
 
 
-async def test_an_empty_twin_in_a_line_changes_nothing(hub: IotHub, box: Box) -> None:
-    put(hub, DEVICE, authentication=SAS)
+async def test_an_empty_twin_in_a_line_changes_nothing(hub: IotHub, box: depot.Box) -> None:
+    put(hub, DEVICE, authentication=depot.SAS)
     before = hub.twins.get(DEVICE)
     nothing = {"tags": {}, "properties": {"desired": {}, "reported": {}}}
-    box.put_lines(line("d", authentication=SAS, **nothing))
-    await finish(hub, import_())
+    box.put_lines(depot.line("d", authentication=depot.SAS, **nothing))
+    await depot.finish(hub, depot.import_())
     after = hub.twins.get(DEVICE)
     assert (after["version"], after["etag"]) == (before["version"], before["etag"])
 
 
-async def test_other_work_runs_during_an_import_and_an_export(hub: IotHub, box: Box) -> None:
+async def test_other_work_runs_during_an_import_and_an_export(hub: IotHub, box: depot.Box) -> None:
     count = 100 * limits.TRANSFER_SLICE
-    box.put_lines(*(line(f"d{number:04}") for number in range(count)))
+    box.put_lines(*(depot.line(f"d{number:04}") for number in range(count)))
 
-    async def watch(body: JsonObject) -> list[tuple[int, int]]:
+    async def watch(body: depot.JsonObject) -> list[tuple[int, int]]:
         """Run a job; return the number of devices and the progress between its steps."""
         job, seen = await hub.transfers.create(body), []
         for _ in range(10_000):
@@ -111,37 +98,37 @@ async def test_other_work_runs_during_an_import_and_an_export(hub: IotHub, box: 
             await asyncio.sleep(0)
         raise AssertionError("the job has no end")
 
-    seen = await watch(import_())
+    seen = await watch(depot.import_())
     devices = [number for number, _ in seen]
     steps = [after - before for before, after in itertools.pairwise(devices)]
     assert max(steps) <= limits.TRANSFER_SLICE
     assert hub.identities.device_statistics()["totalDeviceCount"] == count
     assert {percent for _, percent in seen} >= set(range(1, 99))
-    assert len(await watch(export())) >= count / limits.TRANSFER_SLICE
+    assert len(await watch(depot.export())) >= count / limits.TRANSFER_SLICE
     assert len(box.lines()) == count
 
 
 # --- IoT Edge
 
 
-def edge(device_id: str, **members: object) -> JsonObject:
-    return line(device_id, capabilities={"iotEdge": True}, **members)
+def edge(device_id: str, **members: object) -> depot.JsonObject:
+    return depot.line(device_id, capabilities={"iotEdge": True}, **members)
 
 
 def scope(device_id: str) -> str:
     return f"ms-azure-iot-edge://{device_id}-637000000000000000"
 
 
-async def test_a_child_finds_its_parent_anywhere_in_the_file(hub: IotHub, box: Box) -> None:
+async def test_a_child_finds_its_parent_anywhere_in_the_file(hub: IotHub, box: depot.Box) -> None:
     box.put_lines(
-        line("leaf", deviceScope=scope("inner"), parentScopes=[scope("inner")]),
-        line("leaf", moduleId="m"),
+        depot.line("leaf", deviceScope=scope("inner"), parentScopes=[scope("inner")]),
+        depot.line("leaf", moduleId="m"),
         edge("inner", deviceScope=scope("inner"), parentScopes=[scope("outer")]),
         edge("outer", deviceScope=scope("outer")),
-        line("orphan", deviceScope=scope("missing")),
-        line("orphan", moduleId="m"),
+        depot.line("orphan", deviceScope=scope("missing")),
+        depot.line("orphan", moduleId="m"),
     )
-    await finish(hub, import_())
+    await depot.finish(hub, depot.import_())
     outer, inner, leaf = (
         hub.identities.get(IdentityKey(name)) for name in ("outer", "inner", "leaf")
     )
@@ -154,28 +141,28 @@ async def test_a_child_finds_its_parent_anywhere_in_the_file(hub: IotHub, box: B
     ]
 
 
-async def test_layers_can_be_in_any_order(hub: IotHub, box: Box) -> None:
+async def test_layers_can_be_in_any_order(hub: IotHub, box: depot.Box) -> None:
     names = [f"layer{number}" for number in range(limits.EDGE_LAYERS)]
     layers = [
         edge(name, deviceScope=scope(name), parentScopes=[scope(parent)] if parent else [])
         for parent, name in zip([None, *names], names, strict=False)
     ]
-    box.put_lines(line("leaf", deviceScope=scope(names[-1])), *reversed(layers))
-    await finish(hub, import_())
+    box.put_lines(depot.line("leaf", deviceScope=scope(names[-1])), *reversed(layers))
+    await depot.finish(hub, depot.import_())
     assert box.errors() == []
     for parent, child in zip(names, [*names[1:], "leaf"], strict=True):
         device_scope = hub.identities.get(IdentityKey(parent))["deviceScope"]
         assert hub.identities.get(IdentityKey(child))["parentScopes"] == [device_scope]
 
 
-async def test_a_system_module_that_does_not_exist_is_an_error(hub: IotHub, box: Box) -> None:
+async def test_a_system_module_that_does_not_exist_is_an_error(hub: IotHub, box: depot.Box) -> None:
     box.put_lines(
-        line("d"),
-        line("d", moduleId="$edgeAgent"),
+        depot.line("d"),
+        depot.line("d", moduleId="$edgeAgent"),
         edge("e"),
-        line("e", moduleId="$edgeHub", importMode="update"),
+        depot.line("e", moduleId="$edgeHub", importMode="update"),
     )
-    await finish(hub, import_())
+    await depot.finish(hub, depot.import_())
     assert box.errors("moduleId", "errorCode") == [("$edgeAgent", 404001), ("$edgeHub", 401100)]
 
 
@@ -184,17 +171,17 @@ async def test_a_system_module_that_does_not_exist_is_an_error(hub: IotHub, box:
 
 def fill(hub: IotHub) -> None:
     """Register a device or module of each kind."""
-    edge = put(hub, IdentityKey("edge"), capabilities={"iotEdge": True}, authentication=SAS)
+    edge = put(hub, IdentityKey("edge"), capabilities={"iotEdge": True}, authentication=depot.SAS)
     parent = edge["deviceScope"]
-    put(hub, IdentityKey("leaf"), deviceScope=parent, authentication=SAS)
+    put(hub, IdentityKey("leaf"), deviceScope=parent, authentication=depot.SAS)
     put(hub, IdentityKey("inner"), capabilities={"iotEdge": True}, parentScopes=[parent])
     off = {"status": "disabled", "statusReason": "in repair"}
-    put(hub, IdentityKey("off"), **off, authentication=SAS)
-    prints = {"primaryThumbprint": THUMBPRINT, "secondaryThumbprint": THUMBPRINT[::-1]}
+    put(hub, IdentityKey("off"), **off, authentication=depot.SAS)
+    prints = {"primaryThumbprint": depot.THUMBPRINT, "secondaryThumbprint": depot.THUMBPRINT[::-1]}
     x509 = {"type": "selfSigned", "x509Thumbprint": prints}
     put(hub, IdentityKey("x509"), authentication=x509)
     put(hub, IdentityKey("ca"), authentication={"type": "certificateAuthority"})
-    put(hub, IdentityKey("leaf", "m"), authentication=SAS, managedBy="me")
+    put(hub, IdentityKey("leaf", "m"), authentication=depot.SAS, managedBy="me")
     put(hub, IdentityKey("leaf", "n"))
     parts = {"tags": {"t": {"u": [1, 2.50]}}, "properties": {"desired": {"ä;": {"b": "\n"}}}}
     for key in (IdentityKey("leaf"), IdentityKey("leaf", "m")):
@@ -202,7 +189,7 @@ def fill(hub: IotHub) -> None:
         hub.twins.report(key, {"r": 1}, None)
 
 
-def registry_of(hub: IotHub) -> list[JsonObject]:
+def registry_of(hub: IotHub) -> list[depot.JsonObject]:
     """Return all identities and twins, without what each hub makes: times, etags, scopes."""
     found = []
     for device in hub.identities.list_devices():
@@ -216,24 +203,24 @@ def registry_of(hub: IotHub) -> list[JsonObject]:
                 for name, value in document.items()
                 if name not in ("etag", "generationId") and not name.endswith("Time")
             }
-            found.append({**own, **twin(hub, device["deviceId"], document.get("moduleId"))})
+            found.append({**own, **depot.twin(hub, device["deviceId"], document.get("moduleId"))})
     return sorted(found, key=lambda each: (each["deviceId"], each.get("moduleId") or ""))
 
 
-async def moved(hub: IotHub, box: Box, clock: ManualClock, **members: object) -> IotHub:
+async def moved(hub: IotHub, box: depot.Box, clock: ManualClock, **members: object) -> IotHub:
     """Export a hub, and import it into a new one without errors."""
-    await finish(hub, export(**members))
+    await depot.finish(hub, depot.export(**members))
     for container, name in [*box.blobs]:
         box.blobs["in", name] = box.blobs[container, name]
     clock.advance(24 * 3600)
     other = make_hub(clock=clock, blobs=box)
-    await finish(other, import_(**members))
+    await depot.finish(other, depot.import_(**members))
     assert box.errors() == []
     return other
 
 
 async def test_an_export_makes_the_same_registry_elsewhere(
-    hub: IotHub, box: Box, clock: ManualClock
+    hub: IotHub, box: depot.Box, clock: ManualClock
 ) -> None:
     fill(hub)
     other = await moved(hub, box, clock)
@@ -241,28 +228,30 @@ async def test_an_export_makes_the_same_registry_elsewhere(
     assert len(registry_of(other)) == 12  # 6 devices, 2 modules, 4 modules of the hub
 
 
-async def test_an_export_restores_a_hub(hub: IotHub, box: Box) -> None:
+async def test_an_export_restores_a_hub(hub: IotHub, box: depot.Box) -> None:
     fill(hub)
     before = registry_of(hub)
-    await finish(hub, export())
+    await depot.finish(hub, depot.export())
     box.blobs["in", "devices.txt"] = box.blobs["out", "devices.txt"]
     parts = {"tags": {"t": {"u": 0}}, "properties": {"desired": {"ä;": 1}}}
     hub.twins.patch(IdentityKey("leaf"), parts, CREATE)
     hub.identities.remove(IdentityKey("x509"), ANY)
     put(hub, IdentityKey("off"), ANY, status="enabled")
     assert registry_of(hub) != before
-    await finish(hub, import_())
+    await depot.finish(hub, depot.import_())
     assert box.errors() == []
     assert registry_of(hub) == before
 
 
-async def test_a_deployed_module_is_restored(hub: IotHub, box: Box, clock: ManualClock) -> None:
+async def test_a_deployed_module_is_restored(
+    hub: IotHub, box: depot.Box, clock: ManualClock
+) -> None:
     put(hub, IdentityKey("edge"), capabilities={"iotEdge": True})
     desired = {"schemaVersion": "1.1", "modules": {"m": {"version": "1"}}}
     content = {"modulesContent": {"$edgeAgent": {"properties.desired": desired}}}
     hub.configurations.apply_content("edge", content)
     other = await moved(hub, box, clock)
-    assert twin(other, "edge", "$edgeAgent")["desired"] == desired
+    assert depot.twin(other, "edge", "$edgeAgent")["desired"] == desired
 
 
 # --- configurations
@@ -275,7 +264,7 @@ async def configure(hub: IotHub, name: str, **members: object) -> None:
     await hub.configurations.put(name, body, CREATE)
 
 
-def configurations_of(hub: IotHub) -> list[JsonObject]:
+def configurations_of(hub: IotHub) -> list[depot.JsonObject]:
     names = ("id", "content", "targetCondition", "priority", "labels", "schemaVersion")
     return [
         {**{name: each[name] for name in names}, "queries": each["metrics"]["queries"]}
@@ -284,11 +273,11 @@ def configurations_of(hub: IotHub) -> list[JsonObject]:
 
 
 async def test_an_export_can_include_configurations(
-    hub: IotHub, box: Box, clock: ManualClock
+    hub: IotHub, box: depot.Box, clock: ManualClock
 ) -> None:
     metrics = {"queries": {"mine": "select deviceId from devices"}}
     labels = {"targetCondition": "a name of my own"}
-    put(hub, DEVICE, authentication=SAS)
+    put(hub, DEVICE, authentication=depot.SAS)
     await configure(hub, "a", priority=7, labels=labels, metrics=metrics)
     await configure(hub, "b", targetCondition="*")
     other = await moved(hub, box, clock, includeConfigurations=True)
@@ -303,10 +292,12 @@ async def test_an_export_can_include_configurations(
     assert first["Metrics"] == {"Results": {"mine": 1}, "Queries": metrics["queries"]}
     assert second["ETag"] == "MQ=="
     # They have the same effect in the other hub.
-    assert twin(other, "d")["desired"] == {"colour": {"Name": "red"}}
+    assert depot.twin(other, "d")["desired"] == {"colour": {"Name": "red"}}
 
 
-async def test_an_import_updates_a_configuration_only_with_its_etag(hub: IotHub, box: Box) -> None:
+async def test_an_import_updates_a_configuration_only_with_its_etag(
+    hub: IotHub, box: depot.Box
+) -> None:
     for name in ("same", "stale", "bare"):
         await configure(hub, name)
     common = {"Content": CONTENT, "TargetCondition": "tags.x = 1", "Priority": 9}
@@ -321,8 +312,8 @@ async def test_an_import_updates_a_configuration_only_with_its_etag(hub: IotHub,
         {"nothing": 1},
         name="mine.txt",
     )
-    body = import_(includeConfigurations=True, configurationsBlobName="mine.txt")
-    assert (await finish(hub, body))["status"] == "completed"
+    body = depot.import_(includeConfigurations=True, configurationsBlobName="mine.txt")
+    assert (await depot.finish(hub, body))["status"] == "completed"
     priorities = {each["id"]: each["priority"] for each in hub.configurations.list()}
     assert priorities == {"same": 9, "stale": 0, "bare": 0, "new": 9}
     assert box.errors("configurationId", "errorCode") == [

@@ -304,9 +304,7 @@ async def test_a_job_invokes_a_bounded_number_of_methods_at_once() -> None:
     await bench.hub.stop()
 
 
-async def test_the_devices_that_are_left_fail_when_the_time_of_a_job_is_over(
-    bench: Bench,
-) -> None:
+async def test_the_devices_that_are_left_fail_when_the_time_of_a_job_is_over(bench: Bench) -> None:
     bench.connect("quick")
     most = limits.JOB_METHODS_AT_ONCE
     silent = bench.connect(*(f"d{number}" for number in range(most + 1)), status=None)

@@ -1,7 +1,5 @@
 """Cloud-to-device messages in the hub: links, locks, expiry, feedback, and what the feed tells."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest
@@ -13,21 +11,12 @@ from emulator.hub.links.link import Delivery
 from emulator.hub.messages.changes import CommandEnded, CommandSent
 from emulator.hub.messages.message import Message
 from tests.clock import ManualClock
-from tests.hub.fakes import (
-    ANY,
-    DEVICE,
-    MODULE,
-    CountingStore,
-    FakeLink,
-    connect,
-    put,
-    record_changes,
-)
+from tests.hub import fakes
 
 
 @pytest.fixture(autouse=True)
 def device(hub: IotHub) -> None:
-    put(hub, DEVICE)
+    fakes.put(hub, fakes.DEVICE)
 
 
 def send(hub: IotHub, body: bytes, *, ack: str = "full", expires_in: float | None = None) -> None:
@@ -37,9 +26,9 @@ def send(hub: IotHub, body: bytes, *, ack: str = "full", expires_in: float | Non
     hub.cloud_to_device.send("d", Message(body, system, {"iothub-ack": ack}))
 
 
-def connected(hub: IotHub) -> FakeLink:
-    link = FakeLink()
-    connect(hub, link)
+def connected(hub: IotHub) -> fakes.FakeLink:
+    link = fakes.FakeLink()
+    fakes.connect(hub, link)
     return link
 
 
@@ -51,7 +40,7 @@ def receive(hub: IotHub) -> Delivery:
 
 
 def pending(hub: IotHub) -> int:
-    documents = (hub.identities.get(DEVICE), hub.twins.get(DEVICE))
+    documents = (hub.identities.get(fakes.DEVICE), hub.twins.get(fakes.DEVICE))
     (count,) = {int(document["cloudToDeviceMessageCount"]) for document in documents}
     return count
 
@@ -91,7 +80,7 @@ def test_feedback_has_the_time_of_the_expiry(hub: IotHub, clock: ManualClock) ->
     assert outcomes(hub) == [("usual", "Expired")]
 
 
-def test_a_poll_without_feedback_commits_nothing(hub: IotHub, store: CountingStore) -> None:
+def test_a_poll_without_feedback_commits_nothing(hub: IotHub, store: fakes.CountingStore) -> None:
     send(hub, b"one")
     commits = store.commits
     for _ in range(5):
@@ -112,31 +101,31 @@ def test_an_abandoned_batch_of_feedback_returns(hub: IotHub) -> None:
 
 
 def test_a_deleted_device_leaves_no_message_and_no_feedback(hub: IotHub) -> None:
-    put(hub, MODULE)
+    fakes.put(hub, fakes.MODULE)
     for body in (b"one", b"two", b"three"):
         send(hub, body)
     hub.cloud_to_device.complete("d", receive(hub).lock_token)
-    hub.identities.remove(MODULE, ANY)
+    hub.identities.remove(fakes.MODULE, fakes.ANY)
     assert (pending(hub), outcomes(hub)) == (2, [("one", "Success")])
     hub.cloud_to_device.complete("d", receive(hub).lock_token)
-    hub.identities.remove(DEVICE, ANY)
-    put(hub, DEVICE)
+    hub.identities.remove(fakes.DEVICE, fakes.ANY)
+    fakes.put(hub, fakes.DEVICE)
     assert (pending(hub), take_feedback(hub)) == (0, [])
 
 
 def test_only_a_registered_and_enabled_device_has_a_queue(hub: IotHub) -> None:
-    put(hub, DEVICE, ANY, status="disabled")
+    fakes.put(hub, fakes.DEVICE, fakes.ANY, status="disabled")
     with pytest.raises(DeviceNotFound):
         send(hub, b"one")
     assert hub.cloud_to_device.purge("d") == 0
-    hub.identities.remove(DEVICE, ANY)
+    hub.identities.remove(fakes.DEVICE, fakes.ANY)
     with pytest.raises(DeviceNotFound):
         hub.cloud_to_device.purge("d")
 
 
 def test_the_feed_has_each_message_and_each_end_of_one(hub: IotHub, clock: ManualClock) -> None:
-    sent = record_changes(hub.feed, CommandSent)
-    ended = record_changes(hub.feed, CommandEnded)
+    sent = fakes.record_changes(hub.feed, CommandSent)
+    ended = fakes.record_changes(hub.feed, CommandEnded)
     send(hub, b"expired", ack="none", expires_in=10)
     send(hub, b"purged", ack="positive")
     clock.advance(10)
@@ -242,14 +231,14 @@ def test_a_device_that_completes_a_message_was_active(hub: IotHub, clock: Manual
     token = receive(hub).lock_token
     clock.advance(5)
     hub.cloud_to_device.complete("d", token)
-    assert hub.identities.get(DEVICE)["lastActivityTime"] == "2026-01-31T14:46:13Z"
+    assert hub.identities.get(fakes.DEVICE)["lastActivityTime"] == "2026-01-31T14:46:13Z"
 
 
 def test_a_device_that_is_not_subscribed_and_a_module_receive_no_message(hub: IotHub) -> None:
-    put(hub, MODULE)
-    link, module = FakeLink(accepts_commands=False), FakeLink(MODULE)
+    fakes.put(hub, fakes.MODULE)
+    link, module = fakes.FakeLink(accepts_commands=False), fakes.FakeLink(fakes.MODULE)
     for each in (link, module):
-        connect(hub, each)
+        fakes.connect(hub, each)
     send(hub, b"one")
     assert (link.bodies, module.bodies) == ([], [])
     link.accepts_commands = True

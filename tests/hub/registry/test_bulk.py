@@ -1,7 +1,5 @@
 """Items of bulk calls and import files."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -296,11 +294,7 @@ INVALID = [
     ],
 )
 def test_an_item_that_is_invalid_or_impossible_is_refused_whole(
-    hub: IotHub,
-    store: Store,
-    error: type[errors.HubError],
-    ids: JsonObject,
-    mode: Any,
+    hub: IotHub, store: Store, error: type[errors.HubError], ids: JsonObject, mode: Any
 ) -> None:
     before = everything(store)
     with pytest.raises(error):
