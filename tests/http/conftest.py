@@ -1,7 +1,5 @@
 """One service for all tests of the REST API: most of their time would be TLS handshakes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 

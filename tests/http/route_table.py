@@ -1,7 +1,5 @@
 """Every route, with the right that it needs and the throttle that it counts against."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

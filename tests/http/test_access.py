@@ -1,7 +1,5 @@
 """Which token opens which route."""
 
-from __future__ import annotations
-
 import base64
 
 import pytest

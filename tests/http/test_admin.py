@@ -1,7 +1,5 @@
 """What the emulator offers beyond a hub's API: the event log, and cloud-to-device messages."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """The rules that every route shares: api-versions, headers, paths, bodies, HTTP and TLS."""
 
-from __future__ import annotations
-
 import re
 import socket
 import ssl
@@ -19,19 +17,8 @@ from emulator import Emulator
 from emulator.http.route import Route
 from emulator.http.routes import ROUTES
 from emulator.hub.core import limits
+from tests.http import support
 from tests.http.route_table import ID, call, name_of
-from tests.http.support import (
-    ANY,
-    JSON_TYPE,
-    check_error,
-    device_token,
-    new_id,
-    policy_token,
-    put_device,
-    read,
-    second_hub,
-    trust,
-)
 from tests.support import API_VERSION, Device, Service
 
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
@@ -50,7 +37,7 @@ PATCH = b'{"tags": {"a": 1}}'
 def check_hubs_own(response: requests.Response) -> None:
     """Check that an error is the hub's, in the form of its route."""
     assert response.headers["iothub-errorcode"]
-    assert response.headers["Content-Type"] == JSON_TYPE
+    assert response.headers["Content-Type"] == support.JSON_TYPE
     assert response.headers["Server"] == "Microsoft-HTTPAPI/2.0"
     body = response.json()
     assert "Message" in body or "errorCode" in body
@@ -62,7 +49,7 @@ def connection_to(
 ) -> Iterator[ssl.SSLSocket]:
     """Open a TLS connection, on which a test can send any bytes."""
     address = (emulator.host_name, emulator.https_port)
-    context = context or trust(emulator)
+    context = context or support.trust(emulator)
     with (
         socket.create_connection(address, timeout=30) as plain,
         context.wrap_socket(plain, server_hostname=emulator.host_name) as connection,
@@ -81,7 +68,7 @@ def head_of(
     emulator: Emulator, verb: str, path: str, *headers: str, host: str = "x", resource: str = ""
 ) -> str:
     """Write the head of an authorized request, which ends its connection."""
-    token = policy_token(emulator, "iothubowner", resource=resource)
+    token = support.policy_token(emulator, "iothubowner", resource=resource)
     lines = (
         f"{verb} {path}?api-version={API_VERSION} HTTP/1.1",
         *(f"Host: {host}", f"Authorization: {token}", "Connection: close"),
@@ -98,7 +85,7 @@ def test_every_route_needs_an_api_version(
     service: Service, emulator: Emulator, device: Device, route: Route
 ) -> None:
     response = call(service, emulator, route, device, params={})
-    assert check_error(response, 400, "InvalidProtocolVersion") == "BadRequest"
+    assert support.check_error(response, 400, "InvalidProtocolVersion") == "BadRequest"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +105,7 @@ def test_an_api_version_is_a_date(
     response = service.request("GET", f"/twins/{device.id}", params={"api-version": version})
     assert response.status_code == status
     if status == 400:
-        check_error(response, 400, "InvalidProtocolVersion")
+        support.check_error(response, 400, "InvalidProtocolVersion")
 
 
 # --- headers
@@ -128,7 +115,7 @@ def test_every_answer_has_the_headers_of_a_hub(service: Service, device: Device)
     answers = {
         200: service.request("GET", f"/devices/{device.id}"),
         404: service.request("GET", "/devices/unknown"),
-        204: service.request("DELETE", f"/devices/{device.id}", headers=ANY),
+        204: service.request("DELETE", f"/devices/{device.id}", headers=support.ANY),
     }
     for status, response in answers.items():
         assert response.status_code == status
@@ -138,7 +125,7 @@ def test_every_answer_has_the_headers_of_a_hub(service: Service, device: Device)
         assert uuid.UUID(response.headers["x-ms-request-id"])
         assert ("iothub-errorcode" in response.headers) == (status == 404)
         if status != 204:
-            assert response.headers["Content-Type"] == JSON_TYPE
+            assert response.headers["Content-Type"] == support.JSON_TYPE
     request_ids = {response.headers["x-ms-request-id"] for response in answers.values()}
     assert len(request_ids) == len(answers)
     assert (answers[204].headers["Content-Length"], answers[204].content) == ("0", b"")
@@ -162,7 +149,7 @@ def test_the_case_of_a_path_and_a_slash_at_its_end_do_not_matter(
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/twins", "/devices/a/b", "//devices"])
 def test_an_unknown_route_is_not_found(service: Service, path: str) -> None:
-    check_error(service.request("GET", path), 404, "GenericNotFound")
+    support.check_error(service.request("GET", path), 404, "GenericNotFound")
 
 
 def verbs_of(path: str) -> set[str]:
@@ -189,7 +176,7 @@ def test_a_wrong_verb_is_not_allowed_on_any_route(service: Service, path: str) -
             assert response.headers["iothub-errorcode"] == "GenericMethodNotAllowed"
             assert set(response.headers["Allow"].split(",")) == allowed
             if verb != "HEAD":
-                check_error(response, 405, "GenericMethodNotAllowed")
+                support.check_error(response, 405, "GenericMethodNotAllowed")
 
 
 def test_an_answer_to_head_has_no_body(emulator: Emulator) -> None:
@@ -236,7 +223,7 @@ def test_every_route_refuses_a_body_of_another_type_than_json(
 ) -> None:
     headers = {"Content-Type": "application/xml"}
     response = call(service, emulator, route, device, data=b"<a/>", headers=headers)
-    check_error(response, 415, "GenericUnsupportedMediaType")
+    support.check_error(response, 415, "GenericUnsupportedMediaType")
 
 
 @pytest.mark.parametrize(
@@ -260,13 +247,17 @@ def test_a_body_is_json_by_its_type(
     headers = {"Content-Type": content_type}
     response = service.request("PATCH", f"/twins/{device.id}", data=PATCH, headers=headers)
     if not accepted:
-        assert str(content_type) in check_error(response, 415, "GenericUnsupportedMediaType")
-    assert read(service, f"/twins/{device.id}").get("tags") == ({"a": 1} if accepted else None)
+        assert str(content_type) in support.check_error(
+            response, 415, "GenericUnsupportedMediaType"
+        )
+    assert support.read(service, f"/twins/{device.id}").get("tags") == (
+        {"a": 1} if accepted else None
+    )
 
 
 def test_a_type_without_a_body_means_nothing(service: Service, device: Device) -> None:
     for verb, path in (("GET", f"/twins/{device.id}"), ("DELETE", f"/devices/{device.id}")):
-        headers: dict[str, str | None] = {"Content-Type": "text/plain", **ANY}
+        headers: dict[str, str | None] = {"Content-Type": "text/plain", **support.ANY}
         assert service.request(verb, path, headers=headers).ok
 
 
@@ -276,7 +267,11 @@ def test_the_routes_that_need_no_json_accept_any_type(
     for path, content_type, token in (
         # `curl -d` sends the type of a form.
         (f"/_emulator/devices/{device.id}/messages", "application/x-www-form-urlencoded", None),
-        (f"/devices/{device.id}/messages/events", "image/png", device_token(emulator, device)),
+        (
+            f"/devices/{device.id}/messages/events",
+            "image/png",
+            support.device_token(emulator, device),
+        ),
     ):
         headers: dict[str, str | None] = {"Content-Type": content_type}
         headers |= {"Authorization": token} if token else {}
@@ -322,21 +317,21 @@ def test_a_body_over_the_limit_is_refused_and_the_connection_is_used_again(
     # Twice on one connection: the rest of a refused body must not be read as the next request.
     for size in (limits.HTTP_BODY_BYTES + 1, 3 * limits.HTTP_BODY_BYTES):
         response = service.request("PUT", "/devices/big", data=b" " * size)
-        check_error(response, 413, "MessageTooLarge")
-        check_error(service.request("GET", "/devices/big"), 404, "DeviceNotFound")
+        support.check_error(response, 413, "MessageTooLarge")
+        support.check_error(service.request("GET", "/devices/big"), 404, "DeviceNotFound")
 
 
 def test_the_body_of_a_device_has_the_same_limits(emulator: Emulator, device: Device) -> None:
     service = Service(emulator)
     path = f"/devices/{device.id}/messages/events"
-    headers: dict[str, str | None] = {"Authorization": device_token(emulator, device)}
+    headers: dict[str, str | None] = {"Authorization": support.device_token(emulator, device)}
     for size in (limits.D2C_MESSAGE_BYTES + 1, limits.HTTP_BODY_BYTES + 1):
         response = service.request("POST", path, data=b" " * size, headers=headers)
-        check_error(response, 413, "MessageTooLarge")
+        support.check_error(response, 413, "MessageTooLarge")
     headers["Content-Encoding"] = "gzip"
     response = service.request("POST", path, data=b"not gzip", headers=headers)
     service.close()
-    check_error(response, 400, "DeserializationError")
+    support.check_error(response, 400, "DeserializationError")
 
 
 def test_a_caller_that_leaves_within_its_body_is_not_an_error_of_the_hub(
@@ -346,9 +341,9 @@ def test_a_caller_that_leaves_within_its_body_is_not_an_error_of_the_hub(
         head = head_of(emulator, "PATCH", f"/twins/{device.id}", "Content-Length: 100")
         connection.sendall(f"{head}{{}}".encode())
         # After a round trip on another connection, the hub waits for the rest.
-        read(service, f"/twins/{device.id}")
+        support.read(service, f"/twins/{device.id}")
     for _ in range(3):  # after these, the hub has seen the end of the connection
-        read(service, f"/twins/{device.id}")
+        support.read(service, f"/twins/{device.id}")
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
@@ -371,12 +366,12 @@ def test_a_token_may_carry_the_name_by_which_the_client_reaches_the_hub(emulator
 
 
 def test_http_1_0_without_a_host_is_answered(emulator: Emulator, service: Service) -> None:
-    device_id = new_id()
-    put_device(service, device_id)
+    device_id = support.new_id()
+    support.put_device(service, device_id)
     answer = exchange(
         emulator,
         f"GET /devices/{device_id}?api-version={API_VERSION} HTTP/1.0\r\n"
-        f"Authorization: {policy_token(emulator, 'iothubowner')}\r\n\r\n",
+        f"Authorization: {support.policy_token(emulator, 'iothubowner')}\r\n\r\n",
     )
     head, _, body = answer.partition(b"\r\n\r\n")
     assert re.match(rb"HTTP/1\.[01] 200 ", head)
@@ -393,13 +388,13 @@ def test_a_request_that_is_not_http_is_a_bad_request(emulator: Emulator, request
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_tls_1_2_and_1_3_are_accepted(emulator: Emulator, version: ssl.TLSVersion) -> None:
-    context = trust(emulator)
+    context = support.trust(emulator)
     context.minimum_version = context.maximum_version = version
     assert b" 404 " in exchange(emulator, "GET / HTTP/1.0\r\n\r\n", context).partition(b"\r\n")[0]
 
 
 def test_tls_1_1_is_refused(emulator: Emulator) -> None:
-    context = trust(emulator)
+    context = support.trust(emulator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -412,7 +407,7 @@ def test_tls_1_1_is_refused(emulator: Emulator) -> None:
 
 
 def test_the_hub_stops_while_a_client_keeps_its_connection_open(emulator: Emulator) -> None:
-    hub = second_hub(emulator)
+    hub = support.second_hub(emulator)
     hub.__enter__()
     # Not `with`: if the hub hangs, this test fails, and the run goes on.
     stop = threading.Thread(target=hub.__exit__, args=(None, None, None), daemon=True)

@@ -1,7 +1,5 @@
 """Configurations over plain HTTPS: the routes, their documents and their errors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote

@@ -1,7 +1,5 @@
 """Device identities over REST."""
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Callable

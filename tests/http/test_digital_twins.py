@@ -1,7 +1,5 @@
 """Digital twins and their commands over REST."""
 
-from __future__ import annotations
-
 import uuid
 from typing import Any
 from urllib.parse import quote

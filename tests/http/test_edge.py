@@ -1,7 +1,5 @@
 """IoT Edge devices over REST: their scopes, their children, the modules that the hub creates."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

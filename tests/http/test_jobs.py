@@ -1,7 +1,5 @@
 """Scheduled jobs over plain HTTPS, on devices that are connected, or not."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Messages over HTTPS: a device's own API, and what a service does with messages and feedback."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Direct methods over REST, on devices that answer, wait, or disconnect."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """Module identities, their twins and their methods over REST."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 

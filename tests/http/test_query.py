@@ -1,7 +1,5 @@
 """Queries over REST: those of the documentation, their headers, pages and errors."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Statistics over REST, of a hub that no other test uses."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Throttles as callers see them. Their clock stands still, so that no allowance returns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Import and export jobs over REST, on folders and on a blob service of the test."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Device twins over REST; `test_modules.py` has those of modules."""
 
-from __future__ import annotations
-
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """A hub without identities, its store, and its clock."""
 
-from __future__ import annotations
-
 import pytest
 
 from emulator.hub.hub import IotHub

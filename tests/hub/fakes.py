@@ -1,7 +1,5 @@
 """What the tests of the hub share: a store that counts, a link that records, a hub to fill."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

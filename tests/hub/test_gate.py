@@ -1,7 +1,5 @@
 """The gate: which caller passes, with which admission, and what it is charged."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

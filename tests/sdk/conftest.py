@@ -5,8 +5,6 @@ connection string of a real hub, for a policy with every right, the tests marked
 that hub as well: they register the devices that they need there, and delete them again.
 """
 
-from __future__ import annotations
-
 import base64
 import gc
 import os

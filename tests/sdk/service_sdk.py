@@ -1,7 +1,5 @@
 """azure-iot-hub. Where it cannot be installed, the modules that import this one are skipped."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

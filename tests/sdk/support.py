@@ -1,7 +1,5 @@
 """Helpers of the SDK tests."""
 
-from __future__ import annotations
-
 import base64
 import queue
 import time

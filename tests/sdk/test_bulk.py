@@ -1,7 +1,5 @@
 """azure-iot-hub's bulk calls on the registry."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress

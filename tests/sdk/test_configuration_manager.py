@@ -1,7 +1,5 @@
 """azure-iot-hub's IoTHubConfigurationManager, and devices that receive what it configures."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress

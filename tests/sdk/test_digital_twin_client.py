@@ -1,7 +1,5 @@
 """azure-iot-hub's DigitalTwinClient, with azure-iot-device as the IoT Plug and Play device."""
 
-from __future__ import annotations
-
 import queue
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """azure-iot-hub's IoTHubJobManager: import and export jobs, on a folder."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """azure-iot-hub's IoTHubJobManager, against a hub."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from datetime import UTC, datetime, timedelta

@@ -4,8 +4,6 @@ The tests read the log and send messages by the emulator's own routes: a hub in 
 over AMQP only.
 """
 
-from __future__ import annotations
-
 import asyncio
 import queue
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 `test_registry_manager.py` has the module identities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

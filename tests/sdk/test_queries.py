@@ -1,7 +1,5 @@
 """Queries through azure-iot-hub, on what azure-iot-device has reported."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack

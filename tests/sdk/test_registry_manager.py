@@ -1,7 +1,5 @@
 """azure-iot-hub's IoTHubRegistryManager, against a hub."""
 
-from __future__ import annotations
-
 import base64
 import time
 import uuid

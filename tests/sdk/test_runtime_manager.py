@@ -3,8 +3,6 @@
 The messages are sent by the emulator's own route: the SDK sends them over AMQP.
 """
 
-from __future__ import annotations
-
 import queue
 from collections.abc import Iterator
 from typing import Any

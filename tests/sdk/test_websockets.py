@@ -1,7 +1,5 @@
 """azure-iot-device over WebSockets, which it can only dial at port 443."""
 
-from __future__ import annotations
-
 import queue
 import socket
 from collections.abc import Callable, Iterator

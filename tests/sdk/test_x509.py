@@ -1,7 +1,5 @@
 """azure-iot-device with certificates instead of keys."""
 
-from __future__ import annotations
-
 import sys
 import uuid
 from collections.abc import Iterator

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from emulator.hub.access.certificates import ClientCertificate, check_certificate

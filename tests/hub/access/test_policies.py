@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, Right
 

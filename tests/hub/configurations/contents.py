@@ -1,7 +1,5 @@
 """Content of configurations, for their tests: written by hand, and at random."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import strategies as st

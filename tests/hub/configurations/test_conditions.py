@@ -1,7 +1,5 @@
 """Target conditions of configurations, and the queries of their metrics."""
 
-from __future__ import annotations
-
 import pytest
 
 from emulator.hub.configurations.conditions import metric_query, system_queries, targets

@@ -1,7 +1,5 @@
 """Configurations in the hub: what they write into twins, which of them win, and their metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """The content of configurations: settings of paths, and the patches that they become."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Device scopes as values: what a new device gets, what an update makes of them."""
 
-from __future__ import annotations
-
 import string
 from typing import Any
 

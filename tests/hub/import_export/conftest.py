@@ -1,7 +1,5 @@
 """A hub with storage."""
 
-from __future__ import annotations
-
 import pytest
 
 from emulator.hub.hub import IotHub

@@ -1,7 +1,5 @@
 """Import and export jobs for tests: storage in memory, requests, and lines of files."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """The files of import and export jobs: what an export writes, and what an import reads."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

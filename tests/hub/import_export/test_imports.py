@@ -1,7 +1,5 @@
 """Imports: modes, errors, IoT Edge devices, configurations; and exports that are imported again."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

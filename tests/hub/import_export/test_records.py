@@ -1,7 +1,5 @@
 """The requests for import and export jobs."""
 
-from __future__ import annotations
-
 import pytest
 
 from emulator.hub.core import errors

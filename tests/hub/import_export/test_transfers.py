@@ -1,7 +1,5 @@
 """Import and export jobs in the hub: containers, one job at a time, cancellation, history."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 

@@ -1,7 +1,5 @@
 """Requests for scheduled jobs, for their tests."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

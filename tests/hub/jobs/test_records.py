@@ -1,7 +1,5 @@
 """The requests for scheduled jobs."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Cloud-to-device messages in the hub: links, locks, expiry, feedback, and what the feed tells."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

@@ -1,7 +1,5 @@
 """The queue of a device's cloud-to-device messages: checks, the life cycle, the outcomes."""
 
-from __future__ import annotations
-
 import itertools
 import string
 import uuid

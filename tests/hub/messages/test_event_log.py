@@ -1,7 +1,5 @@
 """The event log: its bounds, its readers, and its followers."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections import deque

@@ -1,7 +1,5 @@
 """The queue of feedback: records, batches, and the life cycle of a batch."""
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any

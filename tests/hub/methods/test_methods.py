@@ -1,7 +1,5 @@
 """Direct methods in the hub: calls, responses, time-outs, and what ends a call."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The request of a direct method, and the payload of a response."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tables of expressions, or other texts, and their values."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

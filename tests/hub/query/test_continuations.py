@@ -1,7 +1,5 @@
 """Continuation tokens: for clients they are text, and each belongs to one query."""
 
-from __future__ import annotations
-
 import base64
 import json
 import string

@@ -1,7 +1,5 @@
 """Expressions of the query language: what each is for a row."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The parser of queries and conditions: what it accepts, and what it refuses, and where."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Projections and aggregates, over rows of any kind."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

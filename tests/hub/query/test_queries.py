@@ -1,7 +1,5 @@
 """Queries over the rows of a hub: the members of a row, and pages that skip and repeat no row."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any

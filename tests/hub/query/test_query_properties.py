@@ -4,8 +4,6 @@ It computes three-valued logic as arithmetic: true is 1, false is 0, undefined i
 minimum, OR the maximum, NOT the difference to 1. It computes with exact fractions.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from fractions import Fraction

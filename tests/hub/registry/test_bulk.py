@@ -1,7 +1,5 @@
 """Items of bulk calls and import files."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The service over twins. How a write changes a twin is in `tests/hub/twins`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a twin can hold: names, values, depth and size."""
 
-from __future__ import annotations
-
 import math
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """What a patch, a replacement and a report make of a twin."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
