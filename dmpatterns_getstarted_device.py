@@ -61,18 +61,28 @@ def iothub_client_sample_run():
     try:
         client = iothub_client_init()
         client.on_background_exception = stop_if_refused
-        client.connect()
 
         # Start the listener. A daemon thread ends with the program.
-        reboot_listener_thread = threading.Thread(target=keep_listening, args=[client], daemon=True)
+        reboot_listener_thread = threading.Thread(
+            target=connect_and_listen, args=[client], daemon=True
+        )
         reboot_listener_thread.start()
 
+        # Python can notice Ctrl-C late, at the end of a wait. So this thread waits only briefly.
         while True:
-            time.sleep(1000)
+            time.sleep(1)
     except KeyboardInterrupt:
         print("IoTHubDeviceClient sample stopped")
     except Exception as error:
         stop(error)
+
+
+def connect_and_listen(client):
+    try:
+        client.connect()
+    except Exception as error:
+        stop(error)
+    keep_listening(client)
 
 
 def keep_listening(client):

@@ -132,16 +132,6 @@ class Console:
         os.killpg(self._process.pid, signal.SIGINT)
         return self.wait()
 
-    def press_ctrl_c_until_it_ends(self, timeout: float) -> int:
-        """Interrupt it every five seconds: a library can lose an interrupt while it connects."""
-        deadline = time.monotonic() + timeout
-        while True:
-            os.killpg(self._process.pid, signal.SIGINT)
-            try:
-                return self.wait(5)
-            except subprocess.TimeoutExpired:
-                assert time.monotonic() < deadline, f"It did not end:\n{self.output}"
-
     def terminate(self) -> int:
         """Send SIGTERM to it alone, and return the exit status."""
         self._process.terminate()

@@ -316,7 +316,8 @@ def test_ctrl_c_ends_a_script_while_it_connects(script: Path, port: int, stopped
         with start(script, variables) as console:
             connection, _ = silent_hub.accept()
             with connection:
-                # The SDK waits 60 seconds for TLS.
-                assert console.press_ctrl_c_until_it_ends(timeout=30) == 0
+                began = time.monotonic()
+                assert console.press_ctrl_c() == 0
+                assert time.monotonic() - began < 10  # the SDK waits 60 seconds for TLS
     assert console.lines[-1] == stopped
     assert console.errors == []
