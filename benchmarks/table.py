@@ -62,7 +62,7 @@ class Line:
         value: the median of the emulator's values.
         peer: the median of the peer's values.
         ratios: value by peer of each round, in ascending order; empty without a peer.
-        why: why there are no results; empty if there are.
+        why: why the results are missing; empty if they are not.
     """
 
     row: Row

@@ -36,8 +36,8 @@ class IotHub:
         policies: the shared access policies.
         hosts: the names of the hub; a token for any of them is valid.
         clock: the source of time; None is the clock of the machine.
-        blobs: the blob containers for import and export jobs; without them there is no storage.
-        throttles: the allowances of callers; without them there is no limit.
+        blobs: the blob containers for import and export jobs; None refuses these jobs.
+        throttles: the allowances of callers; None does not limit requests.
     """
 
     def __init__(

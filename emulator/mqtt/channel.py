@@ -351,7 +351,7 @@ class Channel:
     def _answer(
         self, request: TwinGet | TwinPatch, carry_out: Callable[[], tuple[int, int | None, bytes]]
     ) -> tuple[str, bytes] | None:
-        """Carry out a twin request; without a request id or a subscription there is no answer."""
+        """Carry out a twin request; an answer needs a request id and a subscription."""
         try:
             if not self._versioned:
                 raise errors.InvalidProtocolVersion

@@ -51,7 +51,7 @@ class Sessions:
         }
 
     def find(self, client_id: str) -> Subscriptions | None:
-        """Return a copy of a session's subscriptions, or None if there is no session."""
+        """Return a copy of a session's subscriptions, or None if it does not exist."""
         session = self._sessions.get(client_id)
         return None if session is None else dict(session)
 

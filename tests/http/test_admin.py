@@ -153,6 +153,14 @@ def test_a_stream_sends_old_and_new_events(
     assert following.bodies(2) == ["after\nwith a second line", "last"]
 
 
+def test_an_idle_stream_begins_at_once(
+    service: Service, stream: OpenStream, report: Report, device: Device
+) -> None:
+    report(device, "0")
+    start = numbers(service, device)[0] + 1
+    assert stream(f"?from={start}").response.readline() == b": events follow\n"
+
+
 def test_a_stream_that_ends_does_not_disturb_the_others(
     stream: OpenStream, service: Service, report: Report, device: Device, other: Device
 ) -> None:

@@ -59,7 +59,7 @@ class Throttles:
     def parse(cls, settings: Iterable[str], *, clock: Clock | None = None) -> Throttles:
         """Parse settings: a tier, such as `S1`, and single rates, such as `queries=20/min`.
 
-        A single rate replaces the tier's. Without settings there is no limit.
+        A single rate replaces the tier's. Without settings, requests are not limited.
 
         Raises:
             ThrottleError: a setting is invalid, or two settings contradict each other.

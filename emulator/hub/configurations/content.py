@@ -1,9 +1,9 @@
 """The content of a configuration: the desired properties that it writes.
 
 Content for devices or modules is a merge patch: members that it does not name stay, and a null
-removes one. Content for the modules of IoT Edge devices replaces the values at its paths, so that a
-module which is no longer deployed is removed (IoT Hub docs: automatic device management; IoT Edge
-docs: deployments).
+removes one. Content for the modules of IoT Edge devices replaces the values at its paths: this
+removes the modules that a new deployment does not name (IoT Hub docs: automatic device management;
+IoT Edge docs: deployments).
 """
 
 from __future__ import annotations

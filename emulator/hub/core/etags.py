@@ -24,7 +24,7 @@ class IfMatch(Struct, frozen=True):
 
     @property
     def absent(self) -> bool:
-        """Whether there is no condition."""
+        """Whether the request has no condition."""
         return self.etag is None
 
     def allows(self, current: str) -> bool:

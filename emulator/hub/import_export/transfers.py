@@ -287,7 +287,7 @@ class Transfers:
     async def _import(self, order: records.Order, work: Import, key: records.TransferKey) -> None:
         """Apply the lines; the job is completed even if some lines were refused."""
         await work.run(functools.partial(self._progress, key))
-        # An empty file means that there are no errors (IoT Hub docs: clone a hub).
+        # The blob is written also if it is empty: no line was refused (IoT Hub docs: clone a hub).
         await self._blobs.write(order.output, _ERRORS, b"".join(work.errors))
 
     async def _progress(self, key: records.TransferKey, percent: int) -> None:

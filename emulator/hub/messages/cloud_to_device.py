@@ -75,7 +75,7 @@ class CloudToDevice:
         return queue.pending(self._clock.now()) if queue.commands else 0
 
     def receive_feedback(self) -> Batch | None:
-        """Return the next batch of feedback, under a lock, or None if there is no batch."""
+        """Return the next batch of feedback, under a lock, or None if nothing waits."""
         now = self._clock.now()
         for queue in self._store.scan(CommandQueue):
             self._commit(queue, commands.expire(queue, now))

@@ -25,7 +25,7 @@ class Telemetry:
     def ingest(self, sender: Admission, messages: Sequence[Message]) -> None:
         """Stamp the messages of one sender, and log them (IoT Hub docs: device-to-cloud)."""
         now, key = self._clock.now(), sender.key
-        # The will of a deleted device comes when the device is no longer known.
+        # The will of a deleted device comes after its deletion: then the device is unknown.
         if self._links.knows(key) or self._store.get(Identity, key) is not None:
             self._links.note_activity(key, now)
         self._log.extend(sender, messages, now)

@@ -124,7 +124,7 @@ def _source(node: _Node) -> tree.Source:
     try:
         return tree.Source(name.lower())
     except ValueError:
-        _refuse(node, f"there is no collection {tree.quoted(name)}")
+        _refuse(node, f"unknown collection {tree.quoted(name)}")
 
 
 def _name(token: Token) -> str:
@@ -257,7 +257,7 @@ class _Builder:
         if function in _AGGREGATES:
             _refuse(node, f"{function} is allowed in SELECT only")
         if function not in FUNCTIONS:
-            _refuse(node, f"there is no function {tree.quoted(token)}")
+            _refuse(node, f"unknown function {tree.quoted(token)}")
         arguments = [part for part in given if isinstance(part, Tree)]
         wanted = FUNCTIONS[function].arguments
         if len(arguments) != wanted:

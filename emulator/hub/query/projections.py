@@ -42,7 +42,7 @@ def compile_aggregation(
     """Return the function that writes one object for each group of rows.
 
     Rows for which a path of GROUP BY leads nowhere form a group of their own. Without GROUP BY all
-    rows form one group, also when there are no rows.
+    rows form one group, which can be empty.
 
     Raises:
         ArgumentInvalid: two members have the same name.

@@ -123,9 +123,9 @@ SELECT COUNT(), ^deviceId FROM devices  -> with aggregates, SELECT can have only
 SELECT ^1 AS x FROM devices GROUP BY a  -> with aggregates, SELECT can have only what GROUP BY has
 SELECT a, ^b FROM devices GROUP BY a  -> with aggregates, SELECT can have only what GROUP BY has
 # Collections.
-SELECT * FROM ^twins  -> there is no collection 'twins'
-SELECT * FROM ^devices.twins  -> there is no collection 'devices.twins'
-SELECT * FROM ^jobs  -> there is no collection 'jobs'
+SELECT * FROM ^twins  -> unknown collection 'twins'
+SELECT * FROM ^devices.twins  -> unknown collection 'devices.twins'
+SELECT * FROM ^jobs  -> unknown collection 'jobs'
 SELECT ^jobId FROM devices.jobs  -> devices.jobs allows SELECT * only
 SELECT ^COUNT() FROM devices.jobs  -> devices.jobs allows SELECT * only
 SELECT COUNT() FROM devices.modules GROUP BY ^tags.a  -> GROUP BY is allowed for devices only
@@ -151,9 +151,7 @@ UNKNOWN_FUNCTIONS = ("STARTS_WITH", "ENDS_WITH", "CONTAINS", "LOWER", "ABS", "no
         *refusals(INVALID_QUERIES),
         refused("SELECT *\nFROM devices\n  WHERE ^= 1", "'=' is unexpected"),
         *(
-            refused(
-                f"SELECT * FROM devices WHERE ^{name}(a, 'a')", f"there is no function '{name}'"
-            )
+            refused(f"SELECT * FROM devices WHERE ^{name}(a, 'a')", f"unknown function '{name}'")
             for name in UNKNOWN_FUNCTIONS
         ),
     ],
@@ -219,7 +217,7 @@ INVALID_CONDITIONS = """
 ^WHERE deviceId = 'a'  -> 'WHERE' is unexpected
 ^SELECT * FROM devices  -> 'SELECT' is unexpected
 * ^AND true  -> 'AND' is unexpected
-FROM ^modules  -> there is no collection 'modules'
+FROM ^modules  -> unknown collection 'modules'
 ^COUNT() = 1  -> COUNT is allowed in SELECT only
 """
 
