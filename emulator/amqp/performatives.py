@@ -67,7 +67,8 @@ class Composite(Struct, frozen=True):
         Raises:
             DecodeError: a field is missing, has another type, or is out of range.
         """
-        readers = (_SCHEMAS.get(cls) or _schema(cls)).readers
+        schema = _SCHEMAS.get(cls) or _schema(cls)
+        readers = schema.readers
         if type(values) is not list or len(values) > len(readers):
             raise DecodeError(f"{cls.NAME}: not a list of at most {len(readers)} fields")
         fields = []
@@ -80,9 +81,8 @@ class Composite(Struct, frozen=True):
                 raise DecodeError(f"{cls.NAME}: field {len(fields)} is missing")
             else:
                 fields.append(default)
-        count = len(fields)
-        if count < len(readers) and readers[count][2] is NODEFAULT:
-            raise DecodeError(f"{cls.NAME}: field {count} is missing")
+        if len(fields) < schema.minimum:
+            raise DecodeError(f"{cls.NAME}: field {len(fields)} is missing")
         return cls(*fields)
 
     def to_bytes(self) -> bytes:
@@ -106,10 +106,12 @@ class _Schema(Struct, frozen=True):
     Args:
         readers: an exact class, a check, and the default: NODEFAULT where a field is mandatory.
         writers: by field.
+        minimum: how many fields there are up to the last mandatory one.
     """
 
     readers: tuple[tuple[type | None, Callable[[Any], Any], Any], ...]
     writers: tuple[Callable[[Any], bytes], ...]
+    minimum: int
 
 
 _SCHEMAS: dict[type[Composite], _Schema] = {}
@@ -125,7 +127,9 @@ def _schema(cls: type[Composite]) -> _Schema:
     readers = tuple(
         (kind.exact, kind.read, default) for kind, default in zip(cls.KINDS, defaults, strict=True)
     )
-    _SCHEMAS[cls] = _Schema(readers, tuple(kind.write for kind in cls.KINDS))
+    mandatory = [number for number, value in enumerate(defaults, start=1) if value is NODEFAULT]
+    writers = tuple(kind.write for kind in cls.KINDS)
+    _SCHEMAS[cls] = _Schema(readers, writers, max(mandatory, default=0))
     return _SCHEMAS[cls]
 
 

@@ -181,6 +181,8 @@ _BODIES = {
     "an open with a null container": "005310 {01 40}",
     "an open whose container is a number": "005310 {01 43}",
     "a begin without windows": "005311 {02 40 43}",
+    "a begin without fields": "00531145",
+    "a flow without fields": "00531345",
     "a begin with a null window": "005311 {04 40 43 40 43}",
     "a begin with a negative window": "005311 {04 40 43 54ff 43}",
     "a begin with a channel of 32 bits": "005311 {04 7000010000 43 43 43}",
