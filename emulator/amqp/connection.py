@@ -61,7 +61,8 @@ class Limits(Struct, frozen=True):
     Args:
         sessions: how many sessions are open.
         links: how many links are attached, in all sessions.
-        buffered_bytes: of messages that are incomplete, or not settled here, or wait for credit.
+        buffered_bytes: of messages that are incomplete, or not settled here, or wait for credit;
+            and of what peers send when they attach.
         sent_bytes: what is sent before the peer reads it; then links have no credit. The frames
             of one message can go beyond it.
         seconds: how long these limits hold before the connection closes; None for ever.
@@ -299,6 +300,11 @@ class Connection:
         self._settled = channel, role, delivery_id, delivery_id, outcome
         self._wake_once()
 
+    @property
+    def frame_size(self) -> int:
+        """The size of the frame that is handled, in bytes."""
+        return self._buffer.size
+
     def buffer(self, size: int) -> None:
         """Note bytes of a message that has arrived.
 
@@ -309,7 +315,7 @@ class Connection:
         if self._buffered > self._limits.buffered_bytes:
             raise AmqpError(
                 Condition.RESOURCE_LIMIT_EXCEEDED,
-                f"Messages of {self._buffered} bytes are incomplete or not settled: "
+                f"Links and messages hold {self._buffered} bytes: "
                 f"{self._limits.buffered_bytes} are allowed",
             )
 

@@ -37,10 +37,26 @@ def encode(value: Any) -> bytes:
     """
     try:
         return WRITERS[type(value)](value)
-    except KeyError:
-        raise TypeError(f"{type(value).__name__} has no encoding in AMQP") from None
+    except KeyError as error:
+        raise TypeError(f"{error} has no encoding in AMQP") from None
     except (struct.error, OverflowError):
         raise ValueError(f"{value!r} is out of the range of {type(value).__name__}") from None
+
+
+def encode_annotations(values: dict[Any, Any]) -> bytes:
+    """Encode a map whose keys are symbols, though they can be plain texts (section 3.2.10).
+
+    Raises:
+        ValueError, TypeError: as for `encode`.
+    """
+    parts = []
+    try:
+        for key, value in values.items():
+            parts.append(encode_symbol(key) if isinstance(key, str) else WRITERS[type(key)](key))
+            parts.append(WRITERS[type(value)](value))
+    except (KeyError, struct.error, OverflowError):
+        return encode(values)  # raises what is to be raised
+    return _compound(0xC1, 0xD1, b"".join(parts), len(parts))
 
 
 def encode_list(fields: Iterable[bytes], count: int) -> bytes:

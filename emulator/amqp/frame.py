@@ -46,6 +46,8 @@ class FrameBuffer:
         self._position = 0
         self._pieces: list[bytes] = []  # what has arrived behind the data
         self._pieces_size = 0
+        self.size = 0
+        """The size of the last frame, in bytes."""
 
     def append(self, data: bytes) -> None:
         """Add what has arrived."""
@@ -82,7 +84,7 @@ class FrameBuffer:
             raise _framing_error(f"A frame of type {actual} in place of {kind}")
         if not self._has(size):
             return None
-        start = self._position
+        start, self.size = self._position, size
         end = self._position = start + size
         return channel, *_parse(self._data, start + 4 * offset, end, _CLASSES[kind])
 
@@ -91,6 +93,8 @@ class FrameBuffer:
         if rest >= size:
             return True
         if rest + self._pieces_size < size:
+            if not rest:  # an idle connection holds no bytes
+                self._data, self._position = b"", 0
             return False
         if rest:
             self._pieces.insert(0, self._data[self._position :])
@@ -112,8 +116,11 @@ def _parse(
         return None, b""
     if data[position] != 0:
         raise DecodeError("A frame without a performative")
-    descriptor, position = decode(data, position + 1, end)
-    cls = classes.get(descriptor) if isinstance(descriptor, int | str) else None
+    if data[position + 1 : position + 2] == b"\x53" and position + 3 <= end:  # as peers write it
+        cls, position = classes.get(data[position + 2]), position + 3
+    else:
+        descriptor, position = decode(data, position + 1, end)
+        cls = classes.get(descriptor) if isinstance(descriptor, int | str) else None
     if cls is None:
         raise DecodeError("A frame with an unknown performative")
     values, position = decode(data, position, end)

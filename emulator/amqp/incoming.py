@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.amqp.errors import AmqpError, Condition
-from emulator.amqp.link import Handler, Link, LinkState
+from emulator.amqp.link import TAG_BYTES, Handler, Link, LinkState
 from emulator.amqp.message import Message, decode_messages
 from emulator.amqp.performatives import (
     ACCEPTED,
@@ -97,7 +97,7 @@ class IncomingLink(Link):
         self._unsettled = 0  # deliveries that the receiver has not settled
         self._held = 0  # their bytes, and those of an incomplete delivery
         self._current: IncomingDelivery | None = None  # a delivery that is incomplete
-        self._parts: list[bytes] = []
+        self._parts = bytearray()
 
     def accept(
         self, receiver: Receiver, *, credit: int, max_message_size: int, **answer: Any
@@ -143,7 +143,7 @@ class IncomingLink(Link):
 
     def _release(self) -> None:
         self._unhold(self._held)
-        self._current, self._parts = None, []
+        self._current, self._parts = None, bytearray()
         if self._unsettled:
             self.session.drop_incoming(self)
 
@@ -180,7 +180,7 @@ class IncomingLink(Link):
             delivery.settled = True
         size = len(payload)
         if transfer.aborted:  # the frames so far are discarded
-            self._current, self._parts = None, []
+            self._current, self._parts = None, bytearray()
             self._unhold(delivery.size)
             self._renew_credit()
             return
@@ -196,20 +196,25 @@ class IncomingLink(Link):
             self._notify(error)
         elif transfer.more:
             self._current = delivery
-            self._parts.append(payload)
+            self._parts += payload
         else:
-            if self._parts:
-                payload = b"".join((*self._parts, payload))
-                self._current, self._parts = None, []
+            if self._current is not None:
+                payload = bytes(self._parts + payload)
+                self._current, self._parts = None, bytearray()
             delivery.data = payload
             self._deliver(delivery)
 
     def _begin(self, transfer: Transfer) -> IncomingDelivery:
         if transfer.delivery_id is None or transfer.delivery_tag is None:
             raise AmqpError(Condition.INVALID_FIELD, "A delivery without an id or a tag")
+        if len(transfer.delivery_tag) > TAG_BYTES:
+            raise AmqpError(
+                Condition.INVALID_FIELD,
+                f"A delivery tag of {len(transfer.delivery_tag)} bytes: {TAG_BYTES} are allowed",
+            )
         if not self._credit:
             raise AmqpError(
-                Condition.TRANSFER_LIMIT_EXCEEDED, f"Link {self.attach.name!r} has no credit"
+                Condition.TRANSFER_LIMIT_EXCEEDED, f"Link {self.attach.name[:64]!r} has no credit"
             )
         self._credit -= 1
         self._delivery_count = (self._delivery_count + 1) & UINT_MAX

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TAG_BYTES = 32  # the longest delivery tag (section 2.8.7)
+
 
 class LinkState(enum.Enum):
     """Where a link is in its life (section 2.6)."""
@@ -54,6 +56,8 @@ class Link:
     Args:
         session: the session.
         attach: what the peer has sent.
+
+    A link holds what the peer has sent in its attach: `size` is the size of that frame.
     """
 
     role: bool
@@ -62,6 +66,7 @@ class Link:
     def __init__(self, session: Session, attach: Attach) -> None:
         self.session = session
         self.attach = attach
+        self.size = session.connection.frame_size
         self.state = LinkState.PENDING
         self.handler: Handler | None = None
         self._delivery_count = attach.initial_delivery_count or 0 if self.role == RECEIVER else 0

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from emulator.amqp.decoder import decode
-from emulator.amqp.encoder import encode, encode_binary, encode_symbol
+from emulator.amqp.encoder import encode, encode_annotations, encode_binary
 from emulator.amqp.errors import AmqpError, Condition, DecodeError
 from emulator.amqp.performatives import Header, Properties
 
@@ -75,9 +75,9 @@ class Message(Struct, frozen=True):
         if self.header is not None:
             parts.append(self.header.to_bytes())
         if self.delivery_annotations:
-            parts.append(encode_annotations(_DELIVERY_ANNOTATIONS, self.delivery_annotations))
+            parts += (b"\x00\x53\x71", encode_annotations(self.delivery_annotations))
         if self.message_annotations:
-            parts.append(encode_annotations(_MESSAGE_ANNOTATIONS, self.message_annotations))
+            parts += (b"\x00\x53\x72", encode_annotations(self.message_annotations))
         if self.properties is not _NO_PROPERTIES:
             parts.append(self.properties.to_bytes())
         if self.application_properties:
@@ -89,22 +89,8 @@ class Message(Struct, frozen=True):
         else:
             parts += (b"\x00\x53\x76", encode(self.body.values))
         if self.footer:
-            parts.append(encode_annotations(_FOOTER, self.footer))
+            parts += (b"\x00\x53\x78", encode_annotations(self.footer))
         return b"".join(parts)
-
-
-def encode_annotations(code: int, annotations: dict[Any, Any]) -> bytes:
-    """Encode a section that is a map with symbols as keys (section 3.2.10)."""
-    parts = []
-    for key, value in annotations.items():
-        parts.append(encode_symbol(key) if isinstance(key, str) else encode(key))
-        parts.append(encode(value))
-    body, count = b"".join(parts), len(parts)
-    size = len(body) + 1
-    if size < 256 and count < 256:
-        return bytes((0, 0x53, code, 0xC1, size, count)) + body
-    start = bytes((0, 0x53, code, 0xD1)) + (size + 3).to_bytes(4, "big")
-    return start + count.to_bytes(4, "big") + body
 
 
 def decode_messages(data: bytes, message_format: int = STANDARD_FORMAT) -> list[Message]:

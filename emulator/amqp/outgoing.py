@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.amqp.encoder import encode, encode_binary
 from emulator.amqp.errors import AmqpError, Condition
-from emulator.amqp.link import Handler, Link, LinkState
+from emulator.amqp.link import TAG_BYTES, Handler, Link, LinkState
 from emulator.amqp.performatives import SENDER, SETTLED, Attach, Flow, Outcome
 from emulator.amqp.types import UINT_MAX, UInt
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from emulator.amqp.session import Session
 
 log = logging.getLogger(__name__)
-
-_TAG_BYTES = 32  # section 2.8.7
 
 
 class Sender(Handler, Protocol):
@@ -126,8 +124,8 @@ class OutgoingLink(Link):
         """
         if self.state is not LinkState.ATTACHED:
             return
-        if tag is not None and len(tag) > _TAG_BYTES:
-            raise ValueError(f"A delivery tag of {len(tag)} bytes: {_TAG_BYTES} are allowed")
+        if tag is not None and len(tag) > TAG_BYTES:
+            raise ValueError(f"A delivery tag of {len(tag)} bytes: {TAG_BYTES} are allowed")
         if tag is None:
             self._tags = (self._tags + 1) & UINT_MAX
             tag = self._tags.to_bytes(4, "big")

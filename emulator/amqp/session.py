@@ -95,11 +95,11 @@ class Session:
     def lost(self, error: AmqpError | None) -> None:
         """Note that the session or its connection has ended."""
         links = [*self._links.values()]
-        self.connection.links -= len(links)
         for each in (self._links, self._names, self._incoming, self._outgoing, self._waiting):
             each.clear()
         for link in links:
             link.end(error)
+            self._forget(link)
 
     # --- what the peer sends
 
@@ -122,8 +122,12 @@ class Session:
                 link = self._link(performative.handle)
                 self._names.discard((link.attach.name, link.role))
                 del self._links[performative.handle]
-                self.connection.links -= 1
+                self._forget(link)
                 link.peer_detached(performative)
+
+    def _forget(self, link: IncomingLink | OutgoingLink) -> None:
+        self.connection.links -= 1
+        self.connection.unbuffer(link.size)
 
     def _link(self, handle: int) -> IncomingLink | OutgoingLink:
         link = self._links.get(handle)
@@ -139,10 +143,11 @@ class Session:
         if attach.handle in self._links:
             raise AmqpError(Condition.HANDLE_IN_USE, f"Handle {attach.handle} is in use")
         if name in self._names:
-            raise AmqpError(Condition.NOT_ALLOWED, f"Link {attach.name!r} is attached already")
+            raise AmqpError(Condition.NOT_ALLOWED, f"Link {attach.name[:64]!r} is attached already")
         self.connection.links += 1
         self._links[attach.handle] = link
         self._names.add(name)
+        self.connection.buffer(link.size)
         self.connection.check_links()
         if isinstance(attach.target, Coordinator):
             link.refuse(AmqpError(Condition.NOT_IMPLEMENTED, "Transactions are not supported"))
@@ -179,7 +184,7 @@ class Session:
         link = self._link(transfer.handle)
         if not isinstance(link, IncomingLink):
             raise AmqpError(
-                Condition.NOT_ALLOWED, f"A transfer on link {link.attach.name!r} of a receiver"
+                Condition.NOT_ALLOWED, f"A transfer on link {link.attach.name[:64]!r} of a receiver"
             )
         if link.state is not LinkState.DETACHED:
             link.transfer(transfer, payload)

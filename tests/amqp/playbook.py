@@ -24,7 +24,16 @@ from emulator.amqp.connection import AUTHORIZED, Connection, Limits
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingDelivery, IncomingLink
 from emulator.amqp.outgoing import OutgoingLink
-from emulator.amqp.performatives import Open, Outcome, Transfer
+from emulator.amqp.performatives import (
+    RECEIVER,
+    SENDER,
+    Attach,
+    Open,
+    Outcome,
+    Source,
+    Target,
+    Transfer,
+)
 from emulator.amqp.sasl import Credentials
 from emulator.amqp.types import Symbol
 
@@ -45,7 +54,7 @@ class Node:
         self.deliveries: list[IncomingDelivery] = []
         self.events: list[Any] = []
         self.to_send: deque[bytes] = deque()
-        self.link: IncomingLink | OutgoingLink | None = None
+        self.link: OutgoingLink | None = None
 
     def on_message(self, delivery: IncomingDelivery) -> None:
         """See `Receiver.on_message`."""
@@ -55,7 +64,7 @@ class Node:
 
     def on_credit(self) -> None:
         """See `Sender.on_credit`."""
-        assert isinstance(self.link, OutgoingLink)
+        assert self.link
         self.events.append(f"credit {self.link.credit}")
         while self.to_send and self.link.credit:
             self.link.send(self.to_send.popleft())
@@ -121,12 +130,12 @@ class Peer:
 
     def accept(self, link: IncomingLink | OutgoingLink, **answer: Any) -> None:
         """Attach a link to the node."""
-        self.node.link = link
         if isinstance(link, IncomingLink):
             link.accept(
                 self.node, credit=self.credit, max_message_size=self.max_message_size, **answer
             )
         else:
+            self.node.link = link
             link.accept(self.node, **answer)
 
     def closed(self) -> None:
@@ -236,3 +245,8 @@ def _compare(actual: Frame, channel: int, text: str) -> None:
     found = {key: getattr(actual[1], key) for key in fields}
     assert found == fields, f"{actual[1]}, not {text}"
     assert actual[2] == (eval(payload) if payload else b""), actual
+
+
+# What the links of SENDS and RECEIVES hold, in bytes.
+SENDS_HOLDS = len(write(0, Attach("in", 0, SENDER, target=Target("x"))))
+RECEIVES_HOLDS = len(write(0, Attach("out", 0, RECEIVER, source=Source("x"))))

@@ -13,6 +13,7 @@ from emulator.amqp.performatives import (
     Attach,
     Begin,
     Close,
+    Detach,
     Disposition,
     End,
     Flow,
@@ -25,7 +26,17 @@ from emulator.amqp.performatives import (
     Transfer,
 )
 from emulator.amqp.sasl import Credentials
-from tests.amqp.playbook import RECEIVES, SENDS, Node, Peer, transfer, write
+from emulator.amqp.types import Symbol
+from tests.amqp.playbook import (
+    RECEIVES,
+    RECEIVES_HOLDS,
+    SENDS,
+    SENDS_HOLDS,
+    Node,
+    Peer,
+    transfer,
+    write,
+)
 
 # --- headers and SASL (sections 2.2 and 5.3)
 
@@ -223,6 +234,10 @@ _BROKEN = {
     ),
     "a delivery without an id": (write(0, Transfer(0, None, b"t")), "amqp:invalid-field"),
     "a delivery without a tag": (write(0, Transfer(0, 0)), "amqp:invalid-field"),
+    "a delivery with a tag of 33 bytes": (
+        write(0, Transfer(0, 0, b"t" * 33)),
+        "amqp:invalid-field",
+    ),
     "another delivery before the end of one": (
         transfer(0, more=True) + transfer(1),
         "amqp:not-allowed",
@@ -333,7 +348,7 @@ def test_the_number_of_sessions_is_limited() -> None:
 
 
 def test_the_number_of_links_is_limited_over_all_sessions() -> None:
-    peer = Peer(limits=Limits(9, 2, 9)).begin(">> 1 Begin(None, 0, 1, 1)", "<< 1 Begin()")
+    peer = Peer(limits=Limits(9, 2, 999)).begin(">> 1 Begin(None, 0, 1, 1)", "<< 1 Begin()")
     attach = '0 Attach("l", 0, RECEIVER, source=Source("x"))'
     peer.play(f">> {attach}", "<< 0 Attach()", ">> 0 Detach(0)", "<< 0 Detach()")
     peer.play(f">> {attach}", "<< 0 Attach()")
@@ -350,7 +365,7 @@ def test_the_number_of_links_is_limited_over_all_sessions() -> None:
 
 
 def test_the_end_of_a_session_makes_room_for_links() -> None:
-    peer = Peer(limits=Limits(9, 1, 9))
+    peer = Peer(limits=Limits(9, 1, 999))
     peer.begin(*RECEIVES)
     peer.play(">> 0 End()", "<< 0 End()", ">> 0 Begin(None, 0, 1, 1)", "<< 0 Begin()")
     assert peer.connection.links == 0
@@ -359,7 +374,7 @@ def test_the_end_of_a_session_makes_room_for_links() -> None:
 
 @pytest.mark.parametrize("more", [False, True])
 def test_the_bytes_that_are_not_settled_are_limited(more: bool) -> None:
-    peer = Peer(limits=Limits(9, 9, 2500))
+    peer = Peer(limits=Limits(9, 9, 2500 + SENDS_HOLDS))
     peer.node = Node(settles=False)
     peer.begin(*SENDS)
     peer.send(transfer(0, bytes(1000)) + transfer(1, bytes(1000)))
@@ -370,8 +385,22 @@ def test_the_bytes_that_are_not_settled_are_limited(more: bool) -> None:
     peer.expect_closed("amqp:resource-limit-exceeded")
 
 
+def test_what_links_hold_is_limited() -> None:
+    peer = Peer(limits=Limits(99, 99, 10_000)).begin()
+    ends = Source("unknown", filter={Symbol("f"): "x" * 3000})
+    for handle in range(4):
+        peer.send(write(0, Attach(f"l{handle}", handle, RECEIVER, source=ends)))
+    assert peer.connection.closed
+    assert len(peer.links) == 3
+
+    peer = Peer(limits=Limits(99, 99, 10_000)).begin()
+    for _ in range(9):
+        peer.send(write(0, Attach("l", 0, RECEIVER, source=ends)) + write(0, Detach(0)))
+    assert not peer.connection.closed
+
+
 def test_bytes_that_wait_for_credit_are_limited() -> None:
-    peer = Peer(limits=Limits(9, 9, 2500))
+    peer = Peer(limits=Limits(9, 9, 2500 + RECEIVES_HOLDS))
     peer.begin(*RECEIVES)
     for _ in range(2):
         peer.outgoing.send(bytes(1000))
@@ -383,7 +412,7 @@ def test_bytes_that_wait_for_credit_are_limited() -> None:
 
 
 def test_links_go_on_sending_when_the_peer_has_read() -> None:
-    peer = Peer(limits=Limits(9, 9, 9, sent_bytes=3000))
+    peer = Peer(limits=Limits(9, 9, 9999, sent_bytes=3000))
     peer.node.to_send.extend([bytes(1000)] * 5)
     peer.begin(*RECEIVES)
     peer.connection.drained()

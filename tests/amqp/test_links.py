@@ -25,7 +25,7 @@ from emulator.amqp.performatives import (
     Transfer,
 )
 from emulator.amqp.types import Symbol
-from tests.amqp.playbook import RECEIVES, SENDS, Node, Peer, transfer, write
+from tests.amqp.playbook import RECEIVES, SENDS, SENDS_HOLDS, Node, Peer, transfer, write
 
 # --- attach and detach (sections 2.6.3 to 2.6.6)
 
@@ -365,7 +365,7 @@ def test_messages_of_two_links_in_turns() -> None:
 
 
 def test_a_message_is_aborted() -> None:
-    peer = Peer(limits=Limits(9, 9, 2000))
+    peer = Peer(limits=Limits(9, 9, 2000 + SENDS_HOLDS))
     peer.credit = 1
     peer.begin(*SENDS)
     for number in range(3):
@@ -380,7 +380,7 @@ def test_a_message_is_aborted() -> None:
 
 @pytest.mark.parametrize("pieces", [1, 4])
 def test_a_message_that_is_too_large_ends_its_link(pieces: int) -> None:
-    peer = Peer(limits=Limits(9, 9, 2000))
+    peer = Peer(limits=Limits(9, 9, 2000 + SENDS_HOLDS))
     peer.max_message_size = 1000
     peer.begin(*SENDS)
     for number in range(3):
@@ -400,7 +400,7 @@ def test_a_message_that_is_too_large_ends_its_link(pieces: int) -> None:
 
 
 def test_what_a_link_held_is_dropped_with_it() -> None:
-    peer = Peer(limits=Limits(9, 9, 2000))
+    peer = Peer(limits=Limits(9, 9, 2000 + SENDS_HOLDS))
     peer.node = Node(settles=False)
     peer.begin()
     for end in ("Detach(0, True)", "End()"):
@@ -636,7 +636,7 @@ def test_a_sender_that_fails_loses_its_link(caplog: pytest.LogCaptureFixture) ->
 def _sent(count: int, answer: Outcome | AmqpError | None = None) -> Peer:
     """A peer with messages that it has not settled."""
     peer = Peer().begin(*RECEIVES, ">> 0 Flow(1, 9999, 0, 9999, 0, 0, 9999)")
-    peer.connection._limits = Limits(9, 9, 9, sent_bytes=10**9)
+    peer.connection._limits = Limits(9, 9, 9999, sent_bytes=10**9)
 
     def on_settled(outcome: Outcome | None) -> Outcome | None:
         peer.node.events.append(outcome)
