@@ -17,6 +17,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from emulator.amqp import frame, sasl
+from emulator.amqp.composite import Composite
 from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.outgoing import OutgoingLink
@@ -24,7 +25,6 @@ from emulator.amqp.performatives import (
     Accepted,
     Begin,
     Close,
-    Composite,
     Detach,
     Disposition,
     End,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 
+from emulator.amqp.composite import Composite
 from emulator.amqp.decoder import decode
 from emulator.amqp.errors import AmqpError, Condition, DecodeError
-from emulator.amqp.performatives import PERFORMATIVES, SASL_FRAMES, Composite, Transfer
+from emulator.amqp.performatives import PERFORMATIVES, SASL_FRAMES, Transfer
 
 # Protocol headers (sections 2.2 and 5.3.1).
 AMQP_HEADER = b"AMQP\x00\x01\x00\x00"

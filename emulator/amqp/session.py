@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from emulator.amqp import frame
+from emulator.amqp.composite import Composite
 from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.incoming import IncomingDelivery, IncomingLink
 from emulator.amqp.link import LinkState, raised
@@ -19,7 +20,6 @@ from emulator.amqp.performatives import (
     SENDER,
     Attach,
     Begin,
-    Composite,
     Coordinator,
     Detach,
     Disposition,

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.amqp import frame
+from emulator.amqp.composite import Composite
 from emulator.amqp.decoder import decode
 from emulator.amqp.encoder import encode
 from emulator.amqp.errors import AmqpError, DecodeError
@@ -15,7 +16,6 @@ from emulator.amqp.performatives import (
     Attach,
     Begin,
     Close,
-    Composite,
     Coordinator,
     Detach,
     Disposition,

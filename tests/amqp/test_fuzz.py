@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emulator.amqp import frame
+from emulator.amqp.composite import Composite
 from emulator.amqp.connection import Limits
 from emulator.amqp.encoder import encode
 from emulator.amqp.performatives import (
@@ -26,7 +27,6 @@ from emulator.amqp.performatives import (
     Attach,
     Begin,
     Close,
-    Composite,
     Detach,
     Disposition,
     End,
