@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from emulator.http import (
-    admin,
-    configurations,
-    devices,
-    digital_twins,
-    import_export,
-    jobs,
-    messages,
-    methods,
-    modules,
-    query,
-    statistics,
-    twins,
-)
+from emulator.http import admin, configurations, identities, jobs, messages, queries, twins
 from emulator.http.route import Route
 
 ROUTES: tuple[Route, ...] = (
-    *devices.ROUTES,
-    *modules.ROUTES,
-    *statistics.ROUTES,
+    *identities.ROUTES,
     *twins.ROUTES,
-    *methods.ROUTES,
-    *query.ROUTES,
+    *queries.ROUTES,
     *jobs.ROUTES,
-    *import_export.ROUTES,
     *configurations.ROUTES,
-    *digital_twins.ROUTES,
     *messages.ROUTES,
     *admin.ROUTES,
 )
