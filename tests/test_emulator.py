@@ -478,7 +478,8 @@ def test_inside_its_block_every_thread_has_what_it_offers(settings: Settings, na
 async def test_a_start_that_fails_leaves_it_as_it_was(settings: Settings, tmp_path: Path) -> None:
     emulator = Emulator(replace(settings, cert_dir=below_a_file(tmp_path)))
     with pytest.raises(StartError):
-        await emulator.start()
+        async with emulator:
+            pass
     with pytest.raises(RuntimeError, match="The emulator is not running"):
         _ = emulator.mqtt_port
 
