@@ -250,12 +250,10 @@ class Channel:
         self.connected = True
         self.silence = _allowed_silence(connect.keep_alive)
         self._persistent = not connect.clean_session
-        session_present = self._persistent and self._resume_session()
-        if not session_present:
+        resumed = self._persistent and self._resume_session()
+        if not resumed:
             self._sessions.forget(str(self.key))
-        self._output.write(
-            frame.connack(frame.ReturnCode.ACCEPTED, session_present=session_present)
-        )
+        self._output.write(frame.connack(frame.ReturnCode.ACCEPTED, session_present=resumed))
         self._hub.links.connect(self, self._admission)
         if self._subscriptions:
             self._hub.links.subscribed(self)
@@ -263,13 +261,12 @@ class Channel:
     def _resume_session(self) -> bool:
         """Restore the subscriptions of an earlier connection; returns whether there are any."""
         subscriptions = self._sessions.find(str(self.key))
-        if subscriptions is None:
-            return False
-        try:
-            self._subscribe(subscriptions)
-        except frame.ProtocolError:  # stored by a version of the emulator that knew other filters
-            return False
-        return True
+        # A session can be of a version of the emulator that knew other filters.
+        with contextlib.suppress(frame.ProtocolError):
+            if subscriptions is not None:
+                self._subscribe(subscriptions)
+                return True
+        return False
 
     def _refuse(self, return_code: frame.ReturnCode) -> None:
         self._output.write(frame.connack(return_code))
