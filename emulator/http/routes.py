@@ -5,12 +5,6 @@ from __future__ import annotations
 from emulator.http import admin, configurations, identities, jobs, messages, queries, twins
 from emulator.http.route import Route
 
-ROUTES: tuple[Route, ...] = (
-    *identities.ROUTES,
-    *twins.ROUTES,
-    *queries.ROUTES,
-    *jobs.ROUTES,
-    *configurations.ROUTES,
-    *messages.ROUTES,
-    *admin.ROUTES,
-)
+_FAMILIES = (identities, twins, queries, jobs, configurations, messages, admin)
+
+ROUTES: tuple[Route, ...] = tuple(route for family in _FAMILIES for route in family.ROUTES)

@@ -66,20 +66,16 @@ Request = TwinGet | TwinPatch | MethodResponse
 
 
 class Purpose(enum.Enum):
-    """What a device may subscribe to."""
+    """What a device may subscribe to; the value is the filter, if that names no device."""
 
     CLOUD_TO_DEVICE = "devicebound"
     INPUTS = "inputs"
-    TWIN_RESPONSES = "twin/res"
-    DESIRED = "twin/PATCH/properties/desired"
-    METHODS = "methods/POST"
+    TWIN_RESPONSES = "$iothub/twin/res/#"
+    DESIRED = "$iothub/twin/PATCH/properties/desired/#"
+    METHODS = "$iothub/methods/POST/#"
 
 
-_COMMON_FILTERS = {
-    "$iothub/twin/res/#": Purpose.TWIN_RESPONSES,
-    "$iothub/twin/PATCH/properties/desired/#": Purpose.DESIRED,
-    "$iothub/methods/POST/#": Purpose.METHODS,
-}
+_COMMON = (Purpose.TWIN_RESPONSES, Purpose.DESIRED, Purpose.METHODS)
 
 
 class Filter(NamedTuple):
@@ -159,9 +155,9 @@ def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
     Raises:
         ProtocolError: the filter is unknown to the hub, or another device's.
     """
-    known = _COMMON_FILTERS.get(topic_filter) or _own_filters(key).get(topic_filter)
-    if known is not None:
-        return Filter(known)
+    filters = {common.value: common for common in _COMMON} | _own_filters(key)
+    if topic_filter in filters:
+        return Filter(filters[topic_filter])
     # A subscription may be narrowed to one method (IoT Hub docs: direct methods).
     if one_method := re.fullmatch(r"\$iothub/methods/POST/([^/+#]+)/#", topic_filter):
         return Filter(Purpose.METHODS, one_method[1])
