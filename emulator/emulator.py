@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
-from emulator import event_loop
+from emulator import connection_strings, event_loop
 from emulator.errors import StartError
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
@@ -37,6 +37,7 @@ from emulator.net.web_sockets import upgrade_handler
 from emulator.settings import Settings, table, user_folder
 from emulator.storage.container import StorageError
 from emulator.storage.storage import Storage
+from emulator.thread import BlockThread
 
 _T = TypeVar("_T")
 
@@ -57,7 +58,7 @@ class Head(Protocol):
         """Stop accepting, and close every connection."""
 
 
-class _Running(Struct, frozen=True):
+class _Running(Struct, frozen=True, kw_only=True):
     """What an emulator has while it runs."""
 
     loop: asyncio.AbstractEventLoop
@@ -112,16 +113,12 @@ class Emulator:
     @property
     def mqtt_host(self) -> str:
         """Host and port for devices."""
-        return f"{self._url_host}:{self.mqtt_port}"
+        return connection_strings.host_with_port(self.host_name, self.mqtt_port)
 
     @property
     def https_host(self) -> str:
         """Host and port for services, as a service connection string names them."""
-        return self._url_host if self.https_port == 443 else f"{self._url_host}:{self.https_port}"
-
-    @property
-    def _url_host(self) -> str:
-        return f"[{self.host_name}]" if ":" in self.host_name else self.host_name
+        return connection_strings.host_with_port(self.host_name, self.https_port, default=443)
 
     @property
     def ca_file(self) -> Path:
@@ -141,19 +138,17 @@ class Emulator:
     def policy_connection_string(self, policy: str) -> str:
         """Return a service's connection string with the rights of a shared access policy."""
         key = self._running.policies[policy].keys.primary
-        # Service SDKs take a port in the host name; device SDKs don't.
-        return f"HostName={self.https_host};SharedAccessKeyName={policy};SharedAccessKey={key}"
+        return connection_strings.for_service(self.https_host, policy, key)
 
     def device_connection_string(self, device_id: str) -> str:
-        """Return a device's connection string; a device without a key has a certificate.
+        """Return a device's connection string.
 
         Raises:
             DeviceNotFound
         """
         device = self._call(lambda hub: hub.identities.get(IdentityKey(device_id)))
         key = device["authentication"]["symmetricKey"]["primaryKey"]
-        proof = f"SharedAccessKey={key}" if key else "x509=true"
-        return f"HostName={self.host_name};DeviceId={device_id};{proof}"
+        return connection_strings.for_device(self.host_name, device_id, key)
 
     def environment(self, device_id: str) -> dict[str, str]:
         """Return the environment variables for the SDKs and the tutorial's scripts.
@@ -161,13 +156,12 @@ class Emulator:
         Raises:
             DeviceNotFound
         """
-        return {
-            "SSL_CERT_FILE": str(self.ca_bundle),
-            "REQUESTS_CA_BUNDLE": str(self.ca_bundle),
-            "IOTHUB_DEVICE_CONNECTION_STRING": self.device_connection_string(device_id),
-            "IOTHUB_CONNECTION_STRING": self.service_connection_string,
-            "IOTHUB_DEVICE_ID": device_id,
-        }
+        return connection_strings.environment(
+            bundle=self.ca_bundle,
+            device_id=device_id,
+            device=self.device_connection_string(device_id),
+            service=self.service_connection_string,
+        )
 
     def register_device(self, device_id: str) -> str:
         """Register a device with the keys that the settings choose; return its connection string.
@@ -194,7 +188,7 @@ class Emulator:
     # --- in a thread of its own
 
     def __enter__(self) -> Emulator:
-        self._thread = event_loop.BlockThread(self)
+        self._thread = BlockThread(self)
         self._thread.enter()
         return self
 
@@ -204,6 +198,13 @@ class Emulator:
     # --- in the caller's event loop
 
     async def __aenter__(self) -> Emulator:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
         """Start every head; they accept connections when this returns.
 
         Raises:
@@ -215,9 +216,8 @@ class Emulator:
             except (CertificateError, ListenError, ThrottleError, StorageError, HubError) as error:
                 raise StartError(str(error)) from error
             self._stack = stack.pop_all()
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def stop(self) -> None:
         """Close every connection and listener."""
         self._state = None
         await self._stack.aclose()
@@ -226,11 +226,7 @@ class Emulator:
         settings = self.settings
         names = certificates.local_names(settings.host)
         files = certificates.prepare(settings.cert_dir or user_folder(), names)
-        bound: dict[str, list[socket.socket]] = {}
-        for name, port in settings.ports.items():
-            bound[name] = listeners.listen(settings.host, port, option=table()[name].option)
-            for each in bound[name]:
-                stack.callback(each.close)
+        bound = {name: _listen(stack, settings, name) for name in settings.ports}
         policies = {
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()
@@ -256,8 +252,14 @@ class Emulator:
             await head.start(bound[name])
             started.push_async_callback(head.stop)
         ports = {name: sockets[0].getsockname()[1] for name, sockets in bound.items()}
-        loop = asyncio.get_running_loop()
-        return _Running(loop, files, policies, hub, settings.host_name, ports)
+        return _Running(
+            loop=asyncio.get_running_loop(),
+            certificates=files,
+            policies=policies,
+            hub=hub,
+            host_name=settings.host_name,
+            ports=ports,
+        )
 
 
 def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequence[str]) -> IotHub:
@@ -296,3 +298,12 @@ def _open_sessions(settings: Settings) -> Sessions:
         raise StartError(
             f"Can't keep sessions in {file}: {error}. Choose another folder: --data-dir DIR."
         ) from error
+
+
+def _listen(stack: AsyncExitStack, settings: Settings, name: str) -> list[socket.socket]:
+    """Open the sockets of a port."""
+    option = table()[name].option
+    bound = listeners.listen(settings.host, settings.ports[name], option=option)
+    for each in bound:
+        stack.callback(each.close)
+    return bound

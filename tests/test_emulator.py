@@ -478,8 +478,7 @@ def test_inside_its_block_every_thread_has_what_it_offers(settings: Settings, na
 async def test_a_start_that_fails_leaves_it_as_it_was(settings: Settings, tmp_path: Path) -> None:
     emulator = Emulator(replace(settings, cert_dir=below_a_file(tmp_path)))
     with pytest.raises(StartError):
-        async with emulator:
-            pass
+        await emulator.start()
     with pytest.raises(RuntimeError, match="The emulator is not running"):
         _ = emulator.mqtt_port
 

@@ -1,0 +1,46 @@
+"""The texts with which a program reaches a hub: connection strings and environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def host_with_port(host: str, port: int, *, default: int | None = None) -> str:
+    """Write a host and its port as a URL does; the default port is left out."""
+    bracketed = f"[{host}]" if ":" in host else host
+    return bracketed if port == default else f"{bracketed}:{port}"
+
+
+def for_service(host: str, policy: str, key: str) -> str:
+    """Write a service's connection string.
+
+    Args:
+        host: with a port, unless that is 443. The service SDK takes one there; device SDKs don't.
+        policy: the shared access policy whose rights the service has.
+        key: one of the policy's keys.
+    """
+    return f"HostName={host};SharedAccessKeyName={policy};SharedAccessKey={key}"
+
+
+def for_device(host: str, device_id: str, key: str | None) -> str:
+    """Write a device's connection string; a device without a key has a certificate."""
+    proof = f"SharedAccessKey={key}" if key else "x509=true"
+    return f"HostName={host};DeviceId={device_id};{proof}"
+
+
+def environment(*, bundle: Path, device_id: str, device: str, service: str) -> dict[str, str]:
+    """Return the environment variables that the SDKs and the tutorial's scripts read.
+
+    Args:
+        bundle: the certificates to trust, PEM.
+        device_id: the device that the service's script calls.
+        device: the device's connection string.
+        service: the service's connection string.
+    """
+    return {
+        "SSL_CERT_FILE": str(bundle),
+        "REQUESTS_CA_BUNDLE": str(bundle),
+        "IOTHUB_DEVICE_CONNECTION_STRING": device,
+        "IOTHUB_CONNECTION_STRING": service,
+        "IOTHUB_DEVICE_ID": device_id,
+    }
