@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from emulator.hub.access.certificates import ClientCertificate
@@ -148,10 +148,8 @@ class Channel:
 
     def accepts_method(self, name: str) -> bool:
         """See `DeviceLink.accepts_method`."""
-        return (
-            Filter(Purpose.METHODS) in self._filters
-            or Filter(Purpose.METHODS, topics.method_name(name)) in self._filters
-        )
+        every, one = Filter(Purpose.METHODS), Filter(Purpose.METHODS, topics.method_name(name))
+        return every in self._filters or one in self._filters
 
     @property
     def accepts_commands(self) -> bool:
@@ -173,21 +171,15 @@ class Channel:
         topic = topics.cloud_to_device(device_id, bag)
         if len(topic) > frame.TEXT_BYTES:
             # What a real hub does is unknown. The messages behind this one must still arrive.
-            log.warning(
-                "Rejected a message for %s: its properties take %d bytes in a topic. A topic can "
-                "have %d.",
-                self.key,
-                len(topic),
-                frame.TEXT_BYTES,
-            )
+            text = "Rejected a message for %s: its properties take %d bytes in a topic (limit %d)."
+            log.warning(text, self.key, len(topic), frame.TEXT_BYTES)
             self._hub.cloud_to_device.reject(device_id, token)
         elif self._filters[Filter(Purpose.CLOUD_TO_DEVICE)]:
             packet_id = self._next_packet_id()
             self._in_flight[packet_id] = token
             again = delivery.redelivered
-            self._output.write(
-                frame.publish(topic, delivery.body, packet_id=packet_id, duplicate=again)
-            )
+            packet = frame.publish(topic, delivery.body, packet_id=packet_id, duplicate=again)
+            self._output.write(packet)
         else:
             self._output.write(frame.publish(topic, delivery.body))
             self._hub.cloud_to_device.complete(device_id, token)
@@ -258,12 +250,10 @@ class Channel:
         self.connected = True
         self.silence = _allowed_silence(connect.keep_alive)
         self._persistent = not connect.clean_session
-        session_present = self._persistent and self._resume_session()
-        if not session_present:
+        resumed = self._persistent and self._resume_session()
+        if not resumed:
             self._sessions.forget(str(self.key))
-        self._output.write(
-            frame.connack(frame.ReturnCode.ACCEPTED, session_present=session_present)
-        )
+        self._output.write(frame.connack(frame.ReturnCode.ACCEPTED, session_present=resumed))
         self._hub.links.connect(self, self._admission)
         if self._subscriptions:
             self._hub.links.subscribed(self)
@@ -271,13 +261,12 @@ class Channel:
     def _resume_session(self) -> bool:
         """Restore the subscriptions of an earlier connection; returns whether there are any."""
         subscriptions = self._sessions.find(str(self.key))
-        if subscriptions is None:
-            return False
-        try:
-            self._subscribe(subscriptions)
-        except frame.ProtocolError:  # stored by a version of the emulator that knew other filters
-            return False
-        return True
+        # A session can be of a version of the emulator that knew other filters.
+        with contextlib.suppress(frame.ProtocolError):
+            if subscriptions is not None:
+                self._subscribe(subscriptions)
+                return True
+        return False
 
     def _refuse(self, return_code: frame.ReturnCode) -> None:
         self._output.write(frame.connack(return_code))
@@ -294,9 +283,9 @@ class Channel:
         if first_byte & 0xF0 == frame.PUBLISH:
             self._take_publish(first_byte, body)
         elif first_byte == frame.SUBSCRIBE:
-            self._take_subscribe(*frame.parse_subscribe(body))
+            self._take_subscribe(*frame.parse_filters(body, with_qos=True))
         elif first_byte == frame.UNSUBSCRIBE:
-            self._take_unsubscribe(*frame.parse_unsubscribe(body))
+            self._take_unsubscribe(*frame.parse_filters(body, with_qos=False))
         elif first_byte == frame.PUBACK:
             self._take_puback(frame.parse_puback(body))
         elif first_byte == frame.PINGREQ and not body:
@@ -335,27 +324,15 @@ class Channel:
         """Carry out a twin request, or take the response of a direct method.
 
         Returns:
-            the topic and payload of an answer.
+            the topic and payload of an answer, which needs a request id and a subscription.
         """
         self._hub.links.note_activity(self.key)
-        match request:
-            case MethodResponse(status, request_id):
-                self._hub.gate.enter(self._admission, request.operation)
-                self._hub.methods.respond(self, request_id, status, payload)
-                return None
-            case TwinGet():
-                return self._answer(request, self._read_twin)
-            case TwinPatch(_, version):
-                return self._answer(request, lambda: self._report(payload, version))
-
-    def _answer(
-        self, request: TwinGet | TwinPatch, carry_out: Callable[[], tuple[int, int | None, bytes]]
-    ) -> tuple[str, bytes] | None:
-        """Carry out a twin request; an answer needs a request id and a subscription."""
+        if isinstance(request, MethodResponse):
+            self._hub.gate.enter(self._admission, request.operation)
+            self._hub.methods.respond(self, request.request_id, request.status, payload)
+            return None
         try:
-            if not self._versioned:
-                raise errors.InvalidProtocolVersion
-            status, version, body = carry_out()
+            status, version, body = self._carry_out(request, payload)
         except errors.HubError as error:
             status, version, body = self._failure(error)
         except Exception:
@@ -365,18 +342,23 @@ class Channel:
             return None
         return topics.twin_response(status, request.request_id, version), body
 
-    def _read_twin(self) -> tuple[int, int | None, bytes]:
-        self._hub.gate.enter(self._admission, TwinGet.operation)
-        return 200, None, dumps(self._hub.twins.read_own(self.key))
-
-    def _report(self, payload: bytes, version: str | None) -> tuple[int, int | None, bytes]:
+    def _carry_out(
+        self, request: TwinGet | TwinPatch, payload: bytes
+    ) -> tuple[int, int | None, bytes]:
+        """Carry out a twin request; return the status, the version and the body of its answer."""
+        if not self._versioned:
+            raise errors.InvalidProtocolVersion
+        if isinstance(request, TwinGet):
+            self._hub.gate.enter(self._admission, request.operation)
+            return 200, None, dumps(self._hub.twins.read_own(self.key))
+        version = request.expected_version
         try:
             patch = loads(payload)
         except ValueError as error:
             raise errors.DeserializationError(f"The patch is not JSON: {error}") from None
         if version is not None and not (version.isascii() and version.isdigit()):
             raise errors.ArgumentInvalid(f"$version is not a number: {version}")
-        self._hub.gate.enter(self._admission, TwinPatch.operation)  # a malformed patch is free
+        self._hub.gate.enter(self._admission, request.operation)  # a malformed patch is free
         expected = None if version is None else int(version[:19])
         return 204, self._hub.twins.report(self.key, patch, expected), b""
 
@@ -397,11 +379,11 @@ class Channel:
         self._output.write(frame.suback(packet_id, [qos for _, qos in granted]))
         self._hub.links.subscribed(self)
 
-    def _take_unsubscribe(self, packet_id: int, ended: Collection[str]) -> None:
+    def _take_unsubscribe(self, packet_id: int, ended: Sequence[tuple[str, int]]) -> None:
         """End subscriptions."""
-        self._subscribe(
-            {name: qos for name, qos in self._subscriptions.items() if name not in ended}
-        )
+        names = dict(ended)
+        kept = {name: qos for name, qos in self._subscriptions.items() if name not in names}
+        self._subscribe(kept)
         self._store_session()
         self._output.write(frame.unsuback(packet_id))
 

@@ -61,8 +61,7 @@ class Connection:
         finally:
             self._channel.flush()
             self._stream.uncork()
-        if not self._connected:
-            self._time_keep_alive()
+        self._time_keep_alive()
 
     async def _handle(self, data: bytes) -> None:
         """Handle packets in their order, and wait while the device does not read our answers."""
@@ -79,14 +78,13 @@ class Connection:
 
     async def _send(self) -> None:
         self._channel.flush()
-        if not self._connected:
-            self._time_keep_alive()
+        self._time_keep_alive()
         await self._stream.drain()
 
     def _time_keep_alive(self) -> None:
         """From the CONNECT on, time the silence of the device in place of its CONNECT."""
-        self._connected = self._channel.connected
-        if self._connected:
+        if self._channel.connected and not self._connected:
+            self._connected = True
             self._timer.cancel()
             self._check_keep_alive()
 

@@ -66,20 +66,16 @@ Request = TwinGet | TwinPatch | MethodResponse
 
 
 class Purpose(enum.Enum):
-    """What a device may subscribe to."""
+    """What a device may subscribe to; the value is the filter, if that names no device."""
 
     CLOUD_TO_DEVICE = "devicebound"
     INPUTS = "inputs"
-    TWIN_RESPONSES = "twin/res"
-    DESIRED = "twin/PATCH/properties/desired"
-    METHODS = "methods/POST"
+    TWIN_RESPONSES = "$iothub/twin/res/#"
+    DESIRED = "$iothub/twin/PATCH/properties/desired/#"
+    METHODS = "$iothub/methods/POST/#"
 
 
-_COMMON_FILTERS = {
-    "$iothub/twin/res/#": Purpose.TWIN_RESPONSES,
-    "$iothub/twin/PATCH/properties/desired/#": Purpose.DESIRED,
-    "$iothub/methods/POST/#": Purpose.METHODS,
-}
+_COMMON = (Purpose.TWIN_RESPONSES, Purpose.DESIRED, Purpose.METHODS)
 
 
 class Filter(NamedTuple):
@@ -115,10 +111,10 @@ def parse_user_name(user_name: str, client_id: str) -> UserName | None:
     return UserName(host, IdentityKey(device_id, module_id or None), parameters)
 
 
-def events_topic(key: IdentityKey) -> str:
-    """Write the telemetry topic of a device or module, without its final slash and bag."""
+def own_topics(key: IdentityKey) -> str:
+    """Write how each topic begins that names the device or module."""
     module = f"/modules/{key.module_id}" if key.module_id else ""
-    return f"devices/{key.device_id}{module}/messages/events"
+    return f"devices/{key.device_id}{module}"
 
 
 def parse_topic(topic: str, key: IdentityKey) -> Telemetry | Request:
@@ -129,11 +125,9 @@ def parse_topic(topic: str, key: IdentityKey) -> Telemetry | Request:
     """
     if topic.startswith("$iothub/"):
         return _parse_request(topic)
-    events = events_topic(key)
-    if topic == events:
-        return Telemetry("")
-    if topic.startswith(f"{events}/"):
-        bag = topic[len(events) + 1 :].removesuffix("/")
+    events = f"{own_topics(key)}/messages/events/"
+    if f"{topic}/".startswith(events):
+        bag = topic[len(events) :].removesuffix("/")
         if "/" not in bag:
             return Telemetry(bag)
     raise ProtocolError(f"PUBLISH to an unknown topic: {topic!r}")
@@ -161,28 +155,23 @@ def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
     Raises:
         ProtocolError: the filter is unknown to the hub, or another device's.
     """
-    known = _COMMON_FILTERS.get(topic_filter) or _own_filters(key).get(topic_filter)
-    if known is not None:
-        return Filter(known)
+    filters = {common.value: common for common in _COMMON} | _own_filters(key)
+    if topic_filter in filters:
+        return Filter(filters[topic_filter])
     # A subscription may be narrowed to one method (IoT Hub docs: direct methods).
-    one_method = re.fullmatch(r"\$iothub/methods/POST/([^/+#]+)/#", topic_filter)
-    if one_method:
+    if one_method := re.fullmatch(r"\$iothub/methods/POST/([^/+#]+)/#", topic_filter):
         return Filter(Purpose.METHODS, one_method[1])
     raise ProtocolError(f"SUBSCRIBE to an unknown filter: {topic_filter!r}")
 
 
 def _own_filters(key: IdentityKey) -> dict[str, Purpose]:
     """Return the filters that name the device or module."""
-    device = f"devices/{key.device_id}"
-    if key.module_id is None:
-        return {f"{device}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE}
-    module = f"{device}/modules/{key.module_id}"
-    # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing there.
-    return {
-        f"{module}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE,
-        f"{module}/inputs/#": Purpose.INPUTS,
-        f"{module}/#": Purpose.INPUTS,
-    }
+    own = own_topics(key)
+    filters = {f"{own}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE}
+    if key.module_id is not None:
+        # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing there.
+        filters |= {f"{own}/inputs/#": Purpose.INPUTS, f"{own}/#": Purpose.INPUTS}
+    return filters
 
 
 def twin_response(status: int, request_id: str, version: int | None = None) -> str:

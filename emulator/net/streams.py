@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
@@ -69,10 +68,9 @@ class Stream(ABC):
         self.uncork()
         self._close()
 
+    @abstractmethod
     async def wait_closed(self) -> None:
         """Wait until a connection that was closed has ended."""
-        with contextlib.suppress(OSError):  # the peer was faster
-            await self._ended()
 
     @abstractmethod
     async def read(self) -> bytes:
@@ -95,9 +93,6 @@ class Stream(ABC):
 
     @abstractmethod
     def _close(self) -> None: ...
-
-    @abstractmethod
-    async def _ended(self) -> None: ...
 
 
 class TcpStream(Stream, asyncio.BufferedProtocol):
@@ -139,16 +134,11 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        take = self.at_once
         # Only a few bytes, while the reader waits, and while the peer reads what we send.
-        if (
-            take is not None
-            and nbytes <= _AT_ONCE_BYTES
-            and self._reader is not None
-            and self._full is None
-        ):
+        is_idle = self._reader is not None and self._full is None
+        if self.at_once is not None and is_idle and nbytes <= _AT_ONCE_BYTES:
             try:
-                take(bytes(self._buffer[:nbytes]))
+                self.at_once(bytes(self._buffer[:nbytes]))
             except Exception as error:  # noqa: BLE001 - raised by `read`
                 self._error = error
                 self._wake()
@@ -225,7 +215,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             loop = asyncio.get_running_loop()
             self._cut_off = loop.call_later(CLOSE_SECONDS, self._transport.abort)
 
-    async def _ended(self) -> None:
+    async def wait_closed(self) -> None:
+        """See `Stream.wait_closed`."""
         await self._gone
         # uvloop's TLS transport holds its protocol, and an error holds where it was raised: in a
         # circle, all would wait for the garbage collector, with 45 KB of buffers.

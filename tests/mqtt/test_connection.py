@@ -60,7 +60,7 @@ class FakeStream(Stream):
         self.reading.set()
         self.arrive()
 
-    async def _ended(self) -> None:
+    async def wait_closed(self) -> None:
         pass
 
 

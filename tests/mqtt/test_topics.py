@@ -94,7 +94,7 @@ def test_a_topic_that_is_almost_right_is_refused(topic: str) -> None:
 def test_any_text_is_a_topic_or_an_error_of_the_client(topic: str, key: IdentityKey) -> None:
     with contextlib.suppress(ProtocolError):
         topics.parse_topic(topic, key)
-        assert topic.startswith(("$iothub/", topics.events_topic(key)))
+        assert topic.startswith(("$iothub/", f"{topics.own_topics(key)}/messages/events"))
 
 
 @settings(deadline=None)
