@@ -46,7 +46,6 @@ class Operation(enum.Enum):
     title: str
 
     # Devices and modules, for themselves
-    CONNECT = _DEVICE
     SUBSCRIBE = _DEVICE
     SEND_EVENT = _DEVICE, Throttle.D2C_SENDS, "DeviceToCloudSend"
     READ_OWN_TWIN = _DEVICE, Throttle.TWIN_READS, "TwinRead"
