@@ -27,7 +27,7 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.changes import IdentityDeleted
+from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import ProtocolError

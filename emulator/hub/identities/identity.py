@@ -19,6 +19,7 @@ from emulator.hub.core import limits, members
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import NEVER, ticks
+from emulator.hub.feed import Change
 from emulator.hub.identities import scopes
 from emulator.hub.identities.scopes import NO_SCOPES, Scopes
 
@@ -122,6 +123,30 @@ class Identity(Struct, frozen=True):
     def enabled(self) -> bool:
         """Whether it is allowed to connect."""
         return self.status == "enabled"
+
+
+class _IdentityChange(Change, frozen=True):
+    identity: Identity
+    time: datetime
+
+    @property
+    def key(self) -> IdentityKey:
+        """The key of the identity."""
+        return self.identity.key
+
+
+class IdentityCreated(_IdentityChange, frozen=True):
+    """A device or module was created."""
+
+
+class IdentityChanged(_IdentityChange, frozen=True):
+    """A device or module was updated."""
+
+    before: Identity
+
+
+class IdentityDeleted(_IdentityChange, frozen=True):
+    """A device or module was deleted, with its twin."""
 
 
 def create(key: IdentityKey, body: object, now: datetime) -> Identity:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
+from emulator.hub.identities import identity as identities
 from emulator.hub.identities.identity import Identity, IdentityKey
 
 
@@ -17,9 +17,9 @@ class ThumbprintIndex(Collection[str]):
         self._keys: dict[str, set[IdentityKey]] = {}
         for identity in store.scan(Identity):
             self._add(identity)
-        feed.subscribe(IdentityCreated, lambda change: self._add(change.identity))
-        feed.subscribe(IdentityDeleted, lambda change: self._remove(change.identity))
-        feed.subscribe(IdentityChanged, self._update)
+        feed.subscribe(identities.IdentityCreated, lambda change: self._add(change.identity))
+        feed.subscribe(identities.IdentityDeleted, lambda change: self._remove(change.identity))
+        feed.subscribe(identities.IdentityChanged, self._update)
 
     def __contains__(self, thumbprint: object) -> bool:
         return thumbprint in self._keys
@@ -30,7 +30,7 @@ class ThumbprintIndex(Collection[str]):
     def __len__(self) -> int:
         return len(self._keys)
 
-    def _update(self, change: IdentityChanged) -> None:
+    def _update(self, change: identities.IdentityChanged) -> None:
         self._remove(change.before)
         self._add(change.identity)
 

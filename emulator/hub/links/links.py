@@ -14,10 +14,8 @@ from emulator.hub.core.clock import Clock, Timer
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import IdentityDeleted
-from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.changes import Connected, Disconnected, Subscribed
-from emulator.hub.links.link import Admission, DeviceLink
+from emulator.hub.identities.identity import IdentityDeleted, IdentityKey
+from emulator.hub.links.link import Admission, Connected, DeviceLink, Disconnected, Subscribed
 
 log = logging.getLogger(__name__)
 

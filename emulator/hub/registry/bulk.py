@@ -18,18 +18,6 @@ from emulator.hub.registry.twins import Twins
 
 _ANY = IfMatch("*")
 
-# The members of an item for the identity, and for its twin.
-_IDENTITY_MEMBERS = (
-    "status",
-    "statusReason",
-    "authentication",
-    "capabilities",
-    "deviceScope",
-    "parentScopes",
-    "managedBy",
-)
-_TWIN_MEMBERS = ("tags", "properties")
-
 
 class ImportMode(enum.Enum):
     """The operation of an item; clients write it in any letter case.
@@ -168,14 +156,13 @@ def _name(item: JsonObject) -> bytes:
 
 
 def _identity(key: IdentityKey, item: JsonObject) -> JsonObject:
-    """Return the identity in an item, in the form of a request to its own route."""
-    ids = {"deviceId": key.device_id, "moduleId": key.module_id}
-    return ids | {name: item[name] for name in _IDENTITY_MEMBERS if name in item}
+    """Return an item in the form of a request to the identity's own route, with other members."""
+    return {**item, "deviceId": key.device_id, "moduleId": key.module_id}
 
 
 def _twin(item: JsonObject) -> JsonObject | None:
     """Return the members of an item for its twin, or None if it has no such member."""
-    parts = {name: item[name] for name in _TWIN_MEMBERS if item.get(name) is not None}
+    parts = {name: item[name] for name in ("tags", "properties") if item.get(name) is not None}
     return parts or None
 
 

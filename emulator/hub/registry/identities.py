@@ -20,9 +20,8 @@ from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
 from emulator.hub.identities import identity as identities
 from emulator.hub.identities import scopes
-from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.links.changes import Connected
+from emulator.hub.links.link import Connected
 from emulator.hub.links.links import Links
 from emulator.hub.messages.commands import CommandQueue
 from emulator.hub.registry import documents
@@ -194,7 +193,7 @@ class Identities:
         created, deleted = self._system_modules_of(before, identity, now)
         records += [*created, *(twins.create(module.key, now) for module in created)]
         self._store.commit(put=records, delete=_deletions(deleted))
-        self._feed.publish(IdentityChanged(identity, now, before))
+        self._feed.publish(identities.IdentityChanged(identity, now, before))
         if not identity.enabled:
             for each in self._store.scan(Identity, (key.device_id,)):
                 self._links.drop(each.key, errors.DeviceDisabled())
@@ -301,13 +300,13 @@ class Identities:
 
     def _publish_created(self, created: Sequence[Identity], now: datetime) -> None:
         for identity in created:
-            self._feed.publish(IdentityCreated(identity, now))
+            self._feed.publish(identities.IdentityCreated(identity, now))
 
     def _publish_deleted(self, deleted: Sequence[Identity], now: datetime) -> None:
         """Close the connections of deleted identities, and publish the changes."""
         for identity in deleted:
             self._links.drop(identity.key, errors.DeviceNotFound(identity.key.device_id))
-            self._feed.publish(IdentityDeleted(identity, now))
+            self._feed.publish(identities.IdentityDeleted(identity, now))
 
     def _document(self, identity: Identity, *, just_created: bool = False) -> JsonObject:
         return documents.identity(self._rows.row(identity.key), just_created=just_created)

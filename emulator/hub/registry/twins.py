@@ -16,8 +16,7 @@ from emulator.hub.links.links import Links
 from emulator.hub.registry import documents
 from emulator.hub.registry.rows import Rows, find
 from emulator.hub.twins import writes
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinChanged
 
 
 class Twins:

@@ -14,8 +14,7 @@ from msgspec import structs
 from emulator.hub.core.errors import PreconditionFailed
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Section, Twin
+from emulator.hub.twins.twin import Section, Twin, TwinChanged
 from emulator.hub.twins.validation import check_object, check_part, check_size
 
 

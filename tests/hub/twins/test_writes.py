@@ -14,8 +14,7 @@ from emulator.hub.core.json import dumps, loads
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinChanged
 
 BORN = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 NOW = BORN + timedelta(hours=1)
