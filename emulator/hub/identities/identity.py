@@ -204,12 +204,9 @@ def update(identity: Identity, body: object, now: datetime) -> Identity:
     """
     fields, requested = _parse(identity.key, body)
     if identity.key.module_id is None:
+        was_edge, iot_edge = identity.iot_edge, fields["iot_edge"]
         fields["scopes"] = scopes.of_updated_device(
-            identity.key.device_id,
-            identity.scopes,
-            requested,
-            was_edge=identity.iot_edge,
-            iot_edge=fields["iot_edge"],
+            identity.key.device_id, identity.scopes, requested, was_edge=was_edge, iot_edge=iot_edge
         )
     changed = fields.get("status", identity.status) != identity.status
     return replace(

@@ -56,12 +56,8 @@ class Links:
         presence.connected = True
         presence.state_updated = presence.last_activity = now
         if admission.expires != math.inf:
-            self._expiries[link] = self._clock.call_later(
-                admission.expires - now.timestamp(),
-                self.drop,
-                link.key,
-                errors.IotHubUnauthorized(),
-            )
+            seconds, expired = admission.expires - now.timestamp(), errors.IotHubUnauthorized()
+            self._expiries[link] = self._clock.call_later(seconds, self.drop, link.key, expired)
         log.info("%s connected", link.key)
         self._feed.publish(Connected(admission, now))
         if replaced is not None:

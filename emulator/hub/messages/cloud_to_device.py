@@ -6,8 +6,6 @@ for them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import DeviceNotFound
@@ -181,7 +179,7 @@ class CloudToDevice:
 
     def _release(self, change: Disconnected) -> None:
         """Return the messages that a connection has not acknowledged to the queue."""
-        tokens: Collection[str] = change.link.unacknowledged
+        tokens = change.link.unacknowledged
         queue = self._queue(change.link.key.device_id)
         if tokens and queue.commands:
             self._commit(queue, commands.release(queue, tokens, self._clock.now()))

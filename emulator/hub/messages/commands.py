@@ -143,9 +143,7 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
         raise errors.MessageTooLarge(
             f"The message is {message.size} bytes; {limits.C2D_MESSAGE_BYTES} are allowed."
         )
-    _check_ids(message)
-    _check_property_names(message)
-    _check_values(message)
+    _check_properties(message)
     ack, expires = _ack(message), _expiry(message, now)
     queue, outcomes, _ = expire(queue, now)
     if len(queue.commands) >= limits.C2D_QUEUE_DEPTH:
@@ -255,23 +253,13 @@ def _outcomes(
 # --- checking a message
 
 
-def _check_ids(message: Message) -> None:
+def _check_properties(message: Message) -> None:
     for name in ("message-id", "correlation-id"):
         if not _ID.fullmatch(message.system.get(name, "")):
             raise errors.ArgumentInvalid(
                 f"The {name} is not valid: up to {limits.MESSAGE_ID_LENGTH} ASCII letters, digits "
                 "and - : . + % _ # * ? ! ( ) , = @ ; $ ' are allowed"
             )
-
-
-def _check_values(message: Message) -> None:
-    # They become headers over HTTPS.
-    values = [*message.system.values(), *filter(None, message.properties.values())]
-    if any(_CONTROLS.search(value) for value in values):
-        raise errors.ArgumentInvalid("A property's value has a control character")
-
-
-def _check_property_names(message: Message) -> None:
     # The docs allow no other characters in values either. But a value in their own example of a
     # received message (MQTT support) is `a string`, so values are not checked.
     for name in message.properties:
@@ -280,6 +268,10 @@ def _check_property_names(message: Message) -> None:
                 f"The property name '{name}' is not valid: ASCII letters, digits and "
                 "! # $ % & ' * + - . ^ _ ` | ~ are allowed"
             )
+    # The values become headers over HTTPS.
+    values = [*message.system.values(), *filter(None, message.properties.values())]
+    if any(_CONTROLS.search(value) for value in values):
+        raise errors.ArgumentInvalid("A property's value has a control character")
 
 
 def _ack(message: Message) -> Ack:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -52,13 +51,6 @@ class FeedbackQueue(Struct, frozen=True):
         return FEEDBACK
 
 
-class Received(NamedTuple):
-    """The new queue, and the batch that was locked; None if no batch waits."""
-
-    queue: FeedbackQueue
-    batch: Batch | None
-
-
 def record(outcome: Outcome, generation_id: str) -> JsonObject:
     """Write an outcome as a record of feedback.
 
@@ -98,14 +90,11 @@ def add(queue: FeedbackQueue, records: Sequence[JsonObject], now: datetime) -> F
     return FeedbackQueue(batches[-limits.FEEDBACK_BATCHES :], number)
 
 
-def receive(queue: FeedbackQueue, now: datetime) -> Received:
-    """Lock the first batch that waits."""
+def receive(queue: FeedbackQueue, now: datetime) -> tuple[FeedbackQueue, Batch | None]:
+    """Lock the first batch that waits, and return it with the new queue; None if no batch waits."""
     queue = expire(queue, now)
-    until = now + timedelta(seconds=limits.FEEDBACK_LOCK)
-    batches, batch = locks.lend(queue.batches, until)
-    if batch is None:
-        return Received(queue, None)
-    return Received(replace(queue, batches=batches), batch)
+    batches, batch = locks.lend(queue.batches, now + timedelta(seconds=limits.FEEDBACK_LOCK))
+    return queue if batch is None else replace(queue, batches=batches), batch
 
 
 def complete(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:

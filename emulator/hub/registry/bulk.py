@@ -186,11 +186,10 @@ def _if_match(mode: ImportMode, item: JsonObject) -> IfMatch:
 
 def _failure(item: JsonObject, error: errors.HubError) -> JsonObject:
     """Return the error of an item; its code is the name (swagger)."""
-    document = {
+    return {
         "deviceId": item.get("id"),
         "errorCode": error.name,
         "errorStatus": error.text or error.name,
+        **({"moduleId": item["moduleId"]} if item.get("moduleId") else {}),
+        "operation": item.get("importMode") or _DEFAULT_MODE.value,
     }
-    if item.get("moduleId"):
-        document["moduleId"] = item["moduleId"]
-    return {**document, "operation": item.get("importMode") or _DEFAULT_MODE.value}

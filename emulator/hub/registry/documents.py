@@ -129,11 +129,9 @@ def _connection_state(presence: Presence) -> str:
 
 def _authentication(authentication: Authentication) -> JsonObject:
     keys = authentication.keys
+    primary, secondary = (keys.primary, keys.secondary) if keys else (None, None)
     return {
-        "symmetricKey": {
-            "primaryKey": keys.primary if keys else None,
-            "secondaryKey": keys.secondary if keys else None,
-        },
+        "symmetricKey": {"primaryKey": primary, "secondaryKey": secondary},
         "x509Thumbprint": _x509_thumbprint(authentication),
         "type": authentication.type,
     }

@@ -64,9 +64,8 @@ def replace(twin: Twin, body: object, now: datetime) -> TwinChanged:
     parts = {name: part for name, part in _service_parts(body).items() if part is not None}
     tags = _merged("tags", {}, check_part("tags", parts.get("tags", {})))
     emptied = Section({}, {}, twin.desired.version)
-    desired = _write_section(
-        "desired", emptied, check_part("desired", parts.get("desired", {})), now
-    )
+    members = check_part("desired", parts.get("desired", {}))
+    desired = _write_section("desired", emptied, members, now)
     written = structs.replace(twin, tags=tags, desired=desired, revision=twin.revision + 1)
     return TwinChanged(written, now, tags=tags, desired=desired.device_view(), replaced=True)
 
