@@ -17,8 +17,7 @@ from emulator.hub.import_export.transfers import Blobs, NoBlobs, Transfers
 from emulator.hub.jobs.jobs import Jobs
 from emulator.hub.links.links import Links
 from emulator.hub.messages.cloud_to_device import CloudToDevice
-from emulator.hub.messages.event_log import EventLog
-from emulator.hub.messages.telemetry import Telemetry
+from emulator.hub.messages.event_log import EventLog, Telemetry
 from emulator.hub.methods.methods import Methods
 from emulator.hub.query.queries import Queries
 from emulator.hub.registry.bulk import Bulk

@@ -196,12 +196,11 @@ def _segments(audience: str) -> Sequence[str]:
 
 
 def _may_spell(segment: str, wanted: str) -> bool:
-    """Return whether a segment that was decoded once can be a spelling of the wanted one."""
-    return (
-        segment == wanted
-        or unquote(segment) == wanted  # it was encoded twice
-        or segment == unquote(wanted)  # it was not encoded
-    )
+    """Return whether a segment that was decoded once can be a spelling of the wanted one.
+
+    Its client encoded it once, or twice, or not at all.
+    """
+    return wanted in (segment, unquote(segment)) or segment == unquote(wanted)
 
 
 @functools.lru_cache(_REMEMBERED)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -156,12 +156,10 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
     return Change(replace(queue, commands=commands, next_sequence_number=number + 1), outcomes)
 
 
-def receive(
-    queue: CommandQueue, now: datetime, lock_seconds: float | None = limits.C2D_LOCK
-) -> Change:
+def receive(queue: CommandQueue, now: datetime, lock_seconds: float | None) -> Change:
     """Lock the first message that waits; `command` is None if no message waits.
 
-    Without `lock_seconds` the lock holds until the message expires.
+    If `lock_seconds` is None, the lock holds until the message expires.
     """
     queue, outcomes, _ = expire(queue, now)
     until = None if lock_seconds is None else now + timedelta(seconds=lock_seconds)
@@ -198,7 +196,7 @@ def abandon(queue: CommandQueue, token: str, now: datetime) -> Change:
     queue, outcomes, _ = expire(queue, now)
     commands, ended = locks.abandon(queue.commands, token, limits.C2D_DELIVERIES)
     if ended is not None:
-        outcomes += _outcomes(queue, Status.DELIVERY_COUNT_EXCEEDED, [(ended, now)])
+        outcomes += (_outcome(queue, ended, Status.DELIVERY_COUNT_EXCEEDED, now),)
     # Again: perhaps only the lock kept the message from expiring.
     queue, expired, _ = expire(replace(queue, commands=commands), now)
     return Change(queue, outcomes + expired)
@@ -218,7 +216,7 @@ def purge(queue: CommandQueue, now: datetime) -> Change:
     queue, outcomes, _ = expire(queue, now)
     if not queue.commands:
         return Change(queue, outcomes)
-    outcomes += _outcomes(queue, Status.PURGED, ((command, now) for command in queue.commands))
+    outcomes += tuple(_outcome(queue, each, Status.PURGED, now) for each in queue.commands)
     return Change(replace(queue, commands=()), outcomes)
 
 
@@ -227,27 +225,20 @@ def expire(queue: CommandQueue, now: datetime) -> Change:
     kept, expired = locks.settle(queue.commands, now)
     if kept is queue.commands:
         return Change(queue, ())
-    ends = ((command, command.expires) for command in expired)
-    return Change(replace(queue, commands=kept), _outcomes(queue, Status.EXPIRED, ends))
+    outcomes = tuple(_outcome(queue, each, Status.EXPIRED, each.expires) for each in expired)
+    return Change(replace(queue, commands=kept), outcomes)
 
 
 def _end(queue: CommandQueue, token: str, status: Status, now: datetime) -> Change:
     queue, outcomes, _ = expire(queue, now)
     commands, command = locks.end(queue.commands, token)
-    outcomes += _outcomes(queue, status, [(command, now)])
+    outcomes += (_outcome(queue, command, status, now),)
     return Change(replace(queue, commands=commands), outcomes)
 
 
-def _outcomes(
-    queue: CommandQueue, status: Status, ends: Iterable[tuple[Command, datetime]]
-) -> tuple[Outcome, ...]:
-    """Return the outcomes of commands that ended, each at its time."""
-    return tuple(
-        Outcome(
-            command.message.system.get("message-id"), status, queue.device_id, time, command.ack
-        )
-        for command, time in ends
-    )
+def _outcome(queue: CommandQueue, command: Command, status: Status, time: datetime) -> Outcome:
+    message_id = command.message.system.get("message-id")
+    return Outcome(message_id, status, queue.device_id, time, command.ack)
 
 
 # --- checking a message

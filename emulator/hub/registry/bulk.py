@@ -59,12 +59,6 @@ _CREATE_OR_UPDATE = {
     ImportMode.CREATE_OR_UPDATE: ImportMode.UPDATE,
     ImportMode.CREATE_OR_UPDATE_IF_MATCH_ETAG: ImportMode.UPDATE_IF_MATCH_ETAG,
 }
-# The members with the etags that an item must match.
-_ETAGS = {
-    ImportMode.UPDATE_IF_MATCH_ETAG: "eTag",
-    ImportMode.DELETE_IF_MATCH_ETAG: "eTag",
-    ImportMode.UPDATE_TWIN_IF_MATCH_ETAG: "twinETag",
-}
 
 
 class Bulk:
@@ -173,9 +167,9 @@ def _if_match(mode: ImportMode, item: JsonObject) -> IfMatch:
         ArgumentInvalid: the etag is not a string.
         PreconditionFailed: the etag is missing.
     """
-    name = _ETAGS.get(mode)
-    if name is None:
+    if not mode.value.endswith("IfMatchETag"):
         return _ANY
+    name = "twinETag" if mode is ImportMode.UPDATE_TWIN_IF_MATCH_ETAG else "eTag"
     if mode is ImportMode.DELETE_IF_MATCH_ETAG and item.get(name) in (None, ""):
         return _ANY  # only this mode allows it (seen on a real hub)
     if_match = IfMatch.parse(members.text(item, name))

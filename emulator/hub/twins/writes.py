@@ -70,9 +70,7 @@ def replace(twin: Twin, body: object, now: datetime) -> TwinChanged:
     return TwinChanged(written, now, tags=tags, desired=desired.device_view(), replaced=True)
 
 
-def report(
-    twin: Twin, body: object, now: datetime, expected_version: int | None = None
-) -> TwinChanged:
+def report(twin: Twin, body: object, now: datetime, expected_version: int | None) -> TwinChanged:
     """Merge a device's patch into its reported properties; the etag stays.
 
     Args:

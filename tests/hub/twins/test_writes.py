@@ -170,7 +170,7 @@ def test_each_part_of_each_write_is_checked(invalid: Any) -> None:
                 write(FRESH, body, NOW)
     for members in (invalid, None):  # a device cannot clear its reported properties with null
         with pytest.raises(ArgumentInvalid):
-            writes.report(FRESH, members, NOW)
+            writes.report(FRESH, members, NOW, None)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def play(steps: list[Any]) -> Iterator[tuple[Twin, str, Any, Any, TwinChanged]]:
     for hours, (verb, first, second) in enumerate(steps, start=1):
         now = BORN + timedelta(hours=hours)
         if verb == "report":
-            change = writes.report(twin, first, now)
+            change = writes.report(twin, first, now, None)
         else:
             body = {} if first == ABSENT else {"tags": first}
             body |= {} if second == ABSENT else desired(second)
