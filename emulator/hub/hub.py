@@ -52,7 +52,7 @@ class IotHub:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
         throttles = throttles or Throttles(clock=clock)
-        self.thumbprints = ThumbprintIndex(store, feed)
+        self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.links = links = Links(feed, clock)
         self.events = EventLog(clock=clock)
         self.telemetry = Telemetry(store, links, self.events, clock)

@@ -122,13 +122,12 @@ def abandon(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:
 def discard(queue: FeedbackQueue, device_id: str, now: datetime) -> FeedbackQueue:
     """Delete the records of a deleted device, except those of a locked batch."""
     queue = expire(queue, now)
-    if not any(_is_about(record, device_id) for each in queue.batches for record in each.records):
-        return queue
-    batches = (
-        batch if batch.lock else replace(batch, records=_without(batch.records, device_id))
-        for batch in queue.batches
-    )
-    return replace(queue, batches=tuple(batch for batch in batches if batch.records))
+    batches = []
+    for batch in queue.batches:
+        others = tuple(each for each in batch.records if each["deviceId"] != device_id)
+        batches.append(batch if batch.lock else replace(batch, records=others))
+    kept = tuple(batch for batch in batches if batch.records)
+    return queue if kept == queue.batches else replace(queue, batches=kept)
 
 
 def expire(queue: FeedbackQueue, now: datetime) -> FeedbackQueue:
@@ -143,11 +142,3 @@ def _is_open(batch: Batch, now: datetime) -> bool:
         and not batch.handed_out
         and now < batch.enqueued + timedelta(seconds=limits.FEEDBACK_BATCH_WAIT)
     )
-
-
-def _without(records: Sequence[JsonObject], device_id: str) -> tuple[JsonObject, ...]:
-    return tuple(record for record in records if not _is_about(record, device_id))
-
-
-def _is_about(record: JsonObject, device_id: str) -> bool:
-    return bool(record["deviceId"] == device_id)
