@@ -17,8 +17,7 @@ from emulator.hub.import_export.transfers import Blobs, NoBlobs, Transfers
 from emulator.hub.jobs.jobs import Jobs
 from emulator.hub.links.links import Links
 from emulator.hub.messages.cloud_to_device import CloudToDevice
-from emulator.hub.messages.event_log import EventLog
-from emulator.hub.messages.telemetry import Telemetry
+from emulator.hub.messages.event_log import EventLog, Telemetry
 from emulator.hub.methods.methods import Methods
 from emulator.hub.query.queries import Queries
 from emulator.hub.registry.bulk import Bulk
@@ -53,7 +52,7 @@ class IotHub:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
         throttles = throttles or Throttles(clock=clock)
-        self.thumbprints = ThumbprintIndex(store, feed)
+        self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.links = links = Links(feed, clock)
         self.events = EventLog(clock=clock)
         self.telemetry = Telemetry(store, links, self.events, clock)

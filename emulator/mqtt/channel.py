@@ -240,7 +240,7 @@ class Channel:
             raise errors.IotHubUnauthorizedAccess from error
         model_id = user.parameters.get("model-id", "")
         caller = DeviceCaller(user.key, token, user.host, self._certificate, model_id)
-        self._admission = self._hub.gate.enter(caller, Operation.CONNECT)
+        self._admission = self._hub.gate.admit(caller)
         # A real hub accepts telemetry of a client that names no api-version, and answers its twin
         # requests with 400 (seen there).
         self._versioned = "api-version" in user.parameters

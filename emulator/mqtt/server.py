@@ -26,7 +26,7 @@ from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.changes import IdentityDeleted
+from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import ProtocolError

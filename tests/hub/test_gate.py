@@ -55,7 +55,7 @@ def own_token(sr: str = "localhost/devices/d", key: str = OTHER_KEYS.primary, **
     return fakes.token_text(sr, key=key, **rest)
 
 
-def refused(hub: IotHub, caller: Any, operation: Operation = Operation.CONNECT) -> bool:
+def refused(hub: IotHub, caller: Any, operation: Operation = Operation.SUBSCRIBE) -> bool:
     """Return whether the gate refuses the credentials of a caller."""
     try:
         hub.gate.enter(caller, operation)
@@ -139,7 +139,7 @@ def test_a_device_is_admitted_by_a_token(
 ) -> None:
     put(hub, DEVICE, authentication=SAS)
     put(hub, MODULE, authentication=SAS)
-    admission = hub.gate.enter(device(key, token, model_id="dtmi:x;1"), Operation.CONNECT)
+    admission = hub.gate.admit(device(key, token, model_id="dtmi:x;1"))
     assert admission == Admission(
         key,
         expires=int(fakes.LATER),
@@ -169,7 +169,7 @@ def test_a_device_with_another_token_is_refused(
 ) -> None:
     put(hub, DEVICE, authentication=SAS)
     with pytest.raises(IotHubUnauthorizedAccess) as refusal:
-        hub.gate.enter(caller, Operation.CONNECT)
+        hub.gate.admit(caller)
     assert refusal.value.text == "Unauthorized"
     assert cause in str(refusal.value.__cause__)
 
@@ -192,7 +192,7 @@ def test_a_certificate_admits_without_a_password_and_does_not_expire(
     hub: IotHub, password: str | None
 ) -> None:
     put(hub, DEVICE, authentication=self_signed(OWN.sha1))
-    admission = hub.gate.enter(device(token=password, certificate=OWN), Operation.CONNECT)
+    admission = hub.gate.admit(device(token=password, certificate=OWN))
     assert (admission.key, admission.expires) == (DEVICE, math.inf)
     assert admission.auth_method == AUTH_METHOD % ("device", "x509Certificate", "external")
 
@@ -284,7 +284,7 @@ def test_a_connected_device_is_charged_for_its_twin_and_for_nothing_else(
     throttles = [f"{throttle}=1/min" for throttle in Throttle]
     hub.gate.throttles = Throttles.parse(throttles, clock=clock)
     put(hub, DEVICE, authentication=SAS)
-    admission = hub.gate.enter(device(token=own_token()), Operation.CONNECT)
+    admission = hub.gate.admit(device(token=own_token()))
     charged = set()
     for operation in OF_DEVICES:
         assert hub.gate.enter(admission, operation) is admission

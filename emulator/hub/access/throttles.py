@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -46,7 +45,7 @@ class Throttles:
 
     def __init__(
         self,
-        rates: Mapping[str, Rate] = MappingProxyType({}),
+        rates: Mapping[str, Rate] = {},
         *,
         job_slots: int = limits.JOBS_ACTIVE,
         clock: Clock | None = None,

@@ -40,15 +40,13 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import IdentityCreated, IdentityDeleted
-from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.identities.identity import Identity, IdentityCreated, IdentityDeleted, IdentityKey
 from emulator.hub.query.queries import Queries
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.identities import Identities
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinChanged
 
 log = logging.getLogger(__name__)
 

@@ -48,8 +48,6 @@ class HubError(Exception):
 class GenericBadRequest(HubError, code=400000):
     """The request is invalid, and no other code describes the reason."""
 
-    text = "BadRequest"
-
 
 class InvalidProtocolVersion(HubError, code=400001):
     """The api-version is missing or malformed."""
@@ -65,8 +63,6 @@ class ArgumentInvalid(HubError, code=400004):
 
 class ArgumentNull(HubError, code=400005):
     """A required value is missing."""
-
-    text = "BadRequest"
 
 
 class BlobContainerValidationError(HubError, code=400008):
@@ -172,8 +168,6 @@ class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
 class GenericNotFound(HubError, code=404000):
     """The route is unknown."""
 
-    text = "Not found"
-
 
 class DeviceNotFound(HubError, code=404001):
     """The identity is not registered."""
@@ -202,8 +196,6 @@ class ConfigurationNotFound(HubError, code=404301):
 
 class GenericMethodNotAllowed(HubError, code=405000):
     """The route does not allow this HTTP method."""
-
-    text = "MethodNotAllowed"
 
 
 class OperationNotAllowedInCurrentState(HubError, code=405102):
@@ -249,8 +241,6 @@ class JobRunPreconditionFailed(HubError, code=412003):
 
 class MessageTooLarge(HubError, code=413001):
     """A body or a payload is too large."""
-
-    text = "The message is too large."
 
 
 class TooManyDevices(HubError, code=413002):

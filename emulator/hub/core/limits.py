@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 # Identities (IoT Hub docs: identity registry).
 ID_LENGTH = 128
@@ -50,7 +49,7 @@ JOB_EXECUTION_TIME_DEFAULT = 60 * 60  # seconds; as in samples, the service's ow
 JOB_METHODS_AT_ONCE = 100
 JOB_SLICE = 100  # devices in one step
 JOBS_ACTIVE = 10  # without throttles: the number of the largest hub
-JOBS_ACTIVE_BY_TIER: Mapping[str, int] = MappingProxyType({"S1": 1, "S2": 5, "S3": 10})
+JOBS_ACTIVE_BY_TIER: Mapping[str, int] = {"S1": 1, "S2": 5, "S3": 10}
 
 # Import and export jobs (Azure Storage docs: the name of a blob; IoT Edge docs: the layers). The
 # rest is ours: the hub holds a file in memory and parses it line by line.
@@ -113,17 +112,15 @@ HTTP_BODY_BYTES = 4 * 1024 * 1024
 # docs: quotas and throttling). They are off by default. The docs count direct methods in KB per
 # second (160, 480, 24 * 1024), in steps of 4 KB; the hub counts these steps.
 THROTTLE_METER_BYTES = 4 * 1024
-THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = MappingProxyType(
-    {
-        "registry": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
-        "d2c-sends": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
-        "c2d-sends": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
-        "c2d-receives": {"S1": (1_000, 60), "S2": (1_000, 60), "S3": (50_000, 60)},
-        "methods": {"S1": (40, 1), "S2": (120, 1), "S3": (6_144, 1)},
-        "queries": {"S1": (20, 60), "S2": (20, 60), "S3": (1_000, 60)},
-        "twin-reads": {"S1": (100, 1), "S2": (100, 1), "S3": (500, 1)},
-        "twin-updates": {"S1": (50, 1), "S2": (50, 1), "S3": (250, 1)},
-        "jobs": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
-        "configurations": {"S1": (20, 60), "S2": (20, 60), "S3": (20, 60)},
-    }
-)
+THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = {
+    "registry": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+    "d2c-sends": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
+    "c2d-sends": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+    "c2d-receives": {"S1": (1_000, 60), "S2": (1_000, 60), "S3": (50_000, 60)},
+    "methods": {"S1": (40, 1), "S2": (120, 1), "S3": (6_144, 1)},
+    "queries": {"S1": (20, 60), "S2": (20, 60), "S3": (1_000, 60)},
+    "twin-reads": {"S1": (100, 1), "S2": (100, 1), "S3": (500, 1)},
+    "twin-updates": {"S1": (50, 1), "S2": (50, 1), "S3": (250, 1)},
+    "jobs": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+    "configurations": {"S1": (20, 60), "S2": (20, 60), "S3": (20, 60)},
+}

@@ -19,6 +19,7 @@ from emulator.hub.core import limits, members
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import NEVER, ticks
+from emulator.hub.feed import Change
 from emulator.hub.identities import scopes
 from emulator.hub.identities.scopes import NO_SCOPES, Scopes
 
@@ -124,6 +125,30 @@ class Identity(Struct, frozen=True):
         return self.status == "enabled"
 
 
+class _IdentityChange(Change, frozen=True):
+    identity: Identity
+    time: datetime
+
+    @property
+    def key(self) -> IdentityKey:
+        """The key of the identity."""
+        return self.identity.key
+
+
+class IdentityCreated(_IdentityChange, frozen=True):
+    """A device or module was created."""
+
+
+class IdentityChanged(_IdentityChange, frozen=True):
+    """A device or module was updated."""
+
+    before: Identity
+
+
+class IdentityDeleted(_IdentityChange, frozen=True):
+    """A device or module was deleted, with its twin."""
+
+
 def create(key: IdentityKey, body: object, now: datetime) -> Identity:
     """Return a new identity from a request body: `{"deviceId": "x"}`, with `moduleId` for a module.
 
@@ -179,12 +204,9 @@ def update(identity: Identity, body: object, now: datetime) -> Identity:
     """
     fields, requested = _parse(identity.key, body)
     if identity.key.module_id is None:
+        was_edge, iot_edge = identity.iot_edge, fields["iot_edge"]
         fields["scopes"] = scopes.of_updated_device(
-            identity.key.device_id,
-            identity.scopes,
-            requested,
-            was_edge=identity.iot_edge,
-            iot_edge=fields["iot_edge"],
+            identity.key.device_id, identity.scopes, requested, was_edge=was_edge, iot_edge=iot_edge
         )
     changed = fields.get("status", identity.status) != identity.status
     return replace(

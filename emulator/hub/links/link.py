@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from emulator.hub.core.errors import HubError
+from emulator.hub.feed import Change
 from emulator.hub.identities.identity import IdentityKey
 
 
@@ -84,3 +85,28 @@ class DeviceLink(Protocol):
 
     def close(self, reason: HubError) -> None:
         """Close the connection; the hub has already removed the link."""
+
+
+class Connected(Change, frozen=True):
+    """A device or module connected."""
+
+    admission: Admission
+    time: datetime
+
+
+class Subscribed(Change, frozen=True):
+    """A connected device subscribed to direct methods or to cloud-to-device messages."""
+
+    link: DeviceLink
+
+
+class Disconnected(Change, frozen=True):
+    """A connection ended; the device or the hub closed it.
+
+    Args:
+        reason: the reason; `DeviceNotOnline` if the device closed it.
+    """
+
+    link: DeviceLink
+    reason: HubError
+    time: datetime

@@ -14,10 +14,8 @@ from emulator.hub.core.clock import Clock, Timer
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import IdentityDeleted
-from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.changes import Connected, Disconnected, Subscribed
-from emulator.hub.links.link import Admission, DeviceLink
+from emulator.hub.identities.identity import IdentityDeleted, IdentityKey
+from emulator.hub.links.link import Admission, Connected, DeviceLink, Disconnected, Subscribed
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +56,8 @@ class Links:
         presence.connected = True
         presence.state_updated = presence.last_activity = now
         if admission.expires != math.inf:
-            self._expiries[link] = self._clock.call_later(
-                admission.expires - now.timestamp(),
-                self.drop,
-                link.key,
-                errors.IotHubUnauthorized(),
-            )
+            seconds, expired = admission.expires - now.timestamp(), errors.IotHubUnauthorized()
+            self._expiries[link] = self._clock.call_later(seconds, self.drop, link.key, expired)
         log.info("%s connected", link.key)
         self._feed.publish(Connected(admission, now))
         if replaced is not None:

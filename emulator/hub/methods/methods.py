@@ -12,12 +12,10 @@ from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import Store
 from emulator.hub.core.times import span
-from emulator.hub.feed import Feed
+from emulator.hub.feed import Change, Feed
 from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.links.changes import Disconnected
-from emulator.hub.links.link import DeviceLink
+from emulator.hub.links.link import DeviceLink, Disconnected
 from emulator.hub.links.links import Links
-from emulator.hub.methods.changes import MethodCalled, MethodEnded
 from emulator.hub.methods.request import MethodRequest, MethodResult, response_payload
 
 # What a caller learns of a lost connection: a takeover (IoT Hub docs: error 400027), and a hub that
@@ -25,6 +23,31 @@ from emulator.hub.methods.request import MethodRequest, MethodResult, response_p
 _TOLD = (errors.ConnectionForcefullyClosedOnNewConnection, errors.ServiceUnavailable)
 
 _Response = asyncio.Future[MethodResult]
+
+
+class MethodCalled(Change, frozen=True):
+    """A direct method was sent to a device.
+
+    Args:
+        request_id: unique among the calls of the hub.
+    """
+
+    key: IdentityKey
+    request_id: str
+    request: MethodRequest
+
+
+class MethodEnded(Change, frozen=True):
+    """A call of a direct method has ended.
+
+    Args:
+        outcome: the device's response, or an error; None where the caller left first.
+    """
+
+    key: IdentityKey
+    request_id: str
+    name: str
+    outcome: MethodResult | errors.HubError | None
 
 
 class Methods:

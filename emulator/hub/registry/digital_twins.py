@@ -35,11 +35,9 @@ _ACKNOWLEDGEMENT = {"av": "ackVersion", "ac": "ackCode", "ad": "ackDescription"}
 _NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,62}[A-Za-z0-9])?", re.ASCII)
 _DEPTH = 5
 
-# RFC 6902. Digital twins accept the first three. The docs do not mention `test`, but a library that
+# RFC 6902. Digital twins refuse the last two. The docs do not mention `test`, but a library that
 # creates patches can send it, so it has the meaning of the RFC.
-_WRITES = ("add", "replace", "remove")
-_OPERATIONS = (*_WRITES, "test", "move", "copy")
-_WITH_VALUE = ("add", "replace", "test")
+_OPERATIONS = ("add", "replace", "remove", "test", "move", "copy")
 
 
 class DigitalTwins:
@@ -99,17 +97,13 @@ def document(row: TwinRow) -> JsonObject:
     """
     desired, reported = row.twin.desired, row.twin.reported
     components = {
-        name: _component_view(_below(desired, name), _below(reported, name))
+        name: _view(_below(desired, name), _below(reported, name))
         for name in {**reported.values, **desired.values}
         if _is_component(name, reported.values, desired.values)
     }
-    properties, metadata = _properties(desired, reported, without=components)
-    return {
-        "$dtId": row.identity.key.device_id,
-        **properties,
-        **components,
-        _METADATA: {"$model": row.identity.model_id, **metadata},
-    }
+    root = _view(desired, reported, without=components)
+    metadata = {"$model": row.identity.model_id, **root.pop(_METADATA)}
+    return {"$dtId": row.identity.key.device_id, **root, **components, _METADATA: metadata}
 
 
 def _below(section: Section, name: str) -> Section:
@@ -121,19 +115,12 @@ def _below(section: Section, name: str) -> Section:
     return Section(values, section.metadata[name], section.version)
 
 
-def _component_view(desired: Section, reported: Section) -> JsonObject:
-    properties, metadata = _properties(desired, reported)
-    return {**properties, _METADATA: metadata}
-
-
-def _properties(
-    desired: Section, reported: Section, without: Container[str] = ()
-) -> tuple[JsonObject, JsonObject]:
-    """Return the reported values of properties, and the metadata of all properties."""
+def _view(desired: Section, reported: Section, without: Container[str] = ()) -> JsonObject:
+    """Return the reported values of properties, and the `$metadata` of all properties."""
     names = [name for name in {**reported.values, **desired.values} if name not in without]
     # A desired value is only in the metadata, until the device reports it.
     values = {name: _value(reported.values[name]) for name in names if name in reported.values}
-    return values, {name: _metadata(name, desired, reported) for name in names}
+    return {**values, _METADATA: {name: _metadata(name, desired, reported) for name in names}}
 
 
 def _metadata(name: str, desired: Section, reported: Section) -> JsonObject:
@@ -182,11 +169,11 @@ class _Step(Struct, frozen=True):
             raise errors.InvalidDigitalTwinJsonPatch(
                 f"Unknown operation '{operation}'. Use add, replace or remove."
             )
-        if operation not in (*_WRITES, "test"):
+        if operation in ("move", "copy"):
             raise errors.InvalidDigitalTwinPatch(
                 f"Digital twins have no operation '{operation}'. Use add, replace or remove."
             )
-        if operation in _WITH_VALUE and "value" not in item:
+        if operation != "remove" and "value" not in item:
             raise errors.InvalidDigitalTwinJsonPatch(f"The operation '{operation}' has no value.")
         return cls(operation, _path(item.get("path")), item.get("value"))
 
@@ -352,11 +339,9 @@ def _merge_patch(
                 changes[name] = None
         elif (name,) in paths:
             changes[name] = _overwrite(before.get(name), after[name])
-        elif _has(after, path):
+        elif _has(after, path) or _has(before, path):
             part = changes.setdefault(name, dict(_MARK))
-            part[path[1]] = _overwrite(_find(before, path), after[name][path[1]])
-        elif _has(before, path):
-            changes.setdefault(name, dict(_MARK))[path[1]] = None
+            part[path[1]] = _overwrite(_find(before, path), after[name].get(path[1]))
     return changes
 
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import NEVER, iso
+from emulator.hub.feed import Change
 from emulator.hub.identities.identity import IdentityKey
 
 
@@ -71,6 +72,32 @@ class Twin(Struct, frozen=True):
     def device_view(self) -> JsonObject:
         """Return `{"desired", "reported"}`, the answer to a device's GET (IoT Hub docs: MQTT)."""
         return {"desired": self.desired.device_view(), "reported": self.reported.device_view()}
+
+
+class TwinChanged(Change, frozen=True):
+    """A twin was written. A part that was not written is None.
+
+    Args:
+        twin: the new twin.
+        time: the time of the write.
+        tags: the patch of the tags; all tags after a replace.
+        desired: the notification for a connected device: the patch with its nulls, or all desired
+            properties after a replace; and `$version`.
+        reported: the patch of the reported properties.
+        replaced: whether the write replaced the twin.
+    """
+
+    twin: Twin
+    time: datetime
+    tags: JsonObject | None = None
+    desired: JsonObject | None = None
+    reported: JsonObject | None = None
+    replaced: bool = False
+
+    @property
+    def key(self) -> IdentityKey:
+        """The identity of the twin."""
+        return self.twin.key
 
 
 def create(key: IdentityKey, now: datetime) -> Twin:

@@ -14,8 +14,7 @@ from msgspec import structs
 from emulator.hub.core.errors import PreconditionFailed
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Section, Twin
+from emulator.hub.twins.twin import Section, Twin, TwinChanged
 from emulator.hub.twins.validation import check_object, check_part, check_size
 
 
@@ -65,16 +64,13 @@ def replace(twin: Twin, body: object, now: datetime) -> TwinChanged:
     parts = {name: part for name, part in _service_parts(body).items() if part is not None}
     tags = _merged("tags", {}, check_part("tags", parts.get("tags", {})))
     emptied = Section({}, {}, twin.desired.version)
-    desired = _write_section(
-        "desired", emptied, check_part("desired", parts.get("desired", {})), now
-    )
+    members = check_part("desired", parts.get("desired", {}))
+    desired = _write_section("desired", emptied, members, now)
     written = structs.replace(twin, tags=tags, desired=desired, revision=twin.revision + 1)
     return TwinChanged(written, now, tags=tags, desired=desired.device_view(), replaced=True)
 
 
-def report(
-    twin: Twin, body: object, now: datetime, expected_version: int | None = None
-) -> TwinChanged:
+def report(twin: Twin, body: object, now: datetime, expected_version: int | None) -> TwinChanged:
     """Merge a device's patch into its reported properties; the etag stays.
 
     Args:

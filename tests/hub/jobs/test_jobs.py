@@ -18,7 +18,7 @@ from emulator.hub.core.store import Deletion, MemoryStore, Record
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.changes import JobEnded, JobStarted
 from emulator.hub.jobs.records import DeviceJob, Job
-from emulator.hub.methods.changes import MethodEnded
+from emulator.hub.methods.methods import MethodEnded
 from tests.clock import ManualClock, eventually, settle
 from tests.hub.fakes import ANY, FakeLink, connect, make_hub, put, record_changes
 from tests.hub.jobs.bodies import METHOD, NOW, REBOOT, TWIN, later

@@ -8,7 +8,7 @@ from emulator.hub.core.errors import DeviceDisabled, HubError
 from emulator.hub.core.times import NEVER
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.changes import Connected, Disconnected
+from emulator.hub.links.link import Connected, Disconnected
 from emulator.hub.links.links import Presence
 from tests.clock import START, ManualClock, settle
 from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, put, record_changes

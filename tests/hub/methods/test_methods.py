@@ -8,7 +8,7 @@ import pytest
 from emulator.hub.core import errors, limits
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.methods.changes import MethodCalled, MethodEnded
+from emulator.hub.methods.methods import MethodCalled, MethodEnded
 from emulator.hub.methods.request import MethodResult
 from tests.clock import ManualClock, settle
 from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, put, record_changes

@@ -32,7 +32,7 @@ def make_row(desired: JsonObject, reported: JsonObject, model_id: str = "") -> T
     """Make a device whose twin each side has written once, the device a second later."""
     identity = identities.create(KEY, {"deviceId": KEY.device_id}, START)
     twin = writes.patch(twins.create(KEY, START), {"properties": {"desired": desired}}, START).twin
-    twin = writes.report(twin, reported, REPORTED).twin
+    twin = writes.report(twin, reported, REPORTED, None).twin
     return TwinRow(replace(identity, model_id=model_id), twin, Presence(), 0)
 
 

@@ -9,7 +9,7 @@ from emulator.hub.core import errors
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.twins.changes import TwinChanged
+from emulator.hub.twins.twin import TwinChanged
 from tests.clock import ManualClock
 from tests.hub import fakes
 from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put

@@ -14,8 +14,7 @@ from emulator.hub.core.json import dumps, loads
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinChanged
 
 BORN = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 NOW = BORN + timedelta(hours=1)
@@ -171,7 +170,7 @@ def test_each_part_of_each_write_is_checked(invalid: Any) -> None:
                 write(FRESH, body, NOW)
     for members in (invalid, None):  # a device cannot clear its reported properties with null
         with pytest.raises(ArgumentInvalid):
-            writes.report(FRESH, members, NOW)
+            writes.report(FRESH, members, NOW, None)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +231,7 @@ def play(steps: list[Any]) -> Iterator[tuple[Twin, str, Any, Any, TwinChanged]]:
     for hours, (verb, first, second) in enumerate(steps, start=1):
         now = BORN + timedelta(hours=hours)
         if verb == "report":
-            change = writes.report(twin, first, now)
+            change = writes.report(twin, first, now, None)
         else:
             body = {} if first == ABSENT else {"tags": first}
             body |= {} if second == ABSENT else desired(second)
