@@ -113,32 +113,23 @@ def system_queries(configuration_id: str, kind: Kind, condition: str) -> dict[st
 
     The queries for modules were not seen: they follow those for devices.
     """
+    every = condition.strip() == EVERY_DEVICE
+    targeted = _DEVICES if every else f"{_DEVICES} where {condition}"
     applied = f"configurations.[[{configuration_id}]].status = 'Applied'"
     if kind is Kind.MODULE:
         select = "select deviceId, moduleId"
-        return {
-            "targetedCount": f"{select} {condition}" if condition.strip() else "",
-            "appliedCount": f"{select} from devices.modules where {applied}",
-        }
-    if kind is Kind.DEVICE:
-        return {
-            "targetedCount": _targeted_devices(condition),
-            "appliedCount": f"{_DEVICES} where {applied}",
-        }
-    applied = f"{_MODULES} where moduleId = '{AGENT}' and {applied}"
-    reported = f"{applied} and properties.desired.$version = properties.reported.lastDesiredVersion"
-    code = "properties.reported.lastDesiredStatus.code"
-    return {
-        "targetedCount": _targeted_devices(condition, "capabilities.iotEdge = true"),
-        "appliedCount": applied,
-        "reportedSuccessfulCount": f"{reported} and {code} = 200",
-        "reportedFailedCount": f"{reported} and {code} != 200",
-    }
-
-
-def _targeted_devices(condition: str, *restrictions: str) -> str:
-    if not condition.strip():
-        return ""
-    every = condition.strip() == EVERY_DEVICE
-    where = " and ".join([*restrictions, *([] if every else [condition])])
-    return f"{_DEVICES} where {where}" if where else _DEVICES
+        targeted = f"{select} {condition}"
+        applied = f"{select} from devices.modules where {applied}"
+    elif kind is Kind.DEVICE:
+        applied = f"{_DEVICES} where {applied}"
+    else:
+        edge = f"{_DEVICES} where capabilities.iotEdge = true"
+        targeted = edge if every else f"{edge} and {condition}"
+        applied = f"{_MODULES} where moduleId = '{AGENT}' and {applied}"
+    found = {"targetedCount": targeted if condition.strip() else "", "appliedCount": applied}
+    if kind is Kind.EDGE:
+        reported = "properties.reported.lastDesired"
+        current = f"{applied} and properties.desired.$version = {reported}Version"
+        found["reportedSuccessfulCount"] = f"{current} and {reported}Status.code = 200"
+        found["reportedFailedCount"] = f"{current} and {reported}Status.code != 200"
+    return found

@@ -53,13 +53,9 @@ def make_rules(configurations: Iterable[Configuration]) -> Rules:
     rules: dict[Kind, list[Rule]] = defaultdict(list)
     for configuration in sorted(configurations, key=lambda each: each.priority):
         content = configuration.content
-        rules[content.kind].append(
-            Rule(
-                configuration,
-                targets(configuration.target_condition, content.kind),
-                {} if content.kind is Kind.EDGE else patch_of([content.settings[None]]),
-            )
-        )
+        matches = targets(configuration.target_condition, content.kind)
+        patch = {} if content.kind is Kind.EDGE else patch_of([content.settings[None]])
+        rules[content.kind].append(Rule(configuration, matches, patch))
     return dict(rules)
 
 
@@ -96,22 +92,17 @@ def _is_applied(patch: JsonObject, whole: JsonObject, twin: Twin) -> bool:
 # --- for the modules of IoT Edge devices
 
 
-def in_force(rules: Iterable[Rule]) -> list[Rule]:
+def in_force(rules: Sequence[Rule]) -> list[Rule]:
     """Return the deployments that apply to a device: a base, then its layers.
 
     The last base wins. A layer needs a base, and a higher priority than the base.
     """
-    rules = list(rules)
     base = next((rule for rule in reversed(rules) if rule.configuration.content.is_base), None)
     if base is None:
         return []
-    layers = [
-        rule
-        for rule in rules
-        if not rule.configuration.content.is_base
-        and rule.configuration.priority > base.configuration.priority
-    ]
-    return [base, *layers]
+    # The rules are in the order of their priorities, so none of these is a base.
+    lowest = base.configuration.priority
+    return [base, *(rule for rule in rules if rule.configuration.priority > lowest)]
 
 
 def modules_of(force: Iterable[Rule]) -> dict[str, list[Setting]]:
