@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from emulator.hub.configurations import records, rules
 from emulator.hub.configurations.conditions import metric_query, system_queries
@@ -33,6 +34,8 @@ from emulator.hub.twins.changes import TwinChanged
 from emulator.hub.twins.twin import Twin
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 # How many twins a configuration has, by its id and the name of the metric.
 _Tally = Counter[tuple[str, str]]
@@ -60,7 +63,7 @@ class Configurations:
         self._twin_rows = rows
         self._queries = queries
         self._clock = clock
-        self._rules = rules.make_rules(self._all())
+        self._rules = rules.make_rules(self._store.scan(Configuration))
         # The deployments that each IoT Edge device has: see `_deploy`.
         self._deployed: dict[str, list[Configuration]] = {}
         queries.add_member("configurations", lambda row: self.statuses(row.identity.key))
@@ -81,9 +84,9 @@ class Configurations:
 
     def list(self) -> list[JsonObject]:
         """Return the configurations, the oldest first, with their metrics as they are now."""
-        configurations = self._all()
         tallies = {kind: self._tally(kind) for kind in self._rules}
-        return [self._document(each, tallies[each.content.kind]) for each in configurations]
+        found = self._store.scan(Configuration)
+        return [self._document(each, tallies[each.content.kind]) for each in found]
 
     async def put(self, configuration_id: str, body: object, if_match: IfMatch) -> JsonObject:
         """Create a configuration, or with `If-Match` update it, and reconcile the twins.
@@ -102,10 +105,10 @@ class Configurations:
                 raise errors.ConfigurationAlreadyExists(
                     f"A configuration with ID '{key.id}' is already registered."
                 )
-            if len(self._all()) >= limits.CONFIGURATIONS_PER_HUB:
+            if len(self._store.scan(Configuration)) >= limits.CONFIGURATIONS_PER_HUB:
+                most = limits.CONFIGURATIONS_PER_HUB
                 raise errors.ConfigurationCountLimitExceeded(
-                    f"The hub has {limits.CONFIGURATIONS_PER_HUB} configurations: no more are "
-                    "allowed."
+                    f"The hub has {most} configurations: no more are allowed."
                 )
             configuration = records.create(key, body, self._clock.now())
         else:
@@ -169,9 +172,6 @@ class Configurations:
             for standing in found
         }
 
-    def _all(self) -> Sequence[Configuration]:
-        return self._store.scan(Configuration)
-
     def _configuration(self, key: ConfigurationKey) -> Configuration:
         configuration = self._store.get(Configuration, key)
         if configuration is None:
@@ -211,11 +211,8 @@ class Configurations:
         if kind is not Kind.EDGE or not targeting:
             return rules.standings(targeting, row.twin)
         force = rules.in_force(targeting)
-        device_id = row.identity.key.device_id
-        stands = all(
-            self._wanted_of(IdentityKey(device_id, module_id), settings) == {}
-            for module_id, settings in rules.modules_of(force).items()
-        )
+        modules = rules.modules_of(row.identity.key.device_id, force).items()
+        stands = all(self._wanted_of(key, settings) == {} for key, settings in modules)
         return [Standing(rule, stands and rule in force) for rule in targeting]
 
     def _targeting(self, kind: Kind, row: TwinRow) -> Sequence[Rule]:
@@ -228,7 +225,7 @@ class Configurations:
 
         Other work has its turn in between: a hub can have thousands of devices.
         """
-        self._rules = rules.make_rules(self._all())
+        self._rules = rules.make_rules(self._store.scan(Configuration))
         keys = [
             key
             for key in self._twin_rows.identity_keys()
@@ -247,7 +244,7 @@ class Configurations:
         kind = Kind.DEVICE if key.module_id is None else Kind.MODULE
         if targeting := self._targeting(kind, row):
             patch = missing(row.twin.desired.values, rules.wanted(tuple(targeting)))
-            self._try(key, self._write, key, patch)
+            self._try(self._write, key, patch)
         if Kind.EDGE in self._rules and key.module_id in (None, AGENT):
             self._deploy(key.device_id)
 
@@ -263,9 +260,8 @@ class Configurations:
         deployed = [rule.configuration for rule in force]
         if not force or self._deployed.get(device_id) == deployed:
             return
-        modules = rules.modules_of(force).items()
-        keys = [(IdentityKey(device_id, module_id), settings) for module_id, settings in modules]
-        done = [self._try(key, self._set_module, key, settings) for key, settings in keys]
+        modules = rules.modules_of(device_id, force).items()
+        done = [self._try(self._set_module, key, settings) for key, settings in modules]
         if all(done):
             self._deployed[device_id] = deployed
 
@@ -277,10 +273,10 @@ class Configurations:
         if change.key.module_id == AGENT:
             self._deployed.pop(change.key.device_id, None)
 
-    def _try(self, key: IdentityKey, write: Callable[..., None], *arguments: object) -> bool:
+    def _try(self, write: Callable[[IdentityKey, _T], None], key: IdentityKey, change: _T) -> bool:
         """Write and return True, or log why not: then the configuration stays Targeted."""
         try:
-            write(*arguments)
+            write(key, change)
         except (errors.ArgumentInvalid, errors.TooManyModulesOnDevice) as error:
             log.warning("Cannot apply configurations to %s: %s", key, error)
             return False

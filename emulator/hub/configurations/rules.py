@@ -16,6 +16,7 @@ from emulator.hub.configurations.conditions import targets
 from emulator.hub.configurations.content import Kind, Setting, kept, missing, patch_of
 from emulator.hub.configurations.records import Configuration
 from emulator.hub.core.json import JsonObject
+from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.twins.twin import Twin
 
@@ -56,7 +57,7 @@ def make_rules(configurations: Iterable[Configuration]) -> Rules:
         matches = targets(configuration.target_condition, content.kind)
         patch = {} if content.kind is Kind.EDGE else patch_of([content.settings[None]])
         rules[content.kind].append(Rule(configuration, matches, patch))
-    return dict(rules)
+    return rules
 
 
 class Standing(NamedTuple):
@@ -105,14 +106,14 @@ def in_force(rules: Sequence[Rule]) -> list[Rule]:
     return [base, *(rule for rule in rules if rule.configuration.priority > lowest)]
 
 
-def modules_of(force: Iterable[Rule]) -> dict[str, list[Setting]]:
-    """Return the settings of each module, in the order in which they are applied."""
-    modules: dict[str, list[Setting]] = defaultdict(list)
+def modules_of(device_id: str, force: Iterable[Rule]) -> Mapping[IdentityKey, list[Setting]]:
+    """Return the settings of each module of a device, in the order in which they are applied."""
+    modules: dict[IdentityKey, list[Setting]] = defaultdict(list)
     for rule in force:
         for module_id, settings in rule.configuration.content.settings.items():
             if module_id is not None:
-                modules[module_id] += settings
-    return dict(modules)
+                modules[IdentityKey(device_id, module_id)] += settings
+    return modules
 
 
 def reports(agent: Twin) -> bool | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from emulator.hub.core import limits
 from emulator.hub.core.errors import DeserializationError, HubError
@@ -34,13 +33,6 @@ _MEMBERS = {
 }
 # How many bytes of a line an error repeats.
 _SHOWN = 1_000
-
-
-class Line(NamedTuple):
-    """One line of a file, and how much of the file is before it, in percent."""
-
-    text: bytes
-    percent: int
 
 
 def identity_line(row: TwinRow, *, with_keys: bool) -> bytes:
@@ -88,13 +80,15 @@ def _pascal(name: str) -> str:
     return "ETag" if name == "etag" else name[:1].upper() + name[1:]
 
 
-def lines(content: bytes) -> Iterator[Line]:
-    """Return the lines of a file that are not blank."""
+def lines(content: bytes) -> Iterator[tuple[bytes, int]]:
+    """Return the lines of a file that are not blank, each with the percentage of the file that is
+    before it.
+    """
     done = 0
     for text in io.BytesIO(content):
         stripped = text.strip()
         if stripped:
-            yield Line(stripped, done * 100 // len(content))
+            yield stripped, done * 100 // len(content)
         done += len(text)
 
 

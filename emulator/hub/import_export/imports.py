@@ -52,51 +52,42 @@ class Import:
         Returns:
             A line for each refusal.
         """
-        for number, line in enumerate(lines(devices)):
+        for number, (line, percent) in enumerate(lines(devices)):
             if number % limits.TRANSFER_SLICE == 0:
-                await turn(line.percent)
-            self._identity(line.text)
+                await turn(percent)
+            try:
+                self._carry_out(read_identity(line), postpone=True)
+            except errors.DeserializationError as error:
+                self._refusals.append(error_line(error))
         await self._do_postponed(turn)
         # These come last: then their targets exist.
-        for line in lines(configurations):
-            await self._configuration(line.text)
+        for line, _ in lines(configurations):
+            await self._configuration(line)
         return self._refusals
 
     # --- identities
 
-    def _identity(self, line: bytes) -> None:
-        try:
-            item = read_identity(line)
-        except errors.DeserializationError as error:
-            self._refusals.append(error_line(error))
-            return
-        self._carry_out(item)
-
-    def _carry_out(self, item: JsonObject) -> None:
+    def _carry_out(self, item: JsonObject, *, postpone: bool) -> None:
         device_id: str = item["id"]
         if device_id in self._postponed:  # lines of one device keep their order
             self._postponed[device_id].append(item)
             return
         try:
             self._apply(item)
-        except errors.InvalidDeviceScope:  # the line of its parent can follow
-            self._postponed[device_id] = [item]
         except errors.HubError as error:
-            self._refuse(item, error)
+            if postpone and isinstance(error, errors.InvalidDeviceScope):
+                self._postponed[device_id] = [item]  # the line of its parent can follow
+            else:
+                self._refuse(item, error)
 
     async def _do_postponed(self, turn: Callable[[int], Awaitable[None]]) -> None:
         """Apply the lines that waited for their parents, layer by layer."""
-        for _ in range(limits.EDGE_LAYERS):
+        for layer in range(limits.EDGE_LAYERS + 1):
             waiting, self._postponed = self._postponed, {}
             for number, item in enumerate(itertools.chain(*waiting.values())):
                 if number % limits.TRANSFER_SLICE == 0:
                     await turn(_ALMOST_DONE)
-                self._carry_out(item)
-        for item in itertools.chain(*self._postponed.values()):
-            try:
-                self._apply(item)
-            except errors.HubError as error:
-                self._refuse(item, error)
+                self._carry_out(item, postpone=layer < limits.EDGE_LAYERS)
 
     def _apply(self, item: JsonObject) -> None:
         module_id = item.get("moduleId")

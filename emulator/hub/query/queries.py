@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
-from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.query import Members, Query, Source, parse, parse_condition
 from emulator.hub.query.continuations import Continuation, Place
 from emulator.hub.query.expressions import compile_condition
@@ -61,9 +61,7 @@ class Queries:
         self._twin_rows = rows
         self._members: dict[str, Callable[[TwinRow], Any]] = dict(QUERY_MEMBERS)
         self._collections = {
-            Source.DEVICES: Collection(
-                rows.devices, self._members, _place_of_twin, documents.twin, "Twin"
-            ),
+            Source.DEVICES: Collection(rows.devices, self._members, _place, documents.twin, "Twin"),
             Source.MODULES: Collection(
                 rows.modules, self._members, self._place_of_module, documents.twin, "Twin"
             ),
@@ -133,18 +131,14 @@ class Queries:
         return placed, compile_projection(query.items, collection.members), "Raw"
 
     def _place_of_module(self, row: TwinRow) -> Place:
-        device = self._twin_rows.row(IdentityKey(row.identity.key.device_id)).identity
-        return *_place(device), *_place(row.identity)
+        device = self._twin_rows.row(IdentityKey(row.identity.key.device_id))
+        return *_place(device), *_place(row)
 
 
 # Places are in the order of creation: no other row can change them.
 
 
-def _place_of_twin(row: TwinRow) -> Place:
-    return _place(row.identity)
-
-
-def _place(identity: Identity) -> Place:
+def _place(row: TwinRow) -> Place:
     # A generation id is a time; identities of the same time are ordered by their ids.
-    device_id, module_id = identity.key
-    return identity.generation_id.rjust(20, "0"), module_id or device_id
+    device_id, module_id = row.identity.key
+    return row.identity.generation_id.rjust(20, "0"), module_id or device_id
