@@ -192,28 +192,23 @@ def replaced(values: JsonObject, settings: Iterable[Setting]) -> JsonObject:
     return values
 
 
-def _replace(values: JsonObject, path: tuple[str, ...], value: Any) -> JsonObject:
+def _replace(present: Any, path: tuple[str, ...], value: Any) -> Any:
+    """Return a value with another value at a path in it; a null removes what is there."""
     if not path:
         return _without_nulls(value)
+    result = dict(present) if isinstance(present, dict) else {}
     name, rest = path[0], path[1:]
-    result = dict(values)
-    if rest:
-        below = values.get(name)
-        result[name] = _replace(below if isinstance(below, dict) else {}, rest, value)
-    elif value is None:
-        result.pop(name, None)
-    else:
-        result[name] = _without_nulls(value) if isinstance(value, dict) else value
+    result[name] = _replace(result.get(name), rest, value)
+    if result[name] is None:
+        del result[name]
     return result
 
 
-def _without_nulls(members: JsonObject) -> JsonObject:
-    """Leave out nulls, which a twin cannot hold."""
-    return {
-        name: _without_nulls(value) if isinstance(value, dict) else value
-        for name, value in members.items()
-        if value is not None
-    }
+def _without_nulls(value: Any) -> Any:
+    """Leave out nulls in objects, which a twin cannot hold."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(each) for name, each in value.items() if each is not None}
 
 
 # --- both

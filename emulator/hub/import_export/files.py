@@ -65,19 +65,15 @@ def identity_line(row: TwinRow, *, with_keys: bool) -> bytes:
 
 def configuration_line(document: JsonObject) -> bytes:
     """Return the line of a configuration: its document in PascalCase (seen on a real hub)."""
-    item = {
-        _pascal(name): (
-            {_pascal(inner): value for inner, value in members.items()}
-            if name in _NESTED
-            else members
-        )
-        for name, members in document.items()
+    nested = {name: _pascal(document[name]) for name in _NESTED if name in document}
+    return dumps(_pascal({**document, **nested})) + b"\n"
+
+
+def _pascal(members: JsonObject) -> JsonObject:
+    return {
+        "ETag" if name == "etag" else name[:1].upper() + name[1:]: value
+        for name, value in members.items()
     }
-    return dumps(item) + b"\n"
-
-
-def _pascal(name: str) -> str:
-    return "ETag" if name == "etag" else name[:1].upper() + name[1:]
 
 
 def lines(content: bytes) -> Iterator[tuple[bytes, int]]:

@@ -194,7 +194,9 @@ class Jobs:
     # --- the life of a job
 
     async def _run(self, key: JobKey, start: datetime) -> None:
-        await self._wait_until(start)
+        # A timer can be early, and a clock can be set back.
+        while (seconds := (start - self._clock.now()).total_seconds()) > 0:
+            await self._clock.sleep(seconds)
         try:
             await self._carry_out(self._job(key))
         except errors.HubError as error:  # the condition is invalid
@@ -203,13 +205,6 @@ class Jobs:
             log.exception("The job %s failed", key.id)
             await self._fail_rest(key, errors.ServerError())
             self._end(self._job(key), JobStatus.FAILED, errors.ServerError.text)
-
-    async def _wait_until(self, moment: datetime) -> None:
-        while True:  # a timer can be early, and a clock can be set back
-            seconds = (moment - self._clock.now()).total_seconds()
-            if seconds <= 0:
-                return
-            await self._clock.sleep(seconds)
 
     async def _carry_out(self, job: Job) -> None:
         """Run a job on every device that its condition finds now.
