@@ -66,9 +66,8 @@ def check_condition(text: str) -> query.Query:
     if condition.source is query.Source.JOBS:
         raise errors.InvalidConfigurationTargetCondition("BadRequest: devices.jobs has no twins")
     parts = [] if condition.where is None else list(tree.walk(condition.where))
-    for path in sorted(
-        tuple(map(str, part.parts)) for part in parts if isinstance(part, tree.Path)
-    ):
+    paths = [tuple(map(str, part.parts)) for part in parts if isinstance(part, tree.Path)]
+    for path in sorted(paths):
         if not _allowed(path, condition.source):
             raise not_a_condition(".".join(path))
     if any(isinstance(part, tree.Membership) for part in parts):

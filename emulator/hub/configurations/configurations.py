@@ -168,8 +168,7 @@ class Configurations:
             device = self._twin_rows.row(IdentityKey(key.device_id))
             found += self._standings(Kind.EDGE, device)
         return {
-            standing.rule.id: {"status": "Applied" if standing.applied else "Targeted"}
-            for standing in found
+            rule.id: {"status": "Applied" if applied else "Targeted"} for rule, applied in found
         }
 
     def _configuration(self, key: ConfigurationKey) -> Configuration:
@@ -226,11 +225,8 @@ class Configurations:
         Other work has its turn in between: a hub can have thousands of devices.
         """
         self._rules = rules.make_rules(self._store.scan(Configuration))
-        keys = [
-            key
-            for key in self._twin_rows.identity_keys()
-            if (kind is Kind.MODULE) is (key.module_id is not None)
-        ]
+        every = self._twin_rows.identity_keys()
+        keys = [key for key in every if (kind is Kind.MODULE) is (key.module_id is not None)]
         for start in range(0, len(keys), limits.CONFIGURATION_SLICE):
             for key in keys[start : start + limits.CONFIGURATION_SLICE]:
                 self.reconcile(key)

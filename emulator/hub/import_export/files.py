@@ -104,11 +104,10 @@ def read_identity(line: bytes) -> JsonObject:
     properties = item.get("properties")
     if isinstance(properties, dict):
         item["properties"] = {name: each for name, each in properties.items() if each != {}}
-    return {
-        name: value
-        for name, value in item.items()
-        if name not in ("tags", "properties") or value != {}
-    }
+    for name in ("tags", "properties"):
+        if item.get(name) == {}:
+            del item[name]
+    return item
 
 
 def read_configuration(line: bytes) -> JsonObject:

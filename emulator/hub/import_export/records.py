@@ -147,11 +147,7 @@ def _check_authentication(body: JsonObject) -> None:
 def _blob_name(body: JsonObject, name: str, default: str) -> str:
     """Return the name of a blob (Azure Storage docs: naming blobs)."""
     given = members.text(body, name) or default
-    parts = given.split("/")
-    if (
-        len(given) > limits.BLOB_NAME_LENGTH
-        or not given.isprintable()
-        or any(part in ("", ".", "..") for part in parts)
-    ):
+    named = not any(part in ("", ".", "..") for part in given.split("/"))
+    if not (named and given.isprintable() and len(given) <= limits.BLOB_NAME_LENGTH):
         raise ArgumentInvalid(f"{name} is not a valid name of a blob")
     return given

@@ -49,10 +49,8 @@ def compile_expression(expression: tree.Expression, members: Members[R]) -> Read
         case tree.Membership():
             return _membership(expression, members)
         case tree.Arithmetic(first, steps):
-            return _arithmetic(
-                compile_expression(first, members),
-                [(sign, compile_expression(operand, members)) for sign, operand in steps],
-            )
+            later = [(sign, compile_expression(operand, members)) for sign, operand in steps]
+            return _arithmetic(compile_expression(first, members), later)
         case tree.Call(function, arguments):
             readers = [compile_expression(each, members) for each in arguments]
             return _call(values.FUNCTIONS[function].apply, readers)

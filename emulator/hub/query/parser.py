@@ -239,9 +239,8 @@ class _Builder:
                 found = tree.Membership(*operands)
                 return found if parts[1].type == "IN" else tree.Not(found)
             case "arithmetic":
-                return tree.Arithmetic(
-                    operands[0], tuple(zip(map(str, parts[1::2]), operands[1:], strict=True))
-                )
+                steps = zip(map(str, parts[1::2]), operands[1:], strict=True)
+                return tree.Arithmetic(operands[0], tuple(steps))
             case "negative":
                 match operands[0]:
                     case tree.Constant(value) if kind(value) is Kind.NUMBER:
