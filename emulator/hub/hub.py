@@ -13,7 +13,7 @@ from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
 from emulator.hub.gate import Gate
 from emulator.hub.identities.thumbprints import ThumbprintIndex
-from emulator.hub.import_export.transfers import Blobs, NoBlobs, Transfers
+from emulator.hub.import_export.transfers import Blobs, Transfers
 from emulator.hub.jobs.jobs import Jobs
 from emulator.hub.links.links import Links
 from emulator.hub.messages.cloud_to_device import CloudToDevice
@@ -71,7 +71,7 @@ class IotHub:
             store, self.identities, self.twins, rows, self.queries, feed, clock
         )
         self.transfers = Transfers(
-            store, self.bulk, self.twins, rows, self.configurations, clock, blobs or NoBlobs()
+            store, self.bulk, self.twins, rows, self.configurations, clock, blobs
         )
         self.gate = Gate(store, policies, hosts, throttles, clock)
 

@@ -118,13 +118,19 @@ def patch_of(contents: Iterable[Settings]) -> JsonObject:
     return patch
 
 
-def missing(values: JsonObject, patch: JsonObject) -> JsonObject:
-    """Return the part of a merge patch that would change these values."""
-    result: JsonObject = {}
+def missing(values: JsonObject, patch: JsonObject, *, whole: bool = False) -> JsonObject:
+    """Return the part of a merge patch that would change these values.
+
+    Args:
+        values: the values.
+        patch: the patch.
+        whole: whether the patch also removes the values that it does not name.
+    """
+    result: JsonObject = {name: None for name in values if whole and name not in patch}
     for name, value in patch.items():
         present = values.get(name, UNDEFINED)
         if isinstance(value, dict) and isinstance(present, dict):
-            below = missing(present, value)
+            below = missing(present, value, whole=whole)
             if below:
                 result[name] = below
         elif present is not UNDEFINED if value is None else not _same(present, value):
@@ -186,42 +192,23 @@ def replaced(values: JsonObject, settings: Iterable[Setting]) -> JsonObject:
     return values
 
 
-def change(values: JsonObject, wanted: JsonObject) -> JsonObject:
-    """Return the merge patch from `values` to `wanted`; empty if they are equal."""
-    patch: JsonObject = {name: None for name in values if name not in wanted}
-    for name, value in wanted.items():
-        present = values.get(name, UNDEFINED)
-        if isinstance(value, dict) and isinstance(present, dict):
-            below = change(present, value)
-            if below:
-                patch[name] = below
-        elif not _same(present, value):
-            patch[name] = value
-    return patch
-
-
-def _replace(values: JsonObject, path: tuple[str, ...], value: Any) -> JsonObject:
+def _replace(present: Any, path: tuple[str, ...], value: Any) -> Any:
+    """Return a value with another value at a path in it; a null removes what is there."""
     if not path:
         return _without_nulls(value)
-    name, *rest = path
-    result = dict(values)
-    if rest:
-        below = values.get(name)
-        result[name] = _replace(below if isinstance(below, dict) else {}, tuple(rest), value)
-    elif value is None:
-        result.pop(name, None)
-    else:
-        result[name] = _without_nulls(value) if isinstance(value, dict) else value
+    result = dict(present) if isinstance(present, dict) else {}
+    name, rest = path[0], path[1:]
+    result[name] = _replace(result.get(name), rest, value)
+    if result[name] is None:
+        del result[name]
     return result
 
 
-def _without_nulls(members: JsonObject) -> JsonObject:
-    """Leave out nulls, which a twin cannot hold."""
-    return {
-        name: _without_nulls(value) if isinstance(value, dict) else value
-        for name, value in members.items()
-        if value is not None
-    }
+def _without_nulls(value: Any) -> Any:
+    """Leave out nulls in objects, which a twin cannot hold."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(each) for name, each in value.items() if each is not None}
 
 
 # --- both

@@ -12,7 +12,6 @@ from emulator.hub.configurations.content import (
     Content,
     Kind,
     Setting,
-    change,
     kept,
     missing,
     patch_of,
@@ -222,8 +221,8 @@ def test_the_missing_part_has_the_effect_of_the_whole_patch(values: Values, patc
 
 
 @given(DOCUMENTS, DOCUMENTS)
-def test_a_change_makes_the_wanted_values_and_no_others(values: Values, wanted: Values) -> None:
-    patch = change(values, wanted)
+def test_the_missing_part_of_a_whole_makes_its_values_only(values: Values, wanted: Values) -> None:
+    patch = missing(values, wanted, whole=True)
     assert text(merge(values, patch)) == text(wanted)
     assert (patch == {}) == (text(values) == text(wanted))
 

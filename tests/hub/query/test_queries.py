@@ -12,7 +12,7 @@ from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.jobs.rows import device_jobs_collection
+from emulator.hub.jobs.records import device_jobs_collection
 from emulator.hub.query import Source
 from emulator.hub.query.queries import Page, Queries
 from emulator.hub.registry.rows import Rows
