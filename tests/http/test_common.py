@@ -19,7 +19,7 @@ from emulator.http.routes import ROUTES
 from emulator.hub.core import limits
 from tests.http import support
 from tests.http.route_table import ID, call, name_of
-from tests.support import API_VERSION, Device, Service
+from tests.support import API_VERSION, Device, Service, second_hub
 
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 VERSIONED = [route for route in ROUTES if not route.path.startswith("/_emulator")]
@@ -407,7 +407,7 @@ def test_tls_1_1_is_refused(emulator: Emulator) -> None:
 
 
 def test_the_hub_stops_while_a_client_keeps_its_connection_open(emulator: Emulator) -> None:
-    hub = support.second_hub(emulator)
+    hub = second_hub(emulator)
     hub.__enter__()
     # Not `with`: if the hub hangs, this test fails, and the run goes on.
     stop = threading.Thread(target=hub.__exit__, args=(None, None, None), daemon=True)

@@ -12,9 +12,9 @@ from emulator.hub.access.throttles import Throttles
 from tests.clock import ManualClock
 from tests.devices import connect_device
 from tests.http.route_table import TABLE, call, name_of, row_of
-from tests.http.support import MethodDevice, check_error, echo, invoke, read, second_hub, trust
+from tests.http.support import MethodDevice, check_error, echo, invoke, read, trust
 from tests.mqtt.raw import publish
-from tests.support import Device, Service
+from tests.support import Device, Service, second_hub
 
 NAMES = sorted({throttle[0] for _, throttle in TABLE.values() if throttle is not None})
 
@@ -126,10 +126,9 @@ def test_the_twin_requests_of_a_device_over_mqtt_are_throttled(
 
 def test_the_settings_throttle_a_hub(emulator: Emulator) -> None:
     assert (emulator.settings.throttle, emulator.hub.gate.throttles.job_slots) == ((), 10)
-    with second_hub(emulator, throttle=("S1", "configurations=1/min")) as hub:
-        service = Service(hub)
+    settings = ("S1", "configurations=1/min")
+    with second_hub(emulator, throttle=settings) as hub, Service(hub) as service:
         answers = [service.request("GET", "/configurations/a").status_code for _ in range(3)]
-        service.close()
         assert hub.hub.gate.throttles.job_slots == 1
     assert answers == [404, 429, 429]
 

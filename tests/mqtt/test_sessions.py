@@ -18,9 +18,10 @@ import pytest
 from emulator import Emulator, Settings
 from emulator.emulator import StartError
 from emulator.mqtt.sessions import Sessions
+from tests.devices import greeting
 from tests.mqtt import raw
 from tests.mqtt.raw import Dial, Greet, Online, Wire
-from tests.support import Device, Service, sas_token, small_files
+from tests.support import Device, Service, small_files
 
 _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"
@@ -79,11 +80,9 @@ def started(trust: ssl.SSLContext) -> Iterator[Restarts]:
                 def connected(
                     device_id: str, *, clean: bool = False, session_present: bool = False
                 ) -> Wire:
-                    key = running.device_connection_string(device_id).partition("AccessKey=")[2]
-                    token = sas_token(f"{host}/devices/{device_id}", key)
+                    device = Device.of(running.device_connection_string(device_id))
                     wire = wires.enter_context(Wire((host, running.mqtt_port), trust))
-                    user = f"{host}/{device_id}/?api-version=2021-04-12"
-                    wire.send(raw.connect(device_id, user, token, clean=clean))
+                    wire.send(greeting(host, device_id, device.key, clean=clean))
                     wire.expect(raw.connack(0, session_present=session_present))
                     return wire
 

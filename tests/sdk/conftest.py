@@ -20,8 +20,8 @@ from azure.iot.device import IoTHubDeviceClient
 from azure.iot.device.aio import IoTHubDeviceClient as AioDeviceClient
 
 from emulator import Emulator
-from tests.sdk.support import keys_of, own
-from tests.support import Device
+from tests.sdk.support import keys_of
+from tests.support import Device, own
 
 REAL_CONNECTION_STRING = os.environ.get("IOTHUB_REAL_CONNECTION_STRING")
 
@@ -149,8 +149,7 @@ def device_id(hub: Emulator | RealHub) -> Iterator[str]:
 @pytest.fixture
 def device(hub: Emulator | RealHub, device_id: str) -> Device:
     """A registered device."""
-    connection_string = hub.register_device(device_id)
-    return Device(device_id, connection_string.partition("AccessKey=")[2], connection_string)
+    return Device.of(hub.register_device(device_id))
 
 
 @pytest.fixture
