@@ -32,9 +32,9 @@ def fields_of(connection_string: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in connection_string.split(";"))
 
 
-def wait_until(happened: Callable[[], object]) -> None:
+def wait_until(happened: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until a condition holds."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)

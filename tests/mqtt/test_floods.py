@@ -255,7 +255,7 @@ def test_a_device_that_never_reads_what_the_service_sends_it_is_cut_off(
                 break
         # A megabyte in the emulator (limits.py), and some that the systems' buffers take.
         assert number_ * 28_000 < 16e6
-        wait_until(lambda: hub.sockets(8883) == 1)  # the bystander's
+        wait_until(lambda: hub.sockets(8883) == 1, raw.PATIENCE)  # the bystander's
         assert _twin_seconds(hub, bystander) < _ANSWER_SECONDS
 
 
@@ -266,7 +266,7 @@ def test_a_device_that_never_reads_its_answers_is_read_no_further(
     with wire:
         wire.send_what_goes(raw.publish("$iothub/twin/GET/?$rid=1") * 500_000)
         # So it is silent, for the hub, and its keep-alive lapses.
-        wait_until(lambda: hub.sockets(8883) == 1)
+        wait_until(lambda: hub.sockets(8883) == 1, raw.PATIENCE)
         assert _twin_seconds(hub, bystander) < _ANSWER_SECONDS
 
 
@@ -330,7 +330,9 @@ def test_a_crowd_of_idle_clients_leaves_room_for_a_device(hub: Hub, kind: str, h
             assert _twin_seconds(hub, wire) < _ANSWER_SECONDS
         assert hub.service.request("GET", "/devices/bystander").status_code == 200
         assert hub.megabytes < before + _MEGABYTES
-    wait_until(lambda: hub.sockets(port) <= 1)  # requests keeps one for the next request
+    wait_until(
+        lambda: hub.sockets(port) <= 1, raw.PATIENCE
+    )  # requests keeps one for the next request
 
 
 def test_web_sockets_without_a_connect_leave_room_for_a_device(hub: Hub) -> None:
@@ -353,7 +355,7 @@ def test_a_crowd_that_takes_every_file_does_no_harm_once_it_is_gone(hub: Hub) ->
         with ExitStack() as crowd:
             for _ in range(_CROWD):
                 crowd.enter_context(_plain(hub, 8883))
-        wait_until(lambda: hub.sockets(8883) == 0)
+        wait_until(lambda: hub.sockets(8883) == 0, raw.PATIENCE)
         with hub.connect("bystander", _TWIN_ANSWERS) as wire:
             assert _twin_seconds(hub, wire) < _ANSWER_SECONDS
 

@@ -20,7 +20,7 @@ from emulator.hub.core import limits
 from tests.messages import bodies, read_events
 from tests.mqtt import raw
 from tests.mqtt.raw import Dial, Greet, Invoke, Online, Wire
-from tests.support import Device, Service, trust, wait_until
+from tests.support import Device, Service, wait_until
 
 _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"
@@ -133,22 +133,6 @@ def test_a_client_that_is_silent_is_closed(
 
 
 # --- TLS and below
-
-
-def test_packets_may_come_in_pieces(dial: Dial, greet: Greet, device: Device) -> None:
-    wire = dial()
-    for octet in greet(device) + raw.subscribe(1, _TWIN_ANSWERS) + raw.PINGREQ:
-        wire.send(bytes([octet]))
-    wire.expect(raw.connack(0), raw.suback(1, 0), raw.PINGRESP)
-
-
-def test_tls_1_2_is_enough(dial: Dial, emulator: Emulator, greet: Greet, device: Device) -> None:
-    """The SDK for Python has no newer version."""
-    tls = trust(emulator)
-    tls.maximum_version = ssl.TLSVersion.TLSv1_2
-    wire = dial(tls=tls)
-    wire.send(greet(device))
-    wire.expect(raw.connack(0))
 
 
 @pytest.mark.parametrize(
