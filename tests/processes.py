@@ -24,6 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DEVICE_SCRIPT = ROOT / "dmpatterns_getstarted_device.py"
 SERVICE_SCRIPT = ROOT / "dmpatterns_getstarted_service.py"
 
+# What the device script writes before it listens.
+DEVICE_STARTS = [
+    "Starting the IoT Hub Python sample...",
+    "IoTHubDeviceClient waiting for commands, press Ctrl-C to exit",
+]
+
 # How long a program may take to end once it is told to.
 END_SECONDS = 2.0
 

@@ -2,6 +2,7 @@
 
 import base64
 import queue
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +13,29 @@ KEYS, OTHER_KEYS = (
     for pair in ((1, 2), (3, 4))
 )
 
+# How long the SDK waits before it restores a connection: 10 s unless it is told otherwise.
+RETRY = {"connection_retry_interval": 1}
+
 real_hub = pytest.mark.real_hub
 
 # The SDK recommends handlers, but the tutorial receives by these calls.
 uses_deprecated_calls = pytest.mark.filterwarnings(
     "ignore:receive_.* is deprecated:DeprecationWarning"
 )
+
+
+def make_clients(kind: Any, connection_string: str) -> Iterator[Callable[..., Any]]:
+    """Return a fixture that makes clients of a device or module, which are not connected yet."""
+    clients = []
+
+    def make(connection_string: str = connection_string, **options: Any) -> Any:
+        client = kind.create_from_connection_string(connection_string, **RETRY | options)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.shutdown()
 
 
 def desired_patches(client: Any) -> queue.Queue[dict[str, Any]]:

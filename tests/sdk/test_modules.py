@@ -13,7 +13,7 @@ from azure.iot.device.exceptions import CredentialError
 
 from tests.messages import read_events
 from tests.sdk.service_sdk import method, refused, twin_of
-from tests.sdk.support import KEYS, OTHER_KEYS, desired_patches, real_hub
+from tests.sdk.support import KEYS, OTHER_KEYS, desired_patches, make_clients, real_hub
 from tests.support import PATIENCE, Device, Service, own, wait_until
 
 MODULE = "camera"
@@ -33,18 +33,7 @@ def module(registry: Any, device: Device) -> str:
 @pytest.fixture
 def make_module_client(module: str) -> Iterator[MakeModuleClient]:
     """Makes clients of the module, which are not connected yet."""
-    clients = []
-
-    def make(connection_string: str = module, **options: Any) -> Any:
-        client = IoTHubModuleClient.create_from_connection_string(
-            connection_string, connection_retry_interval=1, **options
-        )
-        clients.append(client)
-        return client
-
-    yield make
-    for client in clients:
-        client.shutdown()
+    yield from make_clients(IoTHubModuleClient, module)
 
 
 @pytest.fixture
