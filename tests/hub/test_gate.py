@@ -293,6 +293,9 @@ def test_a_connected_device_is_charged_for_its_twin_and_for_nothing_else(
         except ThrottlingException:
             charged.add(operation)
     assert charged == {Operation.READ_OWN_TWIN, Operation.REPORT}
+    # A service's requests count as well: it is the hub's throttle.
+    with pytest.raises(ThrottlingException, match="TwinRead"):
+        hub.gate.enter(service(), Operation.READ_TWIN)
     # On a route, where it authenticates with each request, it is charged for more.
     caller = device(token=own_token())
     hub.gate.enter(caller, Operation.SEND_EVENT)
