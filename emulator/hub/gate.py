@@ -27,10 +27,6 @@ from emulator.hub.links.link import Admission
 # A service sends the same token with many requests: its signature is checked once.
 _REMEMBERED_TOKENS = 256
 
-# The operations that are charged on an open connection. A real hub delays the others, and does not
-# refuse them.
-_CHARGED_ON_A_CONNECTION = (Operation.READ_OWN_TWIN, Operation.REPORT)
-
 
 class ServiceCaller(NamedTuple):
     """A service that sends a request.
@@ -109,7 +105,7 @@ class Gate:
                 authorized, and does not charge the request.
 
         Returns:
-            The admission of a device.
+            The admission of a device; None for a service.
 
         Raises:
             IotHubUnauthorizedAccess: the credentials are missing, wrong or expired, or do not allow
@@ -118,15 +114,13 @@ class Gate:
             ThrottlingException: the throttle of the operation is used up.
             HubError: the flaw.
         """
-        if isinstance(caller, Admission):
-            if operation in _CHARGED_ON_A_CONNECTION:
-                self.throttles.charge(operation, size=size)
-            return caller
         admission = None
-        if isinstance(caller, ServiceCaller):
-            self._authorize(caller, operation.right)
+        if isinstance(caller, Admission):
+            admission = caller
+        elif isinstance(caller, DeviceCaller):
+            admission = self._admit(caller)
         else:
-            admission = self.admit(caller)
+            self._authorize(caller, operation.right)
         if flaw is not None:
             raise flaw
         self.throttles.charge(operation, size=size)
@@ -158,12 +152,8 @@ class Gate:
 
     # --- devices and modules
 
-    def admit(self, caller: DeviceCaller) -> Admission:
-        """Admit a device that connects: check its own key, a policy's key, or its certificate.
-
-        Raises:
-            IotHubUnauthorizedAccess: see `enter`.
-        """
+    def _admit(self, caller: DeviceCaller) -> Admission:
+        """Admit a device: check its own key, a policy's key, or its certificate."""
         key = caller.key
         identity = self._store.get(Identity, key)
         device = self._store.get(Identity, IdentityKey(key.device_id))

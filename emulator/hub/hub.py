@@ -64,9 +64,7 @@ class IotHub:
         self.bulk = Bulk(self.identities, self.twins)
         self.digital_twins = DigitalTwins(rows, self.twins)
         self.queries = Queries(rows)
-        self.jobs = Jobs(
-            store, self.twins, self.methods, self.queries, feed, clock, slots=throttles.job_slots
-        )
+        self.jobs = Jobs(store, self.twins, self.methods, self.queries, feed, clock, throttles)
         self.configurations = Configurations(
             store, self.identities, self.twins, rows, self.queries, feed, clock
         )

@@ -36,6 +36,7 @@ _FIRST_BYTES = {CONNECT, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT} | 
 # How a CONNECT begins: protocol name and level. MQTT 3.1 had another name.
 _MQTT_3_1_1 = b"\x00\x04MQTT\x04"
 _OTHER_VERSIONS = (b"\x00\x04MQTT", b"\x00\x06MQIsdp")
+_MQTT_5 = b"\x00\x04MQTT\x05"
 
 
 class ProtocolError(Exception):
@@ -43,7 +44,15 @@ class ProtocolError(Exception):
 
 
 class UnacceptableProtocolVersion(ProtocolError):  # noqa: N818 - the name in section 3.2.2.3
-    """A CONNECT has another protocol level: it is answered, and not parsed (section 3.1.2.2)."""
+    """A CONNECT has another protocol level: it is answered, and not parsed (section 3.1.2.2).
+
+    Args:
+        answer: the CONNACK, in a form that the client can read.
+    """
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__("CONNECT with another protocol level")
+        self.answer = answer
 
 
 class ReturnCode(enum.IntEnum):
@@ -146,7 +155,10 @@ def parse_connect(body: bytes) -> Connect:
     """
     if not body.startswith(_MQTT_3_1_1):
         if body.startswith(_OTHER_VERSIONS):
-            raise UnacceptableProtocolVersion("CONNECT with another protocol level")
+            # Reason 0x84 and no properties (MQTT 5, section 3.2). What a real hub sends is unknown.
+            is_5 = body.startswith(_MQTT_5)
+            refusal = connack(ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
+            raise UnacceptableProtocolVersion(b"\x20\x03\x00\x84\x00" if is_5 else refusal)
         raise ProtocolError("CONNECT with an unknown protocol name")
     position = len(_MQTT_3_1_1) + 3
     if len(body) < position:
@@ -250,10 +262,8 @@ def parse_filters(body: bytes, *, with_qos: bool) -> tuple[int, list[tuple[str, 
         its packet identifier, and each filter with the QoS that it asks for.
 
     Raises:
-        ProtocolError: the packet is malformed, or larger than all filters of a hub need.
+        ProtocolError: the packet is malformed, or has too many filters.
     """
-    if len(body) > limits.MQTT_FILTERS_BYTES:
-        raise ProtocolError(f"Filters of {len(body)} bytes: too many for all filters of a hub")
     packet_id, position = int.from_bytes(body[:2], "big"), 2
     if not packet_id:
         raise ProtocolError("Filters without a packet identifier")
@@ -266,6 +276,8 @@ def parse_filters(body: bytes, *, with_qos: bool) -> tuple[int, list[tuple[str, 
             qos = body[position]
             position += 1
         filters.append((name, qos))
+        if len(filters) > limits.MQTT_FILTERS:
+            raise ProtocolError(f"More filters than {limits.MQTT_FILTERS}, which are allowed")
     if not filters:
         raise ProtocolError("SUBSCRIBE or UNSUBSCRIBE without a filter")
     return packet_id, filters

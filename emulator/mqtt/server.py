@@ -105,7 +105,7 @@ class MqttServer:
         certificate = self._handshakes.client_certificate(stream.tls)
         channel = Channel(self._hub, self._sessions, stream, certificate, stream.peer)
         try:
-            await Connection(stream, channel, self._hub.clock).run()
+            await Connection(stream, channel, self._hub.clock, self._hub.gate.throttles).run()
         except ProtocolError as error:
             log.info("Closed the connection of %s: %s", stream.peer, error)
         except (ConnectionError, ssl.SSLError) as error:

@@ -33,6 +33,8 @@ class Stream(ABC):
         """The bytes that are held back while the stream is corked."""
         self.at_once: Callable[[bytes], None] | None = None
         """Takes a few bytes that arrive while `read` waits: its task need not wake up for them."""
+        self.on_close: Callable[[], object] | None = None
+        """Called when the hub ends the connection, for a task that does not `read`."""
         self.tls: ssl.SSLObject | None = None
         self.peer = "an unknown address"
         if transport is not None:
@@ -67,6 +69,8 @@ class Stream(ABC):
         """End the connection; what was written still goes out, unless the peer stalls."""
         self.uncork()
         self._close()
+        if self.on_close is not None:
+            self.on_close()
 
     @abstractmethod
     async def wait_closed(self) -> None:

@@ -10,9 +10,11 @@ from emulator.http.route import Route
 from emulator.http.routes import ROUTES
 from emulator.hub.access.throttles import Throttles
 from tests.clock import ManualClock
+from tests.devices import connect_device
 from tests.http.route_table import TABLE, call, name_of, row_of
 from tests.http.support import MethodDevice, check_error, echo, invoke, read
-from tests.support import Device, Service, second_hub
+from tests.mqtt.raw import puback, publish
+from tests.support import Device, Service, sas_token, second_hub, trust
 
 NAMES = sorted({throttle[0] for _, throttle in TABLE.values() if throttle is not None})
 
@@ -113,3 +115,29 @@ def test_an_invalid_throttle_ends_the_start_with_one_line(emulator: Emulator) ->
         raise AssertionError("it started")
     assert "'S2'" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_telemetry_over_mqtt_waits_for_its_turn_and_other_requests_do_not(
+    emulator: Emulator,
+) -> None:
+    settings = {"devices": ("d", "e"), "throttle": ("d2c-sends=1/min", "connections=2/min")}
+    with second_hub(emulator, **settings) as hub:
+        strings = [hub.device_connection_string(device_id) for device_id in ("d", "e")]
+        dial = [(string, hub.mqtt_port, trust(hub), "$iothub/twin/res/#") for string in strings]
+        with connect_device(*dial[0]) as wire, connect_device(*dial[1]) as other:
+            events = "devices/d/messages/events/"
+            wire.send(*[publish(events, b"x", packet_id=number) for number in range(1, 21)])
+            wire.expect(puback(1))
+            other.send(publish("$iothub/twin/GET/?$rid=1", b""))
+            other.expect_publish("$iothub/twin/res/200/?$rid=1")
+            with pytest.raises(AssertionError, match="CONNACK 3"):
+                connect_device(*dial[0])
+            # While telemetry waits, HTTPS is refused.
+            service = Service(hub)
+            key, _ = hub.settings.key_pair("e")
+            headers = {"Authorization": sas_token(f"{hub.https_host}/devices/e", key)}
+            path = "/devices/e/messages/events"
+            answer = service.request("POST", path, headers=headers, data=b"x")
+            check_throttled(answer, "DeviceToCloudSend")
+            service.close()
+        assert len(hub.hub.events.read()) == 1

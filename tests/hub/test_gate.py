@@ -139,7 +139,7 @@ def test_a_device_is_admitted_by_a_token(
 ) -> None:
     put(hub, DEVICE, authentication=SAS)
     put(hub, MODULE, authentication=SAS)
-    admission = hub.gate.admit(device(key, token, model_id="dtmi:x;1"))
+    admission = hub.gate.enter(device(key, token, model_id="dtmi:x;1"), Operation.CONNECT)
     assert admission == Admission(
         key,
         expires=int(fakes.LATER),
@@ -169,7 +169,7 @@ def test_a_device_with_another_token_is_refused(
 ) -> None:
     put(hub, DEVICE, authentication=SAS)
     with pytest.raises(IotHubUnauthorizedAccess) as refusal:
-        hub.gate.admit(caller)
+        hub.gate.enter(caller, Operation.CONNECT)
     assert refusal.value.text == "Unauthorized"
     assert cause in str(refusal.value.__cause__)
 
@@ -192,7 +192,7 @@ def test_a_certificate_admits_without_a_password_and_does_not_expire(
     hub: IotHub, password: str | None
 ) -> None:
     put(hub, DEVICE, authentication=self_signed(OWN.sha1))
-    admission = hub.gate.admit(device(token=password, certificate=OWN))
+    admission = hub.gate.enter(device(token=password, certificate=OWN), Operation.CONNECT)
     assert (admission.key, admission.expires) == (DEVICE, math.inf)
     assert admission.auth_method == AUTH_METHOD % ("device", "x509Certificate", "external")
 
@@ -278,26 +278,17 @@ def test_a_direct_method_is_charged_by_its_size(hub: IotHub, clock: ManualClock)
         hub.gate.enter(service(), Operation.INVOKE_METHOD, size=1)
 
 
-def test_a_connected_device_is_charged_for_its_twin_and_for_nothing_else(
-    hub: IotHub, clock: ManualClock
-) -> None:
+def test_every_operation_with_a_throttle_is_charged(hub: IotHub, clock: ManualClock) -> None:
     throttles = [f"{throttle}=1/min" for throttle in Throttle]
-    hub.gate.throttles = Throttles.parse(throttles, clock=clock)
     put(hub, DEVICE, authentication=SAS)
-    admission = hub.gate.admit(device(token=own_token()))
-    charged = set()
-    for operation in OF_DEVICES:
-        assert hub.gate.enter(admission, operation) is admission
-        try:
-            hub.gate.enter(admission, operation)
-        except ThrottlingException:
-            charged.add(operation)
-    assert charged == {Operation.READ_OWN_TWIN, Operation.REPORT}
-    # A service's requests count as well: it is the hub's throttle.
-    with pytest.raises(ThrottlingException, match="TwinRead"):
-        hub.gate.enter(service(), Operation.READ_TWIN)
-    # On a route, where it authenticates with each request, it is charged for more.
-    caller = device(token=own_token())
-    hub.gate.enter(caller, Operation.SEND_EVENT)
-    with pytest.raises(ThrottlingException, match="DeviceToCloudSend"):
-        hub.gate.enter(caller, Operation.SEND_EVENT)
+    admission = hub.gate.enter(device(token=own_token()), Operation.CONNECT)
+    callers: list[Any] = [admission, device(token=own_token()), service()]
+    for operation in Operation:
+        for caller in callers[:2] if operation in OF_DEVICES else callers[2:]:
+            hub.gate.throttles = Throttles.parse(throttles, clock=clock)
+            hub.gate.enter(caller, operation)
+            if operation.throttle is None:
+                hub.gate.enter(caller, operation)
+            else:
+                with pytest.raises(ThrottlingException, match=operation.title):
+                    hub.gate.enter(caller, operation)

@@ -14,6 +14,7 @@ from emulator.hub.access.policies import Right
 class Throttle(enum.StrEnum):
     """A counter of operations; the values are the names in settings."""
 
+    CONNECTIONS = "connections"
     REGISTRY = "registry"
     D2C_SENDS = "d2c-sends"
     C2D_SENDS = "c2d-sends"
@@ -23,6 +24,7 @@ class Throttle(enum.StrEnum):
     TWIN_READS = "twin-reads"
     TWIN_UPDATES = "twin-updates"
     JOBS = "jobs"
+    JOB_DEVICES = "job-devices"
     CONFIGURATIONS = "configurations"
 
 
@@ -46,6 +48,7 @@ class Operation(enum.Enum):
     title: str
 
     # Devices and modules, for themselves
+    CONNECT = _DEVICE, Throttle.CONNECTIONS, "Connect"
     SUBSCRIBE = _DEVICE
     SEND_EVENT = _DEVICE, Throttle.D2C_SENDS, "DeviceToCloudSend"
     READ_OWN_TWIN = _DEVICE, Throttle.TWIN_READS, "TwinRead"
@@ -64,6 +67,8 @@ class Operation(enum.Enum):
     INVOKE_METHOD = _SERVICE, Throttle.METHODS, "DirectMethod"
     QUERY = _SERVICE, Throttle.QUERIES, "Query"
     USE_JOB = _SERVICE, Throttle.JOBS, "Job"
+    # What a job does to one of its devices; the hub itself does it.
+    WORK_ON_DEVICE = _SERVICE, Throttle.JOB_DEVICES, "JobDeviceOperation"
     READ_TRANSFER = _READ, Throttle.JOBS, "Job"
     WRITE_TRANSFER = _WRITE, Throttle.JOBS, "Job"
     # The docs name both rights; the right that a real hub needs is unknown.

@@ -96,8 +96,8 @@ MQTT_SUBSCRIPTIONS = 5
 MQTT_KEEP_ALIVE_MAX = 1767  # seconds: 1.5 times 1,177, the largest keep-alive that has an effect
 # The longest message body and the longest topic: 64 KB (MQTT 3.1.1, 1.5.3).
 MQTT_PACKET_BYTES = D2C_MESSAGE_BYTES + 64 * 1024
-# Ours: a SUBSCRIBE or UNSUBSCRIBE of every topic of a hub has 2 KB. Their decoding is slow.
-MQTT_FILTERS_BYTES = 8 * 1024
+# Ours: a SUBSCRIBE or UNSUBSCRIBE of every topic of a hub has five. Their decoding is slow.
+MQTT_FILTERS = 1_000
 # Ours: a TLS handshake on one machine takes milliseconds, and a slow one holds an open file.
 TLS_HANDSHAKE_TIMEOUT = 10  # seconds
 # EdgeHub's: for a client that opens a connection and never sends its CONNECT.
@@ -113,6 +113,7 @@ HTTP_BODY_BYTES = 4 * 1024 * 1024
 # second (160, 480, 24 * 1024), in steps of 4 KB; the hub counts these steps.
 THROTTLE_METER_BYTES = 4 * 1024
 THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = {
+    "connections": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
     "registry": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
     "d2c-sends": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
     "c2d-sends": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
@@ -122,5 +123,6 @@ THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "twin-reads": {"S1": (100, 1), "S2": (100, 1), "S3": (500, 1)},
     "twin-updates": {"S1": (50, 1), "S2": (50, 1), "S3": (250, 1)},
     "jobs": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+    "job-devices": {"S1": (10, 1), "S2": (10, 1), "S3": (50, 1)},
     "configurations": {"S1": (20, 60), "S2": (20, 60), "S3": (20, 60)},
 }

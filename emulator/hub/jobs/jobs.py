@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from emulator.hub.access.operations import Operation
+from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
@@ -50,7 +52,7 @@ class Jobs:
     deletes the old jobs.
 
     Args:
-        slots: how many jobs can be active or scheduled at a time.
+        throttles: the throttles of the hub; how many jobs can be active or scheduled.
     """
 
     def __init__(
@@ -61,8 +63,7 @@ class Jobs:
         queries: Queries,
         feed: Feed,
         clock: Clock,
-        *,
-        slots: int,
+        throttles: Throttles,
     ) -> None:
         self._store = store
         self._twins = twins
@@ -70,7 +71,7 @@ class Jobs:
         self._queries = queries
         self._feed = feed
         self._clock = clock
-        self._slots = slots
+        self._throttles = throttles
         self._tasks: dict[JobKey, asyncio.Task[None]] = {}
         self._stopped = False
         queries.add_collection(Source.JOBS, records.device_jobs_collection(self._device_jobs))
@@ -91,9 +92,10 @@ class Jobs:
         job = Job.parse(job_id, body, self._clock.now())
         if self._store.get(Job, job.key) is not None:
             raise errors.JobAlreadyExists(f"A job with ID '{job_id}' already exists.")
-        if sum(not each.status.over for each in self._store.scan(Job)) >= self._slots:
+        slots = self._throttles.job_slots
+        if sum(not each.status.over for each in self._store.scan(Job)) >= slots:
             raise errors.ThrottlingMaxActiveJobCountExceeded(
-                f"{self._slots} jobs are active or scheduled: no more are allowed"
+                f"{slots} jobs are active or scheduled: no more are allowed"
             )
         self._store.commit(put=(job,))
         task = asyncio.get_running_loop().create_task(self._run(job.key, job.start))
@@ -243,6 +245,8 @@ class Jobs:
 
         async def work() -> None:
             for record in left:
+                await self._throttles.wait(Operation.WORK_ON_DEVICE)
+                self._throttles.charge(Operation.WORK_ON_DEVICE)
                 await self._work_on_one(job, record)
                 await asyncio.sleep(0)  # a twin update waits for nothing
 

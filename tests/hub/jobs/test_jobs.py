@@ -122,6 +122,24 @@ async def bench() -> AsyncIterator[Bench]:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+# --- the throttle of job operations
+
+
+@pytest.mark.parametrize("body", [TWIN, METHOD])
+async def test_a_job_waits_for_its_turn_on_each_device(bench: Bench, body: Document) -> None:
+    throttles = Throttles.parse(["job-devices=2/s", "twin-updates=1/min"], clock=bench.clock)
+    bench.hub = make_hub(MemoryStore(), bench.clock, throttles=throttles)
+    bench.jobs = bench.hub.jobs
+    bench.connect("a", "b", "c", "d", "e")
+    bench.create("j", body)
+    for succeeded in (2, 3, 4):
+        await settle(100)
+        assert bench.jobs.get("j")["deviceJobStatistics"]["succeededCount"] == succeeded
+        bench.clock.advance(0.5)
+    await bench.until("j", "completed")
+    assert len(bench.rows("status = 'completed'")) == 5
+
+
 # --- a job on twins
 
 
