@@ -14,7 +14,7 @@ from emulator.http.requests import Request, identity_key, if_match, read_json
 from emulator.http.responses import json_response, nested_body, twin_body
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.json import JsonObject, WrittenJson
 from emulator.hub.hub import IotHub
 from emulator.hub.registry import digital_twins
 
@@ -39,7 +39,7 @@ async def replace_twin(hub: IotHub, request: Request) -> JsonObject:
 async def invoke_method(hub: IotHub, request: Request) -> JsonObject:
     """`POST`: 200 with the `{"status", "payload"}` of the device."""
     result = await hub.methods.invoke(identity_key(request), await read_json(request))
-    return {"status": result.status, "payload": result.payload}
+    return {"status": result.status, "payload": WrittenJson(result.payload)}
 
 
 async def get_digital_twin(hub: IotHub, request: Request) -> Response:
@@ -66,16 +66,11 @@ async def invoke_command(hub: IotHub, request: Request) -> Response:
         request.names["command"],
         request.names.get("component"),
         await read_json(request, optional=True),
-        {name: _number(request.query[name]) for name in _TIME_OUTS if name in request.query},
+        {name: request.query[name] for name in _TIME_OUTS if name in request.query},
     )
     result = await hub.methods.invoke(identity_key(request), call)
-    return json_response(result.payload, headers={"x-ms-command-statuscode": str(result.status)})
-
-
-def _number(text: str) -> int | str:
-    """Parse an integer; the hub refuses another text as an invalid time-out."""
-    digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 10 else text
+    headers = {"x-ms-command-statuscode": str(result.status)}
+    return json_response(WrittenJson(result.payload), headers=headers)
 
 
 _TWIN = "/twins/{device_id}"

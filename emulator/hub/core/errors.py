@@ -283,6 +283,12 @@ class ServerError(HubError, code=500001):
     text = "An internal error occurred."
 
 
+class InvalidResponseWhileProxying(HubError, code=502101):
+    """The device answered a direct method with a payload that is not JSON."""
+
+    text = "Payload is not a valid document of type application/json"
+
+
 class ServiceUnavailable(HubError, code=503001):
     """The hub is stopping."""
 

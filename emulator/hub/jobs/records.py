@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from emulator.hub.core import limits, members
 from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, HubError
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.json import JsonObject, WrittenJson
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
@@ -285,7 +285,9 @@ class DeviceJob(Struct, frozen=True):
         response = self.response
         return {
             "deviceMethodResponse": (
-                {"status": response.status, "payload": response.payload} if response else None
+                {"status": response.status, "payload": WrittenJson(response.payload)}
+                if response
+                else None
             )
         }
 

@@ -81,7 +81,8 @@ def command(name: str, component: str | None, payload: object, time_outs: JsonOb
         name: the name of the command.
         component: the name of the component; None for the root.
         payload: a JSON value.
-        time_outs: `responseTimeoutInSeconds`, `connectTimeoutInSeconds`, or a part of them.
+        time_outs: `responseTimeoutInSeconds`, `connectTimeoutInSeconds`, or a part of them, as
+            texts.
     """
     method = name if component is None else f"{component}*{name}"
     return {"methodName": method, "payload": payload, **time_outs}
