@@ -6,6 +6,7 @@ A real hub sends no ETag header for a twin that is not a digital twin.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp.web_response import Response
@@ -14,6 +15,7 @@ from emulator.http.requests import Request, identity_key, if_match, read_json
 from emulator.http.responses import json_response, nested_body, twin_body
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
+from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
 from emulator.hub.core.json import JsonObject, WrittenJson
 from emulator.hub.hub import IotHub
 from emulator.hub.registry import digital_twins
@@ -28,12 +30,21 @@ async def get_twin(hub: IotHub, request: Request) -> JsonObject:
 
 async def patch_twin(hub: IotHub, request: Request) -> JsonObject:
     """`PATCH`: merge tags and desired properties; 200 with the twin."""
-    return hub.twins.patch(identity_key(request), await read_json(request), if_match(request))
+    return hub.twins.patch(identity_key(request), await _read_twin(request), if_match(request))
 
 
 async def replace_twin(hub: IotHub, request: Request) -> JsonObject:
     """`PUT`: replace tags and desired properties; 200 with the twin."""
-    return hub.twins.replace(identity_key(request), await read_json(request), if_match(request))
+    return hub.twins.replace(identity_key(request), await _read_twin(request), if_match(request))
+
+
+async def _read_twin(request: Request) -> Any:
+    try:
+        return await read_json(request)
+    except DeserializationError as error:
+        # The start of the text is a real hub's.
+        text = f"Provided json is not a valid 'tags' or 'properties' object: {error.text}"
+        raise ArgumentInvalid(text) from None
 
 
 async def invoke_method(hub: IotHub, request: Request) -> JsonObject:

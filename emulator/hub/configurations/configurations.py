@@ -50,6 +50,13 @@ from emulator.hub.twins.twin import Twin, TwinChanged
 
 log = logging.getLogger(__name__)
 
+# Why a twin cannot have what a configuration wants.
+_IMPOSSIBLE = (
+    errors.ArgumentInvalid,
+    errors.DeviceModelMaxPropertiesExceeded,
+    errors.TooManyModulesOnDevice,
+)
+
 
 class Configurations:
     """The configurations of a hub.
@@ -306,7 +313,7 @@ class Configurations:
         """Write and return True, or log why not: then the configuration stays Targeted."""
         try:
             write(*arguments)
-        except (errors.ArgumentInvalid, errors.TooManyModulesOnDevice) as error:
+        except _IMPOSSIBLE as error:
             log.warning("Cannot apply configurations to %s: %s", key, error)
             return False
         return True

@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid, InvalidConfigurationContent
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    DeviceModelMaxPropertiesExceeded,
+    InvalidConfigurationContent,
+)
 from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.core.times import NEVER
 from emulator.hub.identities.identity import IdentityKey, check_id
@@ -274,7 +278,7 @@ def _check_twin(desired: JsonObject) -> None:
     empty = twins.create(IdentityKey("content"), NEVER)
     try:
         writes.patch(empty, {"properties": {"desired": desired}}, NEVER)
-    except ArgumentInvalid as error:
+    except (ArgumentInvalid, DeviceModelMaxPropertiesExceeded) as error:
         raise _invalid(error.text) from None
 
 

@@ -159,6 +159,10 @@ class DeviceDisabled(HubError, code=403012):
     text = "The device is disabled."
 
 
+class DeviceModelMaxPropertiesExceeded(HubError, code=403100):
+    """The tags, the desired or the reported properties of a twin are too large."""
+
+
 class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
     """Too many direct methods wait for one device."""
 

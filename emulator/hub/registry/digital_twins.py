@@ -23,6 +23,7 @@ from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
 from emulator.hub.twins.twin import Section
+from emulator.hub.twins.writes import overwriting
 
 _METADATA = "$metadata"
 _MARK = {"__t": "c"}
@@ -339,17 +340,8 @@ def _merge_patch(
             if name in before:
                 changes[name] = None
         elif (name,) in paths:
-            changes[name] = _overwrite(before.get(name), after[name])
+            changes[name] = overwriting(before.get(name), after[name])
         elif _has(after, path) or _has(before, path):
             part = changes.setdefault(name, dict(_MARK))
-            part[path[1]] = _overwrite(_find(before, path), after[name].get(path[1]))
+            part[path[1]] = overwriting(_find(before, path), after[name].get(path[1]))
     return changes
-
-
-def _overwrite(old: Any, new: Any) -> Any:
-    """Return a value that removes every other member of the old value when it is merged."""
-    if not isinstance(new, dict):
-        return new
-    kept = old if isinstance(old, dict) else {}
-    removed = {name: None for name in kept if name not in new}
-    return removed | {name: _overwrite(kept.get(name), value) for name, value in new.items()}

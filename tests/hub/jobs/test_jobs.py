@@ -200,7 +200,7 @@ async def test_a_twin_too_large_for_the_patch_fails_alone(bench: Bench) -> None:
     bench.hub.twins.patch(IdentityKey("a"), {"tags": full}, ANY)
     await bench.done("j", TWIN, updateTwin={"etag": "*", "tags": {"more": "x" * 300}})
     assert [row["status"] for row in bench.rows()] == ["failed", "completed"]
-    assert bench.rows()[0]["error"]["code"] == "ArgumentInvalid"
+    assert bench.rows()[0]["error"]["code"] == "DeviceModelMaxPropertiesExceeded"
 
 
 async def test_a_job_can_target_modules(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
+from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.rows import device_jobs_collection
@@ -216,7 +216,7 @@ JOB = {
     "endTimeUtc": NOW,
     "createdDateTimeUtc": NOW,
     "lastUpdatedDateTimeUtc": NOW,
-    "outcome": {"deviceMethodResponse": {"status": 200, "payload": None}},
+    "outcome": {"deviceMethodResponse": {"status": 200, "payload": WrittenJson(b"null")}},
 }
 LATER = "2026-01-31T14:46:08.5Z"
 JOBS: list[JsonObject] = [

@@ -15,7 +15,7 @@ from tests.hub import fakes
 from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
 
 AGENT = IdentityKey("d", "$edgeAgent")
-BODY = {"tags": {"t": 1}, "properties": {"desired": {"a": None, "b": 2}}}
+BODY = {"tags": {"t": 1}, "properties": {"desired": {"b": 2}}}
 Write = Callable[[IotHub, IdentityKey, Any, IfMatch], Any]
 WRITES: list[Write] = [
     lambda hub, *arguments: hub.twins.patch(*arguments),
@@ -32,25 +32,27 @@ def hub(hub: IotHub) -> IotHub:
 
 
 @pytest.mark.parametrize(
-    ("write", "sent"), [(WRITES[0], {"a": None, "b": 2}), (WRITES[1], {"b": 2})]
+    ("write", "sent"), [(WRITES[0], {"b": 2}), (WRITES[1], {"b": 2, "old": None})]
 )
 @pytest.mark.parametrize("key", [DEVICE, MODULE])
 def test_a_write_is_stored_published_and_sent_to_its_device(
     hub: IotHub, clock: ManualClock, key: IdentityKey, write: Write, sent: dict[str, Any]
 ) -> None:
+    write(hub, key, {"properties": {"desired": {"old": {"deep": 1}}}}, CREATE)
     link = connect(hub, FakeLink(key))
     other = connect(hub, FakeLink(MODULE if key == DEVICE else DEVICE))
     changes = fakes.record_changes(hub.feed)
     clock.advance(1)
-    document = write(hub, key, BODY, IfMatch("AAAAAAAAAAE="))
+    document = write(hub, key, BODY, IfMatch("AAAAAAAAAAI="))
     assert document == hub.twins.get(key)
-    assert (document["etag"], document["tags"]) == ("AAAAAAAAAAI=", {"t": 1})
+    assert (document["etag"], document["tags"]) == ("AAAAAAAAAAM=", {"t": 1})
     assert document["properties"]["desired"]["$metadata"]["$lastUpdated"] == "2026-01-31T14:46:09Z"
-    notice = {**sent, "$version": 2}
+    notice = {**sent, "$version": 3}
     assert (link.desired, other.desired) == ([notice], [])
     (change,) = changes
     assert (type(change), change.key, change.desired) == (TwinChanged, key, notice)
-    assert hub.twins.read_own(key)["desired"] == {"b": 2, "$version": 2}
+    kept = {"old": {"deep": 1}} if write is WRITES[0] else {}
+    assert hub.twins.read_own(key)["desired"] == {**kept, "b": 2, "$version": 3}
     write(hub, key, {"tags": {}}, CREATE)
     assert len(link.desired) == (2 if write is WRITES[1] else 1)
 
@@ -85,7 +87,7 @@ def test_the_hub_itself_can_write_the_twin_of_its_own_module(hub: IotHub) -> Non
     link = connect(hub, FakeLink(AGENT))
     hub.twins.write(AGENT, BODY)
     assert hub.twins.get(AGENT)["tags"] == {"t": 1}
-    assert link.desired == [{"a": None, "b": 2, "$version": 2}]
+    assert link.desired == [{"b": 2, "$version": 2}]
 
 
 def test_a_report_is_stored_and_published_and_not_sent_back(hub: IotHub) -> None:
