@@ -7,6 +7,7 @@ from collections.abc import Mapping
 # Identities (IoT Hub docs: identity registry).
 ID_LENGTH = 128
 STATUS_REASON_LENGTH = 128
+MANAGED_BY_LENGTH = 128  # ours
 DEVICES_PER_HUB = 1_000_000
 MODULES_PER_DEVICE = 20
 LIST_DEVICES = 1_000
@@ -49,6 +50,8 @@ JOB_ID_LENGTH = 64
 JOB_START_AHEAD = 168 * 60 * 60  # seconds
 JOB_HISTORY = 30 * 24 * 60 * 60  # seconds
 JOB_EXECUTION_TIME = range(1, 2**31)  # seconds; the end is ours: the maximum of a timer
+# Ours: a payload of a method, or a whole twin, which a service can send back.
+JOB_CONTENT_BYTES = 256 * 1024
 JOB_EXECUTION_TIME_DEFAULT = 60 * 60  # seconds; as in samples, the service's own is unknown
 # Ours: other work of the hub has its turn between the steps of a job.
 JOB_METHODS_AT_ONCE = 100
@@ -70,6 +73,10 @@ CONFIGURATION_ID_LENGTH = 128
 CONFIGURATION_PRIORITY = range(2**31)  # an int in the SDKs; the service's own limit is unknown
 CONFIGURATION_METRICS = 5  # custom metrics (IoT Hub docs: automatic device management)
 CONFIGURATION_MODULES = 20  # of one deployment, without `$edgeAgent` and `$edgeHub`
+# Ours: bounds of JSON text. A device, or a module, can have as much content as its desired
+# properties; the rest has room for 5 metrics, a target condition and labels.
+CONFIGURATION_CONTENT_BYTES = TWIN_TEXT_FACTOR * TWIN_DESIRED_BYTES
+CONFIGURATION_OTHER_BYTES = 64 * 1024
 CONFIGURATION_SLICE = 50  # twins in one step; ours: other work has its turn between the steps
 
 # Messages (IoT Hub docs: quotas and throttling, create and read messages).

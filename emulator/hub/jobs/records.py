@@ -15,8 +15,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from emulator.hub.core import limits, members
-from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, HubError
-from emulator.hub.core.json import JsonObject, WrittenJson
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    ArgumentNull,
+    HubError,
+    MessageTooLarge,
+    PreconditionFailed,
+)
+from emulator.hub.core.json import JsonObject, WrittenJson, dumps
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
@@ -150,6 +156,8 @@ class Job(Struct, frozen=True):
 
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+            PreconditionFailed: the condition is too long.
+            DeviceModelMaxPropertiesExceeded: no twin could hold the patch.
         """
         body = members.document(body)
         _check_id(job_id, body.get("jobId"))
@@ -158,6 +166,11 @@ class Job(Struct, frozen=True):
         condition = members.text(body, "queryCondition")
         if not condition:
             raise ArgumentNull("queryCondition is missing")
+        if len(condition) > limits.QUERY_TEXT_LENGTH:  # the status of azure-iot-sdk-csharp#1680
+            raise PreconditionFailed(
+                f"queryCondition has {len(condition)} characters. {limits.QUERY_TEXT_LENGTH} are "
+                "allowed"
+            )
         start = _start(body.get("startTime"), now)
         return cls(
             key=JobKey(job_id),
@@ -319,6 +332,11 @@ def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
     if body.get(kind.member) is None:
         raise ArgumentNull(f"{kind.member} is missing")
     content = members.block(body, kind.member)
+    size = len(dumps(content))
+    if size > limits.JOB_CONTENT_BYTES:
+        raise MessageTooLarge(
+            f"{kind.member} has {size} bytes. {limits.JOB_CONTENT_BYTES} are allowed"
+        )
     if kind is JobType.METHOD:
         MethodRequest.parse(content)
         return content
