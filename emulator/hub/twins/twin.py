@@ -24,8 +24,9 @@ class Section(Struct, frozen=True):
 
     Args:
         values: the members of the user.
-        metadata: the same tree as `values`. A node has `$lastUpdated`, `$lastUpdatedVersion` (since
-            the first write) and then a node for each member; an array has one node.
+        metadata: the same tree as `values`. A node has `$lastUpdated`, in desired properties
+            `$lastUpdatedVersion` (since the first write), and then a node for each member; an array
+            has one node.
         version: the number of writes, from 1.
     """
 

@@ -144,7 +144,9 @@ def _merged(name: str, values: JsonObject, changes: JsonObject) -> JsonObject:
 def _write_section(name: str, section: Section, changes: JsonObject, now: datetime) -> Section:
     values = _merged(name, section.values, changes)
     version = section.version + 1
-    mark = {"$lastUpdated": iso(now), "$lastUpdatedVersion": version}
+    mark: JsonObject = {"$lastUpdated": iso(now)}
+    if name == "desired":  # reported properties have dates only (seen on a real hub)
+        mark["$lastUpdatedVersion"] = version
     return Section(values, _touch(section.metadata, changes, mark), version)
 
 

@@ -98,7 +98,8 @@ TWIN = {
     "tags": {"site": {"floor": 3}},
     "properties": {"desired": {"interval": 5, "deep": {"a": [1, {"b": 2}]}}},
 }
-MARK = {"$lastUpdated": NOW, "$lastUpdatedVersion": 2}
+DATE = {"$lastUpdated": NOW}
+MARK = {**DATE, "$lastUpdatedVersion": 2}
 PARTS = """
 "a"             deviceId
 "AAAAAAAAAAI="  etag
@@ -124,8 +125,8 @@ false           capabilities.iotEdge
 OBJECTS = [
     ("tags", TWIN["tags"]),
     ("properties.desired.$metadata.interval", MARK),
-    ("properties.reported.$metadata.r", MARK),
-    ("properties.reported", {"r": "x", "$metadata": {**MARK, "r": MARK}, "$version": 2}),
+    ("properties.reported.$metadata.r", DATE),
+    ("properties.reported", {"r": "x", "$metadata": {**DATE, "r": DATE}, "$version": 2}),
     ("configurations", {"c1": {"status": "Applied"}, "c-2": {"status": "Targeted"}}),
 ]
 

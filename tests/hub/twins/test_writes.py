@@ -15,6 +15,7 @@ from emulator.hub.core.errors import (
     PreconditionFailed,
 )
 from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
@@ -181,7 +182,12 @@ def test_a_whole_twin_can_be_sent_back() -> None:
 
 def test_a_report_moves_the_reported_version_only() -> None:
     twin = report(FRESH, {"a": 1}, NOW, expected_version=1)
-    assert twin.reported.service_view() == {"a": 1, "$metadata": mark(2, a=mark(2)), "$version": 2}
+    date = {"$lastUpdated": NOW_TEXT}
+    assert twin.reported.service_view() == {
+        "a": 1,
+        "$metadata": {**date, "a": date},
+        "$version": 2,
+    }
     assert (twin.desired, twin.etag, twin.version) == (FRESH.desired, FRESH.etag, 3)
 
 
@@ -355,12 +361,15 @@ def test_metadata_mirrors_the_members_and_dates_what_was_written(steps: list[Any
         name, changes = ("reported", first) if verb == "report" else ("desired", second)
         old, new = getattr(before, name), getattr(after, name)
         dated = dates(new.metadata)
+        if verb == "report":
+            assert {version for version, _ in dated.values()} == {None}
         if verb == "replace" or changes is None:
-            assert {version for version, _ in dated.values()} <= {new.version}
+            assert set(dated.values()) <= {(new.version, iso(change.time))}
         elif changes != ABSENT:
             touched = paths(changes)
             kept = dates(old.metadata)
-            assert all((dated[path][0] == new.version) == (path in touched) for path in dated)
+            now = (None if verb == "report" else new.version, iso(change.time))
+            assert all((dated[path] == now) == (path in touched) for path in dated)
             assert all(dated[path] == kept[path] for path in dated.keys() - touched)
 
 
