@@ -19,6 +19,8 @@ from msgspec import Struct
 # as many levels as the documents around it can have.
 _DEEP = 200
 _ROOM = 10
+# Ours: how many values a text can have. A million take seconds, in which no device gets an answer.
+_VALUES = 250_000
 
 # `Any`, because JSON values nest in each other.
 JsonObject = dict[str, Any]
@@ -77,16 +79,20 @@ def loads(text: bytes | str) -> Any:
     """Parse UTF-8 JSON text.
 
     Raises:
-        ValueError: the text is not JSON or not UTF-8, or `dumps` could not write the value: it
-            nests deeper than about 240 levels, or has half of a surrogate pair.
+        ValueError: the text is not JSON or not UTF-8, or has more than 250,000 values, or `dumps`
+            could not write the value: it nests deeper than about 240 levels, or has half of a
+            surrogate pair.
     """
     if isinstance(text, str):
         text.encode()
     else:
         text = text.removeprefix(codecs.BOM_UTF8).decode()
+    opened = text.count("[") + text.count("{")
+    if opened + text.count(",") > _VALUES:
+        raise ValueError(f"it has more than {_VALUES} values")
     try:
         value = _decoder.decode(text)
-        if "\\u" in text or text.count("[") + text.count("{") > _DEEP:
+        if "\\u" in text or opened > _DEEP:
             dumps(functools.reduce(lambda inner, _: [inner], range(_ROOM), value))
     except RecursionError:
         raise ValueError("it nests too deep") from None
