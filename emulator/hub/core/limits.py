@@ -28,6 +28,9 @@ TWIN_PATCH_FACTOR = 16  # of a patch: the removal of a member takes up to eleven
 TWIN_INTEGER_MIN = -4503599627370496
 TWIN_INTEGER_MAX = 4503599627370495
 
+# Digital twins. Ours: each operation of a patch copies the desired properties.
+DIGITAL_TWIN_OPERATIONS = 1_000
+
 # Direct methods (IoT Hub docs: direct methods; the name's length from EdgeHub).
 METHOD_NAME_LENGTH = 100
 METHOD_PAYLOAD_BYTES = 128 * 1024

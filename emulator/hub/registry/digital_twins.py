@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from emulator.hub.core import errors
+from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.identities.identity import IdentityKey
@@ -205,11 +205,16 @@ def desired_changes(row: TwinRow, patch: object) -> JsonObject:
     """
     if not isinstance(patch, list):
         raise errors.InvalidDigitalTwinJsonPatch("The body is not an array of operations.")
+    if len(patch) > limits.DIGITAL_TWIN_OPERATIONS:
+        raise errors.InvalidDigitalTwinJsonPatch(
+            f"The patch has {len(patch)} operations. {limits.DIGITAL_TWIN_OPERATIONS} are allowed."
+        )
+    view = document(row)
     before, reported = row.twin.desired.values, row.twin.reported.values
     after, written = before, []
     for step in map(_Step.parse, patch):
         if step.operation == "test":
-            _test(document(row), step)
+            _test(view, step)
         else:
             after = _write(after, reported, step)
             written.append(step.path)

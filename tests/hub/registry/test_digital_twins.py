@@ -308,7 +308,9 @@ NOT_CONFORMANT = (
         *([{"op": "add", "path": "/a"}], [{"op": "replace", "path": "/a"}]),
         *([{"op": "test", "path": "/a"}], [{"op": "add", "path": 7, "value": 1}]),
         [add("/a", 1), {}],
+        [add("/a", 1)] * 1_001,
     ],
+    ids=lambda patch: repr(patch)[:60],
 )
 def test_an_invalid_json_patch_is_refused(patch: object) -> None:
     assert refusal(errors.InvalidDigitalTwinJsonPatch, make_row({}, {}), patch)
