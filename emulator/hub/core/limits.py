@@ -23,8 +23,8 @@ TWIN_DEPTH = 10
 TWIN_NUMBER_LENGTH = 24  # the longest text of a double in .NET; a longer number counts in full
 # Ours: the documented size counts no punctuation, no empty values and no control characters, so it
 # bounds no memory. These are bounds of JSON text, as multiples of the limit of a section.
-TWIN_TEXT_FACTOR = 4  # of a section: text of keys and values takes at most twice its size
-TWIN_PATCH_FACTOR = 16  # of a patch: the removal of a member takes up to eleven times its size
+TWIN_TEXT_FACTOR = 4  # of a section: the usual text has less than twice its documented size
+TWIN_PATCH_FACTOR = 16  # of a patch: the removal of a member can have ten times the member's size
 TWIN_INTEGER_MIN = -4503599627370496
 TWIN_INTEGER_MAX = 4503599627370495
 
