@@ -6,6 +6,7 @@ A real hub sends no ETag header for a twin that is not a digital twin.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp.web_response import Response
@@ -14,7 +15,8 @@ from emulator.http.requests import Request, identity_key, if_match, read_json
 from emulator.http.responses import json_response, nested_body, twin_body
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
+from emulator.hub.core.json import JsonObject, WrittenJson
 from emulator.hub.hub import IotHub
 from emulator.hub.registry import digital_twins
 
@@ -28,18 +30,27 @@ async def get_twin(hub: IotHub, request: Request) -> JsonObject:
 
 async def patch_twin(hub: IotHub, request: Request) -> JsonObject:
     """`PATCH`: merge tags and desired properties; 200 with the twin."""
-    return hub.twins.patch(identity_key(request), await read_json(request), if_match(request))
+    return hub.twins.patch(identity_key(request), await _read_twin(request), if_match(request))
 
 
 async def replace_twin(hub: IotHub, request: Request) -> JsonObject:
     """`PUT`: replace tags and desired properties; 200 with the twin."""
-    return hub.twins.replace(identity_key(request), await read_json(request), if_match(request))
+    return hub.twins.replace(identity_key(request), await _read_twin(request), if_match(request))
+
+
+async def _read_twin(request: Request) -> Any:
+    try:
+        return await read_json(request)
+    except DeserializationError as error:
+        # The start of the text is a real hub's.
+        text = f"Provided json is not a valid 'tags' or 'properties' object: {error.text}"
+        raise ArgumentInvalid(text) from None
 
 
 async def invoke_method(hub: IotHub, request: Request) -> JsonObject:
     """`POST`: 200 with the `{"status", "payload"}` of the device."""
     result = await hub.methods.invoke(identity_key(request), await read_json(request))
-    return {"status": result.status, "payload": result.payload}
+    return {"status": result.status, "payload": WrittenJson(result.payload)}
 
 
 async def get_digital_twin(hub: IotHub, request: Request) -> Response:
@@ -66,16 +77,11 @@ async def invoke_command(hub: IotHub, request: Request) -> Response:
         request.names["command"],
         request.names.get("component"),
         await read_json(request, optional=True),
-        {name: _number(request.query[name]) for name in _TIME_OUTS if name in request.query},
+        {name: request.query[name] for name in _TIME_OUTS if name in request.query},
     )
     result = await hub.methods.invoke(identity_key(request), call)
-    return json_response(result.payload, headers={"x-ms-command-statuscode": str(result.status)})
-
-
-def _number(text: str) -> int | str:
-    """Parse an integer; the hub refuses another text as an invalid time-out."""
-    digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 10 else text
+    headers = {"x-ms-command-statuscode": str(result.status)}
+    return json_response(WrittenJson(result.payload), headers=headers)
 
 
 _TWIN = "/twins/{device_id}"

@@ -392,7 +392,7 @@ class Channel:
         try:
             patch = loads(payload)
         except ValueError as error:
-            raise errors.DeserializationError(f"The patch is not JSON: {error}") from None
+            raise errors.ArgumentInvalid(f"The patch is not JSON: {error}") from None
         if version is not None and not (version.isascii() and version.isdigit()):
             raise errors.ArgumentInvalid(f"$version is not a number: {version}")
         self._hub.gate.enter(self._admission, request.operation)  # a malformed patch is free

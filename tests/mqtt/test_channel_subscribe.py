@@ -195,7 +195,7 @@ async def test_a_subscription_to_one_method_is_only_for_that_one(lab: Lab) -> No
         await lab.invoke("d1", "Reboot")
     call = await lab.invoked("d1", "reboot")
     client.play("""
-        << PUBLISH $iothub/methods/POST/reboot/?$rid=1 null
+        << PUBLISH $iothub/methods/POST/reboot/?$rid=1
         >> PUBLISH $iothub/methods/res/200/?$rid=1
     """)
     assert (await call).status == 200
@@ -210,7 +210,7 @@ async def test_twins_and_methods_are_sent_with_qos_0_whatever_was_granted(
     lab.patch_desired(a=1)
     client.play("<< PUBLISH $iothub/twin/PATCH/properties/desired/?$version=2 …")
     call = await lab.invoked("d1", "reboot")
-    client.play("<< PUBLISH $iothub/methods/POST/reboot/?$rid=1 null")
+    client.play("<< PUBLISH $iothub/methods/POST/reboot/?$rid=1")
     call.cancel()
 
 

@@ -38,6 +38,13 @@ _T = TypeVar("_T")
 # How many twins a configuration has, by its id and the name of the metric.
 _Tally = Counter[tuple[str, str]]
 
+# Why a twin cannot have what a configuration wants.
+_IMPOSSIBLE = (
+    errors.ArgumentInvalid,
+    errors.DeviceModelMaxPropertiesExceeded,
+    errors.TooManyModulesOnDevice,
+)
+
 
 class Configurations:
     """The configurations of a hub.
@@ -271,7 +278,7 @@ class Configurations:
         """Write and return True, or log why not: then the configuration stays Targeted."""
         try:
             write(key, change)
-        except (errors.ArgumentInvalid, errors.TooManyModulesOnDevice) as error:
+        except _IMPOSSIBLE as error:
             log.warning("Cannot apply configurations to %s: %s", key, error)
             return False
         return True

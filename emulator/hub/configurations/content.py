@@ -15,8 +15,12 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid, InvalidConfigurationContent
-from emulator.hub.core.json import UNDEFINED, JsonObject
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    DeviceModelMaxPropertiesExceeded,
+    InvalidConfigurationContent,
+)
+from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
 from emulator.hub.core.times import NEVER
 from emulator.hub.identities.identity import IdentityKey, check_id
 from emulator.hub.twins import twin as twins
@@ -75,6 +79,10 @@ class Content(Struct, frozen=True):
         given = _object(members[kind.value], kind.value)
         if kind is Kind.EDGE:
             _check_modules(given)
+        for name, part in given.items() if kind is Kind.EDGE else [(kind.value, given)]:
+            if len(dumps(part)) > limits.CONFIGURATION_CONTENT_BYTES:
+                raise _invalid(f"{name} has more than {limits.CONFIGURATION_CONTENT_BYTES} bytes")
+        if kind is Kind.EDGE:
             settings: dict[str | None, Settings] = {
                 name: _settings(module, name) for name, module in given.items()
             }
@@ -261,7 +269,7 @@ def _check_twin(desired: JsonObject) -> None:
     empty = twins.create(IdentityKey("content"), NEVER)
     try:
         writes.patch(empty, {"properties": {"desired": desired}}, NEVER)
-    except ArgumentInvalid as error:
+    except (ArgumentInvalid, DeviceModelMaxPropertiesExceeded) as error:
         raise _invalid(error.text) from None
 
 

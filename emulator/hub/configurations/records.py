@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from emulator.hub.configurations import conditions
 from emulator.hub.configurations.content import Content
 from emulator.hub.core import errors, limits, members
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.times import iso
 
 # Seen on a real hub; no upper case.
@@ -142,6 +142,12 @@ def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[
     body = members.document(body)
     if body.get("id") != key.id:
         raise errors.ArgumentInvalid("The id in the body is not the one in the URL")
+    others = len(dumps({**body, "content": None}))
+    if others > limits.CONFIGURATION_OTHER_BYTES:
+        raise errors.ArgumentInvalid(
+            f"The configuration has {others} bytes without its content. "
+            f"{limits.CONFIGURATION_OTHER_BYTES} are allowed"
+        )
     given = Content.parse(body.get("content"))
     content = content or given
     condition = members.text(body, "targetCondition") or ""

@@ -159,6 +159,10 @@ class DeviceDisabled(HubError, code=403012):
     text = "The device is disabled."
 
 
+class DeviceModelMaxPropertiesExceeded(HubError, code=403100):
+    """The tags, the desired or the reported properties of a twin are too large."""
+
+
 class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
     """Too many direct methods wait for one device."""
 
@@ -281,6 +285,12 @@ class ServerError(HubError, code=500001):
     """The emulator itself failed; please report this defect."""
 
     text = "An internal error occurred."
+
+
+class InvalidResponseWhileProxying(HubError, code=502101):
+    """The device answered a direct method with a payload that is not JSON."""
+
+    text = "Payload is not a valid document of type application/json"
 
 
 class ServiceUnavailable(HubError, code=503001):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 # Identities (IoT Hub docs: identity registry).
 ID_LENGTH = 128
 STATUS_REASON_LENGTH = 128
+MANAGED_BY_LENGTH = 128  # ours
 DEVICES_PER_HUB = 1_000_000
 MODULES_PER_DEVICE = 20
 LIST_DEVICES = 1_000
@@ -19,8 +20,16 @@ TWIN_REPORTED_BYTES = 32 * 1024
 TWIN_KEY_BYTES = 1024
 TWIN_STRING_BYTES = 4096
 TWIN_DEPTH = 10
+TWIN_NUMBER_LENGTH = 24  # the longest text of a double in .NET; a longer number counts in full
+# Ours: the documented size counts no punctuation, no empty values and no control characters, so it
+# bounds no memory. These are bounds of JSON text, as multiples of the limit of a section.
+TWIN_TEXT_FACTOR = 4  # of a section: the usual text has less than twice its documented size
+TWIN_PATCH_FACTOR = 16  # of a patch: the removal of a member can have ten times the member's size
 TWIN_INTEGER_MIN = -4503599627370496
 TWIN_INTEGER_MAX = 4503599627370495
+
+# Digital twins. Ours: each operation of a patch copies the desired properties.
+DIGITAL_TWIN_OPERATIONS = 1_000
 
 # Direct methods (IoT Hub docs: direct methods; the name's length from EdgeHub).
 METHOD_NAME_LENGTH = 100
@@ -44,6 +53,8 @@ JOB_ID_LENGTH = 64
 JOB_START_AHEAD = 168 * 60 * 60  # seconds
 JOB_HISTORY = 30 * 24 * 60 * 60  # seconds
 JOB_EXECUTION_TIME = range(1, 2**31)  # seconds; the end is ours: the maximum of a timer
+# Ours: a payload of a method, or a whole twin, which a service can send back.
+JOB_CONTENT_BYTES = 256 * 1024
 JOB_EXECUTION_TIME_DEFAULT = 60 * 60  # seconds; as in samples, the service's own is unknown
 # Ours: other work of the hub has its turn between the steps of a job.
 JOB_METHODS_AT_ONCE = 100
@@ -65,6 +76,10 @@ CONFIGURATION_ID_LENGTH = 128
 CONFIGURATION_PRIORITY = range(2**31)  # an int in the SDKs; the service's own limit is unknown
 CONFIGURATION_METRICS = 5  # custom metrics (IoT Hub docs: automatic device management)
 CONFIGURATION_MODULES = 20  # of one deployment, without `$edgeAgent` and `$edgeHub`
+# Ours: bounds of JSON text. A device, or a module, can have as much content as its desired
+# properties; the rest has room for 5 metrics, a target condition and labels.
+CONFIGURATION_CONTENT_BYTES = TWIN_TEXT_FACTOR * TWIN_DESIRED_BYTES
+CONFIGURATION_OTHER_BYTES = 64 * 1024
 CONFIGURATION_SLICE = 50  # twins in one step; ours: other work has its turn between the steps
 
 # Messages (IoT Hub docs: quotas and throttling, create and read messages).

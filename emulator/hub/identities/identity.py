@@ -247,18 +247,17 @@ def _parse(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
     if key.module_id is not None:
         if authentication.get("type") == "none":  # becomes sas for a module (seen on a real hub)
             authentication = {**authentication, "type": "sas"}
+        managed_by = members.text(body, "managedBy")
+        _check_length("managedBy", managed_by, limits.MANAGED_BY_LENGTH)
         return {
-            "managed_by": members.text(body, "managedBy"),
+            "managed_by": managed_by,
             "authentication": Authentication.parse(authentication),
         }, NO_SCOPES
     status = body.get("status") or "enabled"
     if not isinstance(status, str) or status.lower() not in ("enabled", "disabled"):
         raise ArgumentInvalid(f"Unknown status: {status}. Use enabled or disabled")
     reason = members.text(body, "statusReason")
-    if reason is not None and len(reason) > limits.STATUS_REASON_LENGTH:
-        raise ArgumentInvalid(
-            f"statusReason has {len(reason)} characters. {limits.STATUS_REASON_LENGTH} are allowed"
-        )
+    _check_length("statusReason", reason, limits.STATUS_REASON_LENGTH)
     iot_edge = members.block(body, "capabilities").get("iotEdge") or False
     if not isinstance(iot_edge, bool):
         raise ArgumentInvalid("capabilities.iotEdge is not a boolean")
@@ -268,6 +267,11 @@ def _parse(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
         "status_reason": reason,
         "iot_edge": iot_edge,
     }, scopes.asked(body)
+
+
+def _check_length(name: str, text: str | None, maximum: int) -> None:
+    if text is not None and len(text) > maximum:
+        raise ArgumentInvalid(f"{name} has {len(text)} characters. {maximum} are allowed")
 
 
 def _thumbprint(value: object) -> str | None:

@@ -14,11 +14,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from emulator.hub.core import limits, members
-from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, HubError
-from emulator.hub.core.json import UNDEFINED, JsonObject
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    ArgumentNull,
+    HubError,
+    MessageTooLarge,
+    PreconditionFailed,
+)
+from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps, loads
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
@@ -131,6 +137,8 @@ class Job(Struct, frozen=True):
 
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+            PreconditionFailed: the condition is too long.
+            DeviceModelMaxPropertiesExceeded: no twin could hold the patch.
         """
         body = members.document(body)
         _check_id(job_id, body.get("jobId"))
@@ -139,6 +147,11 @@ class Job(Struct, frozen=True):
         condition = members.text(body, "queryCondition")
         if not condition:
             raise ArgumentNull("queryCondition is missing")
+        if len(condition) > limits.QUERY_TEXT_LENGTH:  # the status of azure-iot-sdk-csharp#1680
+            raise PreconditionFailed(
+                f"queryCondition has {len(condition)} characters. {limits.QUERY_TEXT_LENGTH} are "
+                "allowed"
+            )
         start = _start(body.get("startTime"), now)
         return cls(
             key=JobKey(job_id),
@@ -243,7 +256,10 @@ class DeviceJob(Struct, frozen=True):
         The outcome is empty without success, and has no response for a twin update (the docs'
         sample, and one of a real hub in an SDK's tests).
         """
-        response = asdict(self.response) if self.response else None
+        response = None
+        if self.response:
+            payload = WrittenJson(self.response.payload)
+            response = {"status": self.response.status, "payload": payload}
         completed = self.status is DeviceJobStatus.COMPLETED
         document = {
             "deviceId": self.target.device_id,
@@ -268,6 +284,7 @@ def device_jobs_collection(documents: Callable[[], Iterable[JsonObject]]) -> Col
     """Return the collection for queries over these documents."""
     readers = {name: _reader(name) for name in _MEMBERS}
     readers["createdTimeUtc"] = readers["createdDateTimeUtc"]
+    readers["outcome"] = _outcome
     return Collection(documents, readers, _place, lambda document: document, "DeviceJob")
 
 
@@ -276,6 +293,19 @@ def _place(document: JsonObject) -> Place:
     ids = (document.get(name) or "" for name in ("jobId", "deviceId", "moduleId"))
     # Without its Z, a time of whole seconds stands before those with a fraction.
     return created.rstrip("Z"), *ids
+
+
+def _outcome(document: JsonObject) -> JsonObject:
+    """Return the outcome with the value of its payload; one that is not quite JSON has no value."""
+    outcome: JsonObject = document["outcome"]
+    response = outcome.get("deviceMethodResponse")
+    if not response:
+        return outcome
+    try:
+        payload = loads(response["payload"].text)
+    except ValueError:
+        return outcome
+    return {"deviceMethodResponse": {**response, "payload": payload}}
 
 
 def _reader(name: str) -> Callable[[JsonObject], Any]:
@@ -309,6 +339,11 @@ def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
     if body.get(kind.member) is None:
         raise ArgumentNull(f"{kind.member} is missing")
     content = members.block(body, kind.member)
+    size = len(dumps(content))
+    if size > limits.JOB_CONTENT_BYTES:
+        raise MessageTooLarge(
+            f"{kind.member} has {size} bytes. {limits.JOB_CONTENT_BYTES} are allowed"
+        )
     if kind is JobType.METHOD:
         MethodRequest.parse(content)
         return content

@@ -78,7 +78,7 @@ class DeviceLink(Protocol):
         """Send a cloud-to-device message; the head calls the hub when the device settles it."""
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
-        """Send a direct method; `payload` is JSON text."""
+        """Send a direct method; `payload` is JSON text, or empty."""
 
     def notify_desired(self, patch: bytes, version: int) -> None:
         """Send a change of the desired properties; `patch` is JSON text."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from emulator.hub.core import errors
+from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.identities.identity import IdentityKey
@@ -23,6 +23,7 @@ from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
 from emulator.hub.twins.twin import Section
+from emulator.hub.twins.writes import overwriting
 
 _METADATA = "$metadata"
 _MARK = {"__t": "c"}
@@ -81,7 +82,8 @@ def command(name: str, component: str | None, payload: object, time_outs: JsonOb
         name: the name of the command.
         component: the name of the component; None for the root.
         payload: a JSON value.
-        time_outs: `responseTimeoutInSeconds`, `connectTimeoutInSeconds`, or a part of them.
+        time_outs: `responseTimeoutInSeconds`, `connectTimeoutInSeconds`, or a part of them, as
+            texts.
     """
     method = name if component is None else f"{component}*{name}"
     return {"methodName": method, "payload": payload, **time_outs}
@@ -203,11 +205,16 @@ def desired_changes(row: TwinRow, patch: object) -> JsonObject:
     """
     if not isinstance(patch, list):
         raise errors.InvalidDigitalTwinJsonPatch("The body is not an array of operations.")
+    if len(patch) > limits.DIGITAL_TWIN_OPERATIONS:
+        raise errors.InvalidDigitalTwinJsonPatch(
+            f"The patch has {len(patch)} operations. {limits.DIGITAL_TWIN_OPERATIONS} are allowed."
+        )
+    view = document(row)
     before, reported = row.twin.desired.values, row.twin.reported.values
     after, written = before, []
     for step in map(_Step.parse, patch):
         if step.operation == "test":
-            _test(document(row), step)
+            _test(view, step)
         else:
             after = _write(after, reported, step)
             written.append(step.path)
@@ -338,17 +345,8 @@ def _merge_patch(
             if name in before:
                 changes[name] = None
         elif (name,) in paths:
-            changes[name] = _overwrite(before.get(name), after[name])
+            changes[name] = overwriting(before.get(name), after[name])
         elif _has(after, path) or _has(before, path):
             part = changes.setdefault(name, dict(_MARK))
-            part[path[1]] = _overwrite(_find(before, path), after[name].get(path[1]))
+            part[path[1]] = overwriting(_find(before, path), after[name].get(path[1]))
     return changes
-
-
-def _overwrite(old: Any, new: Any) -> Any:
-    """Return a value that removes every other member of the old value when it is merged."""
-    if not isinstance(new, dict):
-        return new
-    kept = old if isinstance(old, dict) else {}
-    removed = {name: None for name in kept if name not in new}
-    return removed | {name: _overwrite(kept.get(name), value) for name, value in new.items()}

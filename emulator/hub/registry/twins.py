@@ -45,7 +45,7 @@ class Twins:
         """Merge tags and desired properties into a twin, and notify the device.
 
         Raises:
-            DeviceNotFound, PreconditionFailed, ArgumentInvalid
+            DeviceNotFound, PreconditionFailed, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
             SystemModuleModifyUnauthorizedAccess: the module is the hub's own (seen on a real hub).
         """
         return self._write(key, if_match, writes.patch, body)
@@ -54,7 +54,7 @@ class Twins:
         """Replace a twin's tags and desired properties, and notify the device.
 
         Raises:
-            DeviceNotFound, PreconditionFailed, ArgumentInvalid
+            DeviceNotFound, PreconditionFailed, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
             SystemModuleModifyUnauthorizedAccess: the module is the hub's own (seen on a real hub).
         """
         return self._write(key, if_match, writes.replace, body)
@@ -63,7 +63,7 @@ class Twins:
         """Merge tags and desired properties into a twin, as the hub itself.
 
         Raises:
-            DeviceNotFound, ArgumentInvalid
+            DeviceNotFound, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
         """
         twin = find(self._store, Twin, key)
         change = writes.patch(twin, body, self._clock.now())
@@ -84,7 +84,7 @@ class Twins:
         """Merge a device's patch into its reported properties, and return their new version.
 
         Raises:
-            DeviceNotFound, ArgumentInvalid
+            DeviceNotFound, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
             PreconditionFailed: the version of the reported properties is not `expected_version`.
         """
         twin = find(self._store, Twin, key)

@@ -18,6 +18,7 @@ from emulator.hub.configurations.content import (
     replaced,
 )
 from emulator.hub.core.errors import InvalidConfigurationContent
+from emulator.hub.core.json import loads
 from tests.hub.configurations.contents import (
     LEAVES,
     NAMES,
@@ -31,6 +32,9 @@ from tests.hub.configurations.contents import (
 
 def settings_of(paths: Iterable[tuple[str, Any]]) -> tuple[Setting, ...]:
     return tuple(Setting(tuple(path.split(".")) if path else (), value) for path, value in paths)
+
+
+LONG = loads("0." + "1" * 140_000)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,11 @@ def settings_of(paths: Iterable[tuple[str, Any]]) -> tuple[Setting, ...]:
         *(
             {"modulesContent": {"$edgeAgent": agent}}
             for agent in (None, {"properties.desired": 1}, {"modules": {}})
+        ),
+        # What a later path overwrites is stored, though no twin gets it.
+        device_content({".x": [""] * 50_000, "": {}}),
+        edge_content(
+            m={"properties.desired.x": loads("0." + "1" * 140_000), "properties.desired": {}}
         ),
         edge_content(m=[]),
         edge_content(**{"$other": {}}),
