@@ -1,4 +1,4 @@
-"""A client of the hub over AMQP: who it is, and which nodes its links are for.
+"""A client of the hub over AMQP: its credentials, and the nodes that its links are for.
 
 It is the endpoint behind a `Connection`, without I/O.
 """
