@@ -106,8 +106,8 @@ def to_device(delivery: Delivery) -> bytes:
             user_id=None if user_id is None else user_id.encode(),
             to=system.get("to"),
             correlation_id=system.get("correlation-id"),
-            content_type=system.get("content-type"),
-            content_encoding=system.get("content-encoding"),
+            content_type=_symbol(system.get("content-type")),
+            content_encoding=_symbol(system.get("content-encoding")),
             absolute_expiry_time=timestamp(delivery.expires) if has_expiry else None,
         ),
         dict(delivery.properties),
@@ -123,6 +123,11 @@ def to_device(delivery: Delivery) -> bytes:
 def timestamp(time: datetime) -> Timestamp:
     """Return a time as AMQP has it."""
     return Timestamp((time - _EPOCH) // _MILLISECOND)
+
+
+def _symbol(text: str | None) -> str | None:
+    """Return a text in ASCII: a symbol has no other characters."""
+    return text if text is None or text.isascii() else text.encode("ascii", "replace").decode()
 
 
 def _text(value: Any) -> str:
