@@ -21,7 +21,7 @@ from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Open
 from emulator.amqp.refusals import amqp_error
 from emulator.amqp.sasl import Credentials
-from emulator.amqp.tokens import Token, Tokens
+from emulator.amqp.tokens import FEW, MANY, Token, Tokens
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.clock import Timer
@@ -47,6 +47,8 @@ _SENDS, _RECEIVES = "sends", "receives"
 
 # Link property with the model of a device (C# SDK: AmqpIotConstants).
 _MODEL_ID = "com.microsoft:model-id"
+
+_EXPIRED = "The specified SAS token is expired"  # seen on a real hub
 
 # A timer for a far expiry would overflow in the event loop; then it looks again.
 _MAX_TIMER = 24 * 3600
@@ -79,6 +81,8 @@ class Client:
         """By the path of a `RequestNode`, the links that receive its replies."""
         self._certificate = certificate
         self._host = ""
+        self._authorized = False
+        self._logged = False
         self._timer: Timer | None = None
         self._due = math.inf
 
@@ -112,9 +116,15 @@ class Client:
         try:
             self._attach(link)
         except HubError as error:
-            reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-            log.info("Refused a link of %s to %r: %s", self.peer, link.address[:200], reason)
+            self._log_refusal(link, error)
             raise amqp_error(error, self.hub.clock.now()) from error
+
+    def _log_refusal(self, link: Link, error: HubError) -> None:
+        """Log the first refusal on a connection: a client can try again without end."""
+        if not self._logged:
+            self._logged = True
+            reason = error.__cause__ or error
+            log.info("Refused a link of %s to %r: %s", self.peer, link.address[:200], reason)
 
     def closed(self) -> None:
         """Note that the connection and its links have ended."""
@@ -130,15 +140,16 @@ class Client:
             IotHubUnauthorizedAccess: it is malformed, or has expired.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
-        token = self.tokens.put(text)
+        token = self.tokens.put(text, MANY if self._authorized else FEW)
         if token.fields.expiry <= self.hub.clock.now().timestamp():
-            raise IotHubUnauthorizedAccess("The specified SAS token is expired")
+            raise IotHubUnauthorizedAccess(_EXPIRED)
         return token
 
     def _attach(self, link: Link) -> None:
         node, request = self._find(link)
         if node.callers is not Callers.ALL:
             request.grant = self._check(node, request)
+            self._authorized = True
             self.connection.authorized()
         if admission := request.grant.admission:
             known = admission.key in self.devices
