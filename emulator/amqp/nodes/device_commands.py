@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from emulator.amqp.errors import AmqpError
-from emulator.amqp.messages import to_device
 from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.messages import to_device
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives
 from emulator.amqp.performatives import SETTLED, Accepted, Outcome, Rejected
 from emulator.hub.access.operations import Operation
@@ -63,7 +63,7 @@ class CommandLink(DeviceHandler):
     def deliver(self, delivery: Delivery) -> None:
         """Send a message; one that the device wants settled is accepted as soon as it is sent."""
         token = delivery.lock_token
-        payload, tag = to_device(delivery), UUID(token).bytes_le
+        payload, tag = to_device(delivery).to_bytes(), UUID(token).bytes_le
         if self.link.attach.snd_settle_mode == SETTLED:
             self.link.send(payload, tag)
             self._commands.complete(self._device_id, token)

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 from emulator.amqp.incoming import IncomingDelivery
 from emulator.amqp.message import Message
-from emulator.amqp.messages import body_bytes
 from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.messages import body_bytes
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.amqp.performatives import Properties
 from emulator.hub.access.operations import Operation
@@ -79,16 +79,16 @@ class MethodResponses(DeviceHandler):
         for message in delivery.messages():
             with self.request.amqp_errors():
                 self.request.enter(Operation.RESPOND_TO_METHOD)
-                status = _status(message)
+                status, payload = _status(message), body_bytes(message)
             hub.links.note_activity(self.device.key)
             request_id = _request_id(message.properties.correlation_id)
-            hub.methods.respond(self.device, request_id, status, body_bytes(message))
+            hub.methods.respond(self.device, request_id, status, payload)
         delivery.settle()
 
 
 def _status(message: Message) -> int:
     """Return the status of a response; Node sends an int or a uint."""
-    status = message.application_properties.get("IoThub-status")
+    status: Any = message.application_properties.get("IoThub-status")
     is_int = isinstance(status, int) and status is not True and status is not False
     if not is_int or not -_INT32_MAX - 1 <= status <= _INT32_MAX:
         raise ArgumentInvalid(f"The property IoThub-status ({status}) is not a 32-bit integer.")

@@ -7,8 +7,8 @@ from collections import deque
 from typing import Any
 
 from emulator.amqp.incoming import IncomingDelivery
-from emulator.amqp.messages import from_amqp
 from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.messages import telemetry
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
@@ -41,11 +41,12 @@ class TelemetryLink(DeviceHandler):
 
     def on_message(self, delivery: IncomingDelivery) -> None:
         """Take a message, or a batch of messages, which has the size limit of one message."""
-        received = [from_amqp(message) for message in delivery.messages()]
-        size = sum(message.size for message in received)
-        if size > limits.D2C_MESSAGE_BYTES:
-            text = f"The message is {size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."
-            raise self.request.error(MessageTooLarge(text))
+        with self.request.amqp_errors():
+            received = [telemetry(message) for message in delivery.messages()]
+            size = sum(message.size for message in received)
+            if size > limits.D2C_MESSAGE_BYTES:
+                text = f"The message is {size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."
+                raise MessageTooLarge(text)
         if not self._is_limited:
             self._take(delivery, received)
             return

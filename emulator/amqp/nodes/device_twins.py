@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingDelivery
 from emulator.amqp.message import Message
-from emulator.amqp.messages import body_bytes
 from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.messages import body_bytes
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.amqp.nodes.pairs import Pair
 from emulator.amqp.performatives import Properties
@@ -107,8 +106,6 @@ class TwinRequests(DeviceHandler):
             return self._carry_out(message)
         except errors.HubError as error:
             return self._failure(error)
-        except AmqpError as error:
-            return self._failure(errors.ArgumentInvalid(error.description))
         except Exception:
             log.exception("A twin request of %s failed", self.device.key)
             return self._failure(errors.ServerError())
