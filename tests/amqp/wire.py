@@ -51,7 +51,7 @@ class AmqpWire:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         plain.settimeout(PATIENCE)
         plain.connect(address)
-        self.socket = context.wrap_socket(plain, server_hostname=address[0]) if context else plain
+        self._socket = context.wrap_socket(plain, server_hostname=address[0]) if context else plain
         self._frames = frame.FrameBuffer()
         self._number = 0
 
@@ -63,27 +63,27 @@ class AmqpWire:
 
     def close(self) -> None:
         """End the connection without a close of AMQP."""
-        self.socket.close()
+        self._socket.close()
 
     def send(self, data: bytes) -> None:
         """Send bytes."""
-        self.socket.sendall(data)
+        self._socket.sendall(data)
 
     def send_what_goes(self, data: bytes, seconds: float = 3) -> None:
         """Send bytes, as far as the hub takes them."""
         deadline = time.monotonic() + seconds
-        self.socket.settimeout(0.5)
+        self._socket.settimeout(0.5)
         with contextlib.suppress(OSError):
             for start in range(0, len(data), 16 * 1024):
                 if time.monotonic() > deadline:
                     break
-                self.socket.sendall(data[start : start + 16 * 1024])
-        self.socket.settimeout(PATIENCE)
+                self._socket.sendall(data[start : start + 16 * 1024])
+        self._socket.settimeout(PATIENCE)
 
     def receive(self) -> bytes:
         """Receive bytes; empty at the end."""
         try:
-            return self.socket.recv(64 * 1024)
+            return self._socket.recv(64 * 1024)
         except ConnectionError:
             return b""
 
