@@ -170,6 +170,17 @@ def test_a_newer_connection_takes_over(lab: Lab) -> None:
     assert not old.connection.closed
 
 
+def test_a_device_is_connected_over_one_protocol_at_a_time(lab: Lab) -> None:
+    over_mqtt = lab.connect("d1")
+    over_amqp = telemetry(connect(lab))
+    over_mqtt.expect_closed()
+    assert lab.state() == "Connected"
+    lab.clock.advance(60)
+    lab.connect("d1")
+    assert _ended(over_amqp) == ("amqp:link:stolen", 400027)
+    assert lab.state() == "Connected"
+
+
 def test_two_programs_with_one_identity_slow_down(lab: Lab) -> None:
     clients = [connect(lab) for _ in range(3)]
     telemetry(clients[0])
