@@ -113,20 +113,37 @@ def test_a_batch_is_several_messages(lab: Lab) -> None:
     ]
 
 
+async def test_a_large_batch_is_taken_in_parts_and_in_order(lab: Lab) -> None:
+    link = telemetry(connect(lab))
+    numbers = [*range(1_000)]
+    batch = [b"\x00\x53\x75" + encode_binary(Message(b"%d" % each).to_bytes()) for each in numbers]
+    first = link.post(b"".join(batch), message_format=BATCH_FORMAT)
+    link.post(Message(b"1000"))
+    malformed = [*batch[:500], b"\x00\x53\x75" + encode_binary(b"no message")]
+    last = link.post(b"".join(malformed), message_format=BATCH_FORMAT)
+    assert len(lab.events()) < 1_000
+    await settle(200)
+    assert [int(each) for each in lab.bodies()] == [*numbers, 1_000]
+    outcomes = [link.client.take()[1] for _ in range(2)]
+    assert [(each.first, each.last) for each in outcomes] == [(first, first + 1), (last, last)]  # type: ignore[union-attr]
+    assert isinstance(outcomes[1].state, Rejected)  # type: ignore[union-attr]
+
+
 def test_a_message_that_is_too_large_is_rejected(lab: Lab) -> None:
     client = AmqpClient(lab).open(max_frame_size=2**20)
     client.put_token(device_token(lab))
     link = telemetry(client)
     outcomes = []
-    for size in (256 * 1024, 256 * 1024 + 1):
+    for size in (256 * 1024, 256 * 1024 + 1, 512 * 1024):
         payload = Message(b"x" * size).to_bytes()
         parts = [payload[i : i + 60_000] for i in range(0, len(payload), 60_000)]
         outcomes.append(_send_parts(client, link, parts))
     assert outcomes[0] == ACCEPTED
-    assert isinstance(outcomes[1], Rejected)
-    assert outcomes[1].error is not None
-    assert outcomes[1].error.condition == "amqp:link:message-size-exceeded"
-    assert code_of(outcomes[1].error) == 413001
+    for outcome in outcomes[1:]:
+        assert isinstance(outcome, Rejected)
+        assert outcome.error is not None
+        assert outcome.error.condition == "amqp:link:message-size-exceeded"
+        assert code_of(outcome.error) == 413001
     assert len(lab.events()) == 1
 
 

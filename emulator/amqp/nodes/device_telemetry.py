@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Any
 
+from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingDelivery
+from emulator.amqp.message import decode_message, split_messages
 from emulator.amqp.nodes.device import Device, DeviceHandler, opens
 from emulator.amqp.nodes.messages import telemetry
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
-from emulator.hub.core.errors import MessageTooLarge
+from emulator.hub.core.errors import MessageTooLarge, ServerError
 from emulator.hub.messages.message import Message
+
+log = logging.getLogger(__name__)
 
 # How many messages can be on their way. With a throttle, so many wait for their turn on a link.
 _CREDIT = 100
 _THROTTLED_CREDIT = 10
+
+# How many messages of a batch are taken at once.
+_SLICE = 100
+
+# A larger message is not decoded: its limit counts bodies and properties.
+_MAX_ENCODED_BYTES = limits.D2C_MESSAGE_BYTES + 64 * 1024
 
 
 class TelemetryLink(DeviceHandler):
@@ -31,7 +42,7 @@ class TelemetryLink(DeviceHandler):
         super().__init__(device, request)
         self._throttles = device.hub.gate.throttles
         self._is_limited = self._throttles.limits(Operation.SEND_EVENT)
-        self._waiting: deque[tuple[IncomingDelivery, list[Message]]] = deque()
+        self._waiting: deque[tuple[IncomingDelivery, list[bytes]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def accept(self) -> None:
@@ -41,18 +52,19 @@ class TelemetryLink(DeviceHandler):
 
     def on_message(self, delivery: IncomingDelivery) -> None:
         """Take a message, or a batch of messages, which has the size limit of one message."""
-        with self.request.amqp_errors():
-            received = [telemetry(message) for message in delivery.messages()]
-            size = sum(message.size for message in received)
-            if size > limits.D2C_MESSAGE_BYTES:
-                text = f"The message is {size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed."
-                raise MessageTooLarge(text)
-        if not self._is_limited:
-            self._take(delivery, received)
-            return
-        self._waiting.append((delivery, received))
-        if self._task is None:
-            self._task = asyncio.ensure_future(self._take_waiting())
+        if len(delivery.data) > _MAX_ENCODED_BYTES:
+            raise self.request.error(_too_large(len(delivery.data)))
+        encoded = split_messages(delivery.data, delivery.message_format)
+        if self._is_limited or self._task is not None or len(encoded) > _SLICE:
+            self._waiting.append((delivery, encoded))
+            if self._task is None:
+                self._task = asyncio.ensure_future(self._take_waiting())
+        else:
+            received = self._parse(encoded)
+            self._check_size(received)
+            self.request.enter(Operation.SEND_EVENT)
+            self.device.hub.telemetry.ingest(self.request.device, received)
+            delivery.settle()
 
     def end(self) -> None:
         """See `DeviceHandler.end`; messages without an outcome are not taken any more."""
@@ -62,16 +74,44 @@ class TelemetryLink(DeviceHandler):
 
     async def _take_waiting(self) -> None:
         while self._waiting:
-            await self._throttles.wait(Operation.SEND_EVENT)
-            if self._waiting:
-                self._take(*self._waiting.popleft())
+            delivery, encoded = self._waiting.popleft()
+            try:
+                await self._take(encoded)
+            except AmqpError as error:
+                delivery.reject(error)
+            except Exception:
+                log.exception("Telemetry of %s was not handled", self.device.key)
+                delivery.reject(self.request.error(ServerError()))
+            else:
+                delivery.settle()
         self._task = None
 
-    def _take(self, delivery: IncomingDelivery, received: list[Message]) -> None:
+    async def _take(self, encoded: list[bytes]) -> None:
+        """Take a delivery in its turn; between the parts of a batch, other work has its turn."""
+        received: list[Message] = []
+        for start in range(0, len(encoded), _SLICE):
+            received += self._parse(encoded[start : start + _SLICE])
+            await asyncio.sleep(0)
+        self._check_size(received)
+        await self._throttles.wait(Operation.SEND_EVENT)
+        self.request.enter(Operation.SEND_EVENT)
+        for start in range(0, len(received), _SLICE):
+            part = received[start : start + _SLICE]
+            self.device.hub.telemetry.ingest(self.request.device, part)
+            await asyncio.sleep(0)
+
+    def _parse(self, encoded: list[bytes]) -> list[Message]:
         with self.request.amqp_errors():
-            self.request.enter(Operation.SEND_EVENT)
-        self.device.hub.telemetry.ingest(self.request.device, received)
-        delivery.settle()
+            return [telemetry(decode_message(each)) for each in encoded]
+
+    def _check_size(self, received: list[Message]) -> None:
+        size = sum(message.size for message in received)
+        if size > limits.D2C_MESSAGE_BYTES:
+            raise self.request.error(_too_large(size))
+
+
+def _too_large(size: int) -> MessageTooLarge:
+    return MessageTooLarge(f"The message is {size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed.")
 
 
 class InputLink(DeviceHandler):

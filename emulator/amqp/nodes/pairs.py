@@ -57,17 +57,24 @@ class Pairs(Generic[S, R]):
 
     def remove(self, handler: S | R) -> None:
         """Remove a link that has ended."""
-        for name, pair in [*self._pairs.items()]:
-            if pair.sends is handler:
-                pair.sends = None
-            elif pair.receives is handler:
-                pair.receives = None
-            if pair.sends is None and pair.receives is None:
-                del self._pairs[name]
+        name = _name(handler)
+        pair = self._pairs.get(name)
+        if pair is None:
+            return
+        if pair.sends is handler:
+            pair.sends = None
+        elif pair.receives is handler:
+            pair.receives = None
+        if pair.sends is None and pair.receives is None:
+            del self._pairs[name]
 
     def _pair(self, handler: _Handler) -> Pair[S, R]:
-        properties = handler.link.attach.properties or {}
-        return self._pairs.setdefault(str(properties.get(_CHANNEL, "")), Pair())
+        return self._pairs.setdefault(_name(handler), Pair())
+
+
+def _name(handler: _Handler) -> str:
+    properties = handler.link.attach.properties or {}
+    return str(properties.get(_CHANNEL, ""))
 
 
 def _replace(old: _Handler | None) -> None:
