@@ -17,6 +17,7 @@ from msgspec import Struct
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid, InvalidConfigurationContent
 from emulator.hub.core.json import UNDEFINED, JsonObject
+from emulator.hub.core.members import Form
 from emulator.hub.core.times import NEVER
 from emulator.hub.identities.identity import IdentityKey, check_id
 from emulator.hub.twins import twin as twins
@@ -35,6 +36,9 @@ class Kind(enum.Enum):
     DEVICE = "deviceContent"
     MODULE = "moduleContent"
     EDGE = "modulesContent"
+
+
+CONTENT = Form(*(kind.value for kind in Kind))
 
 
 class Setting(NamedTuple):
@@ -66,7 +70,7 @@ class Content(Struct, frozen=True):
         Raises:
             InvalidConfigurationContent: its form is invalid, or no twin could hold it.
         """
-        members = _object(value, "content")
+        members = CONTENT.read(_object(value, "content"))
         kinds = [kind for kind in Kind if members.get(kind.value) is not None]
         if len(kinds) != 1:
             names = ", ".join(kind.value for kind in Kind)

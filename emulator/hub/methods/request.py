@@ -14,6 +14,10 @@ from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, MessageTooLa
 from emulator.hub.core.json import dumps, loads
 from emulator.hub.core.times import span
 
+METHOD = members.Form(
+    *("methodName", "payload", "responseTimeoutInSeconds", "connectTimeoutInSeconds")
+)
+
 
 class MethodRequest(Struct, frozen=True):
     """A direct method to invoke: its name, its payload as JSON text, its time-outs in seconds."""
@@ -30,7 +34,7 @@ class MethodRequest(Struct, frozen=True):
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
         """
-        body = members.document(body)
+        body = members.document(body, METHOD)
         name = members.text(body, "methodName")
         if not name:
             raise ArgumentNull("methodName is missing")
