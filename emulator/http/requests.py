@@ -80,8 +80,15 @@ async def read_json(request: Request, *, optional: bool = False) -> Any:
         MessageTooLarge, ClientClosedRequest: see `read_body`.
     """
     body = await read_body(request)
-    if optional and not body:
-        return None
+    return None if optional and not body else parse_json(body)
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        DeserializationError: the body is not JSON.
+    """
     try:
         return loads(body)
     except ValueError as error:
