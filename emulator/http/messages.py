@@ -78,7 +78,7 @@ def _message(body: bytes, headers: Iterable[tuple[str, str | None]]) -> Message:
     properties: dict[str, str | None] = {}
     for header, value in headers:
         name = header.lower()
-        if name.startswith(_APPLICATION):
+        if name.startswith(_APPLICATION) and name != _APPLICATION:
             properties[header[len(_APPLICATION) :]] = value
         elif name in _SENT_APPLICATION:
             properties[_SENT_APPLICATION[name]] = value
