@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from emulator import Emulator
 from tests.http import support
 from tests.http.support import MethodDevice
 from tests.support import Device, Service
@@ -280,13 +279,31 @@ def test_an_import_job(service: Service, spell: Any) -> None:
 # --- the documents of real clients, as they send them
 
 
-def test_the_documents_of_the_azure_cli(
-    service: Service, device: Device, emulator: Emulator
-) -> None:
+def test_the_documents_of_the_azure_cli(service: Service, device: Device) -> None:
+    edge_id, job_id = support.new_id("edge"), support.new_id("cliJob")
+    edge = {
+        "deviceId": edge_id,
+        "authentication": {"type": "sas", "symmetricKey": {}},
+        "capabilities": {"iotEdge": True},
+        "status": "enabled",
+        "parentScopes": [],
+    }
+    method = {"methodName": "m", "payload": {}, "responseTimeoutInSeconds": 30}
+    job = {
+        "jobId": job_id,
+        "type": "scheduleDeviceMethod",
+        "queryCondition": "deviceId = 'offline'",
+        "maxExecutionTimeInSeconds": 3600,
+        "cloudToDeviceMethod": {**method, "connectTimeoutInSeconds": 30},
+    }
+    answer = service.request("PUT", f"/devices/{edge_id}", json=edge)
+    assert answer.status_code == 200, answer.text
     twin = support.read(service, f"/twins/{device.id}")
     for verb, path, body in (
-        # az iot hub device-identity create, update; device-twin update, replace
+        # az iot hub device-identity update, device-twin update and replace, job create
+        ("PUT", f"/devices/{edge_id}", answer.json()),
         ("PUT", f"/devices/{device.id}", support.read(service, f"/devices/{device.id}")),
+        ("PUT", f"/jobs/v2/{job_id}", job),
         ("PATCH", f"/twins/{device.id}", {"tags": {"a": 1}, "properties": {"desired": {"b": 1}}}),
         ("PATCH", f"/twins/{device.id}", {**twin, "tags": {"a": 1}}),
         ("PUT", f"/twins/{device.id}", twin),
