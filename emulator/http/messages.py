@@ -71,20 +71,23 @@ async def send_event(hub: IotHub, request: Request) -> None:
 def _message(body: bytes, headers: Iterable[tuple[str, str | None]]) -> Message:
     """Make a message of its body and of headers, or of the properties of an item, by their names.
 
+    Of names that differ in letter case only, the last one counts: a real hub passes one of them on
+    (IoT Hub docs: message routing).
+
     Raises:
         ArgumentInvalid, MessageTooLarge
     """
     system: dict[str, str] = {}
-    properties: dict[str, str | None] = {}
+    application: dict[str, tuple[str, str | None]] = {}
     for header, value in headers:
         name = header.lower()
         if name.startswith(_APPLICATION) and name != _APPLICATION:
-            properties[header[len(_APPLICATION) :]] = value
+            application[name] = header[len(_APPLICATION) :], value
         elif name in _SENT_APPLICATION:
-            properties[_SENT_APPLICATION[name]] = value
+            application[name] = _SENT_APPLICATION[name], value
         elif name in _SENT and value is not None:
             system[_SENT[name]] = value
-    message = Message(body, system, properties)
+    message = Message(body, system, dict(application.values()))
     try:
         size = message.size
     except UnicodeEncodeError:

@@ -151,19 +151,22 @@ def test_each_item_of_a_batch_is_an_event(api: DeviceApi, service: Service, devi
         {"body": "", "base64Encoded": False, "properties": None},
         # Names of another kind are left out.
         {"body": "", "properties": {"iothub-app-": "1", "message-id": "m", "": "x"}},
+        # Of names that differ in letter case only, the last one counts.
+        {"body": "", "properties": {"iothub-app-a": "1", "IOTHUB-APP-A": "2", "iothub-app-b": "3"}},
     ]
     answer = api.send(json.dumps(items).encode(), Content_Type=BATCH)
     assert (answer.status_code, answer.content) == (204, b"")
     events = read_events(service, device.id)
     assert [event.get("body", event.get("bodyBase64")) for event in events] == [
-        *("one", "two", "thrée", "AP8=", {"t": 1}, "", "", "")
+        *("one", "two", "thrée", "AP8=", {"t": 1}, "", "", "", "")
     ]
     assert [event["properties"] for event in events] == [
-        *({}, {"a": "1"}, {"Two": "b=c & d"}, {}, {}, {"n": "1.0", "t": "true", "0": ""}, {}, {})
+        *({}, {"a": "1"}, {"Two": "b=c & d"}, {}, {}, {"n": "1.0", "t": "true", "0": ""}, {}, {}),
+        {"A": "2", "b": "3"},
     ]
     assert [event["systemProperties"] for event in events] == [
         *({}, {}, {}, {"message-id": "m4", "dt-subject": "t"}),
-        *({"content-type": "application/json"}, {}, {}, {}),
+        *({"content-type": "application/json"}, {}, {}, {}, {}),
     ]
     assert events[3]["annotations"]["dt-subject"] == "t"
     numbers = [event["sequenceNumber"] for event in events]
