@@ -13,7 +13,11 @@ from emulator.http.requests import Request, identity_key, if_match, read_json
 from emulator.http.responses import json_response, module_body, tagged_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.errors import ArgumentInvalid, BulkRegistryOperationFailure
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    BulkRegenerateDeviceKeyOperationFailure,
+    BulkRegistryOperationFailure,
+)
 from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
 
@@ -72,6 +76,20 @@ async def change_devices(hub: IotHub, request: Request) -> Response:
     return json_response(result, status=error.status, headers={"iothub-errorcode": error.name})
 
 
+async def regenerate_keys(hub: IotHub, request: Request) -> Response:
+    """`POST /devices/keys/regenerate`: replace keys of devices and modules.
+
+    200 if all are replaced, 207 if some are, 400 if none is; with one and the same body.
+    """
+    result = hub.key_rotation.run(await read_json(request))
+    if not result["errors"]:
+        return json_response(result)
+    if result["rotatedKeys"]:
+        return json_response(result, status=207)
+    error = BulkRegenerateDeviceKeyOperationFailure()
+    return json_response(result, status=error.status, headers={"iothub-errorcode": error.name})
+
+
 async def get_device_statistics(hub: IotHub, _: Request) -> JsonObject:
     """`GET /statistics/devices`: 200 with the number of devices."""
     return hub.identities.device_statistics()
@@ -89,6 +107,7 @@ _MODULE = _DEVICE + "/modules/{module_id}"
 ROUTES = (
     Route("GET", "/devices", _READ, list_devices),
     Route("POST", "/devices", _WRITE, change_devices),
+    Route("POST", "/devices/keys/regenerate", _WRITE, regenerate_keys),
     Route("GET", _DEVICE, _READ, get_device),
     Route("PUT", _DEVICE, _WRITE, put_device),
     Route("DELETE", _DEVICE, _WRITE, delete_identity),

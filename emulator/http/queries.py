@@ -18,10 +18,12 @@ from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.hub import IotHub
 from emulator.hub.query.queries import Page
 
+_QUERY = members.Form("query")
+
 
 async def query(hub: IotHub, request: Request) -> Response:
     """`POST /devices/query`, with `{"query": "SELECT …"}`: 200 with an array of rows."""
-    text = members.text(members.document(await read_json(request)), "query")
+    text = members.text(members.document(await read_json(request), _QUERY), "query")
     if text is None:
         raise ArgumentInvalid("BadRequest: the body has no query")
     size, continuation = _page_request(request)

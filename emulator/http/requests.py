@@ -82,8 +82,15 @@ async def read_json(request: Request, *, optional: bool = False) -> Any:
         MessageTooLarge, ClientClosedRequest: see `read_body`.
     """
     body = await read_body(request)
-    if optional and not body:
-        return None
+    return None if optional and not body else await parse_json(body)
+
+
+async def parse_json(body: bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        DeserializationError: the body is not JSON.
+    """
     try:
         # The parse of a large body takes longer than devices should wait.
         return await asyncio.to_thread(loads, body) if len(body) > _LARGE else loads(body)

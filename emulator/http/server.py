@@ -16,13 +16,14 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 from aiohttp import HttpVersion11
 from aiohttp.web_exceptions import HTTPException
 from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
 
+from emulator.http import api_versions
 from emulator.http.requests import Request, identity_key
 from emulator.http.responses import ErrorForm, json_response, message_body
 from emulator.http.route import Route
@@ -38,9 +39,6 @@ log = logging.getLogger(__name__)
 # A client that does not send HTTP gets an answer; aiohttp would also log a traceback.
 _protocol_log = logging.getLogger("emulator.http.protocol")
 _protocol_log.setLevel(logging.CRITICAL)
-
-# `2021-04-12`, `2020-05-31-preview`. Every version of this form is valid, also a newer one.
-_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 
 # `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
 _JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
@@ -199,8 +197,7 @@ async def _meet_expectation(request: Request) -> None:
 
 @functools.lru_cache(_REMEMBERED_QUERIES)
 def _names_api_version(query: str) -> bool:
-    versions = parse_qs(query, keep_blank_values=True).get("api-version", [""])
-    return _API_VERSION.fullmatch(versions[0]) is not None
+    return api_versions.is_named(query)
 
 
 def _flaw(route: Route, request: Request) -> errors.HubError | None:

@@ -23,6 +23,7 @@ from emulator.hub.query.queries import Queries
 from emulator.hub.registry.bulk import Bulk
 from emulator.hub.registry.digital_twins import DigitalTwins
 from emulator.hub.registry.identities import Identities
+from emulator.hub.registry.key_rotation import KeyRotation
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
 
@@ -62,6 +63,7 @@ class IotHub:
         self.twins = Twins(store, rows, links, feed, clock)
         self.identities = Identities(store, rows, self.twins, links, feed, clock)
         self.bulk = Bulk(self.identities, self.twins)
+        self.key_rotation = KeyRotation(self.identities)
         self.digital_twins = DigitalTwins(rows, self.twins)
         self.queries = Queries(rows)
         self.jobs = Jobs(store, self.twins, self.methods, self.queries, feed, clock, throttles)

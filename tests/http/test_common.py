@@ -89,21 +89,49 @@ def test_every_route_needs_an_api_version(
 @pytest.mark.parametrize(
     ("version", "status"),
     [
-        *((version, 200) for version in ("2016-11-14", "2020-05-31-preview", "2024-03-31")),
+        *((version, 200) for version in ("2016-02-03", "2016-11-14", "2018-04-01", "2018-06-30")),
+        *((version, 200) for version in ("2019-10-01", "2020-03-13", "2020-05-31-preview")),
+        *((version, 200) for version in ("2020-09-30", "2021-04-12", "2024-03-31")),
         # A version that is newer than all known ones is accepted.
-        *((version, 200) for version in ("9999-99-99", "2035-12-31-preview")),
+        *((version, 200) for version in ("2024-04-01", "9999-12-31", "2035-12-31-preview")),
+        # These versions never existed, or are not dates.
+        *((version, 400) for version in ("1999-01-01", "0001-01-01", "2016-02-02", "2017-01-01")),
+        *((version, 400) for version in ("2020-05-31", "2024-03-30", "2024-03-31-preview")),
+        *((version, 400) for version in ("9999-99-99", "2035-02-30", "0000-00-00")),
         *((version, 400) for version in ("", "latest", "2021-4-12", "20210412", "2021-04-12-beta")),
         *((version, 400) for version in ("2021-04-12 ", "2021-04-12\n")),
         ("２０２１-04-12", 400),  # noqa: RUF001 - full-width digits
     ],
 )
-def test_an_api_version_is_a_date(
+def test_an_api_version_existed_or_is_newer(
     service: Service, device: Device, version: str, status: int
 ) -> None:
     response = service.request("GET", f"/twins/{device.id}", params={"api-version": version})
     assert response.status_code == status
     if status == 400:
-        support.check_error(response, 400, "InvalidProtocolVersion")
+        text = support.check_error(response, 400, "InvalidProtocolVersion")
+        assert text == "BadRequest"
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("API-Version=2021-04-12", 200),
+        ("Api-version=2021-04-12&top=1", 200),
+        ("api%2Dversion=2021%2D04%2D12", 200),
+        ("api-version=2021-04-12&api-version=2020-09-30", 200),
+        ("api-version=2021-04-12&API-VERSION=1999-01-01", 400),
+        ("api-version=&api-version=2021-04-12", 400),
+        ("api_version=2021-04-12", 400),
+        ("version=2021-04-12", 400),
+        ("api-version", 400),
+        ("api-version=2021-04-12;", 400),
+        ("&&=&api-version=%32021-04-12", 200),
+    ],
+)
+def test_the_parameter_of_an_api_version(service: Service, query: str, status: int) -> None:
+    response = service.request("GET", f"/devices?{query}", params={})
+    assert response.status_code == status, response.text
 
 
 # --- headers

@@ -280,7 +280,7 @@ def test_an_invalid_query_is_refused(service: Service, text: str, message: str) 
         (b"[]", "DeserializationError"),
         (b"{}", "ArgumentInvalid"),
         (b'{"query":["SELECT * FROM devices"]}', "ArgumentInvalid"),
-        (b'{"Query":"SELECT * FROM devices"}', "ArgumentInvalid"),
+        (b'{"queries":"SELECT * FROM devices"}', "ArgumentInvalid"),
     ],
 )
 def test_a_body_must_have_a_query(service: Service, body: bytes, name: str) -> None:

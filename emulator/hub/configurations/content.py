@@ -21,6 +21,7 @@ from emulator.hub.core.errors import (
     InvalidConfigurationContent,
 )
 from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
+from emulator.hub.core.members import Form
 from emulator.hub.core.times import NEVER
 from emulator.hub.identities.identity import IdentityKey, check_id
 from emulator.hub.twins import twin as twins
@@ -39,6 +40,9 @@ class Kind(enum.Enum):
     DEVICE = "deviceContent"
     MODULE = "moduleContent"
     EDGE = "modulesContent"
+
+
+CONTENT = Form(*(kind.value for kind in Kind))
 
 
 class Setting(NamedTuple):
@@ -70,7 +74,7 @@ class Content(Struct, frozen=True):
         Raises:
             InvalidConfigurationContent: its form is invalid, or no twin could hold it.
         """
-        members = _object(value, "content")
+        members = CONTENT.read(_object(value, "content"))
         kinds = [kind for kind in Kind if members.get(kind.value) is not None]
         if len(kinds) != 1:
             names = ", ".join(kind.value for kind in Kind)

@@ -16,13 +16,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from emulator.hub.configurations import conditions
-from emulator.hub.configurations.content import Content
+from emulator.hub.configurations.content import CONTENT, Content
 from emulator.hub.core import errors, limits, members
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.times import iso
 
 # Seen on a real hub; no upper case.
 _ID = re.compile(rf"[a-z0-9\-+%_*!']{{1,{limits.CONFIGURATION_ID_LENGTH}}}", re.ASCII)
+
+
+FORM = members.Form(
+    *("id", "schemaVersion", "labels", "targetCondition", "priority", "etag"),
+    content=CONTENT,
+    metrics=members.Form("queries"),
+)
+_CHECK = members.Form("targetCondition", "customMetricQueries")
 
 
 class ConfigurationKey(NamedTuple):
@@ -121,7 +129,7 @@ def check_queries(body: object) -> JsonObject:
     Raises:
         DeserializationError, ArgumentInvalid: the body is not of that form.
     """
-    body = members.document(body)
+    body = members.document(body, _CHECK)
     condition = members.text(body, "targetCondition")
     queries = members.texts(body, "customMetricQueries") or {}
     if not condition and not queries:
@@ -139,7 +147,7 @@ def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[
     Args:
         content: the content that stays, if the configuration exists.
     """
-    body = members.document(body)
+    body = members.document(body, FORM)
     if body.get("id") != key.id:
         raise errors.ArgumentInvalid("The id in the body is not the one in the URL")
     others = len(dumps({**body, "content": None}))

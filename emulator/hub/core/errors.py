@@ -97,6 +97,14 @@ class ManagedIdentityNotEnabled(HubError, code=400032):
     """A job asks for the managed identity of the hub, which the emulator does not have."""
 
 
+class InvalidPolicyKey(HubError, code=400035):
+    """A call for new keys does not name which of the keys to replace."""
+
+
+class BulkRegenerateDeviceKeyOperationFailure(HubError, code=400036):
+    """A call for new keys replaced none."""
+
+
 class InvalidConfigurationTargetCondition(HubError, code=400401):
     """The target condition of a configuration is invalid."""
 

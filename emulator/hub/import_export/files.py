@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
+from emulator.hub.configurations.records import FORM
 from emulator.hub.core import limits
 from emulator.hub.core.errors import DeserializationError, HubError
 from emulator.hub.core.json import JsonObject, dumps, loads
 from emulator.hub.registry import documents
+from emulator.hub.registry.bulk import ITEM
 from emulator.hub.registry.documents import TwinRow
 
 # The first line of an export without credentials. A real hub writes such a line too (seen there);
@@ -23,14 +25,6 @@ NO_KEYS_WARNING = (
 
 # Members of a configuration whose own members are spelled in PascalCase too.
 _NESTED = ("content", "metrics", "systemMetrics")
-# The members of a configuration that an import reads, the nested ones too.
-_MEMBERS = {
-    name.lower(): name
-    for name in (
-        *("id", "schemaVersion", "labels", "content", "targetCondition", "priority", "metrics"),
-        *("etag", "deviceContent", "moduleContent", "modulesContent", "queries"),
-    )
-}
 # How many bytes of a line an error repeats.
 _SHOWN = 1_000
 
@@ -97,7 +91,7 @@ def read_identity(line: bytes) -> JsonObject:
         DeserializationError: the line is not a JSON object, or its id or status is missing. Each
             line needs a status, also to delete a device (seen on a real hub).
     """
-    item = _object(line, "device")
+    item = ITEM.read(_object(line, "device"))
     for name in ("id", "status"):
         if not isinstance(item.get(name), str):
             raise _invalid("device", line, f"Required property '{name}' not found in JSON")
@@ -111,26 +105,15 @@ def read_identity(line: bytes) -> JsonObject:
 
 
 def read_configuration(line: bytes) -> JsonObject:
-    """Parse a configuration, with members in any case, into the body of a request.
+    """Parse a configuration into the body of a request.
 
     Raises:
         DeserializationError: the line is not a JSON object, or its id is missing.
     """
-    item = _spelt(_object(line, "configuration"))
-    for name in _NESTED:
-        if isinstance(item.get(name), dict):
-            members = _spelt(item[name])
-            item[name] = {inner: each for inner, each in members.items() if each is not None}
+    item = FORM.read(_object(line, "configuration"))
     if not isinstance(item.get("id"), str):
         raise _invalid("configuration", line, "Required property 'id' not found in JSON")
     return item
-
-
-def _spelt(members: JsonObject) -> JsonObject:
-    """Return the known members in their usual spelling."""
-    return {
-        _MEMBERS[name.lower()]: value for name, value in members.items() if name.lower() in _MEMBERS
-    }
 
 
 def error_line(error: HubError, names: JsonObject | None = None) -> bytes:

@@ -20,6 +20,7 @@ from emulator.hub.core import limits, members
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
+    GenericBadRequest,
     HubError,
     MessageTooLarge,
     PreconditionFailed,
@@ -28,14 +29,20 @@ from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps, lo
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.methods.request import MethodRequest, MethodResult
+from emulator.hub.methods.request import METHOD, MethodRequest, MethodResult
 from emulator.hub.query.continuations import Place
 from emulator.hub.query.queries import Collection
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
 
-# Seen on a real hub, which refuses capitals, underscores and points.
-_JOB_ID = re.compile(rf"[a-z0-9\-']{{1,{limits.JOB_ID_LENGTH}}}", re.ASCII)
+# Reports of capitals disagree: one hub refused them, but Microsoft's samples use them. Two ids that
+# differ in letter case are two jobs. Underscores and points are refused (seen on a real hub).
+_JOB_ID = re.compile(rf"[A-Za-z0-9\-']{{1,{limits.JOB_ID_LENGTH}}}", re.ASCII)
+_JOB = members.Form(
+    *("jobId", "type", "queryCondition", "startTime", "maxExecutionTimeInSeconds"),
+    cloudToDeviceMethod=METHOD,
+    updateTwin=writes.TWIN,
+)
 # The forms of the SDKs: with or without a fraction; in UTC, with an offset, or without one.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 
@@ -139,8 +146,9 @@ class Job(Struct, frozen=True):
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
             PreconditionFailed: the condition is too long.
             DeviceModelMaxPropertiesExceeded: no twin could hold the patch.
+            GenericBadRequest: the type is unknown, or a member of the twin.
         """
-        body = members.document(body)
+        body = members.document(body, _JOB)
         _check_id(job_id, body.get("jobId"))
         kind = _job_type(body.get("type"))
         content = _content(kind, body, now)
@@ -318,7 +326,7 @@ def _reader(name: str) -> Callable[[JsonObject], Any]:
 def _check_id(job_id: str, given: object) -> None:
     if not _JOB_ID.fullmatch(job_id):
         raise ArgumentInvalid(
-            f"Invalid job id '{job_id}': 1 to {limits.JOB_ID_LENGTH} lowercase letters, digits, "
+            f"Invalid job id '{job_id}': 1 to {limits.JOB_ID_LENGTH} ASCII letters, digits, "
             "hyphens and apostrophes are allowed"
         )
     if given not in (None, job_id):
@@ -332,7 +340,8 @@ def _job_type(given: object) -> JobType:
         return JobType(given)
     except ValueError:
         types = " or ".join(kind.value for kind in JobType)
-        raise ArgumentInvalid(f"type ({given}) must be {types}") from None
+        # The name and the start of the text were seen on a real hub.
+        raise GenericBadRequest(f"BadRequest: type ({given}) must be {types}") from None
 
 
 def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:

@@ -6,12 +6,13 @@ connection is closed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import islice
 
 from msgspec.structs import replace
 
+from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
@@ -200,6 +201,34 @@ class Identities:
             self._twins.publish(change)
         self._publish_created(created, now)
         return document
+
+    def renew_keys(self, key: IdentityKey, names: Collection[str]) -> JsonObject:
+        """Replace symmetric keys of an identity; open connections stay.
+
+        Args:
+            key: the key of the identity.
+            names: `primaryKey`, `secondaryKey`, or both.
+
+        Returns:
+            The new keys, by name.
+
+        Raises:
+            DeviceNotFound, ModuleNotFound
+            SystemModuleModifyUnauthorizedAccess: the module is the hub's own.
+            ArgumentInvalid: the identity does not authenticate with keys.
+        """
+        body = self._document(self._changeable(key))
+        authentication = body["authentication"]
+        if authentication["type"] != "sas":
+            raise errors.ArgumentInvalid(
+                f"{key} has no symmetric keys: its authentication type is {authentication['type']}"
+            )
+        keys = SymmetricKeys.generate()
+        new = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
+        new = {name: new[name] for name in names}
+        authentication["symmetricKey"] |= new
+        self.update(key, body, IfMatch("*"))
+        return new
 
     def delete(self, key: IdentityKey, if_match: IfMatch) -> None:
         """Delete an identity with its twin; a device also with its modules and its messages.

@@ -20,7 +20,8 @@ DOCUMENTED = """
 400005 ArgumentNull  400008 BlobContainerValidationError  400011 DeviceDefinedMultipleTimes
 400012 DeserializationError  400013 BulkRegistryOperationFailure
 400027 ConnectionForcefullyClosedOnNewConnection  400028 InvalidDeviceScope
-400032 ManagedIdentityNotEnabled  400401 InvalidConfigurationTargetCondition
+400032 ManagedIdentityNotEnabled  400035 InvalidPolicyKey
+400036 BulkRegenerateDeviceKeyOperationFailure  400401 InvalidConfigurationTargetCondition
 400402 InvalidConfigurationContent  400404 InvalidConfigurationCustomMetricsQuery
 400505 InvalidDigitalTwinJsonPatch  400507 InvalidDigitalTwinPatch
 400508 InvalidDigitalTwinPatchPath  401002 IotHubUnauthorizedAccess  401003 IotHubUnauthorized

@@ -30,6 +30,21 @@ async def test_each_line_has_a_mode(hub: IotHub, box: depot.Box) -> None:
     assert [depot.twin(hub, name)["tags"] for name in ("twin", "keyed")] == [{"a": 1}, {"b": 2}]
 
 
+async def test_the_names_in_a_file_have_any_letter_case(hub: IotHub, box: depot.Box) -> None:
+    lines = [
+        {"Id": "d", "Status": "disabled", "ImportMode": "Create", "Tags": {"A": 1}},
+        {"ID": "d", "MODULEID": "m", "STATUS": "enabled", "ManagedBy": "me", "unknown": 1},
+        {"Id": "d", "STATUS": "enabled", "Properties": {"Desired": {"B": 1}}, "TAGS": {}},
+    ]
+    box.put_lines(*lines)
+    await depot.finish(hub, depot.import_())
+    assert box.errors() == []
+    twin = hub.twins.get(IdentityKey("d"))
+    assert (twin["status"], twin["tags"]) == ("enabled", {"A": 1})
+    assert twin["properties"]["desired"]["B"] == 1
+    assert hub.identities.get(IdentityKey("d", "m"))["managedBy"] == "me"
+
+
 async def test_a_line_that_fails_is_logged_and_the_others_are_done(
     hub: IotHub, box: depot.Box
 ) -> None:
