@@ -176,6 +176,8 @@ def test_a_token_can_be_for_a_part_of_the_hub(
         ("GET", "/devices/*", own, check_passed),
         ("GET", "/devices/*", "devices", check_passed),
         ("POST", "/twins/*/methods", f"twins/{untouched.id}", check_passed),
+        ("GET", "/devices/*", own.upper(), check_passed),
+        ("POST", "/twins/*/methods", f"TWINS/{untouched.id.upper()}", check_passed),
         ("GET", "/devices/*", f"{own}x", check_refused),
         ("GET", "/devices", own, check_refused),
         ("GET", "/twins/*", own, check_refused),
