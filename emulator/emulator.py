@@ -224,14 +224,16 @@ class Emulator:
 
     async def _start(self, stack: AsyncExitStack) -> _Running:
         settings = self.settings
-        names = certificates.local_names(settings.host)
-        files = certificates.prepare(settings.cert_dir or user_folder(), names)
+        names = certificates.local_names(settings.host, settings.names)
+        extra = certificates.machine_names()
         bound = {name: _listen(stack, settings, name) for name in settings.ports}
+        # After that: a host that is not this machine's must not make a new CA.
+        files = certificates.prepare(settings.cert_dir or user_folder(), names, extra=extra)
         policies = {
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()
         }
-        hub = _open_hub(settings, policies, names)
+        hub = _open_hub(settings, policies, (*names, *extra))
         handshakes = Handshakes(
             files, authorities=settings.authorities, thumbprints=hub.thumbprints, clock=hub.clock
         )

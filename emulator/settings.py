@@ -153,6 +153,11 @@ class Settings:
     host: str = _field("localhost", Setting(
         "host", "HOST", "address or name to listen on", "localhost, this machine alone",
     ))
+    names: tuple[str, ...] = _field((), Setting(
+        "name", "NAME",
+        "name or address by which clients reach the hub, such as the name of a container; the "
+        "first one stands in connection strings", "the host, or this machine's name", many=True,
+    ))
     mqtt_port: int = _field(MQTT_PORT, Setting(
         "mqtt-port", "PORT", "port for devices; 0 chooses a free one",
         f"{MQTT_PORT}, the only one that Azure's SDKs dial", _port,
@@ -223,6 +228,8 @@ class Settings:
     @property
     def host_name(self) -> str:
         """The name in connection strings: this machine's, where `host` is every address."""
+        if self.names:
+            return self.names[0].strip("[]")
         return socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
 
     @property

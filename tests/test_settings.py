@@ -18,7 +18,7 @@ from emulator.settings import SettingError, read, table, user_folder
 
 OPTIONS = {
     *("--host", "--mqtt-port", "--https-port", "--device", "--keys", "--client-ca", "--data-dir"),
-    *("--cert-dir", "--throttle", "--storage", "--storage-host"),
+    *("--cert-dir", "--throttle", "--storage", "--storage-host", "--name"),
 }
 
 

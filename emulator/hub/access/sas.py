@@ -85,9 +85,9 @@ class SasToken(Struct, frozen=True):
         the key decides. A policy's key opens every device anyway.
 
         The audience of a policy's token must be URL-encoded once, as documented. So the token never
-        covers two devices whose ids differ in more than letter case. A token without a policy is signed with the key of
-        the identity, which proves its identity. So its `sr` can also have the ids encoded twice (C#
-        SDK, Edge) or not at all (C SDK).
+        covers two devices whose ids differ in more than letter case. A token without a policy is
+        signed with the key of the identity, which proves its identity. So its `sr` can also have
+        the ids encoded twice (C# SDK, Edge) or not at all (C SDK).
 
         Args:
             resource: the path of the request, decoded, as segments: `("devices", "a")`; empty for
