@@ -45,8 +45,8 @@ MAX_NAMES = 64
 # To make all files takes about 0.5 s, most of it for RSA keys and the import of cryptography.
 LOCK_WAIT = timedelta(seconds=10)
 
-# X509_V_FLAG_NO_CHECK_TIME in OpenSSL's x509_vfy.h; the ssl module has no name for it.
-_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
+# X509_V_FLAGNO_CHECK_TIME in OpenSSL's x509_vfy.h; the ssl module has no name for it.
+NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 _PEM_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 _BUNDLE_TITLE = b"# Written by local-iot-hub: its CA, the public roots and the system's own bundle."
 # RFC 1123 section 2.1, and the underscore, which Docker Compose and Windows allow in host names.
@@ -235,7 +235,7 @@ def _inspect_one(ca: Path, server: Path) -> _State:
     """
     # The checks of Python 3.13, except for the dates: those are compared with `now`.
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.verify_flags |= ssl.VERIFY_X509_STRICT | _NO_CHECK_TIME
+    client.verify_flags |= ssl.VERIFY_X509_STRICT | NO_CHECK_TIME
     client.check_hostname = False  # the names are compared as a set
     try:
         client.load_verify_locations(ca)
