@@ -34,7 +34,7 @@ from emulator.net.certificates import CertificateError, Certificates
 from emulator.net.listeners import ListenError
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
-from emulator.settings import Settings, table, user_folder
+from emulator.settings import ACCEPT, Settings, table, user_folder
 from emulator.storage.container import StorageError
 from emulator.storage.storage import Storage
 from emulator.thread import BlockThread
@@ -274,6 +274,7 @@ def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequenc
         hosts=names,
         blobs=Storage(settings.storage, settings.allowed_storage_hosts),
         throttles=Throttles.parse(settings.throttle, clock=clock),
+        accepts_entra=settings.entra == ACCEPT,
     )
     for device_id in dict.fromkeys(settings.devices):
         _register(hub, settings, device_id)

@@ -274,7 +274,7 @@ def test_a_subject_with_one_common_name_has_a_name(
 
 OLD_INTERMEDIATE = issue("Old", by=CA, ca=True, end=-DAY / 2)
 
-STRANGERS = {
+UNKNOWN = {
     "self-signed": issue("device"),
     "self-signed, able to sign": issue("device", ca=True),
     "of an unknown CA": issue("device", by=UNKNOWN_CA),
@@ -295,20 +295,20 @@ STRANGERS = {
 
 
 @each_version
-@pytest.mark.parametrize("kind", STRANGERS)
-def test_a_certificate_that_is_neither_named_nor_signed_passes_as_a_strangers(
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_a_certificate_that_is_neither_named_nor_signed_passes_as_an_unknown_one(
     server: Server, version: str, kind: str
 ) -> None:
-    assert not server.shown(STRANGERS[kind], version).by_authority
+    assert not server.shown(UNKNOWN[kind], version).by_authority
     server.register(issue("device"))
     for _ in range(2):
-        certificate = server.shown(STRANGERS[kind], version)
+        certificate = server.shown(UNKNOWN[kind], version)
         assert (certificate.by_authority, certificate.in_date) == (False, True)
 
 
 @each_version
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_stranger_passes_where_no_ca_is_registered(
+def test_an_unknown_certificate_passes_where_no_ca_is_registered(
     serve: Callable[..., Server], version: str, loop: str
 ) -> None:
     server = serve(loop)
@@ -330,12 +330,12 @@ def test_a_certificate_outside_its_dates_passes_as_one_that_is_not_valid(
 
 
 @each_version
-def test_a_certificate_signed_with_a_named_one_is_a_strangers(server: Server, version: str) -> None:
-    device, stranger = issue("device", ca=True), issue("stranger", ca=True)
+def test_a_certificate_signed_with_a_named_one_is_unknown(server: Server, version: str) -> None:
+    device, unknown = issue("device", ca=True), issue("unknown", ca=True)
     server.register(device)
     assert server.shown(device, version)  # from now on, it is a trust anchor
-    server.shown(stranger, version)  # and this is none
-    for by in (device, stranger):
+    server.shown(unknown, version)  # and this one is not
+    for by in (device, unknown):
         for signed in (
             issue("other", by=by),
             issue("other", by=by, chain=(by,)),
@@ -364,7 +364,7 @@ def test_a_signature_that_was_verified_before_does_not_count_without_its_chain(
     assert not server.shown(alone, version).by_authority
 
 
-def test_a_stranger_is_logged_with_its_thumbprints(
+def test_an_unknown_certificate_is_logged_with_its_thumbprints(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "emulator.net.tls")
@@ -415,7 +415,7 @@ def test_a_session_resumed_with_a_certificate_that_has_expired_since_is_not_vali
 
 
 @each_version
-def test_a_session_of_a_stranger_resumes_as_a_strangers(server: Server, version: str) -> None:
+def test_a_session_of_an_unknown_certificate_resumes(server: Server, version: str) -> None:
     credential = issue("device", ca=True)
     first = server.meet(credential, version)
     resumed = server.meet(credential, version, first.session)
