@@ -7,7 +7,7 @@ import re
 import socket
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -226,9 +226,13 @@ class Emulator:
         settings = self.settings
         names = certificates.local_names(settings.host, settings.names)
         extra = certificates.machine_names()
-        bound = {name: _listen(stack, settings, name) for name in settings.ports}
-        # After that: a host that is not this machine's must not make a new CA.
+        # A start that fails, such as that of a second hub, must not make a new CA. And a port that
+        # accepts connections shows that the certificates are there. So the ports are tried first.
+        with ExitStack() as trial:
+            for name in settings.ports:
+                _listen(trial, settings, name)
         files = certificates.prepare(settings.cert_dir or user_folder(), names, extra=extra)
+        bound = {name: _listen(stack, settings, name) for name in settings.ports}
         policies = {
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()
@@ -303,7 +307,9 @@ def _open_sessions(settings: Settings) -> Sessions:
         ) from error
 
 
-def _listen(stack: AsyncExitStack, settings: Settings, name: str) -> list[socket.socket]:
+def _listen(
+    stack: ExitStack | AsyncExitStack, settings: Settings, name: str
+) -> list[socket.socket]:
     """Open the sockets of a port."""
     option = table()[name].option
     bound = listeners.listen(settings.host, settings.ports[name], option=option)

@@ -205,11 +205,11 @@ def below_a_file(folder: Path) -> Path:
     return file / "folder"
 
 
-def no_database(folder: Path) -> dict[str, object]:
+def no_file(folder: Path) -> dict[str, object]:
     """Settings whose session file is something else."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    (folder / f"sessions-127.0.0.1-{port}.sqlite").write_text("not a database, " * 100)
+    (folder / f"sessions-127.0.0.1-{port}.sqlite").mkdir()
     return {"data_dir": folder, "mqtt_port": port}
 
 
@@ -244,8 +244,8 @@ FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] 
         {"data_dir": below_a_file(folder), "mqtt_port": 8899},
         "Can't keep sessions in .*--data-dir",
     ),
-    "the file of the sessions is something else": lambda _, folder: (
-        no_database(folder),
+    "the file of the sessions is a folder": lambda _, folder: (
+        no_file(folder),
         "Can't keep sessions in .*--data-dir",
     ),
 }
@@ -548,6 +548,19 @@ def test_an_invalid_name_is_one_line_at_the_start(settings: Settings, name: str)
         Emulator(replace(settings, names=(name,))),
     ):
         pass
+
+
+@pytest.mark.parametrize("port", ["mqtt_port", "https_port"])
+def test_a_start_that_fails_makes_no_new_ca(settings: Settings, tmp_path: Path, port: str) -> None:
+    settings = replace(settings, cert_dir=tmp_path)
+    with Emulator(settings) as running:
+        ca = running.ca_file.read_bytes()
+        second = replace(settings, names=("hub",), **{port: getattr(running, port)})
+        with pytest.raises(StartError, match="is in use"), Emulator(second):
+            pass
+        assert running.ca_file.read_bytes() == ca
+    with Emulator(replace(settings, names=("hub",))) as running:
+        assert running.ca_file.read_bytes() != ca
 
 
 @pytest.mark.parametrize("port", ["mqtt_port", "https_port"])
