@@ -7,7 +7,7 @@ import re
 import socket
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -34,7 +34,7 @@ from emulator.net.certificates import CertificateError, Certificates
 from emulator.net.listeners import ListenError
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
-from emulator.settings import Settings, table, user_folder
+from emulator.settings import ACCEPT, Settings, table, user_folder
 from emulator.storage.container import StorageError
 from emulator.storage.storage import Storage
 from emulator.thread import BlockThread
@@ -224,14 +224,20 @@ class Emulator:
 
     async def _start(self, stack: AsyncExitStack) -> _Running:
         settings = self.settings
-        names = certificates.local_names(settings.host)
-        files = certificates.prepare(settings.cert_dir or user_folder(), names)
+        names = certificates.local_names(settings.host, settings.names)
+        extra = certificates.machine_names()
+        # A start that fails, such as that of a second hub, must not make a new CA. And a port that
+        # accepts connections shows that the certificates are there. So the ports are tried first.
+        with ExitStack() as trial:
+            for name in settings.ports:
+                _listen(trial, settings, name)
+        files = certificates.prepare(settings.cert_dir or user_folder(), names, extra=extra)
         bound = {name: _listen(stack, settings, name) for name in settings.ports}
         policies = {
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()
         }
-        hub = _open_hub(settings, policies, names)
+        hub = _open_hub(settings, policies, (*names, *extra))
         handshakes = Handshakes(
             files, authorities=settings.authorities, thumbprints=hub.thumbprints, clock=hub.clock
         )
@@ -272,6 +278,7 @@ def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequenc
         hosts=names,
         blobs=Storage(settings.storage, settings.allowed_storage_hosts),
         throttles=Throttles.parse(settings.throttle, clock=clock),
+        accepts_entra=settings.entra == ACCEPT,
     )
     for device_id in dict.fromkeys(settings.devices):
         _register(hub, settings, device_id)
@@ -300,7 +307,9 @@ def _open_sessions(settings: Settings) -> Sessions:
         ) from error
 
 
-def _listen(stack: AsyncExitStack, settings: Settings, name: str) -> list[socket.socket]:
+def _listen(
+    stack: ExitStack | AsyncExitStack, settings: Settings, name: str
+) -> list[socket.socket]:
     """Open the sockets of a port."""
     option = table()[name].option
     bound = listeners.listen(settings.host, settings.ports[name], option=option)

@@ -33,6 +33,9 @@ HTTPS_PORT = 8443
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
+# The only value of `entra`, besides the empty default.
+ACCEPT = "accept"
+
 # Where a storage emulator, such as Azurite, serves blobs by default.
 LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
 
@@ -120,6 +123,12 @@ def _throttle(text: str) -> str:
     return text
 
 
+def _entra(text: str) -> str:
+    if text != ACCEPT:
+        raise ValueError(f"Invalid value {text!r}: use {ACCEPT}.")
+    return text
+
+
 def _read_keys(text: str) -> Mapping[str, str]:
     file = Path(text)
     try:
@@ -153,6 +162,11 @@ class Settings:
     host: str = _field("localhost", Setting(
         "host", "HOST", "address or name to listen on", "localhost, this machine alone",
     ))
+    names: tuple[str, ...] = _field((), Setting(
+        "name", "NAME",
+        "name or address by which clients reach the hub, such as the name of a container; the "
+        "first one stands in connection strings", "the host, or this machine's name", many=True,
+    ))
     mqtt_port: int = _field(MQTT_PORT, Setting(
         "mqtt-port", "PORT", "port for devices; 0 chooses a free one",
         f"{MQTT_PORT}, the only one that Azure's SDKs dial", _port,
@@ -170,6 +184,11 @@ class Settings:
     authorities: tuple[Path, ...] = _field((), Setting(
         "client-ca", "FILE", "PEM file of a CA that signs the certificates of devices", "no CA",
         Path, many=True,
+    ))
+    entra: str = _field("", Setting(
+        "entra", ACCEPT,
+        "accept every well-formed bearer token of Entra ID, unchecked, on service routes; only on "
+        "loopback", "bearer tokens are refused", _entra,
     ))
     data_dir: Path | None = _field(None, Setting(
         "data-dir", "DIR", "folder for what outlives a restart", "a folder of this user", Path,
@@ -194,7 +213,7 @@ class Settings:
     # fmt: on
 
     def __post_init__(self) -> None:
-        """Refuse a text in place of several, and a port that is out of range.
+        """Refuse a text in place of several, a port out of range, or an unsafe `entra`.
 
         Raises:
             StartError
@@ -206,6 +225,13 @@ class Settings:
         for name, port in self.ports.items():
             if not isinstance(port, int) or port not in range(_LAST_PORT + 1):
                 raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {_LAST_PORT}.")
+        if self.entra not in ("", ACCEPT):
+            raise StartError(f"Invalid entra {self.entra!r}: use {ACCEPT!r}.")
+        if self.entra and not self.on_loopback:
+            raise StartError(
+                f"Bearer tokens are not checked, so entra is not allowed on host {self.host!r}. "
+                "Use a loopback address such as localhost, or leave entra out."
+            )
 
     @property
     def ports(self) -> dict[str, int]:
@@ -223,6 +249,8 @@ class Settings:
     @property
     def host_name(self) -> str:
         """The name in connection strings: this machine's, where `host` is every address."""
+        if self.names:
+            return self.names[0].strip("[]")
         return socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
 
     @property

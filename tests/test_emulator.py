@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import re
 import socket
 import ssl
 import sys
@@ -180,11 +181,11 @@ def below_a_file(folder: Path) -> Path:
     return file / "folder"
 
 
-def no_database(folder: Path) -> dict[str, object]:
+def no_file(folder: Path) -> dict[str, object]:
     """Settings whose session file is something else."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    (folder / f"sessions-127.0.0.1-{port}.sqlite").write_text("not a database, " * 100)
+    (folder / f"sessions-127.0.0.1-{port}.sqlite").mkdir()
     return {"data_dir": folder, "mqtt_port": port}
 
 
@@ -219,8 +220,8 @@ FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] 
         {"data_dir": below_a_file(folder), "mqtt_port": 8899},
         "Can't keep sessions in .*--data-dir",
     ),
-    "the file of the sessions is something else": lambda _, folder: (
-        no_database(folder),
+    "the file of the sessions is a folder": lambda _, folder: (
+        no_file(folder),
         "Can't keep sessions in .*--data-dir",
     ),
 }
@@ -364,7 +365,7 @@ server.HttpServer.start = start
         """
 import time, emulator.net.certificates as certificates
 
-def prepare(*_):
+def prepare(*_, **__):
     print("starting", flush=True)
     time.sleep(60)
 
@@ -456,6 +457,88 @@ def test_it_tells_how_to_reach_it(settings: Settings) -> None:
         assert it.policy_connection_string("service").endswith(
             ";SharedAccessKeyName=service;SharedAccessKey=c2VydmljZSBrZXkgc2VydmljZSBrZXk="
         )
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [
+        (("localhost",), "localhost"),
+        (("LocalHost", "127.0.0.5"), "LocalHost"),
+        (("hub.example", "localhost"), "hub.example"),
+        (("[::1]",), "[::1]"),
+        (("iot_hub",), "iot_hub"),
+    ],
+)
+def test_the_names_are_in_the_certificate_and_the_first_one_in_the_strings(
+    settings: Settings, tmp_path: Path, names: tuple[str, ...], host: str
+) -> None:
+    with Emulator(replace(settings, names=names, cert_dir=tmp_path)) as emulator:
+        assert emulator.https_host == f"{host}:{emulator.https_port}"
+        assert emulator.device_connection_string("myDeviceId").startswith(
+            f"HostName={host.strip('[]')};"
+        )
+        assert emulator.service_connection_string.startswith(f"HostName={emulator.https_host};")
+        context = ssl.create_default_context(cafile=emulator.ca_file)
+        for port in (emulator.mqtt_port, emulator.https_port):
+            for name in (*names, "localhost", "127.0.0.1"):
+                with (
+                    socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+                    context.wrap_socket(plain, server_hostname=name.strip("[]")),
+                ):
+                    pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_hub_on_every_address_has_the_name_that_it_is_given(host: str) -> None:
+    assert Settings(host=host).host_name == socket.gethostname()
+    assert Settings(host=host, names=("hub",)).host_name == "hub"
+    # A name does not make the keys public, or the hub local.
+    assert not Settings(host=host, names=("localhost",)).on_loopback
+
+
+@pytest.mark.parametrize("name", ["", "a b", "hub:8443", "https://hub", "127.0.0.256", "*"])
+def test_an_invalid_name_is_one_line_at_the_start(settings: Settings, name: str) -> None:
+    said = f"Invalid host {name!r}: use a host name or an IP address."
+    with (
+        pytest.raises(StartError, match=re.escape(said)),
+        Emulator(replace(settings, names=(name,))),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("port", ["mqtt_port", "https_port"])
+def test_a_start_that_fails_makes_no_new_ca(settings: Settings, tmp_path: Path, port: str) -> None:
+    settings = replace(settings, cert_dir=tmp_path)
+    with Emulator(settings) as running:
+        ca = running.ca_file.read_bytes()
+        second = replace(settings, names=("hub",), **{port: getattr(running, port)})
+        with pytest.raises(StartError, match="is in use"), Emulator(second):
+            pass
+        assert running.ca_file.read_bytes() == ca
+    with Emulator(replace(settings, names=("hub",))) as running:
+        assert running.ca_file.read_bytes() != ca
+
+
+@pytest.mark.parametrize("port", ["mqtt_port", "https_port"])
+@pytest.mark.parametrize(
+    "cipher",
+    [
+        *("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"),
+        *("ECDHE-RSA-AES128-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ],
+)
+def test_each_port_speaks_tls_with_rsa_and_with_elliptic_curves(
+    settings: Settings, port: str, cipher: str
+) -> None:
+    with Emulator(settings) as emulator:
+        context = trust(emulator)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(cipher)
+        with (
+            socket.create_connection(("127.0.0.1", getattr(emulator, port)), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+        ):
+            assert tls.cipher()[0] == cipher  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

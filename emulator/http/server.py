@@ -131,7 +131,9 @@ class HttpServer:
         self, route: Route, request: Request, resource: Sequence[str]
     ) -> StreamResponse:
         token = request.headers.get("Authorization")
-        caller: ServiceCaller | DeviceCaller = ServiceCaller(token, request.host, resource)
+        caller: ServiceCaller | DeviceCaller = ServiceCaller(
+            token, request.host, resource, request.method
+        )
         if route.for_device:
             tls = request.get_extra_info("ssl_object")
             certificate = self._handshakes.client_certificate(tls)

@@ -38,6 +38,7 @@ class IotHub:
         clock: the source of time; None is the clock of the machine.
         blobs: the blob containers for import and export jobs; None refuses these jobs.
         throttles: the allowances of callers; None does not limit requests.
+        accepts_entra: see `Gate`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class IotHub:
         clock: Clock | None = None,
         blobs: Blobs | None = None,
         throttles: Throttles | None = None,
+        accepts_entra: bool = False,
     ) -> None:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
@@ -73,7 +75,7 @@ class IotHub:
         self.transfers = Transfers(
             store, self.bulk, self.twins, rows, self.configurations, clock, blobs
         )
-        self.gate = Gate(store, policies, hosts, throttles, clock)
+        self.gate = Gate(store, policies, hosts, throttles, clock, accepts_entra=accepts_entra)
 
     async def stop(self) -> None:
         """Close every connection, which ends the calls that wait for a device, and end all jobs."""

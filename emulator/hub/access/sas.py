@@ -80,12 +80,14 @@ class SasToken(Struct, frozen=True):
         """Return whether the audience is the resource, or a parent of it, on one of the hosts.
 
         `hub/devices/a` covers itself and `hub/devices/a/modules/m`, not `hub/devices/ab`; `hub`
-        covers everything. The comparison of the path is case-sensitive.
+        covers everything. Letter case is ignored, also in ids: documentation and clients write the
+        URI in lower case (IoT Hub docs: control access with SAS). Ids stay case-sensitive, because
+        the key decides. A policy's key opens every device anyway.
 
         The audience of a policy's token must be URL-encoded once, as documented. So the token never
-        covers two devices, whatever their ids. A token without a policy is signed with the key of
-        the identity, which proves its identity. So its `sr` can also have the ids encoded twice (C#
-        SDK, Edge) or not at all (C SDK).
+        covers two devices whose ids differ in more than letter case. A token without a policy is
+        signed with the key of the identity, which proves its identity. So its `sr` can also have
+        the ids encoded twice (C# SDK, Edge) or not at all (C SDK).
 
         Args:
             resource: the path of the request, decoded, as segments: `("devices", "a")`; empty for
@@ -103,7 +105,7 @@ class SasToken(Struct, frozen=True):
         pairs = zip(path, resource, strict=False)
         if self.policy is None:
             return all(_may_spell(segment, wanted) for segment, wanted in pairs)
-        return all(segment == wanted for segment, wanted in pairs)
+        return all(segment == wanted.lower() for segment, wanted in pairs)
 
 
 def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
@@ -186,21 +188,22 @@ def _expiry(text: str) -> int:
 
 @functools.lru_cache(_REMEMBERED)
 def _segments(audience: str) -> Sequence[str]:
-    """Split `sr` at its slashes and decode it; the first segment is the host."""
+    """Split `sr` at its slashes, decode it, and lower its case; the first segment is the host."""
     if "/" in audience:
         # The slashes are not encoded, so an encoded slash is a part of a segment.
-        return [unquote(segment) for segment in audience.split("/")]
+        return [unquote(segment).lower() for segment in audience.split("/")]
     decoded = unquote(audience)
     # Without a slash it is a host alone, or it is encoded twice. The name of a host has no '%'.
-    return (decoded if "/" in decoded else unquote(decoded)).split("/")
+    return (decoded if "/" in decoded else unquote(decoded)).lower().split("/")
 
 
 def _may_spell(segment: str, wanted: str) -> bool:
-    """Return whether a segment that was decoded once can be a spelling of the wanted one.
+    """Return whether a segment, decoded once and in lower case, can spell the wanted one.
 
     Its client encoded it once, or twice, or not at all.
     """
-    return wanted in (segment, unquote(segment)) or segment == unquote(wanted)
+    spellings = segment, unquote(segment).lower()
+    return wanted.lower() in spellings or segment == unquote(wanted).lower()
 
 
 @functools.lru_cache(_REMEMBERED)

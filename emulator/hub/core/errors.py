@@ -136,7 +136,7 @@ class IotHubUnauthorizedAccess(HubError, code=401002):
 
 
 class IotHubUnauthorized(HubError, code=401003):
-    """The credentials of a connected device expired."""
+    """The credentials of a connected device expired, or a principal of Entra ID has no role."""
 
     text = "Authentication failed for this device, renew token or certificate and reconnect"
 
