@@ -77,7 +77,7 @@ class Channel:
         self._output = output
         self._certificate = certificate
         self._peer = peer
-        self._packets = frame.PacketBuffer(limits.MQTT_PACKET_BYTES)
+        self._packets = frame.PacketBuffer(limits.MQTT_CONNECT_BYTES)
         # What a CONNECT brings
         self._admission: Admission
         self._versioned = False
@@ -248,6 +248,7 @@ class Channel:
     def _begin(self, connect: frame.Connect) -> None:
         """Accept a CONNECT, with the session of an earlier connection, or without."""
         self.connected = True
+        self._packets.limit = limits.MQTT_PACKET_BYTES
         self.silence = _allowed_silence(connect.keep_alive)
         self._persistent = not connect.clean_session
         resumed = self._persistent and self._resume_session()

@@ -85,6 +85,7 @@ class Connection:
         """From the CONNECT on, time the silence of the device in place of its CONNECT."""
         if self._channel.connected and not self._connected:
             self._connected = True
+            self._stream.trust()
             self._timer.cancel()
             self._check_keep_alive()
 
