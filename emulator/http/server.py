@@ -115,7 +115,7 @@ class HttpServer:
         try:
             return await self._answer_request(request)
         except Exception:
-            log.exception("%s %r failed", request.method, request.path)
+            log.exception("%r %r failed", request.method, request.path)
             return self._error(errors.ServerError())
 
     async def _answer_request(self, request: Request) -> StreamResponse:
@@ -148,8 +148,8 @@ class HttpServer:
             admission = self._hub.gate.enter(caller, route.operation, size=size, flaw=flaw)
         except errors.HubError as error:
             # The handler has not run: the form is the same on every route.
-            reason = printable(error.__cause__ or error)
-            log.info("Refused %r %r: %s", request.method, request.path, reason)
+            reason = error.__cause__ or error
+            log.info("Refused %r %r: %s", request.method, request.path, printable(reason))
             return self._error(error)
         if admission is not None:
             request.device = admission

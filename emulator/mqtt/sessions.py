@@ -13,6 +13,8 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from emulator.hub.core.printable import printable
+
 log = logging.getLogger(__name__)
 
 # Topic filters, each with the QoS that was granted.
@@ -73,8 +75,10 @@ class Sessions:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             log.warning(
-                f"Can't store the session of {values[0]}: {error}. After a restart it will be as "
-                "it was before. Free disk space, or choose another folder with --data-dir."
+                "Can't store the session of %s: %s. After a restart it will be as it was before. "
+                "Free disk space, or choose another folder with --data-dir.",
+                printable(values[0]),
+                printable(error),
             )
 
     def close(self) -> None:

@@ -150,8 +150,8 @@ class Handshakes:
         sha1, sha256 = _thumbprints(certificate)
         if sha1 not in self._thumbprints and sha256 not in self._thumbprints:
             log.info(
-                "No identity names the thumbprints of a client's certificate (SHA-1 %s, SHA-256 "
-                "%s). It is refused, unless a registered CA signed it.",
+                "No identity names the thumbprints of a client's certificate (SHA-1 %r, SHA-256 "
+                "%r). It is refused, unless a registered CA signed it.",
                 sha1,
                 sha256,
             )

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from emulator.hub.core import errors
 from emulator.hub.core.clock import Clock, Timer
+from emulator.hub.core.printable import printable
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
@@ -64,7 +65,7 @@ class Links:
                 link.key,
                 errors.IotHubUnauthorized(),
             )
-        log.info("%s connected", link.key)
+        log.info("%s connected", printable(link.key))
         self._feed.publish(Connected(admission, now))
         if replaced is not None:
             replaced.close(errors.ConnectionForcefullyClosedOnNewConnection())
@@ -139,6 +140,8 @@ class Links:
         presence.state_updated = now
         if timer := self._expiries.pop(link, None):
             timer.cancel()
-        by_device = isinstance(reason, errors.DeviceNotOnline)
-        log.info("%s disconnected%s", link.key, "" if by_device else f": {reason}")
+        if isinstance(reason, errors.DeviceNotOnline):  # by the device
+            log.info("%s disconnected", printable(link.key))
+        else:
+            log.info("%s disconnected: %s", printable(link.key), printable(reason))
         self._feed.publish(Disconnected(link, reason, now))
