@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-# Frames that the reader refuses: one with reserved bits ends the connection with code 1002, and one
-# that is too large with code 1009 (section 7.4.1).
-_INVALID = b"\xf0\x80" + bytes(4)
-_TOO_LARGE = b"\x82\xff" + (2**62).to_bytes(8, "big") + bytes(4)
+# In place of a frame that is refused, the reader gets a Close frame. Its code goes back to the
+# client: protocol error, message too big (section 7.4.1).
+_PROTOCOL_ERROR = b"\x88\x82" + bytes(4) + (1002).to_bytes(2, "big")
+_TOO_BIG = b"\x88\x82" + bytes(4) + (1009).to_bytes(2, "big")
 
 _MASKED = 0x80
 _FIRST_CONTROL_OPCODE = 8
@@ -28,7 +28,7 @@ class Reader(Protocol):
 
 
 class ClientFrames:
-    """A reader in front of aiohttp's reader, which refuses frames without a mask.
+    """A reader in front of aiohttp's reader: it refuses frames without a mask and large messages.
 
     Args:
         reader: aiohttp's reader.
@@ -61,7 +61,7 @@ class ClientFrames:
                 self._message = length + (self._message if opcode == 0 else 0)
             if not is_masked or self._message > self.limit:
                 self._refused = True
-                last = _TOO_LARGE if is_masked else _INVALID
+                last = _TOO_BIG if is_masked else _PROTOCOL_ERROR
                 return self._reader.feed_data(data[:position] + last)
             end = start + length
             position = min(end, len(data))

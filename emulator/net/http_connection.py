@@ -164,7 +164,7 @@ class HttpConnection(RequestHandler):
         return response
 
     def log_exception(self, *arguments: Any, **options: Any) -> None:
-        """Log an error of the emulator; it is none if a client leaves or sends a broken body."""
+        """Log an error of the emulator; not of a client that leaves, or sends a broken body."""
         error = options.get("exc_info")
         if not isinstance(error, ConnectionError | RequestPayloadError):
             log.error(*arguments, **{"exc_info": True, **options})

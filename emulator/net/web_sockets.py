@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import cast
 
-from aiohttp import WSMsgType
+from aiohttp import WSCloseCode, WSMsgType
 from aiohttp.web_exceptions import HTTPBadRequest, HTTPForbidden
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
@@ -47,6 +47,7 @@ class WebSocketStream(Stream):
         self._max_message = max_message
         self._outgoing = bytearray()
         self._received = 0
+        self._code: int = WSCloseCode.OK
         self._sender: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[None] | None = None
 
@@ -59,6 +60,9 @@ class WebSocketStream(Stream):
                 await asyncio.sleep(0)  # frames that have arrived already come without a pause
             if frame.type is WSMsgType.PING:
                 await self._socket.pong(frame.data)
+            elif frame.type is WSMsgType.CLOSE:
+                self._code = frame.data or self._code
+                return b""
             elif frame.type not in (WSMsgType.BINARY, WSMsgType.PONG):
                 return b""
             elif frame.type is WSMsgType.BINARY and frame.data:  # a frame may be empty
@@ -99,7 +103,7 @@ class WebSocketStream(Stream):
 
     async def _send_close(self) -> None:
         await self._sent()
-        await self._socket.close()
+        await self._socket.close(code=self._code)
 
     async def wait_closed(self) -> None:
         """See `Stream.wait_closed`."""
@@ -128,6 +132,7 @@ def upgrade_handler(
             max_msg_size=max_message,
             timeout=CLOSE_SECONDS,
             compress=False,
+            autoclose=False,  # it would answer every Close with code 1000
             autoping=False,  # else a flood of pings is answered where no other device has its turn
         )
         serve = subprotocols.get(_protocol(socket, request, subprotocols) or "")
@@ -160,7 +165,7 @@ def _protocol(
 def _is_own_page(origins: Iterable[str], host: str) -> bool:
     """Return whether origins (RFC 6454), if there are any, are those of the hub's own pages.
 
-    Some clients that are no browsers send one as well: paho-mqtt sends the hub's.
+    Other clients than browsers can send one as well: paho-mqtt sends the hub's.
     """
     own = _with_port(host, "443")
     for origin in origins:

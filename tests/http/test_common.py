@@ -1,14 +1,17 @@
 """The rules that every route shares: api-versions, headers, paths, bodies, HTTP and TLS."""
 
+import gzip
 import json
 import re
 import socket
 import ssl
 import threading
+import time
 import uuid
 import warnings
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 
 import pytest
@@ -330,6 +333,89 @@ def test_a_caller_may_send_any_expectation(
     assert b'"tags":{"a":1}' in rest
 
 
+def _raw_deflate(data: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=-15)
+    return deflater.compress(data) + deflater.flush()
+
+
+_TAGS = {"tags": {"a": 1}}
+_TEXT = json.dumps(_TAGS).encode()
+
+_BODIES: dict[str, tuple[str, bytes, int]] = {
+    "gzip": ("gzip", gzip.compress(_TEXT), 200),
+    "gzip in capitals": ("GZIP", gzip.compress(_TEXT), 200),
+    "x-gzip": ("x-gzip", gzip.compress(_TEXT), 200),
+    "deflate": ("deflate", zlib.compress(_TEXT), 200),
+    "deflate without a header": ("deflate", _raw_deflate(_TEXT), 200),
+    "identity": ("identity", _TEXT, 200),
+    "an encoding of text": ("utf-8", _TEXT, 200),
+    "no gzip": ("gzip", _TEXT, 400),
+    "half of it": ("gzip", gzip.compress(_TEXT)[:-9], 400),
+    "bytes behind it": ("gzip", gzip.compress(_TEXT) + b"x", 400),
+    "two of them": ("gzip", gzip.compress(_TEXT) * 2, 400),
+    "an empty stream": ("deflate", b"", 400),
+    "a bomb": ("gzip", gzip.compress(bytes(100_000_000), 1), 413),
+    "a byte too much": ("deflate", zlib.compress(bytes(limits.HTTP_BODY_BYTES + 1)), 413),
+}
+
+
+@pytest.mark.parametrize(("encoding", "data", "status"), _BODIES.values(), ids=_BODIES)
+def test_a_body_is_inflated_up_to_the_limit(
+    service: Service, device: Device, encoding: str, data: bytes, status: int
+) -> None:
+    headers: dict[str, str | None] = {"Content-Encoding": encoding}
+    response = service.request("PATCH", f"/twins/{device.id}", data=data, headers=headers)
+    assert response.status_code == status, response.text
+    assert support.read(service, f"/twins/{device.id}").get("tags") == (
+        _TAGS["tags"] if status == 200 else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "status"),
+    [
+        ("POST", "/nothing", 404),
+        ("POST", "/devices", 401),
+        ("PATCH", "/twins/d", 401),
+        ("POST", "/devices/d/messages/events", 401),
+        ("PUT", "/devices/query", 401),
+        ("PATCH", "/devices/query", 405),
+    ],
+)
+def test_no_body_is_inflated_for_a_request_that_is_refused(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, verb: str, path: str, status: int
+) -> None:
+    inflated: list[bytes] = []
+    monkeypatch.setattr("emulator.http.requests._inflate", lambda body, _: inflated.append(body))
+    body = gzip.compress(bytes(1_000_000)).decode("ascii", "surrogateescape")
+    answer = exchange(
+        emulator,
+        f"{verb} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}",
+    )
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert inflated == []
+
+
+@pytest.mark.parametrize("body", ["4\r\nHello\r\n0\r\n\r\n", "x\r\n", "5\r\nHello0\r\n\r\n"])
+@pytest.mark.parametrize(
+    ("verb", "path"), [("PATCH", "/twins/{}"), ("POST", "/devices/query"), ("PUT", "/devices/{}")]
+)
+def test_a_body_in_broken_chunks_is_a_bad_request_at_once(
+    emulator: Emulator, device: Device, verb: str, path: str, body: str
+) -> None:
+    head = head_of(emulator, verb, path.format(device.id), "Transfer-Encoding: chunked")
+    head = head.replace("Connection: close\r\n", "")
+    with connection_to(emulator) as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.1)  # the hub has the head, and waits for the body
+        connection.sendall(body.encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\niothub-errorcode: DeserializationError\r\n" in answer
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_a_body_over_the_limit_is_refused_and_the_connection_is_used_again(
     service: Service,
 ) -> None:
@@ -423,6 +509,23 @@ def test_tls_1_1_is_refused(emulator: Emulator) -> None:
         exchange(emulator, "GET / HTTP/1.0\r\n\r\n", context)
     if "NO_PROTOCOLS_AVAILABLE" in str(refusal.value):
         pytest.skip("this client can't use TLS 1.1")
+
+
+@pytest.mark.parametrize("port", ["mqtt_port", "https_port"])
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n"])
+def test_a_tls_handshake_has_a_deadline(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, port: str, data: bytes
+) -> None:
+    assert limits.TLS_HANDSHAKE_TIMEOUT <= 30
+    monkeypatch.setattr(limits, "TLS_HANDSHAKE_TIMEOUT", 0.2)
+    with (
+        support.second_hub(emulator) as hub,
+        socket.create_connection((hub.host_name, getattr(hub, port)), timeout=30) as plain,
+    ):
+        plain.sendall(data)
+        with suppress(ConnectionError):
+            while plain.recv(65536):
+                pass
 
 
 def test_the_hub_stops_while_a_client_keeps_its_connection_open(emulator: Emulator) -> None:

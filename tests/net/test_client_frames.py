@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from emulator.net.client_frames import ClientFrames
-from tests.mqtt.web_socket import BINARY, CONTINUATION, PING, TEXT, frame
+from tests.mqtt.web_socket import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame
 
 _LIMIT = 1000
 
-# What the reader gets in place of a frame that is refused: it ends the connection itself.
-_INVALID = b"\xf0\x80" + bytes(4)
-_TOO_LARGE = b"\x82\xff\x40" + bytes(7) + bytes(4)
+# What the reader gets in place of a frame that is refused.
+_INVALID = frame((1002).to_bytes(2, "big"), CLOSE)
+_TOO_LARGE = frame((1009).to_bytes(2, "big"), CLOSE)
 
 
 class _Reader:

@@ -144,7 +144,7 @@ async def test_a_request_that_the_hub_works_on_has_no_deadline() -> None:
 _BROKEN = {
     "more than the chunk's size": b"4\r\nHello\r\n0\r\n\r\n",
     "less than the chunk's size": b"7\r\nHello\r\n0\r\n\r\n",
-    "a size that is no number": b"x\r\nHello\r\n0\r\n\r\n",
+    "a size that is not a number": b"x\r\nHello\r\n0\r\n\r\n",
     "a negative size": b"-1\r\n\r\n",
     "a size without an end": b"1" * 30,
     "a second chunk that is broken": b"5\r\nHello\r\n4\r\nHello\r\n0\r\n\r\n",
@@ -258,7 +258,7 @@ async def test_an_error_of_the_emulator_is_logged(
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01", b"NONSENSE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
 )
-async def test_a_request_that_is_no_http_is_no_error_of_the_emulator(
+async def test_a_request_that_is_not_http_is_not_an_error_of_the_emulator(
     garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "emulator")

@@ -34,6 +34,8 @@ async def _echo(stream: Stream) -> None:
     while data := await stream.read():
         stream.write(data)
         stream.trust()
+    stream.close()
+    await stream.wait_closed()
 
 
 async def test_each_subprotocol_has_its_own_server() -> None:
