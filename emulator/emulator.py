@@ -245,7 +245,11 @@ class Emulator:
         stack.callback(sessions.close)
 
         mqtt = MqttServer(hub, sessions, handshakes)
-        upgrade = upgrade_handler({"mqtt": mqtt.serve}, max_message=limits.MQTT_PACKET_BYTES)
+        upgrade = upgrade_handler(
+            {"mqtt": mqtt.serve},
+            first_message=limits.MQTT_CONNECT_BYTES,
+            max_message=limits.MQTT_PACKET_BYTES,
+        )
         heads: dict[str, Head] = {
             "mqtt_port": mqtt,
             "https_port": HttpServer(hub, ROUTES, handshakes, {_WEB_SOCKET: upgrade}),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.hub.core import limits
+from emulator.hub.core.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,11 @@ class Sessions:
                 raise
             aside = _move_aside(file)
             log.warning(
-                f"The sessions in {file} are damaged ({error}). The file is now {aside.name}, and "
-                "every device with clean session 0 must subscribe again: restart these devices."
+                "The sessions in %s are damaged (%s). The file is now %s, and every device with "
+                "clean session 0 must subscribe again: restart these devices.",
+                printable(file),
+                printable(error),
+                printable(aside.name),
             )
             self._open()
 
@@ -106,8 +110,11 @@ class Sessions:
         ids = [repr((client_id or b"").decode(errors="replace")) for _, client_id in damaged]
         more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
         log.warning(
-            f"Sessions in {self._file} are damaged: {', '.join(ids[:_NAMED])}{more}. They are in "
-            f"its table {_ASIDE} now. Restart these devices, so that they subscribe again."
+            "Sessions in %s are damaged: %s. They are in its table %s now. Restart these devices, so "
+            "that they subscribe again.",
+            printable(self._file),
+            printable(", ".join(ids[:_NAMED]) + more),
+            printable(_ASIDE),
         )
 
     def find(self, client_id: str) -> Subscriptions | None:
@@ -133,8 +140,10 @@ class Sessions:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             log.warning(
-                f"Can't store the session of {values[0]}: {error}. After a restart it will be as "
-                "it was before. Free disk space, or choose another folder with --data-dir."
+                "Can't store the session of %s: %s. After a restart it will be as it was before. "
+                "Free disk space, or choose another folder with --data-dir.",
+                printable(values[0]),
+                printable(error),
             )
 
     def close(self) -> None:

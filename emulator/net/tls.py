@@ -42,6 +42,7 @@ from typing import Any, cast
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core.clock import Clock
+from emulator.hub.core.printable import printable
 from emulator.net.certificates import NO_CHECK_TIME, CertificateError, Certificates
 
 log = logging.getLogger(__name__)
@@ -165,8 +166,8 @@ class Handshakes:
         sha1, sha256 = _thumbprints(certificate)
         if sha1 not in self._thumbprints and sha256 not in self._thumbprints:
             log.info(
-                "No identity names the thumbprints of a client's certificate (SHA-1 %s, SHA-256 "
-                "%s). It is refused, unless a registered CA signed it.",
+                "No identity names the thumbprints of a client's certificate (SHA-1 %r, SHA-256 "
+                "%r). It is refused, unless a registered CA signed it.",
                 sha1,
                 sha256,
             )
@@ -214,7 +215,9 @@ class _Signers:
             except ssl.SSLWantReadError:
                 continue
             except ssl.SSLError as error:
-                log.info("No registered CA signed the certificate of a client: %s", error)
+                log.info(
+                    "No registered CA signed the certificate of a client: %s", printable(error)
+                )
             return False
         return True
 

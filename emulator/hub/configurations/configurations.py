@@ -21,6 +21,7 @@ from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import Identity, IdentityCreated, IdentityDeleted, IdentityKey
@@ -279,7 +280,7 @@ class Configurations:
         try:
             write(key, change)
         except _IMPOSSIBLE as error:
-            log.warning("Cannot apply configurations to %s: %s", key, error)
+            log.warning("Cannot apply configurations to %s: %s", printable(key), printable(error))
             return False
         return True
 

@@ -147,6 +147,12 @@ class SystemModuleModifyUnauthorizedAccess(HubError, code=401100):
     text = "Unauthorized to modify reserved module."
 
 
+class GenericForbidden(HubError, code=403000):
+    """The request is not allowed, and no other code describes the reason."""
+
+    text = "Forbidden"
+
+
 class JobQuotaExceeded(HubError, code=403003):
     """Another import or export job is running."""
 
@@ -177,10 +183,6 @@ class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
     text = "Too many direct method calls are in flight on this device."
 
 
-class GenericNotFound(HubError, code=404000):
-    """The route is unknown."""
-
-
 class DeviceNotFound(HubError, code=404001):
     """The identity is not registered."""
 
@@ -204,10 +206,6 @@ class DeviceNotOnline(HubError, code=404103):
 
 class ConfigurationNotFound(HubError, code=404301):
     """The configuration is unknown."""
-
-
-class GenericMethodNotAllowed(HubError, code=405000):
-    """The route does not allow this HTTP method."""
 
 
 class OperationNotAllowedInCurrentState(HubError, code=405102):

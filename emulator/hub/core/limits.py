@@ -115,6 +115,8 @@ MQTT_PACKET_BYTES = D2C_MESSAGE_BYTES + 64 * 1024
 MQTT_FILTERS = 1_000
 # Ours: a TLS handshake on one machine takes milliseconds, and a slow one holds an open file.
 TLS_HANDSHAKE_TIMEOUT = 10  # seconds
+# Ours: a client that has not connected may send this much, with its will.
+MQTT_CONNECT_BYTES = 32 * 1024
 # EdgeHub's: for a client that opens a connection and never sends its CONNECT.
 MQTT_CONNECT_TIMEOUT = 60  # seconds
 # Ours: if more bytes than this wait for a device that does not read, its connection is closed.
@@ -122,6 +124,10 @@ MQTT_WRITE_BUFFER_BYTES = 1024 * 1024
 
 # HTTP. Ours: the largest body of the service API is a bulk call.
 HTTP_BODY_BYTES = 4 * 1024 * 1024
+# Ours: a request without its body. A real hub's front end, HTTP.sys, has 16 KB by default, and the
+# same time for a connection without a complete request.
+HTTP_HEAD_BYTES = 64 * 1024
+HTTP_REQUEST_TIMEOUT = 120  # seconds
 
 # Throttles: by tier, the operations and the seconds in which a hub of one unit allows them (IoT Hub
 # docs: quotas and throttling). They are off by default. The docs count direct methods in KB per

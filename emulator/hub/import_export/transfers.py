@@ -21,6 +21,7 @@ from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Store
 from emulator.hub.identities.identity import Identity
 from emulator.hub.import_export.files import NO_KEYS_WARNING, configuration_line, identity_line
@@ -233,7 +234,7 @@ class Transfers:
         except errors.BlobContainerValidationError as error:  # the storage has changed meanwhile
             self._end(key, JobStatus.FAILED, error.text)
         except Exception:
-            log.exception("The job %s failed", key.id)
+            log.exception("The job %s failed", printable(key.id))
             self._end(key, JobStatus.FAILED, errors.ServerError.text)
         else:
             self._end(key, JobStatus.COMPLETED)
@@ -277,7 +278,7 @@ class Transfers:
         progress = {"progress": 100} if status is JobStatus.COMPLETED else {}
         now = self._clock.now()
         self._change(key, status=status, ended=now, failure_reason=reason, **progress)
-        log.info("The job %s is %s", key.id, status.value)
+        log.info("The job %s is %s", printable(key.id), status.value)
 
     def _change(self, key: JobKey, **members: Any) -> None:
         self._store.commit(put=(replace(self._transfer(key), **members),))

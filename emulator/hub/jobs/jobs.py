@@ -21,6 +21,7 @@ from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Deletion, Store
 from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import IdentityKey
@@ -204,7 +205,7 @@ class Jobs:
         except errors.HubError as error:  # the condition is invalid
             self._end(self._job(key), JobStatus.FAILED, error.text or error.name)
         except Exception:
-            log.exception("The job %s failed", key.id)
+            log.exception("The job %s failed", printable(key.id))
             await self._fail_rest(key, errors.ServerError())
             self._end(self._job(key), JobStatus.FAILED, errors.ServerError.text)
 
@@ -296,7 +297,7 @@ class Jobs:
         job = replace(job, status=status, ended=self._clock.now(), failure_reason=failure_reason)
         self._store.commit(put=(job,))
         self._feed.publish(JobEnded(job))
-        log.info("The job %s is %s", job.key.id, status.value)
+        log.info("The job %s is %s", printable(job.key.id), status.value)
         return job
 
 
