@@ -28,6 +28,7 @@ from emulator.http.responses import ErrorForm, json_response, message_body
 from emulator.http.route import Route
 from emulator.http.router import Found, Router
 from emulator.hub.core import errors, limits
+from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.net.listeners import accept
@@ -92,7 +93,8 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         make = functools.partial(Request, loop=loop, client_max_size=limits.HTTP_BODY_BYTES)
         self._server = Server(
-            self._dispatch,  # type: ignore[arg-type] # requests are what request_factory makes
+            # Requests are what request_factory makes.
+            self._log_each if log.isEnabledFor(logging.DEBUG) else self._dispatch,  # type: ignore[arg-type]
             request_factory=make,
             access_log=None,
             logger=_protocol_log,
@@ -114,6 +116,11 @@ class HttpServer:
         await asyncio.sleep(0)
 
     # --- a request
+
+    async def _log_each(self, request: Request) -> StreamResponse:
+        response = await self._dispatch(request)
+        log.debug("%s %r: %d", request.method, request.path, response.status)
+        return response
 
     async def _dispatch(self, request: Request) -> StreamResponse:
         if "Expect" in request.headers:
@@ -143,7 +150,8 @@ class HttpServer:
             admission = self._hub.gate.enter(caller, route.operation, size=size, flaw=flaw)
         except errors.HubError as error:
             # The handler has not run: the form is the same on every route.
-            log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
+            reason = error.__cause__ or error
+            refusals.info("Refused %s %s: %s", request.method, request.path, reason)
             return self._error(error)
         if admission is not None:
             request.device = admission

@@ -25,6 +25,7 @@ from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
+from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.changes import IdentityDeleted
 from emulator.mqtt.channel import Channel
@@ -107,7 +108,7 @@ class MqttServer:
         try:
             await Connection(stream, channel, self._hub.clock).run()
         except ProtocolError as error:
-            log.info("Closed the connection of %s: %s", stream.peer, error)
+            refusals.info("Closed the connection of %s: %s", stream.peer, error)
         except (ConnectionError, ssl.SSLError) as error:
             log.info("Lost the connection of %s: %s", stream.peer, error)
         except Exception:

@@ -1,0 +1,61 @@
+"""What `--verbose` logs of a hub: its changes, as the feed publishes them, and its telemetry."""
+
+from __future__ import annotations
+
+import logging
+
+from emulator.hub.core.errors import HubError
+from emulator.hub.feed import Change
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
+from emulator.hub.messages.changes import CommandEnded, CommandSent
+from emulator.hub.methods.changes import MethodCalled, MethodEnded
+from emulator.hub.twins.changes import TwinChanged
+
+log = logging.getLogger(__name__)
+
+# How long one wait for telemetry lasts; then another one begins.
+_WAIT_SECONDS = 3600.0
+
+
+async def watch(hub: IotHub) -> None:
+    """Log the changes and the telemetry of a hub, without bodies, values and keys, until cancelled.
+
+    Connections and jobs are logged where they change.
+    """
+    hub.feed.subscribe(Change, _log_change)
+    start = hub.events.end
+    while True:
+        for event in await hub.events.wait(start, seconds=_WAIT_SECONDS):
+            start = event.sequence_number + 1
+            log.debug("%s sent message %d", event.sender.key, event.sequence_number)
+
+
+def _log_change(change: Change) -> None:
+    if line := describe(change):
+        log.debug("%s", line)
+
+
+def describe(change: Change) -> str:
+    """Describe a change in one line; empty if another module logs it."""
+    match change:
+        case IdentityCreated() | IdentityChanged() | IdentityDeleted():
+            return f"{change.key} was {type(change).__name__.removeprefix('Identity').lower()}"
+        case TwinChanged():
+            parts = {"tags": change.tags, "desired": change.desired, "reported": change.reported}
+            written = ", ".join(name for name, patch in parts.items() if patch is not None)
+            return f"Twin of {change.key}: {written} {'replaced' if change.replaced else 'changed'}"
+        case MethodCalled():
+            return f"Method {change.request.name!r} was sent to {change.key}"
+        case MethodEnded(outcome=None):
+            return f"Method {change.name!r} on {change.key}: the caller left"
+        case MethodEnded(outcome=HubError() as error):
+            return f"Method {change.name!r} on {change.key}: {error.name}"
+        case MethodEnded():
+            return f"Method {change.name!r} on {change.key}: status {change.outcome.status}"
+        case CommandSent():
+            return f"A message to {change.device_id} was queued"
+        case CommandEnded():
+            return f"A message to {change.outcome.device_id} ended: {change.outcome.status}"
+        case _:
+            return ""
