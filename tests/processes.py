@@ -38,7 +38,7 @@ posix_only = pytest.mark.skipif(
 
 def clean_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment with `variables`, and without those that name a hub."""
-    ours = re.compile(r"IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$")
+    ours = re.compile(r"IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|NODE_EXTRA_CA_CERTS$")
     inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return inherited | variables
 
@@ -168,7 +168,6 @@ class EmulatorConsole(Console):
         super().__init__("-m", "emulator", *options, environment=environment)
         try:
             self.wait_for(re.escape("The hub is ready. Ctrl-C stops it."))
-            self.wait_for(r"PowerShell:")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -187,7 +186,8 @@ class EmulatorConsole(Console):
     @property
     def device_connection_strings(self) -> dict[str, str]:
         """The connection string of each device, by its id."""
-        found = re.findall(r"^  (HostName=[^;]+;DeviceId=([^;]+);\S+)$", self.output, re.MULTILINE)
+        lines = "\n".join([self.variables["IOTHUB_DEVICE_CONNECTION_STRING"], *self.lines])
+        found = re.findall(r"^ *(HostName=[^;]+;DeviceId=([^;]+);\S+)$", lines, re.MULTILINE)
         return {device_id: connection_string for connection_string, device_id in found}
 
     def environment(self, **variables: str) -> dict[str, str]:

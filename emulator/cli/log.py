@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from emulator.hub.core.refusals import refusals
@@ -19,6 +18,14 @@ LINES = 50
 _VARYING = re.compile(r"(?<=[: ])\d{4,}\b")
 
 
+class _Line:
+    """A line that was logged: until when it is not logged again, and how often it was left out."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.left_out = 0
+
+
 class Limit(logging.Filter):
     """Lets each line pass once in `WINDOW_SECONDS`; the next one has the number of the others.
 
@@ -28,32 +35,33 @@ class Limit(logging.Filter):
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._monotonic = monotonic
-        self._until = 0.0
-        self._seen: Counter[str] = Counter()
-        self._left_out: Counter[str] = Counter()
+        self._logged: dict[str, _Line] = {}  # the oldest first
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter`."""
         if record.levelno < logging.INFO:
             return True
-        now = self._monotonic()
-        if now >= self._until:
-            self._until = now + WINDOW_SECONDS
-            # Of each line, the first one was logged.
-            self._left_out = Counter({text: n - 1 for text, n in self._seen.items() if n > 1})
-            self._seen = Counter()
-        line = record.getMessage()
-        text = _VARYING.sub("", line)
-        if text not in self._seen and len(self._seen) >= LINES:
-            text = ""  # all that are too many
-            line = "Too many different lines: the others of these seconds are left out."
-        self._seen[text] += 1
-        if self._seen[text] > 1:
+        now, message = self._monotonic(), record.getMessage()
+        text = _VARYING.sub("", message)
+        self._forget(now)
+        if text not in self._logged and len(self._logged) >= LINES:
+            text = message = "Too many different lines: the others of these seconds are left out."
+        line = self._logged.get(text)
+        if line is not None and now < line.until:
+            line.left_out += 1
             return False
-        more = self._left_out.pop(text, 0)
-        record.msg = f"{line} ({more} more before this)" if more else line
+        more = self._logged.pop(text).left_out if line is not None else 0
+        self._logged[text] = _Line(now + WINDOW_SECONDS)
+        record.msg = f"{message} ({more} more before this)" if more else message
         record.args = None
         return True
+
+    def _forget(self, now: float) -> None:
+        """Forget old lines; the number of what was left out is kept for one more window."""
+        for text, line in list(self._logged.items()):
+            kept = WINDOW_SECONDS if line.left_out else 0.0
+            if line.until + kept <= now:
+                del self._logged[text]
 
 
 def set_up(*, verbose: bool, quiet: bool) -> None:

@@ -10,6 +10,7 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.messages.changes import CommandEnded, CommandSent
 from emulator.hub.methods.changes import MethodCalled, MethodEnded
+from emulator.hub.methods.request import MethodResult
 from emulator.hub.twins.changes import TwinChanged
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,8 @@ def describe(change: Change) -> str:
             return f"Method {change.name!r} on {change.key}: the caller left"
         case MethodEnded(outcome=HubError() as error):
             return f"Method {change.name!r} on {change.key}: {error.name}"
-        case MethodEnded():
-            return f"Method {change.name!r} on {change.key}: status {change.outcome.status}"
+        case MethodEnded(outcome=MethodResult(status=status)):
+            return f"Method {change.name!r} on {change.key}: status {status}"
         case CommandSent():
             return f"A message to {change.device_id} was queued"
         case CommandEnded():

@@ -177,7 +177,8 @@ class Gate:
             reason = f"unknown policy {token.policy!r}" if token.policy else "no policy (skn)"
             raise IotHubUnauthorizedAccess from ValueError(f"the SAS token names {reason}")
         if not policy.allows(right):
-            reason = f"the policy {policy.name!r} does not have the right {right.name}"
+            wanted = str(right.name).replace("_", " ").lower()
+            reason = f"the policy {policy.name!r} does not have the right {wanted!r}"
             raise IotHubUnauthorizedAccess from ValueError(reason)
         return policy.keys
 
