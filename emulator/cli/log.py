@@ -13,6 +13,8 @@ from emulator.hub.core.refusals import refusals
 # again and again must not fill the log.
 WINDOW_SECONDS = 10.0
 LINES = 50
+# A line is cut behind so many characters: a topic can have 64 KB.
+LENGTH = 1000
 
 # What differs between two attempts of the same client: its port, and times in seconds.
 _VARYING = re.compile(r"(?<=[: ])\d{4,}\b")
@@ -42,6 +44,8 @@ class Limit(logging.Filter):
         if record.levelno < logging.INFO:
             return True
         now, message = self._monotonic(), record.getMessage()
+        if len(message) > LENGTH:
+            message = f"{message[:LENGTH]} ..."
         text = _VARYING.sub("", message)
         self._forget(now)
         if text not in self._logged and len(self._logged) >= LINES:

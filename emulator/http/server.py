@@ -151,7 +151,7 @@ class HttpServer:
         except errors.HubError as error:
             # The handler has not run: the form is the same on every route.
             reason = error.__cause__ or error
-            refusals.info("Refused %s %s: %s", request.method, request.path, reason)
+            refusals.info("Refused %s %r: %s", request.method, request.path, reason)
             return self._error(error)
         if admission is not None:
             request.device = admission

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from emulator.cli.log import LINES, WINDOW_SECONDS, Limit
+from emulator.cli.log import LENGTH, LINES, WINDOW_SECONDS, Limit
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY
 from tests.clock import ManualClock
 from tests.devices import METHODS, connect_device
@@ -82,6 +82,10 @@ def test_a_flood_of_different_lines_is_bounded_too() -> None:
     assert lines[-1].startswith("Too many different lines")
     log.clock.advance(WINDOW_SECONDS)
     assert log.lines("Refused '1'") == ["Refused '1'"]
+
+
+def test_a_long_line_is_cut() -> None:
+    assert Log().lines("x" * 60_000) == ["x" * LENGTH + " ..."]
 
 
 def test_debug_lines_always_pass() -> None:
@@ -165,10 +169,10 @@ REFUSALS: dict[str, tuple[Callable[[EmulatorConsole], None], str]] = {
         "the SAS token is for 'hub.example.com.*not for",
     ),
     "not a token": (mqtt_refusal("password"), "not a SAS token"),
-    "service without a token": (https_with(None), "GET /devices: no SAS token"),
+    "service without a token": (https_with(None), "GET '/devices': no SAS token"),
     "service with a wrong key": (
         https_with(sas_token(SERVICE, WRONG_KEY, policy="service"), "/twins/myDeviceId"),
-        "GET /twins/myDeviceId: wrong key",
+        "GET '/twins/myDeviceId': wrong key",
     ),
     "service of an unknown policy": (
         https_with(sas_token(SERVICE, WRONG_KEY, policy="owner")),

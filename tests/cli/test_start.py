@@ -422,7 +422,7 @@ def test_a_hub_refuses_what_it_is_told_to_throttle(data_dir: Path) -> None:
         assert hub.request("GET", "/devices").status_code == 200
         hub.terminate()
         assert len(hub.errors) == 1
-        assert "Refused GET /twins/myDeviceId: ThrottlingException" in hub.errors[0]
+        assert "Refused GET '/twins/myDeviceId': ThrottlingException" in hub.errors[0]
 
 
 # --- keys
