@@ -327,3 +327,24 @@ def test_ctrl_c_at_any_time_shows_no_traceback(data_dir: Path, command: str) -> 
         assert "Traceback" not in console.output, (delay, console.output)
         assert len(console.errors) <= 1, (delay, console.output)
         assert not console.left_programs
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("-m", "emulator"), "emulator: The package .* is missing in .*: pip install -r"),
+        (("-m", "emulator", "tutorial"), "emulator: The package .* is missing in .*pip install"),
+        (("-m", "emulator", "--help"), "emulator: The package .* is missing in .*pip install"),
+        (("dmpatterns_getstarted_device.py",), "Cannot import azure-iot-device: .*pip install"),
+        (("dmpatterns_getstarted_service.py",), "Cannot import azure-iot-hub: .*pip install"),
+    ],
+)
+def test_outside_the_virtual_environment_it_ends_in_one_line(
+    command: Sequence[str], said: str
+) -> None:
+    # Without its site module, Python finds no package of the environment.
+    with Console("-S", *command) as console:
+        assert console.wait() == 1
+    assert console.lines == []
+    assert len(console.errors) == 1, console.output
+    assert re.match(said, console.errors[0])
