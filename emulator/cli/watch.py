@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import Counter
 
 from emulator.hub.core.errors import HubError
 from emulator.hub.feed import Change
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 
 # How long one wait for telemetry lasts; then another one begins.
 _WAIT_SECONDS = 3600.0
+_PAUSE_SECONDS = 0.1
 
 
 async def watch(hub: IotHub) -> None:
@@ -27,9 +30,11 @@ async def watch(hub: IotHub) -> None:
     hub.feed.subscribe(Change, _log_change)
     start = hub.events.end
     while True:
-        for event in await hub.events.wait(start, seconds=_WAIT_SECONDS):
-            start = event.sequence_number + 1
-            log.debug("%s sent message %d", event.sender.key, event.sequence_number)
+        events = await hub.events.wait(start, seconds=_WAIT_SECONDS)
+        for key, count in Counter(event.sender.key for event in events).items():
+            log.debug("%s sent %s", key, "a message" if count == 1 else f"{count} messages")
+        start = events[-1].sequence_number + 1 if events else start
+        await asyncio.sleep(_PAUSE_SECONDS)  # a flood of messages makes few lines
 
 
 def _log_change(change: Change) -> None:

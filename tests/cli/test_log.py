@@ -251,7 +251,7 @@ def test_verbose_adds_what_happens(data_dir: Path) -> None:
     log = "\n".join(hub.errors)
     for line in (
         "myDeviceId connected",
-        "myDeviceId sent message 0",
+        "myDeviceId sent a message",
         "Twin of myDeviceId: tags changed",
         "PATCH '/twins/myDeviceId': 200",
         "Method 'reboot' was sent to myDeviceId",

@@ -137,7 +137,7 @@ def quiet_log(hub: Hub) -> Iterator[None]:
     """Nothing that clients do logs a warning, or more than one line about a connection."""
     hub.log_start += len(hub.new_log)
     yield
-    assert [line for line in hub.new_log if " INFO " not in line] == []
+    assert [line for line in hub.new_log if not re.search(" (INFO|DEBUG) ", line)] == []
     closed = collections.Counter(re.findall(r"the connection of (.+?): ", "\n".join(hub.new_log)))
     assert set(closed.values()) <= {1}, closed
 
@@ -396,7 +396,7 @@ def test_a_crowd_that_takes_every_file_does_no_harm_once_it_is_gone(hub: Hub) ->
 # --- the log
 
 
-def test_the_log_has_one_line_about_each_connection_that_was_closed(hub: Hub) -> None:
+def test_the_log_has_one_line_about_connections_that_were_closed_for_one_reason(hub: Hub) -> None:
     for _ in range(3):
         with hub.connect("offender") as wire:
             wire.send_what_goes(b"\xf0\x00" * 10_000)
@@ -406,7 +406,7 @@ def test_the_log_has_one_line_about_each_connection_that_was_closed(hub: Hub) ->
             wire.expect_closed()
     hub.connect("bystander").close()
     _wait_until(lambda: any("bystander disconnected" in line for line in hub.new_log))
-    assert sum("Closed the connection of" in line for line in hub.new_log) == 6
+    assert sum("Closed the connection of" in line for line in hub.new_log) == 1
 
 
 def test_port_scanners_leave_no_line_in_the_log(hub: Hub) -> None:
