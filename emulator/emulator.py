@@ -34,7 +34,7 @@ from emulator.net.certificates import CertificateError, Certificates
 from emulator.net.listeners import ListenError
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
-from emulator.settings import ACCEPT, Settings, table, user_folder
+from emulator.settings import ACCEPT, Settings, in_program, table, user_folder
 from emulator.storage.container import StorageError
 from emulator.storage.storage import Storage
 from emulator.thread import BlockThread
@@ -46,6 +46,11 @@ _WEB_SOCKET = "/$iothub/websocket"
 
 # The policy that a service connection string is made for: it has every right.
 _OWNER = "iothubowner"
+
+# Why a start fails. Their texts name options of the command.
+_START_ERRORS = (
+    *(CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError),
+)
 
 
 class Head(Protocol):
@@ -78,13 +83,18 @@ class Emulator:
 
     Args:
         settings: how the emulator is set up; the defaults if None.
+        port_443: sockets on that port, where services and WebSockets come in as well. The command
+            opens them; in a program, two emulators would be in each other's way.
 
     Raises:
         StartError: on entry. A port is in use, a folder can't be written, or a setting is invalid.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, port_443: Sequence[socket.socket] = ()
+    ) -> None:
         self.settings = settings or Settings()
+        self._port_443 = port_443
         self._state: _Running | None = None
         self._stack = AsyncExitStack()
 
@@ -118,7 +128,8 @@ class Emulator:
     @property
     def https_host(self) -> str:
         """Host and port for services, as a service connection string names them."""
-        return connection_strings.host_with_port(self.host_name, self.https_port, default=443)
+        port = 443 if self._port_443 else self.https_port
+        return connection_strings.host_with_port(self.host_name, port, default=443)
 
     @property
     def ca_file(self) -> Path:
@@ -158,6 +169,7 @@ class Emulator:
         """
         return connection_strings.environment(
             bundle=self.ca_bundle,
+            host=self.host_name,
             device_id=device_id,
             device=self.device_connection_string(device_id),
             service=self.service_connection_string,
@@ -213,8 +225,8 @@ class Emulator:
         async with AsyncExitStack() as stack:
             try:
                 self._state = await self._start(stack)
-            except (CertificateError, ListenError, ThrottleError, StorageError, HubError) as error:
-                raise StartError(str(error)) from error
+            except _START_ERRORS as error:
+                raise StartError(in_program(str(error)), command=str(error)) from error
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
@@ -233,6 +245,9 @@ class Emulator:
                 _listen(trial, settings, name)
         files = certificates.prepare(settings.cert_dir or user_folder(), names, extra=extra)
         bound = {name: _listen(stack, settings, name) for name in settings.ports}
+        bound["https_port"] += self._port_443
+        for each in self._port_443:
+            stack.callback(each.close)
         policies = {
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()

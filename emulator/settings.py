@@ -12,6 +12,7 @@ import functools
 import ipaddress
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,8 @@ WELL_KNOWN_SECONDARY_KEY = base64.b64encode(b"the 2nd local IoT Hub key is too")
 
 _VARIABLE_PREFIX = "IOTHUB_EMULATOR_"
 _LAST_PORT = 65535
+# An option in an error, with its value: `--data-dir DIR`, `--host 127.0.0.2`.
+_OPTION = re.compile(r"(?P<option>--[a-z]+(-[a-z]+)*)( (?P<value>[A-Z]+\b|127[.\d]*\d))?")
 _ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -292,6 +295,21 @@ def read(options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]
         for name, setting in table().items()
     }
     return Settings(**{name: value for name, value in values.items() if value is not None})
+
+
+def in_program(text: str) -> str:
+    """Replace the options in a text, such as `--data-dir DIR`, by the fields of `Settings`."""
+    names = {setting.option: name for name, setting in table().items()}
+
+    def field_of(match: re.Match[str]) -> str:
+        name, value = names.get(match["option"]), match["value"]
+        if name is None:
+            return match[0]
+        if value is None:
+            return name
+        return f"Settings({name}={'...' if value.isupper() else repr(value)})"
+
+    return _OPTION.sub(field_of, text)
 
 
 def user_folder() -> Path:

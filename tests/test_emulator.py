@@ -189,19 +189,21 @@ def no_file(folder: Path) -> dict[str, object]:
     return {"data_dir": folder, "mqtt_port": port}
 
 
+OTHER_ADDRESS = r"Settings\((host='127.0.0.2'|(mqtt|https)_port=\.\.\.)\)"
+
 # The wrong settings of each failure, and what the error must say.
 FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] = {
     "the devices' port is in use": lambda stack, _: (
         {"mqtt_port": (port := taken_port(stack))},
-        f"Port {port} is in use on 127.0.0.1.*--mqtt-port",
+        f"Port {port} is in use on 127.0.0.1.*{OTHER_ADDRESS}",
     ),
     "the services' port is in use": lambda stack, _: (
         {"https_port": (port := taken_port(stack))},
-        f"Port {port} is in use on 127.0.0.1.*--https-port",
+        f"Port {port} is in use on 127.0.0.1.*{OTHER_ADDRESS}",
     ),
     "the address is another machine's": lambda *_: (
         {"host": "192.0.2.1"},
-        "192.0.2.1 is not an address of this machine.*--host",
+        r"192.0.2.1 is not an address of this machine.*Settings\(host=\.\.\.\)",
     ),
     "a device id is not valid": lambda *_: ({"devices": ("a/b",)}, "a/b"),
     "a device's key is not base64": lambda *_: (
@@ -214,15 +216,15 @@ FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] 
     ),
     "the folder of the certificates can't be made": lambda _, folder: (
         {"cert_dir": below_a_file(folder)},
-        "cert",
+        r"Settings\(cert_dir=\.\.\.\)",
     ),
     "the folder of the sessions can't be made": lambda _, folder: (
         {"data_dir": below_a_file(folder), "mqtt_port": 8899},
-        "Can't keep sessions in .*--data-dir",
+        r"Can't keep sessions in .*Settings\(data_dir=\.\.\.\)",
     ),
     "the file of the sessions is a folder": lambda _, folder: (
         no_file(folder),
-        "Can't keep sessions in .*--data-dir",
+        r"Can't keep sessions in .*Settings\(data_dir=\.\.\.\)",
     ),
 }
 
@@ -245,6 +247,7 @@ def test_a_failed_start_is_raised_in_the_callers_thread_and_leaves_nothing(
     with pytest.raises(StartError, match=named) as error, Emulator(settings):
         pytest.fail("it started")
     assert "\n" not in str(error.value)
+    assert "--" not in str(error.value)
     assert "k3y!" not in str(error.value)
     assert "azN5" not in str(error.value)
     del error
@@ -440,7 +443,41 @@ async def test_a_start_that_fails_leaves_it_as_it_was(settings: Settings, tmp_pa
         _ = emulator.mqtt_port
 
 
-def test_it_tells_how_to_reach_it(settings: Settings) -> None:
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ({}, "127.0.0.1"),
+        ({"NO_PROXY": "example.com"}, "example.com,127.0.0.1"),
+        ({"no_proxy": "a, b,", "NO_PROXY": "a"}, "a,b,127.0.0.1"),
+        ({"no_proxy": "127.0.0.1"}, "127.0.0.1"),
+    ],
+)
+def test_with_a_proxy_the_environment_keeps_it_away_from_the_hub(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str,
+    listed: dict[str, str],
+    expected: str,
+) -> None:
+    for name in (*PROXIES, "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in listed.items():
+        monkeypatch.setenv(name, value)
+    with Emulator(settings) as it:
+        assert not {"NO_PROXY", "no_proxy"} & it.environment("myDeviceId").keys()
+        monkeypatch.setenv(proxy, "http://127.0.0.1:1")
+        environment = it.environment("myDeviceId")
+    hosts = [environment[name].split(",") for name in ("NO_PROXY", "no_proxy")]
+    assert [sorted(each) for each in hosts] == [sorted(expected.split(","))] * 2
+
+
+def test_it_tells_how_to_reach_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for proxy in PROXIES:
+        monkeypatch.delenv(proxy, raising=False)
     with Emulator(replace(settings, keys={"service": "c2VydmljZSBrZXkgc2VydmljZSBrZXk="})) as it:
         key = WELL_KNOWN_PRIMARY_KEY
         https = f"127.0.0.1:{it.https_port}"
@@ -450,6 +487,7 @@ def test_it_tells_how_to_reach_it(settings: Settings) -> None:
         assert it.environment("myDeviceId") == {
             "SSL_CERT_FILE": str(it.ca_bundle),
             "REQUESTS_CA_BUNDLE": str(it.ca_bundle),
+            "NODE_EXTRA_CA_CERTS": str(it.ca_bundle),
             "IOTHUB_DEVICE_CONNECTION_STRING": device,
             "IOTHUB_CONNECTION_STRING": owner,
             "IOTHUB_DEVICE_ID": "myDeviceId",

@@ -14,7 +14,7 @@ import pytest
 
 from emulator import Settings
 from emulator.errors import StartError
-from emulator.settings import SettingError, read, table, user_folder
+from emulator.settings import SettingError, in_program, read, table, user_folder
 
 OPTIONS = {
     *("--host", "--mqtt-port", "--https-port", "--device", "--keys", "--client-ca", "--data-dir"),
@@ -146,3 +146,21 @@ def test_a_user_without_a_home_is_told_to_choose_a_folder(monkeypatch: pytest.Mo
 def test_a_wrong_value_in_a_program_is_one_clear_error(values: dict[str, Any], text: str) -> None:
     with pytest.raises(StartError, match=re.escape(text)):
         Settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Use another address: --host 127.0.0.2.",
+            "Use another address: Settings(host='127.0.0.2').",
+        ),
+        ("Choose a folder: --data-dir DIR.", "Choose a folder: Settings(data_dir=...)."),
+        ("or another port: --mqtt-port PORT.", "or another port: Settings(mqtt_port=...)."),
+        ("Can't use a.pem for --client-ca: it", "Can't use a.pem for authorities: it"),
+        ("--storage-host 'http://a' is neither", "storage_hosts 'http://a' is neither"),
+        ("Nothing -- to replace, --help neither", "Nothing -- to replace, --help neither"),
+    ],
+)
+def test_in_a_program_an_error_names_fields(text: str, expected: str) -> None:
+    assert in_program(text) == expected

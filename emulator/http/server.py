@@ -16,6 +16,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 from aiohttp.web_exceptions import HTTPException, HTTPForbidden
@@ -28,6 +29,7 @@ from emulator.http.route import Route
 from emulator.http.router import Found, Router
 from emulator.hub.core import errors, limits
 from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.net.http_connection import HttpConnections
@@ -91,7 +93,9 @@ class HttpServer:
         """Accept HTTPS connections on bound sockets."""
         loop = asyncio.get_running_loop()
         make = functools.partial(Request, loop=loop, client_max_size=limits.HTTP_BODY_BYTES)
-        self._server = HttpConnections(self._dispatch, make, self._hub.clock, self._malformed)
+        # Requests are what `make` makes.
+        dispatch: Any = self._log_each if log.isEnabledFor(logging.DEBUG) else self._dispatch
+        self._server = HttpConnections(dispatch, make, self._hub.clock, self._malformed)
         # Not aiohttp's own site, which has no time limit for a handshake.
         self._listening = await accept(self._server, sockets, self._handshakes.context)
 
@@ -109,6 +113,11 @@ class HttpServer:
         await asyncio.sleep(0)
 
     # --- a request
+
+    async def _log_each(self, request: Request) -> StreamResponse:
+        response = await self._dispatch(request)
+        log.debug("%s %r: %d", printable(request.method), request.path, response.status)
+        return response
 
     async def _dispatch(self, request: Request) -> StreamResponse:
         try:
@@ -150,7 +159,8 @@ class HttpServer:
         except errors.HubError as error:
             # The handler has not run: the form is the same on every route.
             reason = error.__cause__ or error
-            log.info("Refused %r %r: %s", request.method, request.path, printable(reason))
+            verb, path = request.method, request.path
+            refusals.info("Refused %s %r: %s", printable(verb), path, printable(reason))
             return self._error(error)
         if admission is not None:
             request.device = admission

@@ -138,7 +138,7 @@ class Gate:
     def _authorize(self, caller: ServiceCaller, operation: Operation) -> None:
         """Check a service's token (IoT Hub docs: control access with SAS)."""
         if caller.token is None:
-            raise IotHubUnauthorizedAccess
+            raise IotHubUnauthorizedAccess from ValueError("no SAS token")
         if (bearer := entra.bearer_token(caller.token)) is not None:
             self._authorize_principal(bearer, caller, operation)
             return
@@ -170,8 +170,13 @@ class Gate:
 
     def _policy_keys(self, token: SasToken, right: Right) -> SymmetricKeys:
         policy = self._policies.get(token.policy or "")
-        if policy is None or not policy.allows(right):
-            raise IotHubUnauthorizedAccess
+        if policy is None:
+            reason = f"unknown policy {token.policy!r}" if token.policy else "no policy (skn)"
+            raise IotHubUnauthorizedAccess from ValueError(f"the SAS token names {reason}")
+        if not policy.allows(right):
+            wanted = str(right.name).replace("_", " ").lower()
+            reason = f"the policy {policy.name!r} does not have the right {wanted!r}"
+            raise IotHubUnauthorizedAccess from ValueError(reason)
         return policy.keys
 
     def _check_reach(self, token: SasToken, resource: Sequence[str], host: str) -> None:
@@ -185,8 +190,12 @@ class Gate:
         key = caller.key
         identity = self._store.get(Identity, key)
         device = self._store.get(Identity, IdentityKey(key.device_id))
-        if identity is None or device is None or not (identity.enabled and device.enabled):
-            raise IotHubUnauthorizedAccess
+        if identity is None or device is None:
+            unknown = "device" if device is None else "module"
+            raise IotHubUnauthorizedAccess from ValueError(f"unknown {unknown}: {str(key)!r}")
+        if not (identity.enabled and device.enabled):
+            disabled = str(device.key if identity.enabled else key)
+            raise IotHubUnauthorizedAccess from ValueError(f"disabled: {disabled!r}")
         scope = "device" if key.module_id is None else "module"
         authentication, expires = identity.authentication, math.inf
         if authentication.keys is None:

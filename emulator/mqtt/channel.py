@@ -16,6 +16,7 @@ from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, limits
 from emulator.hub.core.json import dumps, loads
 from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -253,12 +254,11 @@ class Channel:
                 # What a real hub answers to an invalid will is unknown. This ends the attempts.
                 self._will = messages.will(connect.will, self.key)
         except (errors.IotHubUnauthorizedAccess, frame.ProtocolError) as error:
-            log.info(
-                "Refused %r at %s: %s", client, self._peer, printable(error.__cause__ or error)
-            )
+            reason = error.__cause__ or error
+            refusals.info("Refused %r at %s: %s", client, self._peer, printable(reason))
             self._refuse(frame.ReturnCode.NOT_AUTHORIZED)
         except errors.ThrottlingException as error:
-            log.info("Refused %r at %s: %s", client, self._peer, printable(error))
+            refusals.info("Refused %r at %s: %s", client, self._peer, printable(error))
             self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
         except Exception:
             log.exception("The authentication of %r at %s failed", client, self._peer)

@@ -26,6 +26,7 @@ from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
@@ -108,7 +109,7 @@ class MqttServer:
         try:
             await Connection(stream, channel, self._hub.clock, self._hub.gate.throttles).run()
         except ProtocolError as error:
-            log.info("Closed the connection of %s: %s", stream.peer, printable(error))
+            refusals.info("Closed the connection of %s: %s", stream.peer, printable(error))
         except (ConnectionError, ssl.SSLError) as error:
             log.info("Lost the connection of %s: %s", stream.peer, printable(error))
         except Exception:

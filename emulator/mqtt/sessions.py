@@ -110,8 +110,8 @@ class Sessions:
         ids = [repr((client_id or b"").decode(errors="replace")) for _, client_id in damaged]
         more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
         log.warning(
-            "Sessions in %s are damaged: %s. They are in its table %s now. Restart these devices, so "
-            "that they subscribe again.",
+            "Sessions in %s are damaged: %s. They are in its table %s now. Restart these devices: "
+            "they must subscribe again.",
             printable(self._file),
             printable(", ".join(ids[:_NAMED]) + more),
             printable(_ASIDE),

@@ -231,7 +231,7 @@ def test_packets_after_a_refused_connect_are_not_handled(lab: Lab) -> None:
 def test_the_log_names_the_reason_of_a_refusal_and_no_key(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "emulator.mqtt.channel")
+    caplog.set_level("INFO", "emulator.refusals")
     pasted = f"d1;SharedAccessKey={KEY}"
     lab.refuse(raw.connect(pasted, f"{HOST}/{pasted}", "x"))
     lab.refuse(lab.greeting(lifetime=-60))

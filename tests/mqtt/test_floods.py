@@ -127,7 +127,7 @@ def quiet_log(hub: Hub) -> Iterator[None]:
     hub.log_start += len(hub.new_log)
     yield
     hub.drop("offender")
-    assert [line for line in hub.new_log if " INFO " not in line] == []
+    assert [line for line in hub.new_log if not re.search(" (INFO|DEBUG) ", line)] == []
     closed = collections.Counter(re.findall(r"the connection of (.+?): ", "\n".join(hub.new_log)))
     assert set(closed.values()) <= {1}, closed
 
@@ -467,7 +467,7 @@ def test_bodies_that_are_refused_are_not_inflated(hub: Hub, bystander: Wire) -> 
 # --- the log
 
 
-def test_the_log_has_one_line_about_each_connection_that_was_closed(hub: Hub) -> None:
+def test_the_log_has_one_line_about_connections_that_were_closed_for_one_reason(hub: Hub) -> None:
     for _ in range(3):
         with hub.connect("offender") as wire:
             wire.send_what_goes(b"\xf0\x00" * 10_000)
@@ -475,9 +475,9 @@ def test_the_log_has_one_line_about_each_connection_that_was_closed(hub: Hub) ->
         with Wire(hub.address, hub.trust) as wire:
             wire.send_what_goes(b"\xf0\x00" * 10_000)
             wire.expect_closed()
-    hub.connect("bystander").close()
-    wait_until(lambda: any("bystander disconnected" in line for line in hub.new_log))
-    assert sum("Closed the connection of" in line for line in hub.new_log) == 6
+    assert hub.service.request("GET", "/devices/bystander").status_code == 200
+    wait_until(lambda: any("GET '/devices/bystander'" in line for line in hub.new_log))
+    assert sum("Closed the connection of" in line for line in hub.new_log) < 6  # ten seconds apart
 
 
 def test_port_scanners_leave_no_line_in_the_log(hub: Hub) -> None:

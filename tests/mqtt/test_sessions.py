@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_used_is_named(
     not_a_folder = tmp_path / "file"
     not_a_folder.write_text("")
     with (
-        pytest.raises(StartError, match=f"{re.escape(str(not_a_folder))}.*--data-dir"),
+        pytest.raises(StartError, match=f"{re.escape(str(not_a_folder))}.*Settings.data_dir="),
         started(replace(settings, data_dir=not_a_folder)),
     ):
         pass

@@ -500,5 +500,5 @@ def test_an_unusable_ca_file_is_one_line_at_the_start(tmp_path: Path) -> None:
     settings = Settings(
         mqtt_port=0, https_port=0, cert_dir=tmp_path, authorities=(tmp_path / "missing.pem",)
     )
-    with pytest.raises(StartError, match=r"missing\.pem for --client-ca: .*"), Emulator(settings):
+    with pytest.raises(StartError, match=r"missing\.pem for authorities: .*"), Emulator(settings):
         pass

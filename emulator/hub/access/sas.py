@@ -127,7 +127,7 @@ def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
     ]
     if not any(matches):
         raise IotHubUnauthorizedAccess from ValueError(
-            "the SAS token is signed with neither the primary nor the secondary key"
+            "wrong key: the SAS token is signed with neither the primary nor the secondary key"
         )
 
 
