@@ -75,6 +75,8 @@ MESSAGE_ID_LENGTH = 128  # also of a correlation id
 # Cloud-to-device messages and their feedback (IoT Hub docs: cloud-to-device messages): the default
 # values of a hub. Times are in seconds.
 C2D_QUEUE_DEPTH = 50
+# Ours: all these messages at their largest, in memory.
+C2D_QUEUE_BYTES = 4 * 1024 * 1024
 C2D_TIME_TO_LIVE = 60 * 60
 C2D_TIME_TO_LIVE_MAX = 2 * 24 * 60 * 60
 C2D_LOCK = 60
