@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -10,14 +11,16 @@ from hypothesis import strategies as st
 
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
+from emulator.hub.core.places import Place
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.records import device_jobs_collection
 from emulator.hub.query import Source
-from emulator.hub.query.queries import Page, Queries
+from emulator.hub.query.continuations import Page
+from emulator.hub.query.queries import Budget, Queries
 from emulator.hub.registry.rows import Rows
 from tests.clock import ManualClock
-from tests.hub.fakes import ANY, make_hub, put
+from tests.hub.fakes import ANY, done, make_hub, put
 from tests.hub.query.tables import cases
 
 NOW = "2026-01-31T14:46:08Z"
@@ -31,11 +34,13 @@ class House:
         self.hub = make_hub(store, self.clock)
         self.statuses: dict[str, JsonObject] = {}
         self.jobs: list[JsonObject] = []
-        self.queries = Queries(Rows(store, self.hub.links, self.hub.cloud_to_device))
-        self.queries.add_member(
-            "configurations", lambda row: self.statuses.get(str(row.identity.key), {})
+        self.queries = Queries(
+            Rows(store, self.hub.links, self.hub.cloud_to_device, self.hub.feed), self.hub.slices
         )
-        self.queries.add_collection(Source.JOBS, device_jobs_collection(lambda: iter(self.jobs)))
+        self.queries.add_member(
+            "configurations", lambda row: self.statuses.get(str(row.identity.key), {}), lambda: 1
+        )
+        self.queries.add_collection(Source.JOBS, device_jobs_collection(self.placed_jobs))
 
     def create(self, key: str, *, reported: JsonObject | None = None, **parts: Any) -> None:
         """Create a device `d` or a module `d/m`, with parts of its twin."""
@@ -48,11 +53,25 @@ class House:
     def twin(self, key: str) -> JsonObject:
         return self.hub.twins.get(IdentityKey(*key.split("/")))
 
+    def placed_jobs(self, after: Place) -> Iterator[tuple[Place, JsonObject]]:
+        names = ("createdDateTimeUtc", "jobId", "deviceId", "moduleId")
+        placed = [
+            (tuple((job.get(name) or "").rstrip("Z") for name in names), job) for job in self.jobs
+        ]
+        return (each for each in sorted(placed, key=itemgetter(0)) if each[0] > after)
+
+    def count(self, text: str) -> int:
+        async def counting() -> int:
+            work = await self.hub.slices.begin()
+            return await self.queries.count(text, work, Budget())
+
+        return done(counting())
+
     def ask(self, text: str) -> list[Any]:
         return self.page(text, 100).items
 
     def page(self, text: str, size: int, continuation: str | None = None) -> Page:
-        page = self.queries.run(text, size=size, continuation=continuation)
+        page = done(self.queries.run(text, size=size, continuation=continuation))
         assert json.loads(dumps(page.items)) is not None
         return page
 
@@ -201,9 +220,7 @@ def test_modules_are_another_collection(house: House) -> None:
     assert [row["moduleId"] for row in found] == ["m2"]
     text = "SELECT devices.modules.moduleId AS m FROM devices.modules WHERE devices.tags.x > 2"
     assert house.ask(text) == [{"m": "m1"}]
-    assert house.ask("SELECT COUNT() AS n, MAX(tags.x) FROM devices.modules") == [
-        {"n": 3, "max": 3}
-    ]
+    assert house.ask("SELECT COUNT() AS n, MAX(tags.x) FROM devices.modules") == [{"n": 3, "$1": 3}]
     assert house.ask("SELECT capabilities FROM devices.modules WHERE moduleId = 'm2'") == [{}]
 
 
@@ -280,7 +297,7 @@ def test_count(house: House, text: str, count: int) -> None:
     for number in range(5):
         house.create(f"d{number}", tags={"n": number, "odd": number % 2})
     house.create("d0/m")
-    assert house.queries.count(text) == count
+    assert house.count(text) == count
 
 
 FOUND = """
@@ -299,17 +316,17 @@ def test_find(house: House, condition: str, found: list[str]) -> None:
     for key in ("b", "b/m", "a/m"):
         house.create(key)
     house.statuses["b"] = {"c": {"status": "Applied"}}
-    assert [str(key) for key in house.queries.find(condition)] == found
+    assert [str(key) for key in done(house.queries.find(condition))] == found
 
 
 def test_an_invalid_query_is_not_counted_and_an_invalid_condition_finds_nothing(
     house: House,
 ) -> None:
     with pytest.raises(ArgumentInvalid):
-        house.queries.count("deviceId = 'x'")
+        house.count("deviceId = 'x'")
     for condition in ("", "SELECT * FROM devices", "FROM devices.jobs", "x ="):
         with pytest.raises(ArgumentInvalid):
-            house.queries.find(condition)
+            done(house.queries.find(condition))
 
 
 # --- pages
@@ -331,7 +348,7 @@ def test_pages_are_in_the_order_of_registration(house: House, size: int) -> None
 
 def test_groups_keep_their_order_over_many_pages(house: House) -> None:
     for number in range(25):
-        house.create(f"d{number}", tags={"n": number})
+        house.create(f"d{number:02}", tags={"n": number})
     assert house.rows(GROUPED, 4) == house.ask(GROUPED) == [{"n": n, "c": 1} for n in range(25)]
 
 
