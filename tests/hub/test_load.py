@@ -5,6 +5,7 @@ other programs on the machine do not change the result.
 """
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -121,6 +122,8 @@ async def test_no_request_stops_the_hub(attack: Callable[[IotHub], Awaitable[obj
         put(hub, IdentityKey(f"d{number}"))
         hub.twins.patch(IdentityKey(f"d{number}"), {"tags": {"n": number}}, CREATE)
     await ask("SELECT * FROM devices")(hub)  # loads the parser
+    gc.collect()
+    gc.freeze()  # as the command does after its start
     longest, turns, ended = 0.0, 0, False
 
     async def heartbeat() -> None:
@@ -138,6 +141,7 @@ async def test_no_request_stops_the_hub(attack: Callable[[IotHub], Awaitable[obj
     finally:
         ended = True
         await beating
+        gc.unfreeze()
     print(f"{1000 * longest:.0f} ms in {turns} turns")
     assert longest < LONGEST
 
@@ -237,7 +241,7 @@ async def test_a_query_over_its_budget_is_refused(monkeypatch: pytest.MonkeyPatc
     for number in range(10):
         put(hub, IdentityKey(f"d{number}"))
     monkeypatch.setattr("emulator.hub.query.queries.Budget.__init__.__defaults__", (9 * 4_100,))
-    with pytest.raises(errors.ArgumentInvalid, match="more than 20000000 steps"):
+    with pytest.raises(errors.ArgumentInvalid, match="more than 5000000 steps"):
         await ask(SUM)(hub)
     with pytest.raises(errors.ArgumentInvalid, match="steps"):
         await hub.queries.find(SUM.partition(" WHERE ")[2])

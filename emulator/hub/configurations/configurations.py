@@ -87,21 +87,21 @@ class Configurations:
             ConfigurationNotFound
         """
         configuration = self._configuration(ConfigurationKey(configuration_id))
-        work, budget = await self._slices.begin(), Budget()
-        tally = await self._tally(configuration.content.kind, work, budget)
-        return await self._document(configuration, tally, work, budget)
+        work = await self._slices.begin()
+        tally = await self._tally(configuration.content.kind, work)
+        return await self._document(configuration, tally, work)
 
     async def all(self) -> AsyncIterator[JsonObject]:
         """Return the configurations, the oldest first, with their metrics as they are now.
 
-        They share the budget of one query. A metric that it does not reach has no result.
+        A metric that is too expensive has no result.
         """
-        work, budget = await self._slices.begin(), Budget()
+        work = await self._slices.begin()
         found = self._store.scan(Configuration)
         kinds = {each.content.kind for each in found}
-        tallies = {kind: await self._tally(kind, work, budget) for kind in kinds}
+        tallies = {kind: await self._tally(kind, work) for kind in kinds}
         for each in found:
-            yield await self._document(each, tallies[each.content.kind], work, budget)
+            yield await self._document(each, tallies[each.content.kind], work)
 
     async def put(self, configuration_id: str, body: object, if_match: IfMatch) -> JsonObject:
         """Create a configuration, or with `If-Match` update it, and reconcile the twins.
@@ -211,29 +211,21 @@ class Configurations:
     # --- metrics
 
     async def _document(
-        self, configuration: Configuration, tally: _Tally | None, work: Work, budget: Budget
+        self, configuration: Configuration, tally: _Tally, work: Work
     ) -> JsonObject:
         key, kind = configuration.key, configuration.content.kind
         names = system_queries(key.id, kind, configuration.target_condition)
         results = {}
         for name, text in configuration.metrics.items():
             with contextlib.suppress(errors.ArgumentInvalid):  # it is too expensive
-                results[name] = await self._queries.count(metric_query(text), work, budget)
-        counted = {} if tally is None else {name: tally[key.id, name] for name in names}
-        return configuration.document(counted, results)
+                results[name] = await self._queries.count(metric_query(text), work, Budget())
+        return configuration.document({name: tally[key.id, name] for name in names}, results)
 
-    async def _tally(self, kind: Kind, work: Work, budget: Budget) -> _Tally | None:
-        """Return the system metrics of all configurations of a kind, by id and metric; None if they
-        are too expensive.
-        """
+    async def _tally(self, kind: Kind, work: Work) -> _Tally:
+        """Return the system metrics of all configurations of a kind, by id and metric."""
         tally: _Tally = Counter()
         rows = self._twin_rows.modules() if kind is Kind.MODULE else self._twin_rows.devices()
-        cost = 1 + sum(rule.steps for rule in self._rules.get(kind, ()))
         for _, row in rows:
-            try:
-                budget.spend(cost)
-            except errors.ArgumentInvalid:
-                return None
             if work.over:
                 await work.rest()
             for rule, applied in self._standings(kind, row):

@@ -114,6 +114,9 @@ def _array_contains(array: object, value: object) -> Any:
     wanted = kind(value)
     if wanted is None:
         return False
+    if wanted is Kind.NUMBER:
+        number = float(value)  # type: ignore[arg-type] # a number
+        return any(kind(element) is wanted and float(element) == number for element in array)
     return any(element == value and kind(element) is wanted for element in array)
 
 

@@ -329,6 +329,57 @@ def test_an_invalid_query_is_not_counted_and_an_invalid_condition_finds_nothing(
             done(house.queries.find(condition))
 
 
+EDGE_SCOPE = "ms-azure-iot-edge://edge-639054099680000000"
+# Queries of clients and of the docs, and the devices that they find.
+ACCEPTED = [
+    ("SELECT * FROM devices", ["edge", "leaf"]),
+    ("SELECT TOP 10 * FROM devices", ["edge", "leaf"]),
+    ("SELECT TOP(10) * FROM devices", ["edge", "leaf"]),
+    (f"select deviceId from devices where array_contains(parentScopes, '{EDGE_SCOPE}')", ["leaf"]),
+    (
+        f"SELECT deviceId, deviceScope FROM devices WHERE (deviceScope = '{EDGE_SCOPE}' OR "
+        f"ARRAY_CONTAINS(parentScopes, '{EDGE_SCOPE}')) AND deviceId <> 'edge'",
+        ["leaf"],
+    ),
+    ("SELECT * FROM devices WHERE capabilities.iotEdge = true", ["edge"]),
+    (
+        "SELECT * FROM devices WHERE tags.location.region = 'US' "
+        "AND properties.reported.telemetryConfig.sendFrequencyInSecs >= 60",
+        ["leaf"],
+    ),
+    (
+        "SELECT * FROM devices WHERE properties.reported.connectivity IN ['wired', 'wifi']",
+        ["leaf"],
+    ),
+    ("SELECT * FROM devices WHERE is_defined(properties.reported.connectivity)", ["leaf"]),
+    ("SELECT * FROM devices WHERE properties.reported.telemetryConfig.status != 'ok'", ["leaf"]),
+    (
+        "SELECT DeviceId, LastActivityTime FROM devices WHERE status = 'enabled' "
+        "AND connectionState = 'Disconnected'",
+        ["edge", "leaf"],
+    ),
+    ("SELECT * FROM devices WHERE configurations.[[cfg]].status = 'Applied'", []),
+]
+
+
+@pytest.mark.parametrize(("text", "found"), ACCEPTED)
+def test_the_queries_of_clients_are_answered(house: House, text: str, found: list[str]) -> None:
+    put(house.hub, IdentityKey("edge"), capabilities={"iotEdge": True})
+    scope = house.hub.identities.get(IdentityKey("edge"))["deviceScope"]
+    put(house.hub, IdentityKey("leaf"), deviceScope=scope)
+    house.hub.twins.patch(IdentityKey("leaf"), {"tags": {"location": {"region": "US"}}}, ANY)
+    config = {"sendFrequencyInSecs": 60, "status": "busy"}
+    reported = {"telemetryConfig": config, "connectivity": "wired"}
+    house.hub.twins.report(IdentityKey("leaf"), reported, None)
+    assert ids(house.ask(text.replace(EDGE_SCOPE, scope))) == found
+
+
+@pytest.mark.parametrize("text", ["select count() from devices", "SELECT COUNT(*) FROM devices"])
+def test_an_aggregate_without_an_alias_has_a_number(house: House, text: str) -> None:
+    house.create("a")
+    assert house.ask(text) == [{"$1": 1}]
+
+
 # --- pages
 
 GROUPED = "SELECT tags.n, COUNT() AS c FROM devices GROUP BY tags.n"
