@@ -5,22 +5,27 @@ cloud-to-device messages. A real hub has both over AMQP.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from urllib.parse import quote, unquote
 
 from aiohttp.web_response import StreamResponse
 
 from emulator.http.requests import Request, read_json
+from emulator.http.responses import stream_array
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import members
 from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound
-from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.message import Message
 
 # A stream without events sends a comment after this time, so that both ends keep it open.
 _STREAM_ALIVE_SECONDS = 15
+
+# How many events an answer holds: the log drops the others even if the client reads slowly.
+_AT_ONCE = 20
 
 # The members of a message to send, with their system properties.
 _SYSTEM = {
@@ -35,7 +40,7 @@ _SYSTEM = {
 _FORM = members.Form("body", "properties", "ack", "to", *_SYSTEM, closed=True)
 
 
-async def read_events(hub: IotHub, request: Request) -> list[JsonObject] | StreamResponse:
+async def read_events(hub: IotHub, request: Request) -> StreamResponse:
     """`GET /_emulator/events?from=n&device=id`: the events from sequence number n on.
 
     200 with a JSON array. If the request accepts `text/event-stream`: live server-sent events,
@@ -48,7 +53,20 @@ async def read_events(hub: IotHub, request: Request) -> list[JsonObject] | Strea
         _check_device(hub, device_id)
     if "text/event-stream" in request.headers.get("Accept", ""):
         return await _stream_events(hub, request, start, device_id)
-    return [event.document() for event in hub.events.read(start, device_id)]
+    return await stream_array(request, _events(hub, start, device_id))
+
+
+async def _events(hub: IotHub, start: int, device_id: str | None) -> AsyncIterator[bytes]:
+    """Return the present events as JSON text; those that the log drops meanwhile are missing."""
+    work, end = await hub.slices.begin(), hub.events.end
+    while events := hub.events.read(start, device_id, _AT_ONCE):
+        for event in events:
+            start = event.sequence_number + 1
+            if start > end:
+                return
+            yield dumps(event.document())
+            if work.over:
+                await work.rest()
 
 
 async def _stream_events(
@@ -60,9 +78,14 @@ async def _stream_events(
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):  # the client disconnected
         await response.write(b": events follow\n\n")
+        work = await hub.slices.begin()
         while True:
-            events = await hub.events.wait(start, device_id, seconds=_STREAM_ALIVE_SECONDS)
+            events = await hub.events.wait(
+                start, device_id, seconds=_STREAM_ALIVE_SECONDS, most=_AT_ONCE
+            )
             for event in events:
+                if work.over:
+                    await work.rest()
                 data = dumps(event.document())
                 await response.write(b"id: %d\ndata: %s\n\n" % (event.sequence_number, data))
                 start = event.sequence_number + 1

@@ -51,11 +51,11 @@ async def list_devices(hub: IotHub, request: Request) -> list[JsonObject]:
     """`GET /devices?top=n`: 200 with an array of identities."""
     top = request.query.get("top")
     if top is None:
-        return hub.identities.list_devices()
+        return await hub.identities.list_devices()
     digits = top.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         raise ArgumentInvalid(f"Invalid top: {top}. Use a whole number")
-    return hub.identities.list_devices(int(top[:10]))
+    return await hub.identities.list_devices(int(top[:10]))
 
 
 async def list_modules(hub: IotHub, request: Request) -> list[JsonObject]:
@@ -68,7 +68,7 @@ async def change_devices(hub: IotHub, request: Request) -> Response:
 
     200, or 400 with the same body if an item failed. The other items are applied in both cases.
     """
-    result = hub.bulk.run(await read_json(request))
+    result = await hub.bulk.run(await read_json(request))
     if result["isSuccessful"]:
         return json_response(result)
     # With this header, the SDK for C# does not parse the body as an error.
@@ -92,7 +92,7 @@ async def regenerate_keys(hub: IotHub, request: Request) -> Response:
 
 async def get_device_statistics(hub: IotHub, _: Request) -> JsonObject:
     """`GET /statistics/devices`: 200 with the number of devices."""
-    return hub.identities.device_statistics()
+    return await hub.identities.device_statistics()
 
 
 async def get_service_statistics(hub: IotHub, _: Request) -> JsonObject:

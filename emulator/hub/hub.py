@@ -9,6 +9,7 @@ from emulator.hub.access.throttles import Throttles
 from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core.clock import Clock, SystemClock
 from emulator.hub.core.errors import ServiceUnavailable
+from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
 from emulator.hub.gate import Gate
@@ -54,6 +55,7 @@ class IotHub:
     ) -> None:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
+        self.slices = slices = Slices(clock)
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.links = links = Links(feed, clock)
@@ -61,19 +63,21 @@ class IotHub:
         self.telemetry = Telemetry(store, links, self.events, clock)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock)
         self.methods = Methods(store, links, feed, clock)
-        rows = Rows(store, links, self.cloud_to_device)
+        rows = Rows(store, links, self.cloud_to_device, feed)
         self.twins = Twins(store, rows, links, feed, clock)
-        self.identities = Identities(store, rows, self.twins, links, feed, clock)
-        self.bulk = Bulk(self.identities, self.twins)
+        self.identities = Identities(store, rows, self.twins, links, feed, clock, slices)
+        self.bulk = Bulk(self.identities, self.twins, slices)
         self.key_rotation = KeyRotation(self.identities)
         self.digital_twins = DigitalTwins(rows, self.twins)
-        self.queries = Queries(rows)
-        self.jobs = Jobs(store, self.twins, self.methods, self.queries, feed, clock, throttles)
+        self.queries = Queries(rows, slices)
+        self.jobs = Jobs(
+            store, self.twins, self.methods, self.queries, feed, clock, throttles, slices
+        )
         self.configurations = Configurations(
-            store, self.identities, self.twins, rows, self.queries, feed, clock
+            store, self.identities, self.twins, rows, self.queries, feed, clock, slices
         )
         self.transfers = Transfers(
-            store, self.bulk, self.twins, rows, self.configurations, clock, blobs
+            store, self.bulk, self.twins, rows, self.configurations, clock, slices, blobs
         )
         self.gate = Gate(store, policies, hosts, throttles, clock, accepts_entra=accepts_entra)
 

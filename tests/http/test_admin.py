@@ -106,6 +106,18 @@ def test_a_parameter_is_known_and_there_once(service: Service, device: Device, q
     assert pending(service, device) == 0
 
 
+@pytest.mark.parametrize("count", [1, 20, 50])
+def test_a_long_answer_is_sent_in_parts(
+    service: Service, report: Report, device: Device, count: int
+) -> None:
+    report(device, *(f"{number}" + "x" * 10_000 for number in range(count)))
+    answer = service.request("GET", _EVENTS, params={"device": device.id})
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert "Content-Length" not in answer.headers
+    found = [event["body"].strip("x") for event in answer.json()]
+    assert found == [str(number) for number in range(count)]
+
+
 @pytest.mark.parametrize("start", ["", "-1", "x", "1.5", "٣"])
 def test_the_start_must_be_a_number(service: Service, start: str) -> None:
     answer = service.request("GET", _EVENTS, params={"from": start})

@@ -163,6 +163,12 @@ class DeviceMaximumQueueDepthExceeded(HubError, code=403004):
     text = "Device Queue depth cannot exceed 50 messages"
 
 
+class DeviceMaximumQueueSizeExceeded(HubError, code=403007):
+    """The messages in the queue of the device take too much memory."""
+
+    text = "The messages that wait for the device are too large. Receive or purge them first."
+
+
 class InvalidMessageExpiryTime(HubError, code=403009):
     """The expiry time of a message is in the past, or later than the hub allows."""
 

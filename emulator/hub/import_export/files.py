@@ -71,14 +71,12 @@ def _pascal(members: JsonObject) -> JsonObject:
 
 
 def lines(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """Return the lines of a file that are not blank, each with the percentage of the file that is
+    """Return the lines of a file, also blank ones, each with the percentage of the file that is
     before it.
     """
     done = 0
     for text in io.BytesIO(content):
-        stripped = text.strip()
-        if stripped:
-            yield stripped, done * 100 // len(content)
+        yield text.strip(), done * 100 // len(content)
         done += len(text)
 
 

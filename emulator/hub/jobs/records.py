@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -26,11 +26,11 @@ from emulator.hub.core.errors import (
     PreconditionFailed,
 )
 from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps, loads
+from emulator.hub.core.places import Place
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.methods.request import METHOD, MethodRequest, MethodResult
-from emulator.hub.query.continuations import Place
 from emulator.hub.query.queries import Collection
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
@@ -133,6 +133,11 @@ class Job(Struct, frozen=True):
     failure_reason: str | None = None
     devices: Counter[DeviceJobStatus] | None = None
 
+    @property
+    def place(self) -> Place:
+        """The place of the job in a list: the oldest is first."""
+        return place_time(self.created), self.key.id
+
     @classmethod
     def parse(cls, job_id: str, body: object, now: datetime) -> Job:
         """Parse the request for a job.
@@ -155,7 +160,7 @@ class Job(Struct, frozen=True):
         condition = members.text(body, "queryCondition")
         if not condition:
             raise ArgumentNull("queryCondition is missing")
-        if len(condition) > limits.QUERY_TEXT_LENGTH:  # the status of azure-iot-sdk-csharp#1680
+        if len(condition) > limits.QUERY_TEXT_LENGTH:  # refused at once (seen on a real hub)
             raise PreconditionFailed(
                 f"queryCondition has {len(condition)} characters. {limits.QUERY_TEXT_LENGTH} are "
                 "allowed"
@@ -171,6 +176,10 @@ class Job(Struct, frozen=True):
             execution_time=_execution_time(body),
             status=JobStatus.SCHEDULED if start > now else JobStatus.QUEUED,
         )
+
+    def is_of(self, kind: str, status: str) -> bool:
+        """Return whether the job has a type and a status; an empty text stands for any."""
+        return kind in ("", self.type.value) and status in ("", self.status.value)
 
     def counted(
         self, before: DeviceJobStatus | None, after: DeviceJobStatus, devices: int = 1
@@ -253,6 +262,11 @@ class DeviceJob(Struct, frozen=True):
         """See `Record.key`."""
         return (self.job.id, *self.target)
 
+    @property
+    def place(self) -> Place:
+        """The place of the record among the rows of `devices.jobs`."""
+        return (place_time(self.created), self.job.id, self.target[0], self.target[1] or "")
+
     def moved(self, status: DeviceJobStatus, now: datetime, **members: object) -> DeviceJob:
         """Return the record with a new status: the job has begun or ended on the device."""
         times = {"started": self.started or now, "ended": now if status.over else None}
@@ -288,19 +302,19 @@ class DeviceJob(Struct, frozen=True):
 # --- the rows of `devices.jobs`
 
 
-def device_jobs_collection(documents: Callable[[], Iterable[JsonObject]]) -> Collection:
-    """Return the collection for queries over these documents."""
+def device_jobs_collection(
+    documents: Callable[[Place], Iterator[tuple[Place, JsonObject]]],
+) -> Collection:
+    """Return the collection for queries over documents, which are called for by their place."""
     readers = {name: _reader(name) for name in _MEMBERS}
     readers["createdTimeUtc"] = readers["createdDateTimeUtc"]
     readers["outcome"] = _outcome
-    return Collection(documents, readers, _place, lambda document: document, "DeviceJob")
+    return Collection(documents, readers, lambda document: document, "DeviceJob")
 
 
-def _place(document: JsonObject) -> Place:
-    created = str(document.get("createdDateTimeUtc", ""))
-    ids = (document.get(name) or "" for name in ("jobId", "deviceId", "moduleId"))
-    # Without its Z, a time of whole seconds stands before those with a fraction.
-    return created.rstrip("Z"), *ids
+def place_time(time: datetime) -> str:
+    """Return a time as a part of a place: in this form, times are ordered as texts."""
+    return f"{time:%Y-%m-%dT%H:%M:%S.%f}"
 
 
 def _outcome(document: JsonObject) -> JsonObject:

@@ -12,6 +12,7 @@ from collections import Counter
 from emulator.hub.core import errors, limits, members
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core.slices import Slices
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry.identities import Identities
 from emulator.hub.registry.twins import Twins
@@ -70,9 +71,10 @@ _CREATE_OR_UPDATE = {
 class Bulk:
     """Applies items: each of them creates, updates or deletes an identity, or writes a twin."""
 
-    def __init__(self, identities: Identities, twins: Twins) -> None:
+    def __init__(self, identities: Identities, twins: Twins, slices: Slices) -> None:
         self._identities = identities
         self._twins = twins
+        self._slices = slices
 
     def apply(self, item: object, *, default_mode: str | None = None) -> None:
         """Apply one item.
@@ -112,7 +114,7 @@ class Bulk:
             case ImportMode.UPDATE_TWIN | ImportMode.UPDATE_TWIN_IF_MATCH_ETAG:
                 self._twins.patch(key, _twin(item) or {}, if_match)
 
-    def run(self, body: object) -> JsonObject:
+    async def run(self, body: object) -> JsonObject:
         """Apply the items of a bulk call, each on its own (swagger: bulk registry).
 
         Items with the same identity are all refused, because their order has no meaning.
@@ -133,8 +135,10 @@ class Bulk:
             )
         items = [ITEM.read(item) for item in body]
         named = Counter(_name(item) for item in items)
-        failures = []
+        failures, work = [], await self._slices.begin()
         for item in items:
+            if work.over:
+                await work.rest()
             try:
                 key = _key(item)
                 if named[_name(item)] > 1:
