@@ -24,14 +24,14 @@ class Token(NamedTuple):
     fields: SasToken
 
 
-_Key = tuple[bool, tuple[str, ...]]
-
-
 class Tokens:
     """The newest token for each audience."""
 
     def __init__(self) -> None:
-        self._tokens: dict[_Key, Token] = {}
+        # Some clients encode the ids in an audience twice, and letter case can differ. So several
+        # audiences can be for one resource, and the gate decides which one is.
+        self._tokens: dict[tuple[bool, tuple[str, ...]], dict[str, Token]] = {}
+        self._count = 0
 
     def put(self, text: str, limit: int) -> Token:
         """Keep a token in place of an older one for the same audience; return it.
@@ -47,21 +47,24 @@ class Tokens:
         if len(text) > _MAX_BYTES:
             raise IotHubUnauthorizedAccess from ValueError("a SAS token of more than 4 KB")
         token = Token(text, SasToken.parse(text))
-        key = _key(token.fields.is_for_event_hubs, token.fields.path)
-        if len(self._tokens) >= limit and key not in self._tokens:
-            raise IotHubMaxCbsTokenExceeded
-        self._tokens[key] = token
+        fields = token.fields
+        key = fields.is_for_event_hubs, _spelling(fields.path)
+        known = self._tokens.get(key, {})
+        if known.pop(fields.audience, None) is None:
+            if self._count >= limit:
+                raise IotHubMaxCbsTokenExceeded
+            self._count += 1
+        self._tokens[key] = {fields.audience: token, **known}
         return token
 
     def find(self, resource: Sequence[str], *, for_event_hubs: bool = False) -> Iterator[Token]:
-        """Return the tokens whose audience can be a resource, or a parent; the longest first."""
+        """Return the tokens that can be for a resource or a parent of it.
+
+        Those with the longest audience are the first, and of them the newest.
+        """
         for end in range(len(resource), -1, -1):
-            token = self._tokens.get(_key(for_event_hubs, resource[:end]))
-            if token is not None:
-                yield token
+            yield from self._tokens.get((for_event_hubs, _spelling(resource[:end])), {}).values()
 
 
-def _key(for_event_hubs: bool, path: Sequence[str]) -> _Key:
-    # Some clients encode the ids in an audience twice. The gate decides whether a token is valid.
-    change = str.lower if for_event_hubs else unquote
-    return for_event_hubs, tuple(map(change, path))
+def _spelling(path: Sequence[str]) -> tuple[str, ...]:
+    return tuple(unquote(segment).lower() for segment in path)
