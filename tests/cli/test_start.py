@@ -265,7 +265,7 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
     "a port of which head": (
         lambda _: ("--port", "9000"),
         2,
-        r"Unknown option --port\. Use --mqtt-port or --https-port\.",
+        r"Unknown option --port\. Use --mqtt-port or --https-port",
     ),
     "a short option": (lambda _: ("-p", "9000"), 2, "Unknown option -p.*--help"),
     "a misspelt option": (lambda _: ("--verbos3",), 2, r"--verbos3\. Use --verbose\."),
