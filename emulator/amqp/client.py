@@ -108,7 +108,7 @@ class Client:
         except HubError:
             return False
         name, _, rest = credentials.user_name.partition("@sas.")
-        return not rest.startswith("root.") or name == token.fields.policy
+        return not rest.startswith("root.") or name == token.policy
 
     def opened(self, peer: Open) -> None:
         """Note the host that the client dialled, which tokens can name."""
@@ -148,7 +148,7 @@ class Client:
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         token = self.tokens.put(text, MANY if self._authorized else FEW)
-        if token.fields.expiry <= self.hub.clock.now().timestamp():
+        if token.expires <= self.hub.clock.now().timestamp():
             raise IotHubUnauthorizedAccess(_EXPIRED)
         return token
 
@@ -202,7 +202,7 @@ class Client:
                 continue
             if admission is not None:
                 return Grant(caller, admission, admission.expires)
-            return Grant(caller, None, token.fields.expiry if token else math.inf)
+            return Grant(caller, None, token.expires if token else math.inf)
         raise refused or IotHubUnauthorizedAccess
 
     def _caller(self, node: AnyNode, request: LinkRequest[Any], token: str | None) -> Caller:
