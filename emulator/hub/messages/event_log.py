@@ -33,14 +33,14 @@ class Event(Struct, frozen=True, gc=False):
     Args:
         sequence_number: counts the hub's events, from 0 (Event Hubs).
         sender: the device or module that sent it, and how it authenticated.
-        size: the size of the message.
+        memory: the bytes of memory that it takes.
     """
 
     sequence_number: int
     enqueued: datetime
     sender: Admission
     message: Message
-    size: int
+    memory: int
 
     @property
     def annotations(self) -> JsonObject:
@@ -79,7 +79,7 @@ class EventLog:
 
     Args:
         events: how many it holds at most.
-        size: how many bytes its messages take at most.
+        size: how many bytes of memory its messages take at most.
     """
 
     def __init__(
@@ -98,32 +98,41 @@ class EventLog:
     def extend(self, sender: Admission, messages: Iterable[Message], now: datetime) -> None:
         """Stamp messages of one sender, and keep them."""
         for message in messages:
-            event = Event(self._next, now, sender, message, message.size)
+            event = Event(self._next, now, sender, message, message.memory)
             self._events.append(event)
             self._next += 1
-            self._size += event.size
+            self._size += event.memory
         while len(self._events) > self._max_events or self._size > self._max_size:
-            self._size -= self._events.popleft().size
+            self._size -= self._events.popleft().memory
         self._appended.send()
 
-    def read(self, start: int = 0, device_id: str | None = None) -> list[Event]:
-        """List the events from sequence number `start` on, of all devices or of one."""
+    def read(
+        self, start: int = 0, device_id: str | None = None, most: int | None = None
+    ) -> list[Event]:
+        """List the events from sequence number `start` on, of all devices or of one.
+
+        Args:
+            start: the first sequence number.
+            device_id: the device; None is all.
+            most: how many events to return at most; None is all.
+        """
         # The numbers in the log have no gaps, so they tell where `start` is.
         skip = max(start - (self._next - len(self._events)), 0)
-        return [
+        found = (
             event
             for event in itertools.islice(self._events, skip, None)
             if device_id in (None, event.sender.key.device_id)
-        ]
+        )
+        return list(itertools.islice(found, most))
 
     async def wait(
-        self, start: int, device_id: str | None = None, *, seconds: float
+        self, start: int, device_id: str | None = None, *, seconds: float, most: int | None = None
     ) -> list[Event]:
         """Return the events from `start` on; wait up to `seconds` if the log has none yet."""
 
         def find() -> list[Event]:
             nonlocal start
-            events = self.read(start, device_id)
+            events = self.read(start, device_id, most)
             start = max(start, self._next)
             return events
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import tracemalloc
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -22,7 +24,7 @@ NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=UTC)
 def append(log: EventLog, body: bytes = b"", device: str = "d", module: str | None = None) -> Event:
     sender = Admission(IdentityKey(device, module), math.inf, "1", "{}")
     log.extend(sender, [Message(body)], NOW)
-    return Event(log.end - 1, NOW, sender, Message(body), len(body))
+    return Event(log.end - 1, NOW, sender, Message(body), Message(body).memory)
 
 
 def numbers(events: list[Event]) -> list[int]:
@@ -39,14 +41,17 @@ def test_events_are_numbered_from_zero() -> None:
     assert (numbers(log.read()), log.end) == ([0, 1, 2], 3)
 
 
+EMPTY = Message(b"").memory
+
+
 @pytest.mark.parametrize(
     ("bounds", "sizes", "kept"),
     [
         ({"events": 3}, [0, 0, 0, 0, 0], [2, 3, 4]),
-        ({"size": 10}, [4, 4, 4, 1], [1, 2, 3]),
-        ({"size": 10}, [4, 4, 4, 1, 10], [4]),
-        ({"size": 10}, [0, 11], []),  # a message larger than the log leaves it empty
-        ({"size": 10}, [0, 11, 10], [2]),
+        ({"size": 3 * EMPTY + 10}, [4, 4, 4, 1], [1, 2, 3]),
+        ({"size": 2 * EMPTY + 10}, [4, 4, 4, 1, 10], [4]),
+        ({"size": EMPTY + 10}, [0, 11], []),  # a message larger than the log leaves it empty
+        ({"size": EMPTY + 10}, [0, 11, 10], [2]),
     ],
 )
 def test_a_full_log_drops_its_oldest_events(
@@ -67,15 +72,42 @@ def test_a_full_log_drops_its_oldest_events(
 def test_the_log_holds_as_many_of_the_last_events_as_fit(
     events: int, size: int, sizes: list[int], start: int
 ) -> None:
-    log = EventLog(events, size)
+    log = EventLog(events, size * 100)
     fits: deque[int] = deque()
     for number, each in enumerate(sizes):
-        append(log, bytes(each))
+        append(log, bytes(each * 100))
         fits.append(number)
-        while len(fits) > events or sum(sizes[n] for n in fits) > size:
+        while len(fits) > events or sum(EMPTY + sizes[n] * 100 for n in fits) > size * 100:
             fits.popleft()
     assert numbers(log.read()) == list(fits)
     assert numbers(log.read(start)) == [number for number in fits if number >= start]
+    assert numbers(log.read(start, most=2)) == numbers(log.read(start))[:2]
+
+
+HOSTILE = {
+    "names without values": lambda n: Message(b"", {}, {f"{n}-{i}": None for i in range(2_000)}),
+    "short names and values": lambda n: Message(b"", {}, {f"{n}-{i}": f"{i}" for i in range(500)}),
+    "wide characters": lambda n: Message(b"", {}, {f"{n}": "a" * 50_000 + "\N{OWL}"}),
+    "a large body": lambda n: Message(bytes(100_000 + n)),
+    "nothing at all": lambda n: Message(b"", {}, {}),
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+def test_the_log_takes_no_more_memory_than_its_bound(make: Callable[[int], Message]) -> None:
+    bound = 4 * 1024 * 1024
+    log = EventLog(100_000, bound)
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            sender = Admission(IdentityKey(f"d{number}"), math.inf, f"1{number}", f"{{}}{number}")
+            log.extend(sender, [make(number)], NOW)
+            if number > 50 and len(log.read()) <= number:
+                break
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert bound / 4 < taken < 1.25 * bound
 
 
 # --- readers
@@ -96,7 +128,7 @@ def test_the_document_of_an_event_has_all_its_members() -> None:
         b'{"t":1.50}', {"content-type": "application/json", "dt-subject": "c"}, {"a": None}
     )
     sender = Admission(IdentityKey("d", "m"), math.inf, "42", '{"scope":"module"}', "dtmi:x;1")
-    event = Event(7, NOW, sender, message, message.size)
+    event = Event(7, NOW, sender, message, message.memory)
     document = event.document()
     assert document.pop("body") == {"t": 1.5}
     assert document == {
