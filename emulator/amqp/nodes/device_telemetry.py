@@ -16,6 +16,7 @@ from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
 from emulator.hub.core.errors import MessageTooLarge, ServerError
+from emulator.hub.core.printable import printable
 from emulator.hub.messages.message import Message
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class TelemetryLink(DeviceHandler):
             except AmqpError as error:
                 delivery.reject(error)
             except Exception:
-                log.exception("Telemetry of %s was not handled", self.device.key)
+                log.exception("Telemetry of %s was not handled", printable(self.device.key))
                 delivery.reject(self.request.error(ServerError()))
             else:
                 delivery.settle()

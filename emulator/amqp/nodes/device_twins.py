@@ -20,6 +20,7 @@ from emulator.amqp.types import Int
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, limits
 from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class TwinRequests(DeviceHandler):
         except errors.HubError as error:
             return self._failure(error)
         except Exception:
-            log.exception("A twin request of %s failed", self.device.key)
+            log.exception("A twin request of %s failed", printable(self.device.key))
             return self._failure(errors.ServerError())
 
     def _carry_out(self, message: Message) -> _Reply:
