@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from emulator.amqp import cbs
-from emulator.amqp.nodes import commands, feedback
+from emulator.amqp.nodes import (
+    commands,
+    device_commands,
+    device_methods,
+    device_telemetry,
+    device_twins,
+    feedback,
+)
 from emulator.amqp.nodes.node import AnyNode
 
-_FAMILIES = (cbs, commands, feedback)
+_SERVICES = (commands, feedback)
+_DEVICES = (device_telemetry, device_commands, device_methods, device_twins)
 
-NODES: tuple[AnyNode, ...] = tuple(node for family in _FAMILIES for node in family.NODES)
+NODES: tuple[AnyNode, ...] = tuple(
+    node for family in (cbs, *_SERVICES, *_DEVICES) for node in family.NODES
+)
