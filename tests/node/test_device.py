@@ -12,7 +12,7 @@ import pytest
 
 from emulator import Emulator
 from tests.messages import pending, put_module, read_events, send, take_feedback
-from tests.node.process import Node, NodeError
+from tests.node.conftest import Node, NodeError
 from tests.support import Device, Service, sas_token, second_hub, wait_until
 
 _AMQPS_PORT = 5671

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from emulator import Emulator
-from tests.node.process import Node, NodeError
+from tests.node.conftest import Node, NodeError
 from tests.support import Service, free_loopback_address, second_hub
 from tests.x509 import Credential, issue
 
