@@ -26,7 +26,8 @@ DOCUMENTED = """
 400505 InvalidDigitalTwinJsonPatch  400507 InvalidDigitalTwinPatch
 400508 InvalidDigitalTwinPatchPath  401002 IotHubUnauthorizedAccess  401003 IotHubUnauthorized
 401100 SystemModuleModifyUnauthorizedAccess  403000 GenericForbidden  403003 JobQuotaExceeded
-403004 DeviceMaximumQueueDepthExceeded  403005 IotHubMaxCbsTokenExceeded  403007 DeviceMaximumQueueSizeExceeded
+403004 DeviceMaximumQueueDepthExceeded  403005 IotHubMaxCbsTokenExceeded
+403007 DeviceMaximumQueueSizeExceeded
 403009 InvalidMessageExpiryTime  403012 DeviceDisabled
 403100 DeviceModelMaxPropertiesExceeded  403800 DeviceMaximumInflightMethodExceeded
 404001 DeviceNotFound  404002 JobNotFound  404006 AmqpAddressNotFound  404010 ModuleNotFound
