@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -23,9 +24,11 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from emulator import Emulator
-from tests.support import PATIENCE
+from tests.support import PATIENCE, Service, second_hub
 
 FOLDER = Path(__file__).parent
+AMQPS_PORT = 5671
+HTTPS_PORT = 443
 
 
 class NodeError(Exception):
@@ -131,3 +134,38 @@ def node(node_modules: Path, emulator: Emulator) -> Iterator[Node]:
     uncaught = process.has("driver", "uncaught")
     process.close()
     assert not uncaught, process.wait("driver", "uncaught")
+
+
+@pytest.fixture(params=["Amqp", "AmqpWs"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def web_socket_hub(emulator: Emulator) -> Iterator[Emulator]:
+    """An emulator at the port that the SDKs dial over WebSockets."""
+    try:
+        socket.create_server((emulator.host_name, HTTPS_PORT)).close()
+    except OSError as error:  # a privilege is missing, or another program listens there
+        pytest.skip(f"the SDK dials port 443, which can't be listened on: {error.strerror}")
+    with second_hub(emulator, https_port=HTTPS_PORT, amqps_port=0, amqp_port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def hub(request: pytest.FixtureRequest, emulator: Emulator, transport: str) -> Emulator:
+    """The emulator that the SDK dials."""
+    if transport == "AmqpWs":
+        found = request.getfixturevalue("web_socket_hub")
+        assert isinstance(found, Emulator)
+        return found
+    if emulator.amqps_port != AMQPS_PORT:
+        pytest.skip("another program has port 5671")
+    return emulator
+
+
+@pytest.fixture
+def service(hub: Emulator) -> Iterator[Service]:
+    """A service over HTTPS, at the same hub."""
+    with Service(hub) as client:
+        yield client

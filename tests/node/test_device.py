@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,10 +12,8 @@ import pytest
 from emulator import Emulator
 from tests.messages import pending, put_module, read_events, send, take_feedback
 from tests.node.conftest import Node, NodeError
-from tests.support import Device, Service, sas_token, second_hub, wait_until
+from tests.support import Device, Service, sas_token, wait_until
 
-_AMQPS_PORT = 5671
-_HTTPS_PORT = 443
 _numbers = itertools.count(1)
 
 
@@ -42,40 +39,6 @@ class NodeDevice:
 
 
 MakeDevice = Callable[..., NodeDevice]
-
-
-@pytest.fixture(params=["Amqp", "AmqpWs"])
-def transport(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def web_socket_hub(emulator: Emulator) -> Iterator[Emulator]:
-    """An emulator at the port that the SDK dials over WebSockets."""
-    try:
-        socket.create_server((emulator.host_name, _HTTPS_PORT)).close()
-    except OSError as error:  # a privilege is missing, or another program listens there
-        pytest.skip(f"the SDK dials port 443, which can't be listened on: {error.strerror}")
-    with second_hub(emulator, https_port=_HTTPS_PORT, amqps_port=0, amqp_port=0) as running:
-        yield running
-
-
-@pytest.fixture
-def hub(request: pytest.FixtureRequest, emulator: Emulator, transport: str) -> Emulator:
-    """The emulator that the SDK dials."""
-    if transport == "AmqpWs":
-        found = request.getfixturevalue("web_socket_hub")
-        assert isinstance(found, Emulator)
-        return found
-    if emulator.amqps_port != _AMQPS_PORT:
-        pytest.skip("another program has port 5671")
-    return emulator
-
-
-@pytest.fixture
-def service(hub: Emulator) -> Iterator[Service]:
-    with Service(hub) as client:
-        yield client
 
 
 @pytest.fixture
