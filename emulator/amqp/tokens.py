@@ -15,6 +15,8 @@ from emulator.hub.core.errors import IotHubMaxCbsTokenExceeded, IotHubUnauthoriz
 # (C# SDK: AmqpConnectionPoolSettings). A client that has shown no right to anything needs few.
 MANY, FEW = 1_024, 16
 
+EXPIRED = "The specified SAS token is expired"  # seen on a real hub
+
 # The longest text of a token; ours.
 _MAX_BYTES = 4 * 1024
 
@@ -45,15 +47,16 @@ class Tokens:
         self._tokens: dict[_Key, dict[str, Token]] = {}
         self._count = 0
 
-    def put(self, text: str, limit: int) -> Token:
+    def put(self, text: str, limit: int, now: float) -> Token:
         """Keep a token in place of an older one for the same audience; return it.
 
         Args:
             text: the token.
             limit: how many tokens are kept.
+            now: seconds since the epoch.
 
         Raises:
-            IotHubUnauthorizedAccess: it is malformed.
+            IotHubUnauthorizedAccess: it is malformed, or has expired.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         if len(text) > _MAX_BYTES:
@@ -66,6 +69,8 @@ class Tokens:
             return token
         fields = SasToken.parse(text)
         token = Token(text, fields.expiry, fields.policy)
+        if token.expires <= now:
+            raise IotHubUnauthorizedAccess(EXPIRED)
         key = fields.is_for_event_hubs, _spelling(fields.path)
         self._keep(key, fields.audience, token, limit)
         return token
