@@ -6,7 +6,6 @@ import asyncio
 import re
 import socket
 import sqlite3
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -52,7 +51,7 @@ _OWNER = "iothubowner"
 class Head(Protocol):
     """A server of one protocol, which turns what clients send into calls on the hub."""
 
-    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext) -> None:
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on sockets that are bound already."""
 
     async def stop(self) -> None:
@@ -239,20 +238,18 @@ class Emulator:
         sessions = _open_sessions(settings)
         stack.callback(sessions.close)
 
-        mqtt = MqttServer(hub, sessions, handshakes.client_certificate)
+        mqtt = MqttServer(hub, sessions, handshakes)
         upgrade = upgrade_handler({"mqtt": mqtt.serve}, max_message=limits.MQTT_PACKET_BYTES)
         heads: dict[str, Head] = {
             "mqtt_port": mqtt,
-            "https_port": HttpServer(
-                hub, ROUTES, handshakes.client_certificate, {_WEB_SOCKET: upgrade}
-            ),
+            "https_port": HttpServer(hub, ROUTES, handshakes, {_WEB_SOCKET: upgrade}),
         }
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
         # answer them before they cut off the callers.
         started = await stack.enter_async_context(AsyncExitStack())
         stack.push_async_callback(hub.stop)
         for name, head in heads.items():
-            await head.start(bound[name], handshakes.context)
+            await head.start(bound[name])
             started.push_async_callback(head.stop)
         ports = {name: sockets[0].getsockname()[1] for name, sockets in bound.items()}
         return _Running(

@@ -83,13 +83,16 @@ class Setting(Struct, frozen=True):
     def read(self, option: Sequence[str] | None, variable: str | None) -> Any:
         """Parse the option, or else the variable; return None if both are missing.
 
+        A variable with several values is split at spaces, or as PATH is if they are paths.
+
         Raises:
             SettingError: the value is invalid.
             StartError: the file can't be used.
         """
         source, texts = self.option, option
         if not texts and variable:
-            source, texts = self.variable, self._split(variable)
+            separator = os.pathsep if self.parse is Path else None
+            source, texts = self.variable, variable.split(separator) if self.many else [variable]
         if not texts:
             return None
         try:
@@ -97,12 +100,6 @@ class Setting(Struct, frozen=True):
         except ValueError as error:
             raise SettingError(f"{source}: {error}") from None
         return values if self.many else values[-1]
-
-    def _split(self, text: str) -> list[str]:
-        """Split a variable: paths as PATH is split, other values at spaces."""
-        if not self.many:
-            return [text]
-        return text.split(os.pathsep) if self.parse is Path else text.split()
 
 
 def _port(text: str) -> int:
@@ -141,18 +138,8 @@ def _read_keys(text: str) -> Mapping[str, str]:
     return keys
 
 
-def _field(
-    default: Any,
-    metavar: str,
-    text: str,
-    shown: str,
-    *,
-    key: str,
-    parse: Callable[[str], Any] = str,
-    many: bool = False,
-) -> Any:
+def _field(default: Any, row: Setting) -> Any:
     """Declare a field of `Settings`, with its row of the table."""
-    row = Setting(key, metavar, text, shown, parse, many)
     if isinstance(default, dict):  # of keys, which must not be shown
         return field(default_factory=lambda: default, repr=False, metadata={"setting": row})
     return field(default=default, metadata={"setting": row})
@@ -163,52 +150,47 @@ class Settings:
     """How an emulator is set up; the text of each setting says what it does."""
 
     # fmt: off
-    host: str = _field(
-        "localhost", "HOST", "address or name to listen on", "localhost, this machine alone",
-        key="host",
-    )
-    mqtt_port: int = _field(
-        MQTT_PORT, "PORT", "port for devices; 0 chooses a free one",
-        f"{MQTT_PORT}, the only one that Azure's SDKs dial", key="mqtt-port", parse=_port,
-    )
-    https_port: int = _field(
-        HTTPS_PORT, "PORT", "port for services; 0 chooses a free one", str(HTTPS_PORT),
-        key="https-port", parse=_port,
-    )
-    devices: tuple[str, ...] = _field(
-        (DEVICE_ID,), "ID", "register this device at the start", DEVICE_ID, key="device", many=True
-    )
-    keys: Mapping[str, str] = _field(
-        {}, "FILE", "JSON file of base64 keys, by policy or device id",
-        "well-known keys on loopback, random keys elsewhere", key="keys", parse=_read_keys,
-    )
-    authorities: tuple[Path, ...] = _field(
-        (), "FILE", "PEM file of a CA that signs the certificates of devices", "no CA",
-        key="client-ca", parse=Path, many=True,
-    )
-    data_dir: Path | None = _field(
-        None, "DIR", "folder for what outlives a restart", "a folder of this user",
-        key="data-dir", parse=Path,
-    )
-    cert_dir: Path | None = _field(
-        None, "DIR", "folder for the local CA and its certificates", "the data folder",
-        key="cert-dir", parse=Path,
-    )
-    throttle: tuple[str, ...] = _field(
-        (), "TIER|OPERATION=RATE",
+    host: str = _field("localhost", Setting(
+        "host", "HOST", "address or name to listen on", "localhost, this machine alone",
+    ))
+    mqtt_port: int = _field(MQTT_PORT, Setting(
+        "mqtt-port", "PORT", "port for devices; 0 chooses a free one",
+        f"{MQTT_PORT}, the only one that Azure's SDKs dial", _port,
+    ))
+    https_port: int = _field(HTTPS_PORT, Setting(
+        "https-port", "PORT", "port for services; 0 chooses a free one", str(HTTPS_PORT), _port,
+    ))
+    devices: tuple[str, ...] = _field((DEVICE_ID,), Setting(
+        "device", "ID", "register this device at the start", DEVICE_ID, many=True,
+    ))
+    keys: Mapping[str, str] = _field({}, Setting(
+        "keys", "FILE", "JSON file of base64 keys, by policy or device id",
+        "well-known keys on loopback, random keys elsewhere", _read_keys,
+    ))
+    authorities: tuple[Path, ...] = _field((), Setting(
+        "client-ca", "FILE", "PEM file of a CA that signs the certificates of devices", "no CA",
+        Path, many=True,
+    ))
+    data_dir: Path | None = _field(None, Setting(
+        "data-dir", "DIR", "folder for what outlives a restart", "a folder of this user", Path,
+    ))
+    cert_dir: Path | None = _field(None, Setting(
+        "cert-dir", "DIR", "folder for the local CA and its certificates", "the data folder", Path,
+    ))
+    throttle: tuple[str, ...] = _field((), Setting(
+        "throttle", "TIER|OPERATION=RATE",
         "refuse what a hub of this tier (S1, S2, S3) refuses as too much in a time, or what is "
-        "over a rate, such as queries=20/min", "no limit", key="throttle", parse=_throttle,
-        many=True,
-    )
-    storage: Path | None = _field(
-        None, "DIR",
+        "over a rate, such as queries=20/min", "no limit", _throttle, many=True,
+    ))
+    storage: Path | None = _field(None, Setting(
+        "storage", "DIR",
         "folder of the containers of import and export jobs: file:///NAME is its folder NAME",
-        "no folder", key="storage", parse=Path,
-    )
-    storage_hosts: tuple[str, ...] = _field(
-        (), "HOST[:PORT]", "storage account or emulator that these jobs can use",
-        "a storage emulator on port 10000 of this machine", key="storage-host", many=True,
-    )
+        "no folder", Path,
+    ))
+    storage_hosts: tuple[str, ...] = _field((), Setting(
+        "storage-host", "HOST[:PORT]", "storage account or emulator that these jobs can use",
+        "a storage emulator on port 10000 of this machine", many=True,
+    ))
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -233,10 +215,8 @@ class Settings:
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the emulator."""
-        if self.host == "localhost":
-            return True
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
 

@@ -24,7 +24,7 @@ settings.load_profile("bounded")
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """A running emulator, which the SDKs in this process trust."""
+    """A running emulator, which the SDKs in this process trust, and dial without a proxy."""
     settings = Settings(
         host=free_loopback_address(),
         https_port=0,
@@ -35,34 +35,29 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         # The CA alone: requests reads the bundle of all public roots anew for each session.
         ca = str(running.ca_file)
         trust = {"SSL_CERT_FILE": ca, "REQUESTS_CA_BUNDLE": ca}
-        with mock.patch.dict(os.environ, trust):
+        with mock.patch.dict(os.environ, trust, NO_PROXY="*", no_proxy="*"):
             yield running
 
 
 @pytest.fixture(scope="session")
 def janitor(emulator: Emulator) -> Iterator[Service]:
     """A service that deletes what tests have made."""
-    client = Service(emulator)
-    yield client
-    client.close()
+    with Service(emulator) as client:
+        yield client
 
 
 @pytest.fixture
 def device(emulator: Emulator, janitor: Service) -> Iterator[Device]:
     """A device that no other test knows."""
     device_id = f"device-{uuid.uuid4().hex[:12]}"
-    connection_string = emulator.register_device(device_id)
-    key = connection_string.partition(";SharedAccessKey=")[2]
-    yield Device(device_id, key, connection_string)
+    yield Device.of(emulator.register_device(device_id))
     janitor.request("DELETE", f"/devices/{device_id}", headers={"If-Match": "*"})
 
 
-@pytest.fixture
-def service(emulator: Emulator) -> Iterator[Service]:
-    """A service with every right, over plain HTTPS."""
-    client = Service(emulator)
-    yield client
-    client.close()
+@pytest.fixture(scope="session")
+def service(janitor: Service) -> Service:
+    """A service with every right, for all tests: it uses its connections again."""
+    return janitor
 
 
 @pytest.fixture(scope="session", autouse=True)

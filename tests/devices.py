@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import ssl
 from contextlib import ExitStack
+from typing import Any
 
 from tests.mqtt.raw import Wire, connect
-from tests.support import API_VERSION, sas_token
+from tests.support import API_VERSION, Device, fields_of, sas_token
 
 METHODS = "$iothub/methods/POST/#"
 
 
+def greeting(
+    host: str,
+    name: str,
+    key: str,
+    *,
+    policy: str | None = None,
+    lifetime: float = 3600,
+    tail: str = "",
+    **fields: Any,
+) -> bytes:
+    """Build the CONNECT of a device, or of a `device/module`; `tail` ends its user name."""
+    resource = f"{host}/devices/{name.replace('/', '/modules/')}"
+    token = sas_token(resource, key, policy=policy, lifetime=lifetime)
+    return connect(name, f"{host}/{name}/?api-version={API_VERSION}{tail}", token, **fields)
+
+
 def connect_device(connection_string: str, port: int, trust: ssl.SSLContext, *filters: str) -> Wire:
     """Connect as the device of a connection string, and subscribe to topic filters."""
-    fields = dict(part.split("=", 1) for part in connection_string.split(";"))
-    host, device_id = fields["HostName"], fields["DeviceId"]
-    token = sas_token(f"{host}/devices/{device_id}", fields["SharedAccessKey"])
+    host = fields_of(connection_string)["HostName"]
+    device = Device.of(connection_string)
     with ExitStack() as stack:
         wire = stack.enter_context(Wire((host, port), trust))
-        user_name = f"{host}/{device_id}/?api-version={API_VERSION}"
-        wire.begin(connect(device_id, user_name, token), *filters)
+        wire.begin(greeting(host, device.id, device.key), *filters)
         stack.pop_all()
         return wire

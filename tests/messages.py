@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import requests
 
 from emulator import Emulator
-from tests.mqtt.raw import connect
-from tests.support import API_VERSION, Device, Service, sas_token
-
-# How long something that the hub does by itself may take; nothing waits so long but a failure.
-PATIENCE = 10.0
-
-
-def wait_until(happened: Callable[[], Any]) -> None:
-    """Wait for what the hub does by itself."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
+from tests.devices import greeting
+from tests.support import Device, Service
 
 # --- modules
 
@@ -54,14 +40,9 @@ def put_module(service: Service, device_id: str, module_id: str = "camera") -> M
     return Module(device_id, module_id, key)
 
 
-def greet_module(
-    emulator: Emulator, module: Module, *, key: str | None = None, tail: str = "", **fields: Any
-) -> bytes:
-    """Build the CONNECT of a module; `tail` ends its user name."""
-    host, client_id = emulator.host_name, f"{module.device_id}/{module.id}"
-    token = sas_token(f"{host}/devices/{module.path}", key or module.key)
-    user_name = f"{host}/{client_id}/?api-version={API_VERSION}{tail}"
-    return connect(client_id, user_name, token, **fields)
+def greet_module(emulator: Emulator, module: Module) -> bytes:
+    """Build the CONNECT of a module."""
+    return greeting(emulator.host_name, f"{module.device_id}/{module.id}", module.key)
 
 
 # --- device-to-cloud

@@ -18,14 +18,17 @@ from typing import IO
 import pytest
 import requests
 
-from tests.support import API_VERSION, sas_token
+from tests.support import PATIENCE, Service
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE_SCRIPT = ROOT / "dmpatterns_getstarted_device.py"
 SERVICE_SCRIPT = ROOT / "dmpatterns_getstarted_service.py"
 
-# Long enough for a busy machine; nothing waits for it unless a test fails.
-PATIENCE = 60.0
+# What the device script writes before it listens.
+DEVICE_STARTS = [
+    "Starting the IoT Hub Python sample...",
+    "IoTHubDeviceClient waiting for commands, press Ctrl-C to exit",
+]
 
 # How long a program may take to end once it is told to.
 END_SECONDS = 2.0
@@ -37,8 +40,8 @@ posix_only = pytest.mark.skipif(
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment with `variables`, and without those that name a hub."""
-    ours = re.compile(r"IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$")
+    """Return this process's environment with `variables`, without those of a hub or a proxy."""
+    ours = re.compile(r"(?i)IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|\w+_PROXY$")
     inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return inherited | variables
 
@@ -138,6 +141,11 @@ class Console:
         return self.wait()
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def left_programs(self) -> bool:
         """Whether a program that it started still runs."""
         try:
@@ -194,27 +202,22 @@ class EmulatorConsole(Console):
         """Return the environment of a console into which these lines were pasted."""
         return clean_environment(**{**self.variables, **variables})
 
+    @property
+    def service_connection_string(self) -> str:
+        """The connection string of a service with every right."""
+        return self.variables["IOTHUB_CONNECTION_STRING"]
+
+    @property
+    def ca_file(self) -> Path:
+        """The file with the CA of the hub."""
+        return Path(self.variables["SSL_CERT_FILE"])
+
     def request(self, verb: str, path: str, *, json: object = None) -> requests.Response:
         """Send one request as a service with every right."""
-        fields = dict(
-            part.split("=", 1) for part in self.variables["IOTHUB_CONNECTION_STRING"].split(";")
-        )
-        token = sas_token(
-            fields["HostName"], fields["SharedAccessKey"], policy=fields["SharedAccessKeyName"]
-        )
-        return requests.request(
-            verb,
-            f"https://{fields['HostName']}{path}",
-            params={"api-version": API_VERSION},
-            headers={"Authorization": token},
-            json=json,
-            verify=self.variables["REQUESTS_CA_BUNDLE"],
-            timeout=PATIENCE,
-        )
+        with Service(self) as service:
+            return service.request(verb, path, json=json)
 
-    def wait_for_device(self, device_id: str, timeout: float = PATIENCE) -> None:
+    def wait_for_device(self, device_id: str) -> None:
         """Wait until a device is connected."""
-        deadline = time.monotonic() + timeout
-        while self.request("GET", f"/devices/{device_id}").json()["connectionState"] != "Connected":
-            assert time.monotonic() < deadline, f"{device_id} did not connect"
-            time.sleep(0.1)
+        with Service(self) as service:
+            service.wait_for_device(device_id)

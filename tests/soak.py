@@ -15,7 +15,6 @@ import argparse
 import collections
 import json
 import random
-import ssl
 import statistics
 import sys
 import tempfile
@@ -27,10 +26,11 @@ from pathlib import Path
 import psutil
 import requests
 
+from tests.devices import greeting
 from tests.mqtt import raw
 from tests.mqtt.web_socket import WebSocketWire
 from tests.processes import EmulatorConsole, clean_environment
-from tests.support import API_VERSION, free_loopback_address, sas_token
+from tests.support import Service, fields_of, free_loopback_address, trust
 
 _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"
@@ -56,31 +56,11 @@ class Hub:
     """The emulator as a process, and what its clients need to know."""
 
     def __init__(self, console: EmulatorConsole, host: str) -> None:
-        variables = console.variables
         self.host = host
-        fields = dict(
-            part.split("=", 1) for part in variables["IOTHUB_CONNECTION_STRING"].split(";")
-        )
-        self.https = fields["HostName"]
-        self.key = fields["SharedAccessKey"]
-        self.trust = ssl.create_default_context(cafile=variables["SSL_CERT_FILE"])
-        self.https_port = int(self.https.partition(":")[2])
-        self._session = requests.Session()
-        self._session.trust_env = False  # this machine may name another CA bundle
-        self._session.verify = variables["REQUESTS_CA_BUNDLE"]
-        token = sas_token(self.https, self.key, policy="iothubowner", lifetime=86400)
-        self._session.headers["Authorization"] = token
-
-    def request(self, verb: str, path: str, body: object = None) -> requests.Response:
-        """Send one request as a service with every right."""
-        return self._session.request(
-            verb,
-            f"https://{self.https}{path}",
-            params={"api-version": API_VERSION},
-            headers={"If-Match": "*"} if verb == "DELETE" else {},
-            json=body,
-            timeout=30,
-        )
+        self.key = fields_of(console.service_connection_string)["SharedAccessKey"]
+        self.trust = trust(console)
+        self.service = Service(console, lifetime=86400)
+        self.https_port = int(self.service.url.rpartition(":")[2])
 
     def dial(self, *, web_socket: bool) -> raw.Wire:
         """Open a device's connection."""
@@ -112,7 +92,7 @@ class Worker:
     def _register(self, device_id: str) -> None:
         keys = {"primaryKey": self._hub.key, "secondaryKey": self._hub.key}
         body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": keys}}
-        response = self._hub.request("PUT", f"/devices/{device_id}", body)
+        response = self._hub.service.request("PUT", f"/devices/{device_id}", json=body)
         assert response.status_code == 200, response.text
 
     def _live(self, device_id: str) -> None:
@@ -124,13 +104,12 @@ class Worker:
                 wire.send_what_goes(chance.randbytes(chance.randrange(1, 500)))
                 self.lives["malformed first packet"] += 1
                 return
-            resource = f"{self._hub.host}/devices/{device_id}"
             if chance.random() < 0.1:
-                wire.send(self._greeting(device_id, sas_token(resource, "AAAA" * 11)))
+                wire.send(self._greeting(device_id, "AAAA" * 11))
                 wire.expect(raw.connack(5))
                 self.lives["refused"] += 1
                 return
-            wire.send(self._greeting(device_id, sas_token(resource, self._hub.key)))
+            wire.send(self._greeting(device_id, self._hub.key))
             assert wire.receive()[0] == 0x20
             wire.send(raw.subscribe(1, _METHODS, _TWIN_ANSWERS, _DESIRED))
             wire.expect(raw.suback(1, 0, 0, 0))
@@ -140,16 +119,17 @@ class Worker:
                 )(wire, device_id)
             self._leave(wire, device_id)
         if chance.random() < 0.02:
-            assert self._hub.request("DELETE", f"/devices/{device_id}").status_code == 204
+            path, any_etag = f"/devices/{device_id}", {"If-Match": "*"}
+            response = self._hub.service.request("DELETE", path, headers=any_etag)
+            assert response.status_code == 204
             self._register(device_id)
             self.lives["deleted"] += 1
         self.lives["over a WebSocket" if web_socket else "over TLS"] += 1
 
-    def _greeting(self, device_id: str, token: str) -> bytes:
-        user_name = f"{self._hub.host}/{device_id}/?api-version={API_VERSION}"
+    def _greeting(self, device_id: str, key: str) -> bytes:
         will = (f"devices/{device_id}/messages/events/", b"gone")
         clean = self._chance.random() < 0.5
-        return raw.connect(device_id, user_name, token, clean=clean, will=will)
+        return greeting(self._hub.host, device_id, key, clean=clean, will=will)
 
     def _leave(self, wire: raw.Wire, device_id: str) -> None:
         way = self._chance.random()
@@ -191,13 +171,15 @@ class Worker:
 
     def _invoke(self, device_id: str) -> Future[requests.Response]:
         body = {"methodName": "reboot", "payload": {"n": 1}, "responseTimeoutInSeconds": 20}
-        return self._callers.submit(self._hub.request, "POST", f"/twins/{device_id}/methods", body)
+        path = f"/twins/{device_id}/methods"
+        return self._callers.submit(self._hub.service.request, "POST", path, json=body)
 
     def _hear_desired(self, wire: raw.Wire, device_id: str) -> None:
         body = {
             "properties": {"desired": {f"d{self._chance.randrange(10)}": self._chance.random()}}
         }
-        assert self._hub.request("PATCH", f"/twins/{device_id}", body).status_code == 200
+        response = self._hub.service.request("PATCH", f"/twins/{device_id}", json=body)
+        assert response.status_code == 200
         topic, _body = wire.receive_publish()
         assert topic.startswith("$iothub/twin/PATCH/properties/desired/"), topic
 
@@ -209,13 +191,10 @@ def fill_event_log(hub: Hub) -> None:
         "deviceId": device_id,
         "authentication": {"symmetricKey": {"primaryKey": hub.key, "secondaryKey": hub.key}},
     }
-    assert hub.request("PUT", f"/devices/{device_id}", body).status_code == 200
-    token = sas_token(f"{hub.host}/devices/{device_id}", hub.key)
+    response = hub.service.request("PUT", f"/devices/{device_id}", json=body)
+    assert response.status_code == 200, response.text
     with hub.dial(web_socket=False) as wire:
-        wire.send(
-            raw.connect(device_id, f"{hub.host}/{device_id}/?api-version={API_VERSION}", token)
-        )
-        wire.expect(raw.connack(0))
+        wire.begin(greeting(hub.host, device_id, hub.key))
         event = raw.publish(f"devices/{device_id}/messages/events/n=1", bytes(100))
         wire.send(event * _EVENTS_AT_FIRST)
         wire.expect_nothing()
@@ -262,8 +241,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         options = ("--host", host, "--https-port", "0", "--data-dir", Path(folder))
         with EmulatorConsole(*options, environment={**clean_environment(), **_MALLOC}) as console:
-            process = psutil.Process().children(recursive=True)[-1]
-            samples = soak(Hub(console, host), process, seconds)
+            samples = soak(Hub(console, host), psutil.Process(console.pid), seconds)
             console.terminate()
     third = len(samples) // 3
     before, after = (statistics.median(samples[n * third : (n + 1) * third]) for n in (1, 2))

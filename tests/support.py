@@ -8,10 +8,13 @@ import hashlib
 import hmac
 import random
 import socket
+import ssl
 import sys
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import requests
@@ -20,6 +23,27 @@ from emulator import Emulator
 
 API_VERSION = "2021-04-12"
 
+# How long something may take on a busy machine. A wait ends by its event, except in a failure.
+PATIENCE = 60.0
+
+
+def fields_of(connection_string: str) -> dict[str, str]:
+    """Return the fields of a connection string."""
+    return dict(part.split("=", 1) for part in connection_string.split(";"))
+
+
+def wait_until(happened: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def own(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a twin's section without those that the hub adds."""
+    return {name: value for name, value in section.items() if not name.startswith("$")}
+
 
 class Device(NamedTuple):
     """A registered device, as its own program knows it."""
@@ -27,6 +51,12 @@ class Device(NamedTuple):
     id: str
     key: str
     connection_string: str
+
+    @classmethod
+    def of(cls, connection_string: str) -> Device:
+        """Return the device of a connection string."""
+        fields = fields_of(connection_string)
+        return cls(fields["DeviceId"], fields["SharedAccessKey"], connection_string)
 
 
 def sas_token(
@@ -61,19 +91,43 @@ def free_loopback_address() -> str:
             return address
 
 
-class Service:
-    """A service without an SDK: plain HTTPS with a policy's token."""
+class Hub(Protocol):
+    """What a service has to know of a hub."""
 
-    def __init__(self, emulator: Emulator, policy: str = "iothubowner") -> None:
-        fields = dict(
-            part.split("=", 1) for part in emulator.policy_connection_string(policy).split(";")
-        )
-        self.url = f"https://{fields['HostName']}"
+    service_connection_string: str
+    ca_file: Path
+
+
+def second_hub(emulator: Emulator, **settings: Any) -> Emulator:
+    """Make an emulator, not started, with the certificates of another one and its own settings."""
+    return Emulator(replace(emulator.settings, **{"mqtt_port": 0, "https_port": 0, **settings}))
+
+
+def trust(hub: Hub) -> ssl.SSLContext:
+    """Make a TLS context that trusts the hub."""
+    return ssl.create_default_context(cafile=hub.ca_file)
+
+
+class Service:
+    """A service without an SDK: plain HTTPS with every right. It can be a `with` block."""
+
+    def __init__(self, hub: Hub, lifetime: float = 3600) -> None:
+        fields = fields_of(hub.service_connection_string)
+        host, policy = fields["HostName"], fields["SharedAccessKeyName"]
+        self.url = f"https://{host}"
         self._session = requests.Session()
-        self._session.verify = str(emulator.ca_file)
+        # The machine's variables may name a proxy, or another CA.
+        self._session.trust_env = False
+        self._session.verify = str(hub.ca_file)
         self._session.headers["Authorization"] = sas_token(
-            fields["HostName"], fields["SharedAccessKey"], policy=policy
+            host, fields["SharedAccessKey"], policy=policy, lifetime=lifetime
         )
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def request(
         self,
@@ -95,6 +149,14 @@ class Service:
             params={"api-version": API_VERSION} if params is None else params,
             timeout=70,
         )
+
+    def state(self, device_id: str) -> str:
+        """Return the connection state of a device."""
+        return str(self.request("GET", f"/devices/{device_id}").json()["connectionState"])
+
+    def wait_for_device(self, device_id: str) -> None:
+        """Wait until a device is connected."""
+        wait_until(lambda: self.state(device_id) == "Connected")
 
     def close(self) -> None:
         """Close the connections."""

@@ -24,7 +24,7 @@ from emulator.errors import StartError
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
 from tests.devices import METHODS, connect_device
 from tests.processes import END_SECONDS, Console, posix_only
-from tests.support import Service
+from tests.support import Service, trust, wait_until
 
 METHOD = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
 
@@ -53,32 +53,15 @@ def cert_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("certificates")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(cert_dir: Path) -> Settings:
     return Settings(host="127.0.0.1", mqtt_port=0, https_port=0, cert_dir=cert_dir)
 
 
-@pytest.fixture
-def trust(monkeypatch: pytest.MonkeyPatch) -> Callable[[Emulator], ssl.SSLContext]:
-    """Makes this process's clients trust an emulator, whatever the environment said before."""
-
-    def prepare(emulator: Emulator) -> ssl.SSLContext:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(emulator.ca_bundle))
-        return ssl.create_default_context(cafile=str(emulator.ca_file))
-
-    return prepare
-
-
-Trust = Callable[[Emulator], ssl.SSLContext]
-
-
 def devices_of(emulator: Emulator) -> list[str]:
     """List a running emulator's devices, over the network."""
-    service = Service(emulator)
-    try:
+    with Service(emulator) as service:
         return [device["deviceId"] for device in service.request("GET", "/devices").json()]
-    finally:
-        service.close()
 
 
 def listens(host: str, port: int) -> bool:
@@ -106,9 +89,8 @@ def count_open_files() -> int:
 # --- the two ways to run it
 
 
-async def test_it_runs_in_the_callers_event_loop(settings: Settings, trust: Trust) -> None:
+async def test_it_runs_in_the_callers_event_loop(settings: Settings) -> None:
     async with Emulator(settings) as emulator:
-        trust(emulator)
         emulator.register_device("kitchen")
         assert await asyncio.to_thread(devices_of, emulator) == ["myDeviceId", "kitchen"]
         ports = [emulator.mqtt_port, emulator.https_port]
@@ -116,10 +98,9 @@ async def test_it_runs_in_the_callers_event_loop(settings: Settings, trust: Trus
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def test_it_runs_in_a_thread_of_its_own(settings: Settings, trust: Trust) -> None:
+def test_it_runs_in_a_thread_of_its_own(settings: Settings) -> None:
     before = threading.enumerate()
     with Emulator(settings) as emulator:
-        trust(emulator)
         assert devices_of(emulator) == ["myDeviceId"]
         ports = [emulator.mqtt_port, emulator.https_port]
     assert not any(listens("127.0.0.1", port) for port in ports)
@@ -141,27 +122,23 @@ def test_an_error_in_the_block_stops_it_and_passes_on(settings: Settings) -> Non
 
 
 @no_other_loopback
-def test_several_run_side_by_side_on_addresses_of_their_own(
-    settings: Settings, trust: Trust
-) -> None:
+def test_several_run_side_by_side_on_addresses_of_their_own(settings: Settings) -> None:
     with Emulator(settings) as one:
         ports = {"mqtt_port": one.mqtt_port, "https_port": one.https_port}
         with (
             Emulator(replace(settings, host="127.0.0.2", devices=("two",), **ports)) as two,
             Emulator(replace(settings, host="127.0.0.3", devices=("three",), **ports)) as three,
         ):
-            context = trust(three)  # they share a folder, so its CA is that of all
-            assert [devices_of(each) for each in (one, two, three)] == [
-                ["myDeviceId"],
-                ["two"],
-                ["three"],
-            ]
-            with connect_device(two.device_connection_string("two"), two.mqtt_port, context):
+            found = [devices_of(each) for each in (one, two, three)]
+            assert found == [["myDeviceId"], ["two"], ["three"]]
+            # They share a folder, so its CA is that of all.
+            string = two.device_connection_string("two")
+            with connect_device(string, two.mqtt_port, trust(three)):
                 assert len({one.mqtt_port, two.mqtt_port, three.mqtt_port}) == 1
 
 
 @needs_ipv6
-def test_localhost_is_both_families_on_one_port(settings: Settings, trust: Trust) -> None:
+def test_localhost_is_both_families_on_one_port(settings: Settings) -> None:
     with Emulator(replace(settings, host="localhost")) as emulator:
         context = trust(emulator)
         for port in (emulator.mqtt_port, emulator.https_port):
@@ -174,14 +151,13 @@ def test_localhost_is_both_families_on_one_port(settings: Settings, trust: Trust
 
 
 @needs_ipv6
-def test_an_ipv6_address_stands_in_brackets(settings: Settings, trust: Trust) -> None:
+def test_an_ipv6_address_stands_in_brackets(settings: Settings) -> None:
     with Emulator(replace(settings, host="::1")) as emulator:
-        trust(emulator)
         assert emulator.https_host == f"[::1]:{emulator.https_port}"
         assert devices_of(emulator) == ["myDeviceId"]
 
 
-def test_devices_are_registered_from_any_thread(settings: Settings, trust: Trust) -> None:
+def test_devices_are_registered_from_any_thread(settings: Settings) -> None:
     with Emulator(settings) as emulator, ThreadPoolExecutor(8) as threads:
         context = trust(emulator)
         names = [f"device-{n}" for n in range(40)]
@@ -271,10 +247,7 @@ def test_a_failed_start_is_raised_in_the_callers_thread_and_leaves_nothing(
     assert "k3y!" not in str(error.value)
     assert "azN5" not in str(error.value)
     del error
-    deadline = time.monotonic() + 5
-    while (open_files(), threading.active_count()) != (files, threads):
-        assert time.monotonic() < deadline, "a thread, or a file or socket, was left"
-        time.sleep(0.02)
+    wait_until(lambda: (open_files(), threading.active_count()) == (files, threads), seconds=5)
 
 
 async def test_a_failed_start_is_raised_in_the_callers_event_loop(
@@ -295,29 +268,22 @@ class Burden:
 
     def __init__(self, emulator: Emulator, context: ssl.SSLContext) -> None:
         self._stack = ExitStack()
-        self._service = Service(emulator)
-        self._stack.callback(self._service.close)
+        service = self._stack.enter_context(Service(emulator))
         threads = self._stack.enter_context(ThreadPoolExecutor())
-        self.device = self._stack.enter_context(
-            connect_device(
-                emulator.device_connection_string("myDeviceId"),
-                emulator.mqtt_port,
-                context,
-                METHODS,
-            )
-        )
+        string, port = emulator.device_connection_string("myDeviceId"), emulator.mqtt_port
+        self.device = self._stack.enter_context(connect_device(string, port, context, METHODS))
         path = "/twins/myDeviceId/methods"
-        self.call = threads.submit(self._service.request, "POST", path, json=METHOD)
+        self.call = threads.submit(service.request, "POST", path, json=METHOD)
         self.device.expect_method("reboot")
 
         # A connection that is kept open for another request.
-        idle = Service(emulator)
-        self._stack.callback(idle.close)
+        idle = self._stack.enter_context(Service(emulator))
         assert idle.request("GET", "/devices").status_code == 200
-        # Two that never begin TLS.
+        # Some that never begin TLS, or never end their handshake.
         for port in (emulator.mqtt_port, emulator.https_port):
-            address = (emulator.host_name, port)
-            self._stack.enter_context(socket.create_connection(address, timeout=5))
+            for hello in (b"", b"\x16\x03"):
+                plain = socket.create_connection((emulator.host_name, port), timeout=5)
+                self._stack.enter_context(plain).sendall(hello)
         # One that the emulator has ended, and whose caller takes no notice.
         plain = socket.create_connection((emulator.host_name, emulator.https_port), timeout=5)
         deaf = self._stack.enter_context(
@@ -333,7 +299,7 @@ class Burden:
 
 @no_count_of_files
 def test_it_stops_at_once_with_open_connections_and_leaves_nothing(
-    settings: Settings, trust: Trust, open_files: Callable[[], int]
+    settings: Settings, open_files: Callable[[], int]
 ) -> None:
     files, threads = open_files(), threading.active_count()
     with Emulator(settings) as emulator:
@@ -348,9 +314,7 @@ def test_it_stops_at_once_with_open_connections_and_leaves_nothing(
     assert (open_files(), threading.active_count()) == (files, threads)
 
 
-async def test_it_stops_at_once_in_the_callers_event_loop_too(
-    settings: Settings, trust: Trust
-) -> None:
+async def test_it_stops_at_once_in_the_callers_event_loop_too(settings: Settings) -> None:
     async with Emulator(settings) as emulator:
         burden = await asyncio.to_thread(Burden, emulator, trust(emulator))
         began = time.monotonic()
@@ -426,32 +390,24 @@ def test_ctrl_c_ends_a_block_that_is_still_starting(cert_dir: Path, slow: str) -
 
 # --- what it offers
 
-OFFERS: dict[str, Callable[[Emulator], object]] = {
-    "hub": lambda emulator: emulator.hub,
-    "host_name": lambda emulator: emulator.host_name,
-    "mqtt_port": lambda emulator: emulator.mqtt_port,
-    "https_port": lambda emulator: emulator.https_port,
-    "mqtt_host": lambda emulator: emulator.mqtt_host,
-    "https_host": lambda emulator: emulator.https_host,
-    "ca_file": lambda emulator: emulator.ca_file,
-    "ca_bundle": lambda emulator: emulator.ca_bundle,
-    "service_connection_string": lambda emulator: emulator.service_connection_string,
-    "policy_connection_string": lambda emulator: emulator.policy_connection_string("service"),
-    "device_connection_string": lambda emulator: emulator.device_connection_string("myDeviceId"),
-    "environment": lambda emulator: emulator.environment("myDeviceId"),
-    "register_device": lambda emulator: emulator.register_device("another"),
+OFFERS = sorted({name for name in vars(Emulator) if name[0] != "_"} - {"start", "stop"})
+ARGUMENTS = {
+    "policy_connection_string": "service",
+    "device_connection_string": "myDeviceId",
+    "environment": "myDeviceId",
+    "register_device": "another",
 }
 
 
-def test_the_table_of_offers_is_complete() -> None:
-    named = {name for name in vars(Emulator) if not name.startswith("_")}
-    assert named == {*OFFERS, "start", "stop"}
+def offer(emulator: Emulator, name: str) -> object:
+    """Return the value of a property, or what a method returns."""
+    found = getattr(emulator, name)
+    return found(ARGUMENTS[name]) if name in ARGUMENTS else found
 
 
 @pytest.fixture(scope="module")
-def not_running(cert_dir: Path) -> tuple[Emulator, Emulator]:
+def not_running(settings: Settings) -> tuple[Emulator, Emulator]:
     """An emulator before its start, and one after its end."""
-    settings = Settings(host="127.0.0.1", mqtt_port=0, https_port=0, cert_dir=cert_dir)
     with Emulator(settings) as ended:
         pass
     return Emulator(settings), ended
@@ -464,15 +420,15 @@ def test_before_and_after_its_block_it_offers_nothing(
     with ThreadPoolExecutor(1) as thread:
         for emulator in not_running:
             with pytest.raises(RuntimeError, match="The emulator is not running"):
-                OFFERS[name](emulator)
+                offer(emulator, name)
             with pytest.raises(RuntimeError, match="The emulator is not running"):
-                thread.submit(OFFERS[name], emulator).result()
+                thread.submit(offer, emulator, name).result()
 
 
 @pytest.mark.parametrize("name", OFFERS)
 def test_inside_its_block_every_thread_has_what_it_offers(settings: Settings, name: str) -> None:
     with Emulator(settings) as emulator, ThreadPoolExecutor(1) as thread:
-        assert thread.submit(OFFERS[name], emulator).result()
+        assert thread.submit(offer, emulator, name).result()
 
 
 async def test_a_start_that_fails_leaves_it_as_it_was(settings: Settings, tmp_path: Path) -> None:
@@ -505,16 +461,9 @@ def test_it_tells_how_to_reach_it(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("host", "on_loopback"),
     [
-        ("localhost", True),
-        ("127.0.0.1", True),
-        ("127.8.9.10", True),
-        ("::1", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.168.1.7", False),
-        ("::ffff:192.168.1.7", False),
-        ("hub.example.com", False),
-        ("localhost.example.com", False),
+        *((host, True) for host in ("localhost", "127.0.0.1", "127.8.9.10", "::1")),
+        *((host, False) for host in ("0.0.0.0", "::", "192.168.1.7", "::ffff:192.168.1.7")),
+        *((host, False) for host in ("hub.example.com", "localhost.example.com")),
     ],
 )
 def test_well_known_keys_are_for_loopback_alone(host: str, on_loopback: bool) -> None:

@@ -41,7 +41,8 @@ class _Console:
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
         self.process = process
-        self._proved = asyncio.Event()
+        self.proved = asyncio.Event()
+        """Whether the line that proves the reboot was read."""
         self.reading = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
@@ -50,15 +51,7 @@ class _Console:
             text = line.decode(errors="replace").rstrip()
             _say(self.name, text)
             if text.startswith(_PROOF):
-                self._proved.set()
-
-    async def prove(self) -> bool:
-        """Wait for the line that proves the reboot; False if it doesn't come."""
-        try:
-            await asyncio.wait_for(self._proved.wait(), _REBOOT_SECONDS)
-        except TimeoutError:
-            return False
-        return True
+                self.proved.set()
 
     async def end(self) -> None:
         """End the script as Ctrl-C does, or by force if that takes too long."""
@@ -101,19 +94,15 @@ async def _play(settings: Settings) -> int:
         _say("hub", f"ready at mqtts://{emulator.mqtt_host}, https://{emulator.https_host}")
         environment = {**os.environ, **emulator.environment(device_id)}
         async with _console("device", _DEVICE_SCRIPT, environment) as device:
-            listening = _listens(emulator, IdentityKey(device_id))
-            if not await _happens(listening, device):
+            key, links = IdentityKey(device_id), emulator.hub.links
+            listening = links.wait_for_listener(key, _METHOD, _CONNECT_SECONDS)
+            if not await _happens(listening, _CONNECT_SECONDS, device):
                 return _failed("the device did not connect and listen", device)
             async with _console("service", _SERVICE_SCRIPT, environment) as service:
-                if not await _happens(service.prove(), service, device):
+                if not await _happens(service.proved.wait(), _REBOOT_SECONDS, service, device):
                     return _failed("the service did not see the reboot", service, device)
     _say("hub", "the tutorial worked: the device rebooted, and the service saw it")
     return 0
-
-
-async def _listens(emulator: Emulator, device: IdentityKey) -> bool:
-    link = await emulator.hub.links.wait_for_listener(device, _METHOD, _CONNECT_SECONDS)
-    return link is not None
 
 
 @asynccontextmanager
@@ -135,13 +124,14 @@ async def _console(
         await console.end()
 
 
-async def _happens(step: Coroutine[Any, Any, bool], *consoles: _Console) -> bool:
-    """Wait for a step of the tutorial; False if it fails, or a script ends before that."""
+async def _happens(step: Coroutine[Any, Any, Any], seconds: float, *consoles: _Console) -> bool:
+    """Wait for a step of the tutorial; False if it fails, or takes longer, or a script ends."""
     stepping = asyncio.ensure_future(step)
     endings = [asyncio.ensure_future(console.process.wait()) for console in consoles]
     try:
-        await asyncio.wait([stepping, *endings], return_when=asyncio.FIRST_COMPLETED)
-        return stepping.done() and stepping.result()
+        steps = [stepping, *endings]
+        await asyncio.wait(steps, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return stepping.done() and bool(stepping.result())
     finally:
         for task in (stepping, *endings):
             task.cancel()

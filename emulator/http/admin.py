@@ -16,7 +16,6 @@ from emulator.hub.core import members
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.hub import IotHub
-from emulator.hub.messages.event_log import Event
 from emulator.hub.messages.message import Message
 
 # A stream without events sends a comment after this time, so that both ends keep it open.
@@ -57,7 +56,8 @@ async def _stream_events(
         while True:
             events = await hub.events.wait(start, device_id, seconds=_STREAM_ALIVE_SECONDS)
             for event in events:
-                await response.write(_server_sent(event))
+                data = dumps(event.document())
+                await response.write(b"id: %d\ndata: %s\n\n" % (event.sequence_number, data))
                 start = event.sequence_number + 1
             if not events:
                 await response.write(b": alive\n\n")
@@ -81,10 +81,6 @@ def _start(request: Request) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ArgumentInvalid(f"Invalid sequence number: {text}. Use a whole number from 0 up")
     return int(text[:18]) + (last is not None)
-
-
-def _server_sent(event: Event) -> bytes:
-    return b"id: %d\ndata: %s\n\n" % (event.sequence_number, dumps(event.document()))
 
 
 def _message(device_id: str, body: object) -> Message:

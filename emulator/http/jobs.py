@@ -1,10 +1,9 @@
-"""Scheduled jobs: `/jobs/v2` (IoT Hub docs: schedule jobs)."""
+"""Jobs: scheduled jobs at `/jobs/v2`, import and export jobs at `/jobs` (IoT Hub docs: schedule
+jobs; import and export identities in bulk).
+"""
 
 from __future__ import annotations
 
-from aiohttp.web_response import Response
-
-from emulator.http.paging import page_request, page_response
 from emulator.http.requests import Request, read_json
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
@@ -13,13 +12,12 @@ from emulator.hub.hub import IotHub
 
 
 async def put_job(hub: IotHub, request: Request) -> JsonObject:
-    """`PUT`: create a job; 200 with its id, its type and its status, queued."""
-    body = await read_json(request)
-    return hub.jobs.create(request.names["job_id"], body)
+    """`PUT /jobs/v2/{id}`: create a job; 200 with its id, its type and its status, queued."""
+    return hub.jobs.create(request.names["job_id"], await read_json(request))
 
 
 async def get_job(hub: IotHub, request: Request) -> JsonObject:
-    """`GET`: 200 with the job, even if it is unknown."""
+    """`GET /jobs/v2/{id}`: 200 with the job, even if it is unknown."""
     return hub.jobs.get(request.names["job_id"])
 
 
@@ -28,29 +26,32 @@ async def cancel_job(hub: IotHub, request: Request) -> JsonObject:
     return hub.jobs.cancel(request.names["job_id"])
 
 
-async def query_jobs(hub: IotHub, request: Request) -> Response:
-    """`GET /jobs/v2/query?jobType=&jobStatus=`: 200 with an array of jobs, in pages.
-
-    In the swagger, an object contains the array. A real hub sends the array itself, and the paging
-    in headers, as the SDKs for Node and C# expect.
-    """
-    size, continuation = page_request(request)
-    page = hub.jobs.query(
-        kind=request.query.get("jobType", ""),
-        status=request.query.get("jobStatus", ""),
-        size=size,
-        continuation=continuation,
-    )
-    return page_response(page)
+async def create_transfer(hub: IotHub, request: Request) -> JsonObject:
+    """`POST /jobs/create`: create an import or export job; 200 with the job, enqueued."""
+    return await hub.transfers.create(await read_json(request))
 
 
-# The list is first, because its path is also the path of a job with the id `query`.
-ROUTES = tuple(
-    Route(verb, path, Operation.USE_JOB, handler)
-    for verb, path, handler in (
-        ("GET", "/jobs/v2/query", query_jobs),
-        ("GET", "/jobs/v2/{job_id}", get_job),
-        ("PUT", "/jobs/v2/{job_id}", put_job),
-        ("POST", "/jobs/v2/{job_id}/cancel", cancel_job),
-    )
+async def list_transfers(hub: IotHub, _: Request) -> list[JsonObject]:
+    """`GET /jobs`: 200 with an array of the import and export jobs."""
+    return hub.transfers.list()
+
+
+async def get_transfer(hub: IotHub, request: Request) -> JsonObject:
+    """`GET /jobs/{id}`: 200 with the job."""
+    return hub.transfers.get(request.names["job_id"])
+
+
+async def cancel_transfer(hub: IotHub, request: Request) -> None:
+    """`DELETE /jobs/{id}`: cancel the job; 204 (the swagger also has 200)."""
+    await hub.transfers.cancel(request.names["job_id"])
+
+
+ROUTES = (
+    Route("GET", "/jobs/v2/{job_id}", Operation.USE_JOB, get_job),
+    Route("PUT", "/jobs/v2/{job_id}", Operation.USE_JOB, put_job),
+    Route("POST", "/jobs/v2/{job_id}/cancel", Operation.USE_JOB, cancel_job),
+    Route("POST", "/jobs/create", Operation.WRITE_TRANSFER, create_transfer),
+    Route("GET", "/jobs", Operation.READ_TRANSFER, list_transfers),
+    Route("GET", "/jobs/{job_id}", Operation.READ_TRANSFER, get_transfer),
+    Route("DELETE", "/jobs/{job_id}", Operation.WRITE_TRANSFER, cancel_transfer),
 )

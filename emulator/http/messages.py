@@ -121,20 +121,17 @@ def _headers(delivery: Delivery) -> dict[str, str]:
     return headers
 
 
-_DEVICE_BOUND = "/devices/{device_id}/messages/deviceBound"
+_DEVICE = "/devices/{device_id}"
+_DEVICE_BOUND = _DEVICE + "/messages/deviceBound"
 _FEEDBACK = "/messages/serviceBound/feedback"
+_SETTLE = Operation.SETTLE_COMMAND
 
 ROUTES = (
-    *(
-        Route(verb, path, operation, handler, for_device=True)
-        for verb, path, operation, handler in (
-            ("POST", "/devices/{device_id}/messages/events", Operation.SEND_EVENT, send_event),
-            ("GET", _DEVICE_BOUND, Operation.RECEIVE_COMMAND, receive_command),
-            ("DELETE", _DEVICE_BOUND + "/{lock}", Operation.SETTLE_COMMAND, end_command),
-            ("POST", _DEVICE_BOUND + "/{lock}/abandon", Operation.SETTLE_COMMAND, abandon_command),
-        )
-    ),
-    Route("DELETE", "/devices/{device_id}/commands", Operation.PURGE_COMMANDS, purge_commands),
+    Route("POST", _DEVICE + "/messages/events", Operation.SEND_EVENT, send_event, for_device=True),
+    Route("GET", _DEVICE_BOUND, Operation.RECEIVE_COMMAND, receive_command, for_device=True),
+    Route("DELETE", _DEVICE_BOUND + "/{lock}", _SETTLE, end_command, for_device=True),
+    Route("POST", _DEVICE_BOUND + "/{lock}/abandon", _SETTLE, abandon_command, for_device=True),
+    Route("DELETE", _DEVICE + "/commands", Operation.PURGE_COMMANDS, purge_commands),
     Route("GET", _FEEDBACK, Operation.USE_FEEDBACK, receive_feedback),
     Route("DELETE", _FEEDBACK + "/{lock}", Operation.USE_FEEDBACK, complete_feedback),
     Route("POST", _FEEDBACK + "/{lock}/abandon", Operation.USE_FEEDBACK, abandon_feedback),

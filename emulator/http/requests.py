@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
 
 _NO_CONTENT = 204
+_LARGE = 64 * 1024
 
 # `x-ms-request-id` is a GUID. Its last part is the number of the answer, because a random GUID for
 # each answer would take as much time as the search for the route.
@@ -83,7 +85,8 @@ async def read_json(request: Request, *, optional: bool = False) -> Any:
     if optional and not body:
         return None
     try:
-        return loads(body)
+        # The parse of a large body takes longer than devices should wait.
+        return await asyncio.to_thread(loads, body) if len(body) > _LARGE else loads(body)
     except ValueError as error:
         raise DeserializationError(f"The body is not JSON: {error}") from None
 

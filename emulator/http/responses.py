@@ -1,28 +1,25 @@
-"""The responses that routes share."""
+"""The responses that routes share. Errors have four forms, and each route has one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from aiohttp.web_response import Response
 
-from emulator.http.errors import ErrorForm
-from emulator.hub.core.errors import HubError
+from emulator.hub.core import errors
 from emulator.hub.core.json import JsonObject, dumps
 
-_TOO_MANY_REQUESTS = 429
+ErrorForm = Callable[[errors.HubError, datetime], JsonObject]
 
 
 def json_response(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a JSON response; a real hub writes the charset in the content type in this way."""
-    return Response(
-        status=status,
-        body=dumps(value),
-        headers={"Content-Type": "application/json; charset=utf-8", **(headers or {})},
-    )
+    all_headers = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+    return Response(status=status, body=dumps(value), headers=all_headers)
 
 
 def tagged_response(document: JsonObject) -> Response:
@@ -30,11 +27,38 @@ def tagged_response(document: JsonObject) -> Response:
     return json_response(document, headers={"ETag": f'"{document["etag"]}"'})
 
 
-def error_response(error: HubError, form: ErrorForm, now: datetime) -> Response:
-    """Return the response of an error, in the form of its route."""
-    response = json_response(
-        form(error, now), status=error.status, headers={"iothub-errorcode": error.name}
-    )
-    if response.status == _TOO_MANY_REQUESTS:
-        response.force_close()  # a real hub does this, and sends no Retry-After (seen there)
-    return response
+def message_body(error: errors.HubError, now: datetime) -> JsonObject:
+    """Return the usual form (seen on a real hub).
+
+    Returns:
+        `{"Message": "ErrorCode:<name>;<text>", "ExceptionMessage": "Tracking ID:…"}`; Node's SDK
+        needs both parts of `Message` to be non-empty.
+    """
+    tracking = f"{secrets.token_hex(16)}-G:0-TimeStamp:{now:%m/%d/%Y %H:%M:%S}"
+    message = f"ErrorCode:{error.name};{errors.error_text(error)}"
+    return {"Message": message, "ExceptionMessage": f"Tracking ID:{tracking}"}
+
+
+def twin_body(error: errors.HubError, now: datetime) -> JsonObject:
+    """Return the form of twins: the tracking id has no gateway (seen on a real hub)."""
+    body = message_body(error, now)
+    return {**body, "ExceptionMessage": body["ExceptionMessage"].replace("-G:0-", "-")}
+
+
+def nested_body(error: errors.HubError, now: datetime) -> JsonObject:
+    """Return the form of direct methods: the document of the error, as text in the usual form.
+
+    Returns:
+        `{"Message": "<document as JSON text>", "ExceptionMessage": ""}` (seen on a real hub)
+    """
+    return {"Message": dumps(errors.error_document(error, now)).decode(), "ExceptionMessage": ""}
+
+
+def module_body(error: errors.HubError, now: datetime) -> JsonObject:
+    """Return the form of module identities: the document of the error (seen on a real hub).
+
+    If the device of the module is missing or disabled, the form is nested.
+    """
+    if isinstance(error, errors.IotHubUnauthorizedAccess):
+        return nested_body(error, now)
+    return errors.error_document(error, now)

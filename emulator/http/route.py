@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp.web_response import StreamResponse
 from msgspec import Struct
 
-from emulator.http.errors import ErrorForm, message_body
 from emulator.http.requests import Request
+from emulator.http.responses import ErrorForm, message_body
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub

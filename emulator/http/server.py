@@ -15,7 +15,6 @@ import functools
 import logging
 import re
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from urllib.parse import parse_qs, unquote
 
@@ -24,16 +23,15 @@ from aiohttp.web_exceptions import HTTPException
 from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
 
-from emulator.http.errors import ErrorForm, message_body
 from emulator.http.requests import Request, identity_key
-from emulator.http.responses import error_response, json_response
+from emulator.http.responses import ErrorForm, json_response, message_body
 from emulator.http.route import Route
 from emulator.http.router import Found, Router
-from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core import errors, limits
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.net.listeners import accept
+from emulator.net.tls import Handshakes
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +53,9 @@ _REMEMBERED_TYPES = 64
 # How long a stopping server waits for the answers to open requests.
 _DRAIN_SECONDS = 0.25
 
+_TOO_MANY_REQUESTS = 429
+
 RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
-CertificateReader = Callable[[ssl.SSLObject | None], ClientCertificate | None]
 # Answers a request; the second argument has the segments of its path.
 _Serve = Callable[[Request, Sequence[str]], Awaitable[StreamResponse]]
 
@@ -67,7 +66,7 @@ class HttpServer:
     Args:
         hub: the hub.
         routes: the routes of services and of devices.
-        client_certificate: returns the certificate of the client of a TLS connection.
+        handshakes: the handshakes of TLS, with the certificates of clients.
         web_sockets: by path, the handlers that upgrade a request to a WebSocket.
     """
 
@@ -75,11 +74,11 @@ class HttpServer:
         self,
         hub: IotHub,
         routes: Iterable[Route],
-        client_certificate: CertificateReader,
+        handshakes: Handshakes,
         web_sockets: Mapping[str, RequestHandler],
     ) -> None:
         self._hub = hub
-        self._client_certificate = client_certificate
+        self._handshakes = handshakes
         self._router: Router[_Serve] = Router()
         for route in routes:
             self._router.add(route.verb, route.path, functools.partial(self._serve, route))
@@ -88,19 +87,18 @@ class HttpServer:
         self._find = functools.lru_cache(_REMEMBERED_PATHS)(self._find_route)
         self._listening: list[asyncio.Server] = []
 
-    async def start(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext) -> None:
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept HTTPS connections on bound sockets."""
         loop = asyncio.get_running_loop()
+        make = functools.partial(Request, loop=loop, client_max_size=limits.HTTP_BODY_BYTES)
         self._server = Server(
             self._dispatch,  # type: ignore[arg-type] # requests are what request_factory makes
-            request_factory=functools.partial(
-                Request, loop=loop, client_max_size=limits.HTTP_BODY_BYTES
-            ),
+            request_factory=make,
             access_log=None,
             logger=_protocol_log,
         )
         # Not aiohttp's own site, which has no time limit for a handshake.
-        self._listening = await accept(self._server, sockets, tls)
+        self._listening = await accept(self._server, sockets, self._handshakes.context)
 
     async def stop(self) -> None:
         """Stop accepting, answer the requests that have arrived, and close the connections."""
@@ -122,8 +120,7 @@ class HttpServer:
             await _meet_expectation(request)
         segments, found = self._find(request.rel_url.raw_path)
         for each in found:
-            serve = each.verbs.get(request.method)
-            if serve is not None:
+            if serve := each.verbs.get(request.method):
                 request.names = each.names
                 return await serve(request, segments)
         return self._refuse_path(request, {verb for each in found for verb in each.verbs})
@@ -138,13 +135,16 @@ class HttpServer:
         token = request.headers.get("Authorization")
         caller: ServiceCaller | DeviceCaller = ServiceCaller(token, request.host, resource)
         if route.for_device:
-            certificate = self._client_certificate(request.get_extra_info("ssl_object"))
+            tls = request.get_extra_info("ssl_object")
+            certificate = self._handshakes.client_certificate(tls)
             caller = DeviceCaller(identity_key(request), token, request.host, certificate)
         size, flaw = request.content_length or 0, _flaw(route, request)
         try:
             admission = self._hub.gate.enter(caller, route.operation, size=size, flaw=flaw)
         except errors.HubError as error:
-            return self._refuse(request, error)
+            # The handler has not run: the form is the same on every route.
+            log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
+            return self._error(error)
         if admission is not None:
             request.device = admission
         return await self._answer(route, request)
@@ -156,7 +156,7 @@ class HttpServer:
         try:
             return await upgrade(request)
         except HTTPException as error:
-            return self._error(errors.GenericBadRequest(error.reason), message_body)
+            return self._error(errors.GenericBadRequest(error.reason))
 
     async def _answer(self, route: Route, request: Request) -> StreamResponse:
         try:
@@ -172,22 +172,22 @@ class HttpServer:
 
     # --- refusals
 
-    def _refuse(self, request: Request, error: errors.HubError) -> Response:
-        """Refuse a request before its handler runs; the form is the same on every route."""
-        log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
-        return self._error(error, message_body)
-
     def _refuse_path(self, request: Request, allowed: Collection[str]) -> Response:
         """Refuse a path or a method without a route; the answer of a real hub is unknown."""
         if not allowed:
-            return self._error(errors.GenericNotFound(f"Unknown path {request.path}"), message_body)
+            return self._error(errors.GenericNotFound(f"Unknown path {request.path}"))
         error = errors.GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
-        response = self._error(error, message_body)
+        response = self._error(error)
         response.headers["Allow"] = ",".join(sorted(allowed))
         return response
 
-    def _error(self, error: errors.HubError, form: ErrorForm) -> Response:
-        return error_response(error, form, self._hub.clock.now())
+    def _error(self, error: errors.HubError, form: ErrorForm = message_body) -> Response:
+        body = form(error, self._hub.clock.now())
+        headers = {"iothub-errorcode": error.name}
+        response = json_response(body, status=error.status, headers=headers)
+        if response.status == _TOO_MANY_REQUESTS:
+            response.force_close()  # a real hub does this, and sends no Retry-After (seen there)
+        return response
 
 
 async def _meet_expectation(request: Request) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 from emulator.hub.access.certificates import ClientCertificate, check_certificate
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.operations import Operation
 from emulator.hub.access.policies import Policy, Right
-from emulator.hub.access.sas import SasToken, check_reach, check_signature, check_token
+from emulator.hub.access.sas import SasToken, check_reach, check_signature
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError, IotHubUnauthorizedAccess
@@ -26,10 +26,6 @@ from emulator.hub.links.link import Admission
 
 # A service sends the same token with many requests: its signature is checked once.
 _REMEMBERED_TOKENS = 256
-
-# The operations that are charged on an open connection. A real hub delays the others, and does not
-# refuse them.
-_CHARGED_ON_A_CONNECTION = (Operation.READ_OWN_TWIN, Operation.REPORT)
 
 
 class ServiceCaller(NamedTuple):
@@ -90,26 +86,6 @@ class Gate:
         self._authenticate = functools.lru_cache(_REMEMBERED_TOKENS)(self._parse_service_token)
         self.throttles = throttles
 
-    @overload
-    def enter(
-        self,
-        caller: ServiceCaller,
-        operation: Operation,
-        *,
-        size: int = 0,
-        flaw: HubError | None = None,
-    ) -> None: ...
-
-    @overload
-    def enter(
-        self,
-        caller: DeviceCaller | Admission,
-        operation: Operation,
-        *,
-        size: int = 0,
-        flaw: HubError | None = None,
-    ) -> Admission: ...
-
     def enter(
         self,
         caller: ServiceCaller | DeviceCaller | Admission,
@@ -129,7 +105,7 @@ class Gate:
                 authorized, and does not charge the request.
 
         Returns:
-            The admission of a device.
+            The admission of a device; None for a service.
 
         Raises:
             IotHubUnauthorizedAccess: the credentials are missing, wrong or expired, or do not allow
@@ -138,15 +114,13 @@ class Gate:
             ThrottlingException: the throttle of the operation is used up.
             HubError: the flaw.
         """
-        if isinstance(caller, Admission):
-            if operation in _CHARGED_ON_A_CONNECTION:
-                self.throttles.charge(operation, size=size)
-            return caller
         admission = None
-        if isinstance(caller, ServiceCaller):
-            self._authorize(caller, operation.right)
-        else:
+        if isinstance(caller, Admission):
+            admission = caller
+        elif isinstance(caller, DeviceCaller):
             admission = self._admit(caller)
+        else:
+            self._authorize(caller, operation.right)
         if flaw is not None:
             raise flaw
         self.throttles.charge(operation, size=size)
@@ -158,12 +132,7 @@ class Gate:
         """Check a service's token (IoT Hub docs: control access with SAS)."""
         if caller.token is None:
             raise IotHubUnauthorizedAccess
-        check_reach(
-            self._authenticate(caller.token, right),
-            resource=caller.resource,
-            hosts=self._hosts | {caller.host},
-            now=self._clock.now().timestamp(),
-        )
+        self._check_reach(self._authenticate(caller.token, right), caller.resource, caller.host)
 
     def _parse_service_token(self, text: str, right: Right) -> SasToken:
         """Parse a token, and check its signature and the right of its policy."""
@@ -177,55 +146,47 @@ class Gate:
             raise IotHubUnauthorizedAccess
         return policy.keys
 
+    def _check_reach(self, token: SasToken, resource: Sequence[str], host: str) -> None:
+        now = self._clock.now().timestamp()
+        check_reach(token, resource=resource, hosts=self._hosts | {host}, now=now)
+
     # --- devices and modules
 
     def _admit(self, caller: DeviceCaller) -> Admission:
-        """Check a device's credentials: its own key, a policy's key, or a certificate."""
+        """Admit a device: check its own key, a policy's key, or its certificate."""
         key = caller.key
         identity = self._store.get(Identity, key)
         device = self._store.get(Identity, IdentityKey(key.device_id))
         if identity is None or device is None or not (identity.enabled and device.enabled):
             raise IotHubUnauthorizedAccess
         scope = "device" if key.module_id is None else "module"
-        keys, expires = identity.authentication.keys, math.inf
-        if keys is None:
-            self._check_certificate(identity, caller)
+        authentication, expires = identity.authentication, math.inf
+        if authentication.keys is None:
+            # Some clients send an empty password. A policy's key can replace the key of a device,
+            # but not its certificate.
+            if caller.token:
+                reason = "a token, but the identity has no keys"
+                raise IotHubUnauthorizedAccess from ValueError(reason)
+            check_certificate(caller.certificate, authentication.thumbprints, name=str(key))
             auth_method = _auth_method(scope, "x509Certificate", "external")
         else:
-            token = self._check_token(key, keys, caller)
+            token = self._check_token(authentication.keys, caller)
             expires = token.expiry
             auth_method = _auth_method("hub" if token.policy else scope, "sas", "iothub")
         return Admission(key, expires, identity.generation_id, auth_method, caller.model_id)
 
-    def _check_token(
-        self, key: IdentityKey, own_keys: SymmetricKeys, caller: DeviceCaller
-    ) -> SasToken:
+    def _check_token(self, own_keys: SymmetricKeys, caller: DeviceCaller) -> SasToken:
         """Return the valid token of a caller whose identity has keys."""
         if caller.token is None:
             raise IotHubUnauthorizedAccess from ValueError("no SAS token")
         if caller.certificate is not None:
-            raise IotHubUnauthorizedAccess from ValueError(
-                "a certificate, but the identity has keys"
-            )
+            reason = "a certificate, but the identity has keys"
+            raise IotHubUnauthorizedAccess from ValueError(reason)
         token = SasToken.parse(caller.token)
-        check_token(
-            token,
-            self._policy_keys(token, Right.DEVICE_CONNECT) if token.policy else own_keys,
-            resource=key.resource,
-            hosts=self._hosts | {caller.host},
-            now=self._clock.now().timestamp(),
-        )
+        keys = self._policy_keys(token, Right.DEVICE_CONNECT) if token.policy else own_keys
+        check_signature(token, keys)
+        self._check_reach(token, caller.key.resource, caller.host)
         return token
-
-    def _check_certificate(self, identity: Identity, caller: DeviceCaller) -> None:
-        """Check a caller whose identity has a certificate."""
-        # Some clients send an empty password. A policy's key can replace the key of a device, but
-        # not its certificate.
-        if caller.token:
-            raise IotHubUnauthorizedAccess from ValueError("a token, but the identity has no keys")
-        check_certificate(
-            caller.certificate, identity.authentication.thumbprints, name=str(identity.key)
-        )
 
 
 @functools.cache

@@ -13,12 +13,11 @@ from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
 from emulator.hub.gate import Gate
 from emulator.hub.identities.thumbprints import ThumbprintIndex
-from emulator.hub.import_export.transfers import Blobs, NoBlobs, Transfers
+from emulator.hub.import_export.transfers import Blobs, Transfers
 from emulator.hub.jobs.jobs import Jobs
 from emulator.hub.links.links import Links
 from emulator.hub.messages.cloud_to_device import CloudToDevice
-from emulator.hub.messages.event_log import EventLog
-from emulator.hub.messages.telemetry import Telemetry
+from emulator.hub.messages.event_log import EventLog, Telemetry
 from emulator.hub.methods.methods import Methods
 from emulator.hub.query.queries import Queries
 from emulator.hub.registry.bulk import Bulk
@@ -53,7 +52,7 @@ class IotHub:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
         throttles = throttles or Throttles(clock=clock)
-        self.thumbprints = ThumbprintIndex(store, feed)
+        self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.links = links = Links(feed, clock)
         self.events = EventLog(clock=clock)
         self.telemetry = Telemetry(store, links, self.events, clock)
@@ -65,14 +64,12 @@ class IotHub:
         self.bulk = Bulk(self.identities, self.twins)
         self.digital_twins = DigitalTwins(rows, self.twins)
         self.queries = Queries(rows)
-        self.jobs = Jobs(
-            store, self.twins, self.methods, self.queries, feed, clock, slots=throttles.job_slots
-        )
+        self.jobs = Jobs(store, self.twins, self.methods, self.queries, feed, clock, throttles)
         self.configurations = Configurations(
             store, self.identities, self.twins, rows, self.queries, feed, clock
         )
         self.transfers = Transfers(
-            store, self.bulk, self.twins, rows, self.configurations, clock, blobs or NoBlobs()
+            store, self.bulk, self.twins, rows, self.configurations, clock, blobs
         )
         self.gate = Gate(store, policies, hosts, throttles, clock)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol, cast
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import mask_key
@@ -23,9 +23,15 @@ from emulator.hub.messages.message import Message
 from emulator.mqtt import frame, messages, property_bag, topics
 from emulator.mqtt.property_bag import Bag
 from emulator.mqtt.sessions import Sessions, Subscriptions
-from emulator.mqtt.topics import Filter, MethodResponse, Purpose, Telemetry, TwinGet, TwinPatch
+from emulator.mqtt.topics import MethodResponse, Telemetry, TwinGet, TwinPatch
 
 log = logging.getLogger(__name__)
+
+# What a connection must wait for: a delay in seconds, or its turn for an operation.
+Wait = float | Operation
+
+# A topic has one in place of what is not known yet: no filter can name it, and wildcards match it.
+_ANY = "\0"
 
 # A device sends to one topic again and again: its properties are remembered, up to this length.
 _REMEMBERED_TOPIC = 512
@@ -81,11 +87,12 @@ class Channel:
         # What a CONNECT brings
         self._admission: Admission
         self._versioned = False
+        self._is_cut = False
         self._persistent = False
         self._will: Message | None = None
         # The session
         self._subscriptions: Subscriptions = {}
-        self._filters: dict[Filter, int] = {}  # the same, as they were parsed
+        self._commands: int | None = None  # the QoS that was granted for messages to the device
         self._in_flight: dict[int, str] = {}  # lock tokens, by packet identifier
         self._packet_id = 0
         # Telemetry that waits for `flush`; the topic of the last message, and its properties
@@ -95,28 +102,37 @@ class Channel:
 
     # --- what the connection calls
 
-    def receive(self, data: bytes) -> Iterator[None]:
+    def receive(self, data: bytes) -> Iterator[Wait | None]:
         """Take the packets in some bytes: one at each step, so that the connection can pace them.
 
-        Telemetry waits for `flush`: the hub gets it in batches.
+        Telemetry waits for `flush`: the hub gets it in batches, or one by one if it has a limit.
+
+        Yields:
+            what the connection must wait for before the next step, after a `flush`.
 
         Raises:
             ProtocolError: the device broke a rule. Its earlier packets count.
         """
+        is_limited = self._hub.gate.throttles.limits(Telemetry.operation)
         for first_byte, body in self._packets.feed(data):
             if self.closed:
                 return
-            if self.connected:
-                self._take(first_byte, body)
+            if not self.connected:
+                yield from self._take_connect(first_byte, body)
             else:
-                self._take_connect(first_byte, body)
-            yield
+                if is_limited and self._is_telemetry(first_byte, body):
+                    yield Telemetry.operation
+                    if self.closed:
+                        return
+                self._take(first_byte, body)
+            yield None
 
     def flush(self) -> None:
         """Pass the telemetry that was received to the hub."""
         if self._telemetry:
             received, self._telemetry = self._telemetry, []
-            self._hub.gate.enter(self._admission, Telemetry.operation)
+            with contextlib.suppress(errors.ThrottlingException):  # a will can't wait for its turn
+                self._hub.gate.enter(self._admission, Telemetry.operation)
             self._hub.telemetry.ingest(self._admission, received)
 
     def resume(self) -> None:
@@ -148,15 +164,13 @@ class Channel:
 
     def accepts_method(self, name: str) -> bool:
         """See `DeviceLink.accepts_method`."""
-        return (
-            Filter(Purpose.METHODS) in self._filters
-            or Filter(Purpose.METHODS, topics.method_name(name)) in self._filters
-        )
+        # Without an api-version a device is not online for methods (azure-iot-sdk-csharp#33).
+        return self._versioned and self._granted(topics.method_request(name, _ANY)) is not None
 
     @property
     def accepts_commands(self) -> bool:
         """See `DeviceLink.accepts_commands`; not while much waits for the device to read it."""
-        return Filter(Purpose.CLOUD_TO_DEVICE) in self._filters and not self._is_congested()
+        return self._commands is not None and not self._is_congested()
 
     @property
     def unacknowledged(self) -> Collection[str]:
@@ -173,21 +187,15 @@ class Channel:
         topic = topics.cloud_to_device(device_id, bag)
         if len(topic) > frame.TEXT_BYTES:
             # What a real hub does is unknown. The messages behind this one must still arrive.
-            log.warning(
-                "Rejected a message for %s: its properties take %d bytes in a topic. A topic can "
-                "have %d.",
-                self.key,
-                len(topic),
-                frame.TEXT_BYTES,
-            )
+            text = "Rejected a message for %s: its properties take %d bytes in a topic (limit %d)."
+            log.warning(text, self.key, len(topic), frame.TEXT_BYTES)
             self._hub.cloud_to_device.reject(device_id, token)
-        elif self._filters[Filter(Purpose.CLOUD_TO_DEVICE)]:
+        elif self._commands:
             packet_id = self._next_packet_id()
             self._in_flight[packet_id] = token
             again = delivery.redelivered
-            self._output.write(
-                frame.publish(topic, delivery.body, packet_id=packet_id, duplicate=again)
-            )
+            packet = frame.publish(topic, delivery.body, packet_id=packet_id, duplicate=again)
+            self._output.write(packet)
         else:
             self._output.write(frame.publish(topic, delivery.body))
             self._hub.cloud_to_device.complete(device_id, token)
@@ -198,8 +206,9 @@ class Channel:
 
     def notify_desired(self, patch: bytes, version: int) -> None:
         """See `DeviceLink.notify_desired`; not sent to a device that is not subscribed to it."""
-        if Filter(Purpose.DESIRED) in self._filters:
-            self._send(topics.desired_patch(version), patch)
+        topic = topics.desired_patch(version)
+        if self._versioned and self._granted(topic) is not None:
+            self._send(topic, patch)
 
     def close(self, reason: errors.HubError) -> None:
         """See `DeviceLink.close`."""
@@ -207,8 +216,11 @@ class Channel:
 
     # --- CONNECT
 
-    def _take_connect(self, first_byte: int, body: bytes) -> None:
+    def _take_connect(self, first_byte: int, body: bytes) -> Iterator[Wait]:
         """Authenticate a device before all else: a refusal touches no other connection.
+
+        Yields:
+            the delay of a device that is connected from two programs.
 
         Raises:
             ProtocolError: it is not a CONNECT, or malformed.
@@ -217,29 +229,37 @@ class Channel:
             raise frame.ProtocolError("The first packet is not a CONNECT")
         try:
             connect = frame.parse_connect(body)
-        except frame.UnacceptableProtocolVersion:
-            self._refuse(frame.ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
+        except frame.UnacceptableProtocolVersion as error:
+            self._output.write(error.answer)
+            self._end()
             return
         if not connect.client_id and not connect.clean_session:
             self._refuse(frame.ReturnCode.IDENTIFIER_REJECTED)  # section 3.1.3.1
             return
         client = mask_key(connect.client_id)  # it may be a key, by mistake
+        user = topics.parse_user_name(connect.user_name or "", connect.client_id)
+        if user is not None and (delay := self._hub.links.takeover_delay(user.key)):
+            yield delay
+            if self.closed:
+                return
         try:
-            self._admit(connect)
+            self._admit(connect, user)
             if connect.will is not None:
                 # What a real hub answers to an invalid will is unknown. This ends the attempts.
                 self._will = messages.will(connect.will, self.key)
         except (errors.IotHubUnauthorizedAccess, frame.ProtocolError) as error:
             log.info("Refused %r at %s: %s", client, self._peer, error.__cause__ or error)
             self._refuse(frame.ReturnCode.NOT_AUTHORIZED)
+        except errors.ThrottlingException as error:
+            log.info("Refused %r at %s: %s", client, self._peer, error)
+            self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
         except Exception:
             log.exception("The authentication of %r at %s failed", client, self._peer)
             self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
         else:
             self._begin(connect)
 
-    def _admit(self, connect: frame.Connect) -> None:
-        user = topics.parse_user_name(connect.user_name or "", connect.client_id)
+    def _admit(self, connect: frame.Connect, user: topics.UserName | None) -> None:
         if user is None:
             raise errors.IotHubUnauthorizedAccess("The user name does not agree with the client id")
         try:
@@ -248,22 +268,21 @@ class Channel:
             raise errors.IotHubUnauthorizedAccess from error
         model_id = user.parameters.get("model-id", "")
         caller = DeviceCaller(user.key, token, user.host, self._certificate, model_id)
-        self._admission = self._hub.gate.enter(caller, Operation.CONNECT)
+        self._admission = cast("Admission", self._hub.gate.enter(caller, Operation.CONNECT))
         # A real hub accepts telemetry of a client that names no api-version, and answers its twin
         # requests with 400 (seen there).
-        self._versioned = "api-version" in user.parameters
+        self._versioned = bool(user.parameters.get("api-version"))
+        self._is_cut = user.is_cut
 
     def _begin(self, connect: frame.Connect) -> None:
         """Accept a CONNECT, with the session of an earlier connection, or without."""
         self.connected = True
         self.silence = _allowed_silence(connect.keep_alive)
         self._persistent = not connect.clean_session
-        session_present = self._persistent and self._resume_session()
-        if not session_present:
+        resumed = self._persistent and self._resume_session()
+        if not resumed:
             self._sessions.forget(str(self.key))
-        self._output.write(
-            frame.connack(frame.ReturnCode.ACCEPTED, session_present=session_present)
-        )
+        self._output.write(frame.connack(frame.ReturnCode.ACCEPTED, session_present=resumed))
         self._hub.links.connect(self, self._admission)
         if self._subscriptions:
             self._hub.links.subscribed(self)
@@ -271,13 +290,12 @@ class Channel:
     def _resume_session(self) -> bool:
         """Restore the subscriptions of an earlier connection; returns whether there are any."""
         subscriptions = self._sessions.find(str(self.key))
-        if subscriptions is None:
-            return False
-        try:
-            self._subscribe(subscriptions)
-        except frame.ProtocolError:  # stored by a version of the emulator that knew other filters
-            return False
-        return True
+        # A session can be of a version of the emulator that knew other filters.
+        with contextlib.suppress(frame.ProtocolError):
+            if subscriptions is not None:
+                self._subscribe(subscriptions)
+                return True
+        return False
 
     def _refuse(self, return_code: frame.ReturnCode) -> None:
         self._output.write(frame.connack(return_code))
@@ -294,9 +312,9 @@ class Channel:
         if first_byte & 0xF0 == frame.PUBLISH:
             self._take_publish(first_byte, body)
         elif first_byte == frame.SUBSCRIBE:
-            self._take_subscribe(*frame.parse_subscribe(body))
+            self._take_subscribe(*frame.parse_filters(body, with_qos=True))
         elif first_byte == frame.UNSUBSCRIBE:
-            self._take_unsubscribe(*frame.parse_unsubscribe(body))
+            self._take_unsubscribe(*frame.parse_filters(body, with_qos=False))
         elif first_byte == frame.PUBACK:
             self._take_puback(frame.parse_puback(body))
         elif first_byte == frame.PINGREQ and not body:
@@ -306,6 +324,10 @@ class Channel:
             self._end()
         else:
             raise frame.ProtocolError(f"Unexpected packet with the first byte {first_byte:#04x}")
+
+    def _is_telemetry(self, first_byte: int, body: bytes) -> bool:
+        """Return whether a packet is a PUBLISH to the telemetry topic, valid or not."""
+        return first_byte & 0xF0 == frame.PUBLISH and not body.startswith(b"$iothub/", 2)
 
     def _take_publish(self, first_byte: int, body: bytes) -> None:
         """Take a PUBLISH: acknowledge it, then answer it.
@@ -335,48 +357,45 @@ class Channel:
         """Carry out a twin request, or take the response of a direct method.
 
         Returns:
-            the topic and payload of an answer.
+            the topic and payload of an answer, which needs a request id and a subscription.
         """
         self._hub.links.note_activity(self.key)
-        match request:
-            case MethodResponse(status, request_id):
-                self._hub.gate.enter(self._admission, request.operation)
-                self._hub.methods.respond(self, request_id, status, payload)
-                return None
-            case TwinGet():
-                return self._answer(request, self._read_twin)
-            case TwinPatch(_, version):
-                return self._answer(request, lambda: self._report(payload, version))
-
-    def _answer(
-        self, request: TwinGet | TwinPatch, carry_out: Callable[[], tuple[int, int | None, bytes]]
-    ) -> tuple[str, bytes] | None:
-        """Carry out a twin request; an answer needs a request id and a subscription."""
+        if self._is_cut and not isinstance(request, MethodResponse):
+            # Seen on a real hub (azure-sdk-for-c#2248).
+            raise frame.ProtocolError("Twin request after a user name with / in DeviceClientType")
+        if isinstance(request, MethodResponse):
+            self._hub.gate.enter(self._admission, request.operation)
+            self._hub.methods.respond(self, request.request_id, request.status, payload)
+            return None
         try:
-            if not self._versioned:
-                raise errors.InvalidProtocolVersion
-            status, version, body = carry_out()
+            status, version, body = self._carry_out(request, payload)
         except errors.HubError as error:
             status, version, body = self._failure(error)
         except Exception:
             log.exception("A twin request of %s failed", self.key)
             status, version, body = self._failure(errors.ServerError())
-        if request.request_id is None or Filter(Purpose.TWIN_RESPONSES) not in self._filters:
+        if request.request_id is None:
             return None
-        return topics.twin_response(status, request.request_id, version), body
+        topic = topics.twin_response(status, request.request_id, version)
+        return None if self._granted(topic) is None else (topic, body)
 
-    def _read_twin(self) -> tuple[int, int | None, bytes]:
-        self._hub.gate.enter(self._admission, TwinGet.operation)
-        return 200, None, dumps(self._hub.twins.read_own(self.key))
-
-    def _report(self, payload: bytes, version: str | None) -> tuple[int, int | None, bytes]:
+    def _carry_out(
+        self, request: TwinGet | TwinPatch, payload: bytes
+    ) -> tuple[int, int | None, bytes]:
+        """Carry out a twin request; return the status, the version and the body of its answer."""
+        if not self._versioned:
+            raise errors.InvalidProtocolVersion
+        if isinstance(request, TwinGet):
+            self._hub.gate.enter(self._admission, request.operation)
+            return 200, None, dumps(self._hub.twins.read_own(self.key))
+        version = request.expected_version
         try:
             patch = loads(payload)
         except ValueError as error:
-            raise errors.DeserializationError(f"The patch is not JSON: {error}") from None
+            raise errors.ArgumentInvalid(f"The patch is not JSON: {error}") from None
         if version is not None and not (version.isascii() and version.isdigit()):
             raise errors.ArgumentInvalid(f"$version is not a number: {version}")
-        self._hub.gate.enter(self._admission, TwinPatch.operation)  # a malformed patch is free
+        self._hub.gate.enter(self._admission, request.operation)  # a malformed patch is free
         expected = None if version is None else int(version[:19])
         return 204, self._hub.twins.report(self.key, patch, expected), b""
 
@@ -385,10 +404,10 @@ class Channel:
         return error.status, None, dumps(errors.error_document(error, self._hub.clock.now()))
 
     def _take_subscribe(self, packet_id: int, requested: Sequence[tuple[str, int]]) -> None:
-        """Begin subscriptions; a filter that the hub does not know ends the connection.
+        """Begin subscriptions. The hub grants any filter, and sends the device its own topics.
 
         Raises:
-            ProtocolError: such a filter, or more subscriptions than a hub allows.
+            ProtocolError: a filter is malformed, or there are more subscriptions than a hub allows.
         """
         self._hub.gate.enter(self._admission, Operation.SUBSCRIBE)
         granted = [(name, min(qos, 1)) for name, qos in requested]
@@ -397,11 +416,11 @@ class Channel:
         self._output.write(frame.suback(packet_id, [qos for _, qos in granted]))
         self._hub.links.subscribed(self)
 
-    def _take_unsubscribe(self, packet_id: int, ended: Collection[str]) -> None:
+    def _take_unsubscribe(self, packet_id: int, ended: Sequence[tuple[str, int]]) -> None:
         """End subscriptions."""
-        self._subscribe(
-            {name: qos for name, qos in self._subscriptions.items() if name not in ended}
-        )
+        names = dict(ended)
+        kept = {name: qos for name, qos in self._subscriptions.items() if name not in names}
+        self._subscribe(kept)
         self._store_session()
         self._output.write(frame.unsuback(packet_id))
 
@@ -410,10 +429,20 @@ class Channel:
             raise frame.ProtocolError(
                 f"{len(subscriptions)} subscriptions: {limits.MQTT_SUBSCRIPTIONS} are allowed"
             )
-        self._filters = {
-            topics.parse_filter(name, self.key): qos for name, qos in subscriptions.items()
-        }
+        for name in subscriptions:
+            topics.check_filter(name)
         self._subscriptions = subscriptions
+        self._commands = self._granted(topics.cloud_to_device(self.key.device_id, _ANY))
+
+    def _granted(self, topic: str) -> int | None:
+        """Return the highest QoS that a filter grants for a topic, or None if none matches."""
+        granted = None
+        for name, qos in self._subscriptions.items():
+            if topics.matches(name, topic):
+                if qos:
+                    return qos
+                granted = qos
+        return granted
 
     def _store_session(self) -> None:
         if self._persistent:

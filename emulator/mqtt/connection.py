@@ -1,16 +1,19 @@
 """One device's connection: reads and writes for a channel, and paces and times it.
 
 A few bytes that arrive while the connection is idle are handled where they arrive. More than a few
-take turns with other connections, and wait while the device does not read.
+take turns with other connections, and wait while the device does not read. So do all bytes if the
+hub limits telemetry: while a message waits for its turn, the hub reads no more of this device.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from emulator.hub.access.operations import Operation
+from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
-from emulator.mqtt.channel import Channel
+from emulator.mqtt.channel import Channel, Wait
 from emulator.mqtt.frame import ProtocolError
 from emulator.net.streams import Stream
 
@@ -23,11 +26,15 @@ _TURN = 128
 class Connection:
     """Passes what a stream brings to a channel, which writes to the stream itself."""
 
-    def __init__(self, stream: Stream, channel: Channel, clock: Clock) -> None:
+    def __init__(
+        self, stream: Stream, channel: Channel, clock: Clock, throttles: Throttles
+    ) -> None:
         self._stream = stream
         self._channel = channel
         self._clock = clock
+        self._throttles = throttles
         self._connected = False  # as far as timers are concerned
+        self._waits = False
         self._heard = 0.0
 
     async def run(self) -> None:
@@ -38,7 +45,6 @@ class Connection:
             OSError: the connection broke.
         """
         self._timer = self._clock.call_later(limits.MQTT_CONNECT_TIMEOUT, self._stream.close)
-        self._stream.at_once = self._handle_at_once
         try:
             while not self._channel.closed and (data := await self._stream.read()):
                 self._heard = self._clock.monotonic()
@@ -61,15 +67,18 @@ class Connection:
         finally:
             self._channel.flush()
             self._stream.uncork()
-        if not self._connected:
-            self._time_keep_alive()
+        self._time_keep_alive()
 
     async def _handle(self, data: bytes) -> None:
         """Handle packets in their order, and wait while the device does not read our answers."""
         self._stream.cork()
         try:
-            for number, _ in enumerate(self._channel.receive(data), start=1):
-                if self._stream.held > _HELD_BYTES or number % _TURN == 0:
+            for number, wait in enumerate(self._channel.receive(data), start=1):
+                if wait is not None:
+                    await self._send()
+                    await self._wait(wait)
+                    self._stream.cork()
+                elif self._stream.held > _HELD_BYTES or number % _TURN == 0:
                     await self._send()
                     await asyncio.sleep(0)  # other devices have their turn
                     self._stream.cork()
@@ -77,21 +86,40 @@ class Connection:
             await self._send()
         self._channel.resume()
 
+    async def _wait(self, wait: Wait) -> None:
+        """Wait for a delay or for a turn, unless the hub closes the connection meanwhile."""
+        self._waits = True
+        try:
+            # Not in a task of its own: the turn must be used before another task runs.
+            async with asyncio.timeout(None) as limit:
+                self._stream.on_close = lambda: limit.reschedule(0)
+                if isinstance(wait, Operation):
+                    await self._throttles.wait(wait)
+                else:
+                    await self._clock.sleep(wait)
+        except TimeoutError:
+            pass
+        finally:
+            self._stream.on_close, self._waits = None, False
+            self._heard = self._clock.monotonic()
+
     async def _send(self) -> None:
         self._channel.flush()
-        if not self._connected:
-            self._time_keep_alive()
+        self._time_keep_alive()
         await self._stream.drain()
 
     def _time_keep_alive(self) -> None:
         """From the CONNECT on, time the silence of the device in place of its CONNECT."""
-        self._connected = self._channel.connected
-        if self._connected:
+        if self._channel.connected and not self._connected:
+            self._connected = True
             self._timer.cancel()
+            if not self._throttles.limits(Operation.SEND_EVENT):
+                self._stream.at_once = self._handle_at_once
             self._check_keep_alive()
 
     def _check_keep_alive(self) -> None:
-        left = self._channel.silence - (self._clock.monotonic() - self._heard)
+        silence = 0.0 if self._waits else self._clock.monotonic() - self._heard
+        left = self._channel.silence - silence
         if left > 0:
             self._timer = self._clock.call_later(left, self._check_keep_alive)
         else:

@@ -30,16 +30,13 @@ TEXT_BYTES = 0xFFFF
 
 # The first bytes of a client's packets. A hub takes no QoS 2, so it takes no packet of that flow;
 # DUP is not allowed with QoS 0 (section 3.3.1.1).
-_FIRST_BYTES = frozenset(
-    (
-        *(CONNECT, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT),
-        *(PUBLISH, 0x31, 0x32, 0x33, 0x3A, 0x3B),
-    )
-)
+_PUBLISH_BYTES = {PUBLISH, 0x31, 0x32, 0x33, 0x3A, 0x3B}
+_FIRST_BYTES = {CONNECT, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT} | _PUBLISH_BYTES
 
 # How a CONNECT begins: protocol name and level. MQTT 3.1 had another name.
 _MQTT_3_1_1 = b"\x00\x04MQTT\x04"
 _OTHER_VERSIONS = (b"\x00\x04MQTT", b"\x00\x06MQIsdp")
+_MQTT_5 = b"\x00\x04MQTT\x05"
 
 
 class ProtocolError(Exception):
@@ -47,7 +44,15 @@ class ProtocolError(Exception):
 
 
 class UnacceptableProtocolVersion(ProtocolError):  # noqa: N818 - the name in section 3.2.2.3
-    """A CONNECT has another protocol level: it is answered, and not parsed (section 3.1.2.2)."""
+    """A CONNECT has another protocol level: it is answered, and not parsed (section 3.1.2.2).
+
+    Args:
+        answer: the CONNACK, in a form that the client can read.
+    """
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__("CONNECT with another protocol level")
+        self.answer = answer
 
 
 class ReturnCode(enum.IntEnum):
@@ -150,7 +155,10 @@ def parse_connect(body: bytes) -> Connect:
     """
     if not body.startswith(_MQTT_3_1_1):
         if body.startswith(_OTHER_VERSIONS):
-            raise UnacceptableProtocolVersion("CONNECT with another protocol level")
+            # Reason 0x84 and no properties (MQTT 5, section 3.2). What a real hub sends is unknown.
+            is_5 = body.startswith(_MQTT_5)
+            refusal = connack(ReturnCode.UNACCEPTABLE_PROTOCOL_VERSION)
+            raise UnacceptableProtocolVersion(b"\x20\x03\x00\x84\x00" if is_5 else refusal)
         raise ProtocolError("CONNECT with an unknown protocol name")
     position = len(_MQTT_3_1_1) + 3
     if len(body) < position:
@@ -247,44 +255,31 @@ def puback(packet_id: int) -> bytes:
     return b"\x40\x02" + packet_id.to_bytes(2, "big")
 
 
-def parse_subscribe(body: bytes) -> tuple[int, list[tuple[str, int]]]:
-    """Parse a SUBSCRIBE (section 3.8).
+def parse_filters(body: bytes, *, with_qos: bool) -> tuple[int, list[tuple[str, int]]]:
+    """Parse a SUBSCRIBE (section 3.8), or without QoS an UNSUBSCRIBE (section 3.10).
 
     Returns:
         its packet identifier, and each filter with the QoS that it asks for.
 
     Raises:
-        ProtocolError: the packet is malformed, or larger than all filters of a hub need.
+        ProtocolError: the packet is malformed, or has too many filters.
     """
-    packet_id, position = _parse_packet_id(body), 2
-    filters = []
+    packet_id, position = int.from_bytes(body[:2], "big"), 2
+    if not packet_id:
+        raise ProtocolError("Filters without a packet identifier")
+    filters, qos = [], 0
     while position < len(body):
         name, position = _parse_text(body, position)
-        if position == len(body) or body[position] > 2:
-            raise ProtocolError("SUBSCRIBE with a filter without a valid QoS")
-        filters.append((name, body[position]))
-        position += 1
+        if with_qos:
+            if position == len(body) or body[position] > 2:
+                raise ProtocolError("SUBSCRIBE with a filter without a valid QoS")
+            qos = body[position]
+            position += 1
+        filters.append((name, qos))
+        if len(filters) > limits.MQTT_FILTERS:
+            raise ProtocolError(f"More filters than {limits.MQTT_FILTERS}, which are allowed")
     if not filters:
-        raise ProtocolError("SUBSCRIBE without a filter")
-    return packet_id, filters
-
-
-def parse_unsubscribe(body: bytes) -> tuple[int, list[str]]:
-    """Parse an UNSUBSCRIBE (section 3.10).
-
-    Returns:
-        its packet identifier, and its filters.
-
-    Raises:
-        ProtocolError: as for `parse_subscribe`.
-    """
-    packet_id, position = _parse_packet_id(body), 2
-    filters = []
-    while position < len(body):
-        name, position = _parse_text(body, position)
-        filters.append(name)
-    if not filters:
-        raise ProtocolError("UNSUBSCRIBE without a filter")
+        raise ProtocolError("SUBSCRIBE or UNSUBSCRIBE without a filter")
     return packet_id, filters
 
 
@@ -297,17 +292,6 @@ def suback(packet_id: int, granted: Iterable[int]) -> bytes:
 def unsuback(packet_id: int) -> bytes:
     """Write an UNSUBACK (section 3.11)."""
     return b"\xb0\x02" + packet_id.to_bytes(2, "big")
-
-
-def _parse_packet_id(body: bytes) -> int:
-    if len(body) > limits.MQTT_FILTERS_BYTES:
-        raise ProtocolError(
-            f"Filters of {len(body)} bytes: {limits.MQTT_FILTERS_BYTES} are allowed"
-        )
-    packet_id = int.from_bytes(body[:2], "big")
-    if not packet_id:
-        raise ProtocolError("Filters without a packet identifier")
-    return packet_id
 
 
 def _parse_text(body: bytes, position: int) -> tuple[str, int]:

@@ -1,7 +1,8 @@
 """Property bags: a message's properties as the last segment of a topic.
 
-They are `k=v` pairs joined by `&`, percent-encoded UTF-8; a key without `=` has no value. System
-properties have short names such as `$.mid` (IoT Hub docs: MQTT support; EdgeHub: SystemProperties).
+They are `k=v` pairs joined by `&`, percent-encoded UTF-8. To a device, a key without `=` has no
+value. System properties have short names such as `$.mid` (IoT Hub docs: MQTT support; EdgeHub:
+SystemProperties).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
+
+from emulator.mqtt.frame import ProtocolError
 
 # Short names, with the names of AMQP and of the event log, in the order of a real hub (seen there).
 _SYSTEM = {
@@ -20,7 +23,6 @@ _SYSTEM = {
     "$.ct": "content-type",
     "$.ce": "content-encoding",
     "$.on": "iothub-outputname",
-    "$.ctime": "iothub-creation-time-utc",
     "$.schema": "iothub-message-schema",
     "$.ifid": "iothub-interface-id",
     "$.sub": "dt-subject",
@@ -29,6 +31,9 @@ _SYSTEM = {
 }
 # An edge hub names the sender of a message here. What a device claims is ignored.
 _SENDER = ("$.cdid", "$.cmid")
+
+# This short name stands for an application property (a capture of a message: docs#114510).
+_CREATION_TIME = {"$.ctime": "iothub-creation-time-utc"}
 
 # The application property that a real hub writes before the others.
 _ACK = "iothub-ack"
@@ -42,17 +47,32 @@ class Bag(NamedTuple):
 
 
 def parse(text: str) -> Bag:
-    """Parse a bag; of a repeated key, the last value counts."""
+    """Parse the bag of a device's message; a raw `/` ends it (azure-iot-sdk-c#1695).
+
+    Of a repeated name the last pair counts, also if letter case differs: a real hub passes one of
+    them on (IoT Hub docs: message routing). A name without `=` has an empty value: reports disagree
+    whether a real hub stores null.
+
+    Raises:
+        ProtocolError: a name is empty, or a pair has a second `=` (azure-iot-sdk-c#1695).
+    """
     bag = Bag({}, {})
-    for pair in filter(None, text.split("&")):
-        encoded, equals, value = pair.partition("=")
-        name = unquote(encoded)
+    text = text.partition("/")[0]
+    names: dict[str, str] = {}
+    for pair in text.split("&") if text else ():
+        encoded, _, encoded_value = pair.partition("=")
+        if not encoded or "=" in encoded_value:
+            raise ProtocolError(f"Malformed property {pair!r}: it must be name or name=value")
+        name, value = unquote(encoded), unquote(encoded_value)
         if name in _SENDER:
             continue
         if name in _SYSTEM:
-            bag.system[_SYSTEM[name]] = unquote(value)
+            bag.system[_SYSTEM[name]] = value
         else:
-            bag.properties[name] = unquote(value) if equals else None
+            name = _CREATION_TIME.get(name, name)
+            bag.properties.pop(names.get(name.lower(), ""), None)
+            names[name.lower()] = name
+            bag.properties[name] = value
     return bag
 
 

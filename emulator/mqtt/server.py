@@ -25,15 +25,15 @@ from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
-from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.changes import IdentityDeleted
+from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import ProtocolError
 from emulator.mqtt.sessions import Sessions
 from emulator.net.listeners import accept
 from emulator.net.streams import READ_BYTES, Stream, TcpStream
+from emulator.net.tls import Handshakes
 
 log = logging.getLogger(__name__)
 
@@ -64,28 +64,25 @@ class MqttServer:
     Args:
         hub: the hub.
         sessions: the subscriptions that outlive a connection.
-        client_certificate: returns the certificate that the client of a TLS connection has sent.
+        handshakes: the handshakes of TLS, with the certificates of devices.
     """
 
-    def __init__(
-        self,
-        hub: IotHub,
-        sessions: Sessions,
-        client_certificate: Callable[[ssl.SSLObject | None], ClientCertificate | None],
-    ) -> None:
+    def __init__(self, hub: IotHub, sessions: Sessions, handshakes: Handshakes) -> None:
         self._hub = hub
         self._sessions = sessions
-        self._client_certificate = client_certificate
+        self._handshakes = handshakes
         self._broker = _Broker(self._talk)
         self._connections: dict[asyncio.Task[Any] | None, Stream] = {}
         self._listening: list[asyncio.Server] = []
         hub.feed.subscribe(IdentityDeleted, lambda change: sessions.forget(str(change.key)))
 
-    async def start(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext) -> None:
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept MQTT over TLS on sockets that are bound already."""
         await self._broker.start()
         buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
-        self._listening = await accept(lambda: TcpStream(self.serve, buffer), sockets, tls)
+        self._listening = await accept(
+            lambda: TcpStream(self.serve, buffer), sockets, self._handshakes.context
+        )
 
     async def stop(self) -> None:
         """Stop accepting, and close every connection."""
@@ -105,10 +102,10 @@ class MqttServer:
 
     async def _talk(self, stream: Stream) -> None:
         self._connections[asyncio.current_task()] = stream
-        certificate = self._client_certificate(stream.tls)
+        certificate = self._handshakes.client_certificate(stream.tls)
         channel = Channel(self._hub, self._sessions, stream, certificate, stream.peer)
         try:
-            await Connection(stream, channel, self._hub.clock).run()
+            await Connection(stream, channel, self._hub.clock, self._hub.gate.throttles).run()
         except ProtocolError as error:
             log.info("Closed the connection of %s: %s", stream.peer, error)
         except (ConnectionError, ssl.SSLError) as error:

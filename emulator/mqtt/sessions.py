@@ -73,10 +73,8 @@ class Sessions:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             log.warning(
-                "Can't store the session of %s: %s. After a restart it will be as it was before. "
-                "Free disk space, or choose another folder with --data-dir.",
-                values[0],
-                error,
+                f"Can't store the session of {values[0]}: {error}. After a restart it will be as "
+                "it was before. Free disk space, or choose another folder with --data-dir."
             )
 
     def close(self) -> None:

@@ -1,12 +1,11 @@
-"""The hub's MQTT names: user names, topics that a device publishes to, filters that it may use, and
-topics that the hub publishes to. The rules are those of IoT Hub docs: MQTT support.
+"""The hub's MQTT names: user names, topics that a device publishes to, filters, and topics that the
+hub publishes to. The rules are those of IoT Hub docs: MQTT support.
 
 Topics are case-sensitive. A request id is never decoded: it goes back as it came.
 """
 
 from __future__ import annotations
 
-import enum
 import re
 from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote
@@ -21,14 +20,23 @@ from emulator.mqtt.frame import ProtocolError
 # so this is only what would break a topic. What a real hub encodes is unknown.
 _METHOD_NAME_UNSAFE = re.compile(r"[\x00-\x1f\x7f%/+#?]")
 _INT32 = range(-(2**31), 2**31)
+_CLIENT_TYPE = "DeviceClientType="
 
 
 class UserName(NamedTuple):
-    """The user name of a CONNECT: `{host}/{client id}/?api-version=…&model-id=…`."""
+    """The user name of a CONNECT: `{host}/{client id}/?api-version=…&model-id=…`.
+
+    Args:
+        host: the name of the hub.
+        key: the device or module.
+        parameters: the parameters of the tail, decoded.
+        is_cut: whether a raw `/` ended the parameter `DeviceClientType`.
+    """
 
     host: str
     key: IdentityKey
     parameters: dict[str, str]
+    is_cut: bool = False
 
 
 class Telemetry(Struct, frozen=True):
@@ -65,34 +73,11 @@ Request = TwinGet | TwinPatch | MethodResponse
 """What a device publishes besides its messages."""
 
 
-class Purpose(enum.Enum):
-    """What a device may subscribe to."""
-
-    CLOUD_TO_DEVICE = "devicebound"
-    INPUTS = "inputs"
-    TWIN_RESPONSES = "twin/res"
-    DESIRED = "twin/PATCH/properties/desired"
-    METHODS = "methods/POST"
-
-
-_COMMON_FILTERS = {
-    "$iothub/twin/res/#": Purpose.TWIN_RESPONSES,
-    "$iothub/twin/PATCH/properties/desired/#": Purpose.DESIRED,
-    "$iothub/methods/POST/#": Purpose.METHODS,
-}
-
-
-class Filter(NamedTuple):
-    """A topic filter that the hub knows; `method` narrows it to one direct method."""
-
-    purpose: Purpose
-    method: str | None = None
-
-
 def parse_user_name(user_name: str, client_id: str) -> UserName | None:
     """Parse a user name.
 
-    Its last part may be missing, and may lack its `?`, as old clients send it (EdgeHub).
+    Its tail may be missing, and may lack its `?`, as older clients send it. It ends at a raw `/`
+    (azure-iot-sdk-csharp PR 185).
 
     Returns:
         None if the user name does not agree with the client id.
@@ -102,23 +87,30 @@ def parse_user_name(user_name: str, client_id: str) -> UserName | None:
         return None
     if rest != client_id and not rest.startswith(f"{client_id}/"):
         return None
-    tail = rest[len(client_id) + 1 :]
-    if tail and not tail.startswith(("?", "api-version=")):
+    tail, slash, _ = rest[len(client_id) + 1 :].partition("/")
+    if (tail or slash) and not _is_tail(tail):
         return None
-    device_id, slash, module_id = client_id.partition("/")
-    if "/" in module_id or (slash and not module_id):
+    device_id, module_slash, module_id = client_id.partition("/")
+    if "/" in module_id or (module_slash and not module_id) or _is_tail(module_id):
         return None
     parameters: dict[str, str] = {}
-    for pair in filter(None, tail.removeprefix("?").split("&")):
+    pairs = tail.removeprefix("?").split("&")
+    for pair in filter(None, pairs):
         name, _, value = pair.partition("=")
         parameters.setdefault(unquote(name), unquote(value))  # the first value counts (EdgeHub)
-    return UserName(host, IdentityKey(device_id, module_id or None), parameters)
+    is_cut = bool(slash) and tail.startswith("?") and pairs[-1].startswith(_CLIENT_TYPE)
+    return UserName(host, IdentityKey(device_id, module_id or None), parameters, is_cut)
 
 
-def events_topic(key: IdentityKey) -> str:
-    """Write the telemetry topic of a device or module, without its final slash and bag."""
+def _is_tail(segment: str) -> bool:
+    """Return whether a segment of a user name is its tail, and not the id of a module."""
+    return segment.startswith(("?", _CLIENT_TYPE)) or "api-version=" in segment
+
+
+def own_topics(key: IdentityKey) -> str:
+    """Write how each topic begins that names the device or module."""
     module = f"/modules/{key.module_id}" if key.module_id else ""
-    return f"devices/{key.device_id}{module}/messages/events"
+    return f"devices/{key.device_id}{module}"
 
 
 def parse_topic(topic: str, key: IdentityKey) -> Telemetry | Request:
@@ -129,13 +121,9 @@ def parse_topic(topic: str, key: IdentityKey) -> Telemetry | Request:
     """
     if topic.startswith("$iothub/"):
         return _parse_request(topic)
-    events = events_topic(key)
-    if topic == events:
-        return Telemetry("")
-    if topic.startswith(f"{events}/"):
-        bag = topic[len(events) + 1 :].removesuffix("/")
-        if "/" not in bag:
-            return Telemetry(bag)
+    events = f"{own_topics(key)}/messages/events/"
+    if f"{topic}/".startswith(events):
+        return Telemetry(topic[len(events) :])
     raise ProtocolError(f"PUBLISH to an unknown topic: {topic!r}")
 
 
@@ -155,34 +143,38 @@ def _parse_request(topic: str) -> Request:
     raise ProtocolError(f"PUBLISH to an unknown topic: {topic!r}")
 
 
-def parse_filter(topic_filter: str, key: IdentityKey) -> Filter:
-    """Parse a filter that a device subscribes to.
+def check_filter(topic_filter: str) -> None:
+    """Check that a filter is well-formed (MQTT 3.1.1, section 4.7.1).
 
     Raises:
-        ProtocolError: the filter is unknown to the hub, or another device's.
+        ProtocolError: it is empty, `#` is not last, or a wildcard is not alone in its level.
     """
-    known = _COMMON_FILTERS.get(topic_filter) or _own_filters(key).get(topic_filter)
-    if known is not None:
-        return Filter(known)
-    # A subscription may be narrowed to one method (IoT Hub docs: direct methods).
-    one_method = re.fullmatch(r"\$iothub/methods/POST/([^/+#]+)/#", topic_filter)
-    if one_method:
-        return Filter(Purpose.METHODS, one_method[1])
-    raise ProtocolError(f"SUBSCRIBE to an unknown filter: {topic_filter!r}")
+    levels = topic_filter.split("/")
+    alone = all(level in ("#", "+") or not set(level) & {"#", "+"} for level in levels)
+    if not topic_filter or not alone or "#" in levels[:-1]:
+        raise ProtocolError(f"Malformed filter: {topic_filter!r}")
 
 
-def _own_filters(key: IdentityKey) -> dict[str, Purpose]:
-    """Return the filters that name the device or module."""
-    device = f"devices/{key.device_id}"
-    if key.module_id is None:
-        return {f"{device}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE}
-    module = f"{device}/modules/{key.module_id}"
-    # SDKs subscribe to these for edge modules; a hub in the cloud sends nothing there.
-    return {
-        f"{module}/messages/devicebound/#": Purpose.CLOUD_TO_DEVICE,
-        f"{module}/inputs/#": Purpose.INPUTS,
-        f"{module}/#": Purpose.INPUTS,
-    }
+def matches(topic_filter: str, topic: str) -> bool:
+    """Return whether a filter matches a topic (MQTT 3.1.1, section 4.7).
+
+    A filter that begins with a wildcard does not match `$iothub/…`; what a real hub does there is
+    unknown.
+    """
+    if topic[0] == "$" and topic_filter[0] in "#+":
+        return False
+    if "+" not in topic_filter:  # as the filters of most clients
+        if topic_filter[-1] != "#":
+            return topic_filter == topic
+        return topic.startswith(topic_filter[:-1]) or topic == topic_filter[:-2]
+    levels = topic.split("/")
+    wanted = topic_filter.split("/", len(levels) + 1)  # a filter can have 30,000 levels
+    if wanted[-1] == "#":
+        wanted.pop()
+        levels = levels[: len(wanted)]
+    return len(wanted) == len(levels) and all(
+        level in ("+", actual) for level, actual in zip(wanted, levels, strict=True)
+    )
 
 
 def twin_response(status: int, request_id: str, version: int | None = None) -> str:

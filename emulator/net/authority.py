@@ -39,7 +39,8 @@ class Authority(Struct, frozen=True):
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _subject(f"local-iot-hub CA, development only, {machine}")
         certificate = (
-            _builder(subject, subject, key.public_key(), now, now + CA_LIFETIME)
+            _builder(subject, key.public_key(), now, now + CA_LIFETIME)
+            .issuer_name(subject)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .sign(key, hashes.SHA256())
@@ -81,36 +82,27 @@ class Authority(Struct, frozen=True):
         """
         key = ec.generate_private_key(ec.SECP256R1())
         end = min(now + SERVER_LIFETIME, self.certificate.not_valid_after_utc)
+        hosts = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = (
-            _builder(
-                _subject("local-iot-hub"), self.certificate.subject, key.public_key(), now, end
-            )
+            _builder(_subject("local-iot-hub"), key.public_key(), now, end)
+            .issuer_name(self.certificate.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(
-                x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
-                critical=False,
-            )
+            .add_extension(hosts, critical=False)
+            .add_extension(signer, critical=False)
             .sign(self.key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key)
 
 
 def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    now: datetime,
-    end: datetime,
+    subject: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, end: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)

@@ -55,7 +55,7 @@ class CertificateError(Exception):
     """The certificates can't be used. The text is one line: what is wrong, and what to do."""
 
 
-class Certificates(Struct, frozen=True, kw_only=True):
+class Certificates(Struct, frozen=True):
     """Where the files are that TLS needs: all paths absolute."""
 
     ca: Path
@@ -97,9 +97,7 @@ def prepare(folder: Path, names: Collection[str], *, now: datetime | None = None
         raise CertificateError("A server certificate needs at least one host name or IP address.")
     now = now or datetime.now(UTC)
     folder = folder.absolute()
-    certificates = Certificates(
-        ca=folder / "ca.pem", bundle=folder / "ca-bundle.pem", server=folder / "server.pem"
-    )
+    certificates = Certificates(folder / "ca.pem", folder / "ca-bundle.pem", folder / "server.pem")
     try:
         if not _is_current(certificates, wanted, now):
             # The modes of folder and files keep the keys private. Windows ignores them: there the
@@ -126,10 +124,8 @@ def local_names(host: str) -> tuple[str, ...]:
         # A machine's name can be one that no client can dial, such as "Ann's PC".
         with contextlib.suppress(CertificateError):
             names.append(_normal_name(name))
-    if host:
-        name = _normal_name(host)
-        if name not in ("0.0.0.0", "::"):  # noqa: S104 (nothing is bound here)
-            names.append(name)
+    if host and (name := _normal_name(host)) not in ("0.0.0.0", "::"):  # noqa: S104 (not bound)
+        names.append(name)
     return tuple(dict.fromkeys(names))
 
 
@@ -169,25 +165,22 @@ def _normal_dns_name(name: str) -> str:
 class _State(Struct, frozen=True):
     """A server certificate that has passed every check, except those of dates and names."""
 
-    names: tuple[str, ...]
-    start: datetime
-    end: datetime  # not later than the CA's end: see Authority.issue
+    names: tuple[str, ...] = ()  # empty: the certificate is missing, or a strict client refuses it
+    start: datetime = datetime.max.replace(tzinfo=UTC)
+    # Not later than the CA's end: see Authority.issue
+    end: datetime = datetime.min.replace(tzinfo=UTC)
 
     def serves(self, names: Collection[str], now: datetime) -> bool:
         return self.start <= now and now + RENEW_BEFORE <= self.end and set(names) <= {*self.names}
 
 
 def _is_current(certificates: Certificates, names: Collection[str], now: datetime) -> bool:
-    state = _inspect(certificates)
-    return (
-        state is not None
-        and state.serves(names, now)
-        and _holds(certificates.bundle, _bundle_content(certificates))
-    )
+    serves = _inspect(certificates).serves(names, now)
+    return serves and _holds(certificates.bundle, _bundle_content(certificates))
 
 
-def _inspect(certificates: Certificates) -> _State | None:
-    """Validate the server certificate as a strict client does; None if such a client refuses it.
+def _inspect(certificates: Certificates) -> _State:
+    """Validate the server certificate as a strict client does; empty if such a client refuses it.
 
     Whatever is wrong, such as a missing file, the files are made again. An error of that shows what
     is wrong with the folder.
@@ -201,15 +194,12 @@ def _inspect(certificates: Certificates) -> _State | None:
         leaf = _peer_certificate(_server_context(certificates.server), client)
     except OSError as error:
         logger.debug("no usable server certificate in %s: %s", certificates.server, error)
-        return None
-    return _State(
-        names=tuple(
-            str(ip_address(name)) if kind == "IP Address" else name
-            for kind, name in leaf.get("subjectAltName", ())
-        ),
-        start=_date(leaf["notBefore"]),
-        end=_date(leaf["notAfter"]),
+        return _State()
+    names = (
+        str(ip_address(name)) if kind == "IP Address" else name
+        for kind, name in leaf.get("subjectAltName", ())
     )
+    return _State(tuple(names), _date(leaf["notBefore"]), _date(leaf["notAfter"]))
 
 
 def _peer_certificate(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any]:
@@ -254,8 +244,7 @@ def _date(text: str) -> datetime:
 
 def _renew(certificates: Certificates, names: tuple[str, ...], now: datetime) -> None:
     """Make invalid files again, unless another emulator has just done it."""
-    state = _inspect(certificates)
-    if state is None or not state.serves(names, now):
+    if not _inspect(certificates).serves(names, now):
         _issue(certificates, names, now)
     _write_change(certificates.bundle, _bundle_content(certificates))
 
@@ -264,10 +253,9 @@ def _issue(certificates: Certificates, names: tuple[str, ...], now: datetime) ->
     authority = _authority(certificates, now)
     _write_change(certificates.ca, authority.certificate_pem())
     state = _inspect(certificates)
-    if state is not None and state.serves(names, now):
+    if state.serves(names, now):
         return  # only ca.pem was damaged
-    former = state.names if state else ()
-    together = tuple(dict.fromkeys([*names, *former]))[: max(MAX_NAMES, len(names))]
+    together = tuple(dict.fromkeys([*names, *state.names]))[: max(MAX_NAMES, len(names))]
     _write(certificates.server, authority.issue(together, now), mode=_PRIVATE)
     logger.info("Made %s for %s.", certificates.server, ", ".join(together))
 
@@ -295,11 +283,8 @@ def _authority(certificates: Certificates, now: datetime) -> Authority:
     _write(key_file, authority.to_pem(), mode=_PRIVATE)
     if certificates.ca.exists():
         logger.warning(
-            "The local CA was made again, because %s. Restart the programs that use %s or %s, "
-            "and replace your copies of these files.",
-            trouble,
-            certificates.bundle,
-            certificates.ca,
+            f"The local CA was made again, because {trouble}. Restart the programs that use "
+            f"{certificates.bundle} or {certificates.ca}, and replace your copies of these files."
         )
     return authority
 
@@ -352,9 +337,8 @@ def _write(path: Path, content: bytes, *, mode: int) -> None:
     """
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)  # left by a process that was killed
-    descriptor = os.open(
-        new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(new, flags, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

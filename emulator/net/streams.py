@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
@@ -34,6 +33,8 @@ class Stream(ABC):
         """The bytes that are held back while the stream is corked."""
         self.at_once: Callable[[bytes], None] | None = None
         """Takes a few bytes that arrive while `read` waits: its task need not wake up for them."""
+        self.on_close: Callable[[], object] | None = None
+        """Called when the hub ends the connection, for a task that does not `read`."""
         self.tls: ssl.SSLObject | None = None
         self.peer = "an unknown address"
         if transport is not None:
@@ -68,11 +69,12 @@ class Stream(ABC):
         """End the connection; what was written still goes out, unless the peer stalls."""
         self.uncork()
         self._close()
+        if self.on_close is not None:
+            self.on_close()
 
+    @abstractmethod
     async def wait_closed(self) -> None:
         """Wait until a connection that was closed has ended."""
-        with contextlib.suppress(OSError):  # the peer was faster
-            await self._ended()
 
     @abstractmethod
     async def read(self) -> bytes:
@@ -95,9 +97,6 @@ class Stream(ABC):
 
     @abstractmethod
     def _close(self) -> None: ...
-
-    @abstractmethod
-    async def _ended(self) -> None: ...
 
 
 class TcpStream(Stream, asyncio.BufferedProtocol):
@@ -139,16 +138,11 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        take = self.at_once
         # Only a few bytes, while the reader waits, and while the peer reads what we send.
-        if (
-            take is not None
-            and nbytes <= _AT_ONCE_BYTES
-            and self._reader is not None
-            and self._full is None
-        ):
+        is_idle = self._reader is not None and self._full is None
+        if self.at_once is not None and is_idle and nbytes <= _AT_ONCE_BYTES:
             try:
-                take(bytes(self._buffer[:nbytes]))
+                self.at_once(bytes(self._buffer[:nbytes]))
             except Exception as error:  # noqa: BLE001 - raised by `read`
                 self._error = error
                 self._wake()
@@ -225,7 +219,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             loop = asyncio.get_running_loop()
             self._cut_off = loop.call_later(CLOSE_SECONDS, self._transport.abort)
 
-    async def _ended(self) -> None:
+    async def wait_closed(self) -> None:
+        """See `Stream.wait_closed`."""
         await self._gone
         # uvloop's TLS transport holds its protocol, and an error holds where it was raised: in a
         # circle, all would wait for the garbage collector, with 45 KB of buffers.

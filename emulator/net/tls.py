@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import logging
 import ssl
 from collections.abc import Collection, Sequence
@@ -117,9 +118,8 @@ class Handshakes:
         fields = cast("dict[str, Any]", connection.getpeercert())
         if ssl.cert_time_to_seconds(fields["notAfter"]) < self._clock.now().timestamp():
             return None
-        return ClientCertificate(
-            sha1, sha256, _common_name(fields), by_authority=sha256 in self._signed
-        )
+        signed = sha256 in self._signed
+        return ClientCertificate(sha1, sha256, _common_name(fields), by_authority=signed)
 
     def _begin(self, connection: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext) -> None:
         """Watch a handshake in which a certificate may come that an identity names."""
@@ -211,10 +211,6 @@ def _thumbprints(certificate: bytes) -> tuple[str, str]:
 
 def _common_name(fields: dict[str, Any]) -> str | None:
     """Return the subject's common name; None if it has none, or several."""
-    names = [
-        value
-        for attributes in fields.get("subject", ())
-        for name, value in attributes
-        if name == "commonName"
-    ]
+    attributes = itertools.chain.from_iterable(fields.get("subject", ()))
+    names = [value for name, value in attributes if name == "commonName"]
     return names[0] if len(names) == 1 else None

@@ -81,9 +81,11 @@ class WebSocketStream(Stream):
         await self._sent()
         await self._socket.close()
 
-    async def _ended(self) -> None:
+    async def wait_closed(self) -> None:
+        """See `Stream.wait_closed`."""
         if self._closer is not None:
-            await self._closer
+            with contextlib.suppress(OSError):  # the peer was faster
+                await self._closer
 
 
 def upgrade_handler(

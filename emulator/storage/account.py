@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
-from emulator.hub.core import limits
-from emulator.storage.container import BlobError, StorageError
+from emulator.storage.container import BlobError, StorageError, check_size
 
 # `https://account.blob.core.windows.net/container?sas`, and a storage emulator's
 # `http://127.0.0.1:10000/account/container?sas`. The pattern is so strict that all parsers agree.
@@ -72,20 +70,13 @@ class AccountContainer:
     async def write(self, name: str, content: bytes) -> None:
         """See `Container.write`."""
         headers = {"x-ms-blob-type": "BlockBlob", "Content-Type": "text/plain; charset=utf-8"}
-        await self._call("PUT", name, 201, headers, content)
+        await self._call("PUT", name, 201, headers=headers, data=content)
 
     async def delete(self, name: str) -> None:
         """See `Container.delete`."""
         await self._call("DELETE", name, 202)
 
-    async def _call(
-        self,
-        verb: str,
-        name: str,
-        expected: int,
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-    ) -> bytes:
+    async def _call(self, verb: str, name: str, expected: int, **options: Any) -> bytes:
         """Send a request, and return the body of its answer.
 
         No error repeats a text of the client library, because that can hold the URL with its SAS.
@@ -95,18 +86,13 @@ class AccountContainer:
             async with (
                 aiohttp.ClientSession(
                     timeout=self._timeout,
+                    headers=_VERSION,
+                    skip_auto_headers=("Accept-Encoding",),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     auto_decompress=False,
                     trust_env=False,
                 ) as session,
-                session.request(
-                    verb,
-                    url,
-                    data=content,
-                    headers={**_VERSION, **(headers or {})},
-                    skip_auto_headers=("Accept-Encoding",),
-                    allow_redirects=False,
-                ) as answer,
+                session.request(verb, url, allow_redirects=False, **options) as answer,
             ):
                 if answer.status != expected:
                     raise _refused(answer)
@@ -130,8 +116,7 @@ async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
     content = bytearray()
     async for chunk in answer.content.iter_any():
         content += chunk
-        if len(content) > limits.TRANSFER_BLOB_BYTES:
-            raise BlobError.too_large()
+        check_size(content)
     return bytes(content)
 
 

@@ -14,10 +14,15 @@ class StorageError(ValueError):
 class BlobError(Exception):
     """A container or a blob can't be used. The text has a hint for the user, and no secret."""
 
-    @classmethod
-    def too_large(cls) -> BlobError:
-        """Return the error of a blob that has too many bytes."""
-        return cls(f"The blob has more than {limits.TRANSFER_BLOB_BYTES} bytes.")
+
+def check_size(content: bytes | bytearray) -> None:
+    """Refuse the content of a blob that has too many bytes.
+
+    Raises:
+        BlobError
+    """
+    if len(content) > limits.TRANSFER_BLOB_BYTES:
+        raise BlobError(f"The blob has more than {limits.TRANSFER_BLOB_BYTES} bytes.")
 
 
 class Container(Protocol):

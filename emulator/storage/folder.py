@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from emulator.hub.core import limits
-from emulator.storage.container import BlobError, StorageError
+from emulator.storage.container import BlobError, StorageError, check_size
 
 _T = TypeVar("_T")
 
@@ -65,13 +65,14 @@ class FolderContainer:
         if file is None or file.parent != folder:
             raise BlobError(f"{name} leads out of its folder.")
         # A device without an end, or a pipe without a writer, must not block.
-        flags = os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY")
+        flags = os.O_RDONLY
+        for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not every system has each
+            flags |= getattr(os, flag, 0)
         with open(os.open(file, flags), "rb") as opened:  # noqa: PTH123 - it has these flags
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                 raise BlobError(f"{name} is not a file.")
             content = opened.read(limits.TRANSFER_BLOB_BYTES + 1)
-        if len(content) > limits.TRANSFER_BLOB_BYTES:
-            raise BlobError.too_large()
+        check_size(content)
         return content
 
     def _write(self, name: str, content: bytes) -> None:
@@ -125,11 +126,6 @@ def _resolved(path: Path) -> Path | None:
         return path.resolve(strict=True)
     except (OSError, RuntimeError):  # RuntimeError: links in a circle
         return None
-
-
-def _flag(name: str) -> int:
-    flag: int = getattr(os, name, 0)  # not every system has each
-    return flag
 
 
 def real_folder(folder: Path) -> Path:

@@ -30,10 +30,19 @@ POLICY_KEY = "cG9saWN5IGtleSBvZiB0aGUgY29tbWFuZCdzIHRlc3Rz"
 DEVICE_KEY = "ZGV2aWNlIGtleSBvZiB0aGUgY29tbWFuZCdzIHRlc3Rz"
 
 
+Usual = tuple[str | Path, ...]
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose name a shell must not take apart; certificates are made in it once."""
     return tmp_path_factory.mktemp("data") / "it's a $HOME"
+
+
+@pytest.fixture(scope="module")
+def usual(data_dir: Path) -> Usual:
+    """The options of a hub that the device SDKs need not find."""
+    return ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +145,8 @@ def test_what_is_pasted_into_a_shell_lets_an_sdk_reach_it(
     assert (shell.returncode, shell.stdout, shell.stderr) == (0, f"{shown}\n", "")
 
 
-def test_it_is_ready_when_it_says_so_and_shows_the_ports_that_it_picked(data_dir: Path) -> None:
-    command = ("-m", "emulator", "--host", "127.0.0.1", "--data-dir", data_dir, *ANY_PORTS)
-    with Console(*command) as console:
+def test_it_is_ready_when_it_says_so_and_shows_the_ports_that_it_picked(usual: Usual) -> None:
+    with Console("-m", "emulator", *usual) as console:
         console.wait_for(r"The hub is ready\..*")
         ports = [
             int(console.wait_for(rf"  {ends} .*").rpartition(":")[2])
@@ -293,12 +301,11 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
 
 
 @pytest.fixture(scope="module")
-def failed(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Console]:
+def failed(usual: Usual, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Console]:
     """All of these commands, run to their ends; several at once, since each takes a second."""
 
     def run(name: str) -> Console:
         options = FAILURES[name][0](tmp_path_factory.mktemp("failure"))
-        usual = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
         with Console("-m", "emulator", *usual, *options) as console:
             console.wait()
         return console
@@ -319,10 +326,9 @@ def test_what_is_wrong_is_said_in_one_line(failed: dict[str, Console], name: str
 
 
 @pytest.mark.parametrize("option", ["--mqtt-port", "--https-port"])
-def test_a_port_in_use_is_said_in_one_line(data_dir: Path, option: str) -> None:
+def test_a_port_in_use_is_said_in_one_line(usual: Usual, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        usual = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
         with Console("-m", "emulator", *usual, option, str(port)) as console:
             assert console.wait() == 1
     assert console.lines == []
@@ -357,29 +363,12 @@ def test_a_wrong_value_in_a_variable_is_one_line_that_names_it(data_dir: Path, n
     assert said in console.errors[0]
 
 
-# --- throttles
-
-
-def test_a_hub_refuses_what_it_is_told_to_throttle(data_dir: Path) -> None:
-    options = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
-    throttles = ("--throttle", "S1", "--throttle", "twin-reads=1/min")
-    with EmulatorConsole(*options, *throttles) as hub:
-        assert hub.request("GET", "/twins/myDeviceId").status_code == 200
-        refused = hub.request("GET", "/twins/myDeviceId")
-        assert refused.status_code == 429
-        assert "Operation type: TwinRead" in refused.json()["Message"]
-        assert hub.request("GET", "/devices").status_code == 200
-        hub.terminate()
-        assert hub.errors == []
-
-
 # --- keys
 
 
-def test_keys_come_from_a_file_and_never_go_to_stderr(data_dir: Path, tmp_path: Path) -> None:
+def test_keys_come_from_a_file_and_never_go_to_stderr(usual: Usual, tmp_path: Path) -> None:
     keys = keys_file(tmp_path, json.dumps({"iothubowner": POLICY_KEY, "myDeviceId": DEVICE_KEY}))
-    options = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir, "--verbose")
-    with EmulatorConsole(*options, *keys) as hub:
+    with EmulatorConsole(*usual, "--verbose", *keys) as hub:
         connection_string = hub.device_connection_strings["myDeviceId"]
         assert connection_string.endswith(f";SharedAccessKey={DEVICE_KEY}")
         port = int(hub.wait_for(r"  devices .*").rpartition(":")[2])
@@ -424,14 +413,13 @@ def test_keys_come_from_a_file_and_never_go_to_stderr(data_dir: Path, tmp_path: 
 # --- storage
 
 
-def test_jobs_find_their_containers_where_it_is_told(data_dir: Path, tmp_path: Path) -> None:
+def test_jobs_find_their_containers_where_it_is_told(usual: Usual, tmp_path: Path) -> None:
     (tmp_path / "box").mkdir()
-    options = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir, "--verbose")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]  # nothing listens there from now on
     storage = ("--storage", tmp_path, "--storage-host", f"127.0.0.1:{port}")
     job = {"type": "export", "outputBlobContainerUri": "file:///box"}
-    with EmulatorConsole(*options, *storage) as hub:
+    with EmulatorConsole(*usual, "--verbose", *storage) as hub:
         asked = hub.request("POST", "/jobs/create", json=job)
         assert asked.status_code == 200, asked.text
         while True:
@@ -458,11 +446,10 @@ def test_jobs_find_their_containers_where_it_is_told(data_dir: Path, tmp_path: P
 @posix_only
 @pytest.mark.parametrize("way", [Console.press_ctrl_c, Console.terminate])
 def test_a_signal_ends_it_at_once_with_50_devices_and_an_open_call(
-    data_dir: Path, way: Callable[[Console], int]
+    usual: Usual, way: Callable[[Console], int]
 ) -> None:
     devices = [f"device-{n}" for n in range(50)]
     options = [word for device in devices for word in ("--device", device)]
-    usual = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", data_dir)
     with EmulatorConsole(*usual, *options) as hub, ExitStack() as stack:
         port = int(hub.wait_for(r"  devices .*").rpartition(":")[2])
         context = trust(hub)

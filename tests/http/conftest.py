@@ -1,4 +1,4 @@
-"""One service for all tests of the REST API: most of their time would be TLS handshakes."""
+"""Devices that answer, and threads for calls that wait."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,14 +8,6 @@ import pytest
 from emulator import Emulator
 from tests.http.support import MethodDevice, echo, registered
 from tests.support import Device, Service
-
-
-@pytest.fixture(scope="session")
-def service(emulator: Emulator) -> Iterator[Service]:
-    """A service with every right, over plain HTTPS."""
-    client = Service(emulator)
-    yield client
-    client.close()
 
 
 @pytest.fixture

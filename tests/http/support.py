@@ -7,12 +7,10 @@ import itertools
 import json
 import queue
 import re
-import ssl
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -20,10 +18,7 @@ import requests
 from paho.mqtt.client import Client, MQTTMessage, MQTTv311
 
 from emulator import Emulator
-from tests.support import API_VERSION, Device, Service, sas_token
-
-# Longer than any step takes on a busy machine. A wait ends by its event; this is the deadline.
-PATIENCE = 30.0
+from tests.support import API_VERSION, PATIENCE, Device, Service, own, sas_token, trust
 
 JSON_TYPE = "application/json; charset=utf-8"
 ANY: dict[str, str | None] = {"If-Match": "*"}
@@ -95,11 +90,6 @@ def read(service: Service, path: str, **params: str) -> Any:
     return response.json()
 
 
-def own(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a twin's section without those that the hub adds."""
-    return {name: value for name, value in section.items() if not name.startswith("$")}
-
-
 def desired(service: Service, path: str) -> dict[str, Any]:
     """Read the desired properties of a device, or of a module (`device/modules/module`)."""
     return own(read(service, f"/twins/{path}")["properties"]["desired"])
@@ -112,8 +102,7 @@ def new_id(prefix: str = "device") -> str:
 
 def register(emulator: Emulator, device_id: str) -> Device:
     """Register a device without a request."""
-    string = emulator.register_device(device_id)
-    return Device(device_id, string.partition(";SharedAccessKey=")[2], string)
+    return Device.of(emulator.register_device(device_id))
 
 
 @contextmanager
@@ -139,16 +128,6 @@ def update_device(service: Service, device_id: str, **members: Any) -> requests.
 
 
 # --- emulators, connections and tokens
-
-
-def second_hub(emulator: Emulator, **settings: Any) -> Emulator:
-    """Make an emulator, not started, with the certificates of another one and its own settings."""
-    return Emulator(replace(emulator.settings, mqtt_port=0, https_port=0, **settings))
-
-
-def trust(emulator: Emulator) -> ssl.SSLContext:
-    """Make a TLS context that trusts the emulator."""
-    return ssl.create_default_context(cafile=str(emulator.ca_file))
 
 
 def https_connection(emulator: Emulator) -> http.client.HTTPSConnection:

@@ -6,20 +6,12 @@ import pytest
 import requests
 
 from emulator import Emulator
-from tests.http.support import (
-    ANY,
-    EDGE,
-    check_error,
-    check_flat_error,
-    new_id,
-    put_device,
-    read,
-    trust,
-)
+from tests.devices import greeting
+from tests.http.support import ANY, EDGE, check_error, check_flat_error, new_id, put_device, read
 from tests.http.support import update_device as put
 from tests.messages import put_module
-from tests.mqtt.raw import Wire, connack, connect
-from tests.support import API_VERSION, Device, Service, sas_token
+from tests.mqtt.raw import Wire, connack
+from tests.support import Device, Service, trust
 
 SYSTEM_MODULES = ["$edgeAgent", "$edgeHub"]
 READ_ONLY = "SystemModuleModifyUnauthorizedAccess"
@@ -274,8 +266,6 @@ def test_a_module_of_the_runtime_cannot_connect(
     host = emulator.host_name
     key, _ = emulator.settings.key_pair(policy)
     for name, code in (("mine", 0), *((name, 5) for name in SYSTEM_MODULES)):
-        client_id = f"{edge}/{name}"
-        token = sas_token(f"{host}/devices/{edge}/modules/{name}", key, policy=policy)
         with Wire((host, emulator.mqtt_port), trust(emulator)) as wire:
-            wire.send(connect(client_id, f"{host}/{client_id}/?api-version={API_VERSION}", token))
+            wire.send(greeting(host, f"{edge}/{name}", key, policy=policy))
             wire.expect(connack(code))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from emulator.http.errors import message_body, module_body, nested_body, twin_body
+from emulator.http.responses import message_body, module_body, nested_body, twin_body
 from emulator.hub.core import errors
 from emulator.hub.core.errors import HubError, error_document
 from emulator.hub.core.json import JsonObject

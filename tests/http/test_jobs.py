@@ -11,8 +11,8 @@ import requests
 
 from emulator import Emulator
 from tests.http import support
-from tests.messages import put_module, wait_until
-from tests.support import Device, Service
+from tests.messages import put_module
+from tests.support import Device, Service, second_hub, wait_until
 
 REBOOT = {"methodName": "reboot", "payload": {"delay": 1.5}}
 WAITING = {**REBOOT, "connectTimeoutInSeconds": 300, "responseTimeoutInSeconds": 300}
@@ -309,12 +309,8 @@ def test_an_unknown_type_or_status_is_refused(service: Service, query: str) -> N
 
 
 def test_the_smallest_hub_has_one_slot_and_stops_with_its_job(emulator: Emulator) -> None:
-    with (
-        support.second_hub(emulator, throttle=("S1", "jobs=100000/s")) as hub,
-        ExitStack() as stack,
-    ):
-        service = Service(hub)
-        stack.callback(service.close)
+    settings = ("S1", "jobs=100000/s")
+    with second_hub(emulator, throttle=settings) as hub, Service(hub) as service:
         support.put_device(service, "d")
         later = method_job(queryCondition="*", startTime=in_an_hour())
         assert put_job(service, "one", **later).status_code == 200

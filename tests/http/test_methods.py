@@ -45,13 +45,19 @@ def test_every_kind_of_payload_is_sent_and_returned(
     assert response.headers["x-ms-request-id"]
     assert list(response.json()) == ["status", "payload"]
     assert response.json() == {"status": 200, "payload": payload}
-    assert json.loads(echoing.next_call().payload) == payload
+    sent = echoing.next_call().payload
+    assert (json.loads(sent) if sent else None) == payload
 
 
-def test_a_payload_may_be_left_out(service: Service, echoing: support.MethodDevice) -> None:
-    assert support.invoke(service, "echoing").json() == {"status": 200, "payload": None}
-    # Which of the two a real hub sends is not known; every SDK treats them as the same.
-    assert echoing.next_call().payload in (b"", b"null")
+@pytest.mark.parametrize(
+    ("members", "sent"), [({}, b""), ({"payload": None}, b""), ({"payload": ""}, b'""')]
+)
+def test_a_payload_that_is_null_or_left_out_reaches_the_device_as_an_empty_body(
+    service: Service, echoing: support.MethodDevice, members: dict[str, Any], sent: bytes
+) -> None:
+    answer = {"status": 200, "payload": members.get("payload")}
+    assert support.invoke(service, "echoing", **members).json() == answer
+    assert echoing.next_call().payload == sent
 
 
 def test_numbers_in_a_payload_stay_as_they_are_written(
@@ -73,38 +79,46 @@ def test_the_device_receives_the_name_as_it_is_written(
 
 
 def deep(depth: int) -> bytes:
-    return (b"[" * depth + b"]" * depth)[:PAYLOAD_BYTES]
+    return b"[" * depth + b"]" * depth
 
 
 def test_every_answer_of_a_device_reaches_the_caller(
     service: Service, device: Device, emulator: Emulator
 ) -> None:
-    # What a real hub returns for an answer that is not JSON is not known.
-    answers: list[tuple[int, bytes, Any]] = [
-        *((status, b'"done"', "done") for status in (0, 404, -1, 2**31 - 1, -(2**31))),
-        (200, b"", None),
-        (200, b' { "a" : 1.0 } ', {"a": 1.0}),
-        (200, b"not JSON", "not JSON"),
-        (200, b"caf\xe9", "caf\ufffd"),
-        (200, b'"half a pair: \\ud800"', '"half a pair: \\ud800"'),
+    answers: list[tuple[int, bytes]] = [
+        *((status, b'"done"') for status in (0, 404, -1, 2**31 - 1, -(2**31))),
+        *((200, body) for body in (b"", b' { "a" : 1.0 } ', b"{'a':1}", b'"half: \\ud800"')),
     ]
     expected = iter([*answers])
-    with support.MethodDevice(emulator, device, lambda call: next(expected)[:2]):
-        for status, _, payload in answers:
+    with support.MethodDevice(emulator, device, lambda call: next(expected)):
+        for status, body in answers:
             response = support.invoke(service, device.id)
             assert response.status_code == 200
-            assert response.json() == {"status": status, "payload": payload}
+            text = b'{"status":%d,"payload":%s}' % (status, body or b"null")
+            assert response.content == text
+
+
+@pytest.mark.parametrize("body", [b"fine <thanks", b"not JSON", b"caf\xe9", b"{"])
+def test_an_answer_that_is_not_json_is_a_bad_gateway(
+    service: Service, device: Device, emulator: Emulator, body: bytes
+) -> None:
+    paths = (f"/twins/{device.id}/methods", f"/digitaltwins/{device.id}/commands/m")
+    with support.MethodDevice(emulator, device, lambda call: (200, body)):
+        for path in paths:
+            response = service.request("POST", path, json={"methodName": "m"})
+            error = support.check_nested_error(response, 502101, "InvalidResponseWhileProxying")
+            assert error["message"] == "Payload is not a valid document of type application/json"
 
 
 def test_a_deeply_nested_answer_reaches_the_caller(
     service: Service, device: Device, emulator: Emulator
 ) -> None:
-    depths = [100, 252, 253, 254, 255, 256, 100_000]
+    depths = [100, 255, 256, 1_000, 60_000]
     bodies = iter([deep(depth) for depth in depths])
     with support.MethodDevice(emulator, device, lambda call: (200, next(bodies))):
         for depth in depths:
             response = support.invoke(service, device.id)
-            assert response.status_code == 200, (depth, response.text)
+            assert response.content == b'{"status":200,"payload":%s}' % deep(depth)
 
 
 # --- limits
@@ -131,6 +145,7 @@ def test_a_payload_may_have_128_kb(service: Service, echoing: support.MethodDevi
         ({"responseTimeoutInSeconds": 10**30}, "must be within [5; 300]"),
         ({"connectTimeoutInSeconds": 31}, "cannot be longer than an overall call timeout"),
         ({"connectTimeoutInSeconds": [1]}, ""),
+        ({"responseTimeoutInSeconds": "4"}, "must be within [5; 300]"),
         ({"methodName": "n" * 101}, ""),
     ],
 )
@@ -148,6 +163,7 @@ def test_an_invalid_value_is_refused(
         {"responseTimeoutInSeconds": 300, "connectTimeoutInSeconds": 300},
         {"responseTimeoutInSeconds": None, "connectTimeoutInSeconds": 0},
         {"responseTimeoutInSeconds": 5, "unknown": 1},
+        {"responseTimeoutInSeconds": "30", "connectTimeoutInSeconds": "30"},
     ],
 )
 def test_a_valid_value_is_accepted(
@@ -193,7 +209,7 @@ def test_an_unknown_or_disabled_device_is_not_found(service: Service, device: De
         support.check_nested_error(support.invoke(service, device_id), 404001, "DeviceNotFound")
 
 
-def test_time_outs_end_the_wait_and_the_late_answer_is_ignored(
+def test_time_outs_end_the_wait(
     service: Service,
     device: Device,
     emulator: Emulator,
@@ -203,24 +219,15 @@ def test_time_outs_end_the_wait_and_the_late_answer_is_ignored(
     monkeypatch.setattr(limits, "METHOD_RESPONSE_TIMEOUT", range(1, 301))  # 5 s would be long
     absent = support.new_id("absent")
     support.put_device(service, absent)
-    with support.MethodDevice(emulator, device, support.silence) as connected:
+    with support.MethodDevice(emulator, device, support.silence):
         start = time.monotonic()
         slow = pool.submit(support.invoke, service, device.id, responseTimeoutInSeconds=1)
         offline = pool.submit(support.invoke, service, absent, connectTimeoutInSeconds=1)
-        late = connected.next_call()
         check_offline(offline.result(support.PATIENCE), {"timeout": "00:00:01"})
         inner = support.check_nested_error(slow.result(support.PATIENCE), 504101, "GatewayTimeout")
         assert inner["message"] == "Timed out waiting for the response from device."
         assert inner["info"] == {"timeout": "00:00:01"}
         assert 0.9 < time.monotonic() - start < 10
-
-        second = pool.submit(support.invoke, service, device.id)
-        current = connected.next_call()
-        connected.reply(late.request_id, 1, b'"too late"')
-        connected.reply("unknown", 2, b'"no such call"')
-        connected.reply(current.request_id, 3, b'"in time"')
-        connected.reply(current.request_id, 4, b'"twice"')
-        assert second.result(support.PATIENCE).json() == {"status": 3, "payload": "in time"}
 
 
 def test_a_call_waits_for_a_device_that_connects_in_time(
@@ -232,39 +239,6 @@ def test_a_call_waits_for_a_device_that_connects_in_time(
         support.MethodDevice(emulator, device, support.echo),
     ):
         assert call.answer() == {"status": 200, "payload": 1}
-
-
-@pytest.mark.parametrize("how", ["disconnected", "disabled", "deleted"])
-def test_a_call_fails_when_the_connection_of_its_device_ends(
-    service: Service, device: Device, emulator: Emulator, pool: ThreadPoolExecutor, how: str
-) -> None:
-    with support.MethodDevice(emulator, device, support.silence) as connected:
-        call = pool.submit(support.invoke, service, device.id)
-        connected.next_call()
-        if how == "disconnected":
-            connected.disconnect()
-        elif how == "disabled":
-            assert support.update_device(service, device.id, status="disabled").ok
-        else:
-            assert service.request("DELETE", f"/devices/{device.id}", headers=support.ANY).ok
-        connected.wait_until_gone()
-        support.check_nested_error(call.result(support.PATIENCE), 404103, "DeviceNotOnline")
-    if how != "disconnected":
-        support.check_nested_error(support.invoke(service, device.id), 404001, "DeviceNotFound")
-
-
-def test_a_call_fails_when_another_connection_replaces_the_devices(
-    service: Service, device: Device, emulator: Emulator, pool: ThreadPoolExecutor
-) -> None:
-    with support.MethodDevice(emulator, device, support.silence) as older:
-        call = pool.submit(support.invoke, service, device.id)
-        older.next_call()
-        with support.MethodDevice(emulator, device, support.echo):
-            name = "ConnectionForcefullyClosedOnNewConnection"
-            support.check_nested_error(call.result(support.PATIENCE), 400027, name)
-            # Calls go to the newer connection now.
-            assert support.invoke(service, device.id, payload="new").json()["payload"] == "new"
-        older.wait_until_gone()
 
 
 # --- many at a time

@@ -9,10 +9,10 @@ import requests
 
 from emulator import Emulator
 from tests.devices import connect_device
-from tests.http.support import check_error, put_device, read, second_hub, trust
-from tests.messages import greet_module, put_module, wait_until
+from tests.http.support import check_error, put_device, read, trust
+from tests.messages import greet_module, put_module
 from tests.mqtt.raw import Wire, connack, publish, suback, subscribe
-from tests.support import Service
+from tests.support import Service, second_hub, wait_until
 
 ANSWERS = "$iothub/twin/res/#"
 

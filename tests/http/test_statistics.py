@@ -8,22 +8,21 @@ from emulator import Emulator
 from tests.http import support
 from tests.messages import greet_module, put_module
 from tests.mqtt.raw import Wire, connack
-from tests.support import Service
+from tests.support import Service, second_hub
 
 DEVICES, CONNECTED = "/statistics/devices", "/statistics/service"
 
 
 @pytest.fixture(scope="module")
 def hub(emulator: Emulator) -> Iterator[Emulator]:
-    with support.second_hub(emulator) as running:
+    with second_hub(emulator) as running:
         yield running
 
 
 @pytest.fixture
 def service(hub: Emulator) -> Iterator[Service]:
-    client = Service(hub)
-    yield client
-    client.close()
+    with Service(hub) as client:
+        yield client
 
 
 def test_devices_are_counted(service: Service) -> None:

@@ -12,9 +12,9 @@ from emulator.hub.access.throttles import Throttles
 from tests.clock import ManualClock
 from tests.devices import connect_device
 from tests.http.route_table import TABLE, call, name_of, row_of
-from tests.http.support import MethodDevice, check_error, echo, invoke, read, second_hub, trust
-from tests.mqtt.raw import publish
-from tests.support import Device, Service
+from tests.http.support import MethodDevice, check_error, echo, invoke, read
+from tests.mqtt.raw import puback, publish
+from tests.support import Device, Service, sas_token, second_hub, trust
 
 NAMES = sorted({throttle[0] for _, throttle in TABLE.values() if throttle is not None})
 
@@ -97,39 +97,14 @@ def test_a_direct_method_is_refused_in_the_usual_form(
         assert connected.calls.empty()
 
 
-def test_the_twin_requests_of_a_device_over_mqtt_are_throttled(
-    service: Service, emulator: Emulator, device: Device, throttle: Throttle
-) -> None:
-    throttle("twin-reads=2/s", "twin-updates=1/s")
-    get, report = "$iothub/twin/GET/?$rid=", "$iothub/twin/PATCH/properties/reported/?$rid="
-    answers = "$iothub/twin/res/"
-    string = device.connection_string
-    with connect_device(string, emulator.mqtt_port, trust(emulator), f"{answers}#") as wire:
-        wire.send(publish(get + "1", b""))
-        wire.expect_publish(f"{answers}200/?$rid=1")
-        # A service's requests count as well: it is the hub's throttle.
-        assert service.request("GET", f"/twins/{device.id}").status_code == 200
-        wire.send(publish(get + "2", b""))
-        body = wire.expect_publish(f"{answers}429/?$rid=2")
-        wire.send(publish(report + "3", b'{"a": 1}'), publish(report + "4", b'{"a": 2}'))
-        wire.expect_publish(f"{answers}204/?$rid=3&$version=2")
-        wire.expect_publish(f"{answers}429/?$rid=4")
-        wire.expect_nothing()  # and the device is still connected
-    assert b'"errorCode":429001' in body
-    assert b"Wait 10 seconds and try again. Operation type: TwinRead" in body
-    throttle()
-    assert read(service, f"/twins/{device.id}")["properties"]["reported"]["a"] == 1
-
-
 # --- settings
 
 
 def test_the_settings_throttle_a_hub(emulator: Emulator) -> None:
     assert (emulator.settings.throttle, emulator.hub.gate.throttles.job_slots) == ((), 10)
-    with second_hub(emulator, throttle=("S1", "configurations=1/min")) as hub:
-        service = Service(hub)
+    settings = ("S1", "configurations=1/min")
+    with second_hub(emulator, throttle=settings) as hub, Service(hub) as service:
         answers = [service.request("GET", "/configurations/a").status_code for _ in range(3)]
-        service.close()
         assert hub.hub.gate.throttles.job_slots == 1
     assert answers == [404, 429, 429]
 
@@ -140,3 +115,29 @@ def test_an_invalid_throttle_ends_the_start_with_one_line(emulator: Emulator) ->
         raise AssertionError("it started")
     assert "'S2'" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_telemetry_over_mqtt_waits_for_its_turn_and_other_requests_do_not(
+    emulator: Emulator,
+) -> None:
+    settings = {"devices": ("d", "e"), "throttle": ("d2c-sends=1/min", "connections=2/min")}
+    with second_hub(emulator, **settings) as hub:
+        strings = [hub.device_connection_string(device_id) for device_id in ("d", "e")]
+        dial = [(string, hub.mqtt_port, trust(hub), "$iothub/twin/res/#") for string in strings]
+        with connect_device(*dial[0]) as wire, connect_device(*dial[1]) as other:
+            events = "devices/d/messages/events/"
+            wire.send(*[publish(events, b"x", packet_id=number) for number in range(1, 21)])
+            wire.expect(puback(1))
+            other.send(publish("$iothub/twin/GET/?$rid=1", b""))
+            other.expect_publish("$iothub/twin/res/200/?$rid=1")
+            with pytest.raises(AssertionError, match="CONNACK 3"):
+                connect_device(*dial[0])
+            # While telemetry waits, HTTPS is refused.
+            service = Service(hub)
+            key, _ = hub.settings.key_pair("e")
+            headers = {"Authorization": sas_token(f"{hub.https_host}/devices/e", key)}
+            path = "/devices/e/messages/events"
+            answer = service.request("POST", path, headers=headers, data=b"x")
+            check_throttled(answer, "DeviceToCloudSend")
+            service.close()
+        assert len(hub.hub.events.read()) == 1

@@ -18,9 +18,9 @@ import pytest
 import requests
 
 from emulator import Emulator
-from tests.http.support import ANY, MOMENT, PATIENCE, check_error, put_device, read, second_hub
-from tests.messages import put_module, wait_until
-from tests.support import Service
+from tests.http.support import ANY, MOMENT, PATIENCE, check_error, put_device, read
+from tests.messages import put_module
+from tests.support import Service, second_hub, wait_until
 
 INVALID_CONTAINER = "BlobContainerValidationError"
 
@@ -34,10 +34,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(emulator: Emulator, root: Path) -> Iterator[Service]:
     """A service of a hub with storage."""
-    with second_hub(emulator, storage=root) as hub:
-        client = Service(hub)
+    with second_hub(emulator, storage=root) as hub, Service(hub) as client:
         yield client
-        client.close()
 
 
 @pytest.fixture
@@ -318,8 +316,7 @@ def hub(emulator: Emulator, blobs: SlowBlobs) -> Emulator:
 
 
 def test_one_job_runs_at_a_time_and_can_be_cancelled(hub: Emulator, blobs: SlowBlobs) -> None:
-    with hub:
-        client = Service(hub)
+    with hub, Service(hub) as client:
         job_id = create(client, blobs.export)["jobId"]
         assert blobs.asked.wait(PATIENCE)
         assert get(client, job_id)["status"] == "running"
@@ -335,15 +332,12 @@ def test_one_job_runs_at_a_time_and_can_be_cancelled(hub: Emulator, blobs: SlowB
         folder = {"type": "export", "outputBlobContainerUri": "file:///box"}
         message = check_block(post(client, folder), 400, INVALID_CONTAINER)
         assert "start it with --storage DIR" in message
-        client.close()
 
 
 def test_a_hub_stops_without_waiting_for_a_job(hub: Emulator, blobs: SlowBlobs) -> None:
-    with hub:
-        client = Service(hub)
+    with hub, Service(hub) as client:
         create(client, blobs.export)
         assert blobs.asked.wait(PATIENCE)
-        client.close()
     assert not blobs.let.is_set()
 
 

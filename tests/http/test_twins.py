@@ -125,9 +125,11 @@ def test_versions_and_etags_count_the_writes(
         connected.report('{"b": 2.50}')
         assert counters() == (SECOND_ETAG, 5, 2, 3)
         write(service, device, "PATCH", {"tags": {"a": 1}})
-        assert counters() == ("AAAAAAAAAAM=", 5, 2, 3)
+        assert counters() == ("AAAAAAAAAAM=", 6, 2, 3)
         write(service, device, "PUT", {})
-        assert counters() == ("AAAAAAAAAAQ=", 6, 3, 3)
+        assert counters() == ("AAAAAAAAAAQ=", 7, 3, 3)
+        write(service, device, "PATCH", {"tags": {"a": 1}, **desired({"a": 1})})
+        assert counters() == ("AAAAAAAAAAU=", 8, 4, 3)
     # The service reads a number as the device wrote it.
     assert '"b":2.50' in service.request("GET", f"/twins/{device.id}").text
 
@@ -261,15 +263,56 @@ def test_a_twin_has_limits_and_is_refused_as_a_whole(
 ) -> None:
     twin = write(service, device, verb, {"tags": FULL_TAGS, **desired(FULL_DESIRED)})
     assert (twin["tags"], desired_of(twin)) == (FULL_TAGS, FULL_DESIRED)
-    for body in (
-        {"tags": {**FULL_TAGS, "c": ""}},
-        desired({**FULL_DESIRED, "i": ""}),
-        {"tags": [1]},
-        {"tags": {"good": 1}, **desired({"good": 1, "b.d": 1})},
+    for body, limit in (
+        ({"tags": {**FULL_TAGS, "c": ""}}, "'Tags' size should be less than 8192 bytes."),
+        (
+            desired({**FULL_DESIRED, "i": ""}),
+            "'Properties.Desired' size should be less than 32768 bytes.",
+        ),
     ):
         response = send(service, device, verb, body)
+        assert support.check_error(response, 403, "DeviceModelMaxPropertiesExceeded") == limit
+    for body in ({"tags": [1]}, {"tags": {"good": 1}, **desired({"good": 1, "b.d": 1})}):
+        response = send(service, device, verb, body)
         assert support.check_error(response, 400, "ArgumentInvalid") != "BadRequest"
+    for text in ("", "{", "{'a': 1}", "[]", "null", '{"tags": {"a": NaN}}'):
+        response = service.request(verb, f"/twins/{device.id}", data=text.encode())
+        assert "Provided json is not a valid" in support.check_error(
+            response, 400, "ArgumentInvalid"
+        )
     assert read(service, device) == twin
+
+
+@WRITES
+@pytest.mark.parametrize("digits", [4_000, 100_000, 4_000_000])
+def test_a_number_takes_as_much_room_as_it_has_digits(
+    service: Service, device: Device, verb: str, digits: int
+) -> None:
+    number = "0." + "1" * digits
+    # Three of 4,000 digits are more than 8 KB.
+    names = "abc" if digits == 4_000 else "a"
+    members = ",".join(f'"{name}":{number}' for name in names)
+    before = read(service, device)
+    response = service.request(verb, f"/twins/{device.id}", data=f'{{"tags":{{{members}}}}}')
+    name = (403, "DeviceModelMaxPropertiesExceeded")
+    if digits == 100_000:  # a value is at most 4 KB
+        name = (400, "ArgumentInvalid")
+    support.check_error(response, *name)
+    assert read(service, device) == before
+
+
+def test_a_replace_with_a_null_is_refused(service: Service, device: Device) -> None:
+    for body in ({"tags": {"floor": None}}, desired({"a": {"floor": None}})):
+        response = send(service, device, "PUT", body)
+        assert support.check_error(response, 400, "ArgumentInvalid") == (
+            "Value of Property or Tag cannot be null. Error in Property/Tag floor"
+        )
+    write(service, device, "PUT", {"tags": {"a": 1}, **desired({"b": 1})})
+    # A part that is null is emptied, also by a patch.
+    twin = write(service, device, "PUT", {"tags": None, **desired(None)})
+    assert "tags" not in twin
+    write(service, device, "PUT", {"tags": {"a": 1}, **desired({"b": 1})})
+    assert "tags" not in write(service, device, "PATCH", {"tags": None})
 
 
 @pytest.mark.parametrize("verb", ["GET", "PATCH", "PUT"])

@@ -73,7 +73,7 @@ class FakeLink:
         self.delivered.append(delivery)
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
-        self.invoked.append((request_id, name, json.loads(payload)))
+        self.invoked.append((request_id, name, json.loads(payload) if payload else None))
 
     def notify_desired(self, patch: bytes, version: int) -> None:
         notice = json.loads(patch)

@@ -5,13 +5,13 @@ import pytest
 
 from emulator.hub.feed import Change, Feed
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
+from emulator.hub.identities.identity import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.jobs.changes import JobEnded, JobStarted
-from emulator.hub.links.changes import Connected, Disconnected, Subscribed
-from emulator.hub.messages.changes import CommandEnded, CommandSent
+from emulator.hub.links.link import Connected, Disconnected, Subscribed
+from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent
 from emulator.hub.messages.message import Message
-from emulator.hub.methods.changes import MethodCalled, MethodEnded
-from emulator.hub.twins.changes import TwinChanged
+from emulator.hub.methods.methods import MethodCalled, MethodEnded
+from emulator.hub.twins.twin import TwinChanged
 from tests.clock import settle
 from tests.hub.fakes import ANY, DEVICE, FakeLink, connect, put, record_changes
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
-from unittest import mock
 
 import pytest
 import requests
 
 from emulator import Emulator
+from tests import support
+from tests.devices import greeting
 from tests.mqtt.playbook import Lab
-from tests.mqtt.raw import Dial, Greet, Invoke, Online, Wire, connect
-from tests.support import Device, Service, sas_token
-
-API_VERSION = "2021-04-12"
+from tests.mqtt.raw import Dial, Greet, Invoke, Online, Wire
+from tests.support import Device, Service
 
 _OURS = ("emulator", "amqtt", "asyncio")
 
@@ -40,19 +38,7 @@ def no_internal_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def trust(emulator: Emulator) -> ssl.SSLContext:
     """TLS as a device has it that trusts the emulator's CA."""
-    return ssl.create_default_context(cafile=str(emulator.ca_file))
-
-
-@pytest.fixture(scope="module")
-def service(emulator: Emulator) -> Iterator[Service]:
-    """One service for many tests: its connections are used again, and new ones are quick.
-
-    The bundle that the environment names holds all public roots, and requests reads it each time.
-    """
-    with mock.patch.dict(os.environ, REQUESTS_CA_BUNDLE=str(emulator.ca_file)):
-        client = Service(emulator)
-        yield client
-        client.close()
+    return support.trust(emulator)
 
 
 @pytest.fixture
@@ -70,12 +56,8 @@ def dial(emulator: Emulator, trust: ssl.SSLContext) -> Iterator[Dial]:
 
 @pytest.fixture
 def greet(emulator: Emulator) -> Greet:
-    host = emulator.host_name
-
-    def build(device: Device, *, lifetime: float = 3600, **fields: Any) -> bytes:
-        user_name = f"{host}/{device.id}/?api-version={API_VERSION}"
-        token = sas_token(f"{host}/devices/{device.id}", device.key, lifetime=lifetime)
-        return connect(device.id, user_name, token, **fields)
+    def build(device: Device, **fields: Any) -> bytes:
+        return greeting(emulator.host_name, device.id, device.key, **fields)
 
     return build
 
@@ -93,9 +75,7 @@ def online(dial: Dial, greet: Greet) -> Online:
 @pytest.fixture
 def other_device(emulator: Emulator) -> Device:
     """A second device that no other test knows."""
-    device_id = f"other-{uuid.uuid4().hex[:12]}"
-    connection_string = emulator.register_device(device_id)
-    return Device(device_id, connection_string.partition(";SharedAccessKey=")[2], connection_string)
+    return Device.of(emulator.register_device(f"other-{uuid.uuid4().hex[:12]}"))
 
 
 @pytest.fixture

@@ -251,6 +251,11 @@ class Client:
             self._lost = True
             self.channel.lost()
 
+    @property
+    def has_packets(self) -> bool:
+        """Whether the hub has sent more packets."""
+        return bool(self._sent)
+
     def take(self) -> bytes:
         """Return the next packet of the hub."""
         assert self._sent, f"the hub sent nothing; closed: {self.ended}; {self.error}"

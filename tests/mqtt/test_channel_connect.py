@@ -6,6 +6,7 @@ import base64
 
 import pytest
 
+from emulator.hub.core.errors import DeviceNotOnline
 from tests.mqtt import raw
 from tests.mqtt.playbook import HOST, KEY, POLICY_KEY, Lab
 
@@ -23,12 +24,72 @@ _OTHER_KEY = base64.b64encode(b"a key that is not registered").decode()
         "hub.test/d1/api-version=2016-11-14",  # as old clients send it
         "hub.test/d1",
         "HUB.TEST/d1/?api-version=2021-04-12",
+        "hub.test/d1/DeviceClientType=azure-iot-device%2F1.1.20&api-version=2016-11-14",
+        "hub.test/d1/api-version=2017-06-30/DeviceClientType=Microsoft.Azure.Devices.Client/1.5.1",
+        "hub.test/d1/DeviceClientType=iothubclient%2F1.0.9",
+        "hub.test/d1/?api-version=2021-04-12&DeviceClientType=c/1.0 (x)",
     ],
 )
 def test_a_device_connects_with_its_own_key(lab: Lab, user_name: str) -> None:
     client = lab.dial(raw.connect("d1", user_name, lab.token(f"{HOST}/devices/d1")))
     client.play("<< CONNACK 0", ">> PINGREQ", "<< PINGRESP")
     assert lab.state() == "Connected"
+
+
+@pytest.mark.parametrize("tail", ["", "/", "/?", "/?api-version=", "/DeviceClientType=x", "/?a=1"])
+async def test_without_an_api_version_telemetry_works_and_twins_and_methods_do_not(
+    lab: Lab, tail: str
+) -> None:
+    filters = "$iothub/twin/res/#", "$iothub/methods/POST/#", "$iothub/twin/PATCH/#"
+    client = lab.connect("d1", *filters, tail=tail)
+    client.play("""
+        >> PUBLISH 1 devices/d1/messages/events/
+        << PUBACK 1
+        >> PUBLISH $iothub/twin/GET/?$rid=1
+        << PUBLISH $iothub/twin/res/400/?$rid=1 …
+        >> PUBLISH $iothub/twin/PATCH/properties/reported/?$rid=2 {"a": 1}
+        << PUBLISH $iothub/twin/res/400/?$rid=2 …
+    """)
+    lab.patch_desired(a=1)
+    with pytest.raises(DeviceNotOnline):
+        await lab.invoke("d1", "reboot")
+    client.expect_nothing()
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "/?api-version=2021-04-12&DeviceClientType=a/b",
+        "/?DeviceClientType=a/&api-version=2021-04-12",
+    ],
+)
+@pytest.mark.parametrize(
+    "request_topic", ["$iothub/twin/GET/?$rid=1", "$iothub/twin/PATCH/properties/reported/?$rid=1"]
+)
+def test_a_slash_in_the_type_of_the_client_ends_the_connection_at_a_twin_request(
+    lab: Lab, tail: str, request_topic: str
+) -> None:
+    client = lab.connect("d1", "$iothub/twin/res/#", tail=tail)
+    client.play(f"""
+        >> PUBLISH 1 devices/d1/messages/events/
+        << PUBACK 1
+        >> PUBLISH {request_topic} {{}}
+        << CLOSED
+    """)
+    assert len(lab.events()) == 1
+
+
+def test_connections_over_the_rate_are_refused() -> None:
+    lab = Lab("connections=2/min")
+    lab.refuse(lab.greeting(lifetime=-10))  # it is not counted
+    for name in ("d1", "d1/camera"):
+        lab.connect(name)
+    lab.refuse(lab.greeting("d2"), code=3)
+    lab.refuse(lab.greeting("d1"), code=3)
+    assert lab.state() == "Connected"  # the first connection
+    lab.clock.advance(30)
+    lab.connect("d2")
+    lab.sessions.close()
 
 
 def test_a_device_may_know_the_hub_by_another_name(lab: Lab) -> None:
@@ -174,27 +235,35 @@ def test_the_log_names_the_reason_of_a_refusal_and_no_key(
     [
         raw.connect("d1", "h/d1", "p", level=0),
         raw.connect("d1", "h/d1", "p", level=3),
-        raw.connect("d1", "h/d1", "p", level=5),
-        raw.connect("d1", "h/d1", "p", level=0x84),
+        raw.connect("d1", "h/d1", "p", level=6),
+        raw.connect("d1", "h/d1", "p", level=0x84),  # a bridge of mosquitto
+        raw.connect("d1", "h/d1", "p", level=0x85),
         raw.connect("d1", "h/d1", "p", protocol="MQIsdp", level=3),  # MQTT 3.1
-        # MQTT 5, 3.1: properties stand between the keep-alive and the client id.
-        raw.packet(
-            0x10, raw.text("MQTT") + b"\x05\x02" + raw.number(60) + b"\x00" + raw.text("d1")
-        ),
-        raw.packet(
-            0x10,
-            raw.text("MQTT")
-            + b"\x05\x02"
-            + raw.number(60)
-            + b"\x05\x11"
-            + bytes(4)
-            + raw.text("d1"),
-        ),
         raw.packet(0x10, raw.text("MQTT")),
     ],
 )
 def test_another_version_of_mqtt_is_refused(lab: Lab, data: bytes) -> None:
     lab.refuse(data, code=1)
+
+
+# MQTT 5, 3.1: properties stand between the keep-alive and the client id.
+_MQTT_5 = raw.text("MQTT") + b"\x05\x02" + raw.number(60)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw.connect("d1", "h/d1", "p", level=5),
+        raw.packet(0x10, _MQTT_5 + b"\x00" + raw.text("d1")),
+        raw.packet(0x10, _MQTT_5 + b"\x05\x11" + bytes(4) + raw.text("d1")),
+        raw.packet(0x10, _MQTT_5[:7]),
+    ],
+)
+def test_mqtt_5_is_refused_in_its_own_form(lab: Lab, data: bytes) -> None:
+    # MQTT 5, 3.2: no session, reason "unsupported protocol version", no properties
+    client = lab.dial(data)
+    client.expect(bytes.fromhex("20 03 00 84 00"))
+    client.expect_closed()
 
 
 # --- malformed: MQTT 3.1.1, 3.1.4, point 1

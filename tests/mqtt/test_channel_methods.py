@@ -6,8 +6,12 @@ import json
 
 import pytest
 
-from emulator.hub.core.errors import DeviceNotOnline, GatewayTimeout, MessageTooLarge
-from emulator.hub.core.json import dumps
+from emulator.hub.core.errors import (
+    DeviceNotOnline,
+    GatewayTimeout,
+    InvalidResponseWhileProxying,
+    MessageTooLarge,
+)
 from tests.mqtt.playbook import Client, Lab
 from tests.mqtt.raw import publish
 
@@ -35,7 +39,7 @@ async def test_a_method_goes_to_the_device_and_its_response_to_the_caller(
     """)
     result = await call
     assert result.status == 201
-    assert json.loads(dumps(result.payload)) == {"Response": "This is the response"}
+    assert json.loads(result.payload) == {"Response": "This is the response"}
 
 
 @pytest.mark.parametrize(
@@ -43,8 +47,8 @@ async def test_a_method_goes_to_the_device_and_its_response_to_the_caller(
     [
         (0, b"", None),
         (-1, b'{"\xc3\xa4": [1.50, null]}', {"ä": [1.5, None]}),
-        (2147483647, b"plain text", "plain text"),
-        (-2147483648, b"\xff", "\ufffd"),
+        (2147483647, b" [ 1 ] ", [1]),
+        (-2147483648, b'"\xc3\xa4"', "ä"),
     ],
 )
 async def test_a_response_has_any_status_and_any_body(
@@ -53,7 +57,33 @@ async def test_a_response_has_any_status_and_any_body(
     call = await lab.invoked("d1", "odd")
     _respond(client, "1", body, status=status)
     result = await call
-    assert (result.status, json.loads(dumps(result.payload))) == (status, payload)
+    assert (result.status, json.loads(result.payload)) == (status, payload)
+
+
+async def test_a_response_is_passed_on_as_it_was_written_or_fails_the_call(
+    lab: Lab, client: Client
+) -> None:
+    call = await lab.invoked("d1", "odd")
+    client.play("""
+        << PUBLISH $iothub/methods/POST/odd/?$rid=1
+        >> PUBLISH $iothub/methods/res/200/?$rid=1 { 'a' : 1.50, }
+    """)
+    assert (await call).payload == b"{ 'a' : 1.50, }"
+    call = await lab.invoked("d1", "odd", "")
+    client.play("""
+        << PUBLISH $iothub/methods/POST/odd/?$rid=2 ""
+        >> PUBLISH 7 $iothub/methods/res/200/?$rid=2 fine <thanks
+        << PUBACK 7
+    """)
+    with pytest.raises(InvalidResponseWhileProxying):
+        await call
+    again = lab.connect("d1", _METHODS)
+    call = await lab.invoked("d1", "odd")
+    again.play("""
+        << PUBLISH $iothub/methods/POST/odd/?$rid=1
+        >> PUBLISH $iothub/methods/res/200/?$rid=1
+    """)
+    assert (await call).payload == b"null"
 
 
 @pytest.mark.parametrize(
@@ -94,27 +124,27 @@ async def test_fifty_calls_answered_backwards_each_get_their_own_response(
         _respond(client, request_id, b"%d" % (number + 1000), status=number)
     for number, call in enumerate(calls):
         result = await call
-        assert (result.status, dumps(result.payload)) == (number, b"%d" % (number + 1000))
+        assert (result.status, result.payload) == (number, b"%d" % (number + 1000))
 
 
 async def test_unknown_and_repeated_responses_are_ignored(lab: Lab, client: Client) -> None:
     call = await lab.invoked("d1", "once")
     client.play("""
-        << PUBLISH $iothub/methods/POST/once/?$rid=1 null
+        << PUBLISH $iothub/methods/POST/once/?$rid=1
         >> PUBLISH $iothub/methods/res/200/?$rid=ffffffff "unknown"
         >> PUBLISH $iothub/methods/res/200/?$rid= "unknown"
         >> PUBLISH $iothub/methods/res/200/?$rid=10 "unknown"
         >> PUBLISH $iothub/methods/res/200/?$rid=1 "first"
         >> PUBLISH $iothub/methods/res/500/?$rid=1 "second"
     """)
-    assert (await call).payload == "first"
+    assert (await call).payload == b'"first"'
     call = await lab.invoked("d1", "next")
     client.play("""
-        << PUBLISH $iothub/methods/POST/next/?$rid=2 null
+        << PUBLISH $iothub/methods/POST/next/?$rid=2
         >> PUBLISH $iothub/methods/res/200/?$rid=1 "third"
         >> PUBLISH $iothub/methods/res/200/?$rid=2 "its own"
     """)
-    assert (await call).payload == "its own"
+    assert (await call).payload == b'"its own"'
 
 
 async def test_a_late_response_is_ignored(lab: Lab, client: Client) -> None:
@@ -124,12 +154,12 @@ async def test_a_late_response_is_ignored(lab: Lab, client: Client) -> None:
         await call
     call = await lab.invoked("d1", "next")
     client.play("""
-        << PUBLISH $iothub/methods/POST/slow/?$rid=1 null
-        << PUBLISH $iothub/methods/POST/next/?$rid=2 null
+        << PUBLISH $iothub/methods/POST/slow/?$rid=1
+        << PUBLISH $iothub/methods/POST/next/?$rid=2
         >> PUBLISH $iothub/methods/res/200/?$rid=1 "late"
         >> PUBLISH $iothub/methods/res/200/?$rid=2 "in time"
     """)
-    assert (await call).payload == "in time"
+    assert (await call).payload == b'"in time"'
 
 
 # --- a device that is not online
@@ -158,10 +188,10 @@ async def test_a_caller_may_wait_for_the_device(lab: Lab, persistent: bool) -> N
         client.play(f">> SUBSCRIBE 1 {_METHODS}", "<< SUBACK 1 0")
     await lab.clock.pass_time(0)
     client.play("""
-        << PUBLISH $iothub/methods/POST/wake/?$rid=1 null
+        << PUBLISH $iothub/methods/POST/wake/?$rid=1
         >> PUBLISH $iothub/methods/res/200/?$rid=1 "awake"
     """)
-    assert (await call).payload == "awake"
+    assert (await call).payload == b'"awake"'
 
 
 async def test_a_response_counts_even_after_the_subscription_ended(
@@ -169,12 +199,12 @@ async def test_a_response_counts_even_after_the_subscription_ended(
 ) -> None:
     call = await lab.invoked("d1", "last")
     client.play(f"""
-        << PUBLISH $iothub/methods/POST/last/?$rid=1 null
+        << PUBLISH $iothub/methods/POST/last/?$rid=1
         >> UNSUBSCRIBE 2 {_METHODS}
         << UNSUBACK 2
         >> PUBLISH $iothub/methods/res/200/?$rid=1 "done"
     """)
-    assert (await call).payload == "done"
+    assert (await call).payload == b'"done"'
 
 
 # --- sizes
@@ -185,7 +215,7 @@ async def test_128_kb_go_both_ways(lab: Lab, client: Client) -> None:
     call = await lab.invoked("d1", "large", payload)
     assert json.loads(client.take_publish()[1]) == payload
     _respond(client, "1", json.dumps(payload).encode())
-    assert (await call).payload == payload
+    assert json.loads((await call).payload) == payload
 
 
 async def test_a_larger_response_fails_the_call_and_leaves_the_connection(

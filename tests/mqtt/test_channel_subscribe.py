@@ -6,7 +6,7 @@ import pytest
 
 from emulator.hub.core.errors import DeviceNotOnline
 from tests.mqtt.playbook import Lab
-from tests.mqtt.raw import publish
+from tests.mqtt.raw import publish, published
 
 _C2D = "devices/d1/messages/devicebound/#"
 _METHODS = "$iothub/methods/POST/#"
@@ -33,12 +33,94 @@ def test_filters_in_one_packet_are_granted_in_their_order(lab: Lab) -> None:
     """)
 
 
-@pytest.mark.parametrize("name", ["#", "", "$iothub/twin/#", "devices/d2/messages/devicebound/#"])
-def test_an_unknown_filter_ends_the_connection(lab: Lab, name: str) -> None:
-    other = lab.connect("d2", _METHODS, _TWIN_ANSWERS)
+@pytest.mark.parametrize("name", ["", "a/#/b", "a#", "a/+b/#", "##", "++"])
+def test_a_malformed_filter_ends_the_connection(lab: Lab, name: str) -> None:
     for filters in (name, f"{_METHODS} {name} {_DESIRED}"):
         lab.connect().play(f">> SUBSCRIBE 1 {filters}", "<< CLOSED")
-    other.expect_nothing()
+
+
+@pytest.mark.parametrize(
+    "name",
+    """# + +/# $iothub/# $iothub/methods/# $iothub/twin/res/200/# $SYS/# foo/bar devices/#
+    devices/d2/# devices/d1/messages/deviceBound/# devices/d1/messages/events/#
+    devices/d1/messages/devicebound/# devices/+/messages/devicebound/# $iothub/+/+/#
+    $share/g/# $iothub/streams/POST/# devices/d1/modules/camera/#""".split(),  # noqa: SIM905
+)
+@pytest.mark.parametrize("own", ["d2", "d1/microphone"])
+async def test_any_filter_is_granted_and_shows_no_other_device(
+    lab: Lab, name: str, own: str
+) -> None:
+    client = lab.connect(own)
+    client.play(f">> SUBSCRIBE 1 {name}:2", "<< SUBACK 1 1")
+    device = lab.connect("d1", f"{_C2D}:1", _METHODS, _TWIN_ANSWERS, _DESIRED)
+    lab.send("secret")
+    lab.patch_desired(a=1)
+    device.send(publish("$iothub/twin/GET/?$rid=1"), publish("devices/d1/messages/events/"))
+    call = await lab.invoked("d1", "reboot")
+    client.expect_nothing()
+    call.cancel()
+
+
+@pytest.mark.parametrize(
+    ("name", "brings"),
+    [
+        ("#", "C2D"),
+        ("+/d1/#", "C2D"),
+        ("devices/d1/messages/devicebound/+", "C2D"),
+        ("devices/+/+/devicebound/#", "C2D"),
+        ("devices/d1/messages/deviceBound/#", ""),
+        ("devices/d1/messages/events/#", ""),
+        ("devices/d1/messages/devicebound", ""),
+        ("$iothub/#", "200 204 desired method"),
+        ("$iothub/+/#", "200 204 desired method"),
+        ("$iothub/methods/#", "method"),
+        ("$iothub/methods/POST/+/#", "method"),
+        ("$iothub/methods/+/reboot/+", "method"),
+        ("$iothub/methods/POST/Reboot/#", ""),
+        ("$iothub/twin/res/200/#", "200"),
+        ("$iothub/twin/res/+/#", "200 204"),
+        ("$iothub/twin/PATCH/#", "desired"),
+        ("$iothub/twin/#", "200 204 desired"),
+        ("$IOTHUB/#", ""),
+        ("+/twin/res/#", ""),
+    ],
+)
+async def test_the_topics_of_a_device_are_matched_against_its_filters(
+    lab: Lab, name: str, brings: str
+) -> None:
+    client = lab.connect("d1", f"{name}:1")
+    brought = []
+    lab.send("hello")
+    client.send(publish("$iothub/twin/GET/?$rid=1"))
+    client.send(publish("$iothub/twin/PATCH/properties/reported/?$rid=1", b"{}"))
+    lab.patch_desired(a=1)
+    call = await lab.invoked("d1", "reboot")
+    while client.has_packets:
+        topic, _ = published(client.take())
+        words = {"devices": "C2D", "res/200": "200", "res/204": "204", "POST": "method"}
+        words["desired"] = "desired"
+        brought += [word for part, word in words.items() if part in topic]
+    assert " ".join(brought) == brings
+    assert call.done() == ("method" not in brings)
+    call.cancel()
+
+
+@pytest.mark.parametrize(("filters", "granted"), [(["#:0", f"{_C2D}:1"], 1), (["#:0"], 0)])
+def test_the_highest_qos_of_the_filters_that_match_counts(
+    lab: Lab, filters: list[str], granted: int
+) -> None:
+    client = lab.connect("d1", *filters, "devices/+/+/+/#:0", "no/such/topic:1")
+    lab.send("hello")
+    assert client.take()[0] == 0x30 | granted << 1
+    client.expect_nothing()
+
+
+def test_a_long_filter_is_granted(lab: Lab) -> None:
+    for name in ("+/" * 32767 + "#", "a" * 65535, "/" * 65535):
+        client = lab.connect("d1", name, _TWIN_ANSWERS)
+        client.play(
+            ">> PUBLISH $iothub/twin/GET/?$rid=1", "<< PUBLISH $iothub/twin/res/200/?$rid=1 …"
+        )
 
 
 # --- how many
@@ -113,7 +195,7 @@ async def test_a_subscription_to_one_method_is_only_for_that_one(lab: Lab) -> No
         await lab.invoke("d1", "Reboot")
     call = await lab.invoked("d1", "reboot")
     client.play("""
-        << PUBLISH $iothub/methods/POST/reboot/?$rid=1 null
+        << PUBLISH $iothub/methods/POST/reboot/?$rid=1
         >> PUBLISH $iothub/methods/res/200/?$rid=1
     """)
     assert (await call).status == 200
@@ -128,7 +210,7 @@ async def test_twins_and_methods_are_sent_with_qos_0_whatever_was_granted(
     lab.patch_desired(a=1)
     client.play("<< PUBLISH $iothub/twin/PATCH/properties/desired/?$version=2 …")
     call = await lab.invoked("d1", "reboot")
-    client.play("<< PUBLISH $iothub/methods/POST/reboot/?$rid=1 null")
+    client.play("<< PUBLISH $iothub/methods/POST/reboot/?$rid=1")
     call.cancel()
 
 
@@ -145,7 +227,7 @@ _LEAVE = {
         << CLOSED
     """,
     "a refused subscription": f"""
-        >> SUBSCRIBE 2 {_METHODS} no/such/filter
+        >> SUBSCRIBE 2 {_METHODS} a/#/b
         << CLOSED
     """,
     "a takeover": "",
@@ -189,9 +271,15 @@ def test_a_device_that_is_registered_again_has_no_session(lab: Lab) -> None:
     lab.connect(clean=False)
 
 
-def test_a_session_with_an_unknown_filter_is_forgotten(lab: Lab) -> None:
-    """Another version of the emulator may have stored it."""
-    lab.sessions.keep("d1", {_METHODS: 0, "no/such/filter": 0})
+def test_a_session_keeps_any_filter(lab: Lab) -> None:
+    lab.connect("d1", "#:1", "foo/bar", clean=False).play(">> LOST")
+    lab.send("hello")
+    client = lab.dial(lab.greeting(clean=False))
+    client.play("<< CONNACK 0 session", "<< PUBLISH 1 devices/d1/messages/devicebound/… hello")
+
+
+def test_a_session_with_a_malformed_filter_is_forgotten(lab: Lab) -> None:
+    lab.sessions.keep("d1", {_METHODS: 0, "a/#/b": 0})
     for _ in range(2):
         lab.connect(clean=False)
     assert lab.sessions.find("d1") is None

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from emulator.hub.messages.telemetry import Telemetry
+from emulator.hub.messages.event_log import Telemetry
 from tests.mqtt.playbook import HOST, POLICY_KEY, Client, Lab
 from tests.mqtt.raw import DISCONNECT, connack, connect, puback, publish
 
@@ -111,7 +111,7 @@ def test_sending_moves_the_last_activity_and_nothing_else(lab: Lab) -> None:
     ("bag", "properties"),
     [
         ("b=2&a=1&b=3", {"a": "1", "b": "3"}),
-        ("empty=&null", {"empty": "", "null": None}),
+        ("empty=&null", {"empty": "", "null": ""}),
         ("%C3%BC%20%E2%82%AC=%F0%9F%9A%80", {"ü €": "🚀"}),
         ("iothub-connection-device-id=other", {"iothub-connection-device-id": "other"}),
         # A device can't pass for another.
@@ -130,6 +130,17 @@ def test_the_log_holds_the_properties_of_the_bag(
         assert event["systemProperties"] == {}
         assert event["annotations"]["iothub-connection-device-id"] == "d1"
         assert "iothub-connection-module-id" not in event["annotations"]
+
+
+@pytest.mark.parametrize("bag", ["k==", "k=a=b", "==v", "=", "&", "a=1&", "&a=1", "a&&b", "a=1&/"])
+def test_a_malformed_bag_ends_the_connection_and_nothing_is_stored(lab: Lab, bag: str) -> None:
+    lab.connect().play(f"""
+        >> PUBLISH 1 {_EVENTS}a=1 before
+        << PUBACK 1
+        >> PUBLISH 2 {_EVENTS}{bag} x
+        << CLOSED
+    """)
+    assert lab.bodies() == ["before"]
 
 
 def test_system_properties_have_short_names(lab: Lab) -> None:
@@ -216,7 +227,7 @@ def test_a_will_is_a_message_like_any_other(lab: Lab) -> None:
     client.lose()
     alive, will = lab.events()
     assert will["body"] == [1]
-    assert will["properties"] == {"a": "1", "null": None, "iothub-MessageType": "Will"}
+    assert will["properties"] == {"a": "1", "null": "", "iothub-MessageType": "Will"}
     assert will["systemProperties"] == {"message-id": "m1", "content-type": "application/json"}
     assert will["annotations"] == alive["annotations"]
 
@@ -280,7 +291,8 @@ def test_a_disconnect_removes_the_will_of_its_own_connection(lab: Lab) -> None:
         "devices/d2/messages/events/",
         "devices/d1/messages/devicebound/",
         "devices/d1/modules/microphone/messages/events/",
-        "devices/d1/messages/events/a=1/b=2",
+        "devices/d1/messages/events/a=b=c",
+        "devices/d1/messages/events/a=1&",
         "$iothub/twin/GET/?$rid=1",
         "gone",
         "",

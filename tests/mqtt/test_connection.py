@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
+from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
+from emulator.hub.core.errors import ServiceUnavailable
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import ProtocolError
@@ -20,6 +23,7 @@ from tests.mqtt.raw import PINGREQ, PINGRESP, connack, connect, puback, publish,
 _EVENTS = "devices/d1/messages/events/"
 _GET = publish("$iothub/twin/GET/?$rid=1")
 _TWIN_ANSWERS = "$iothub/twin/res/#"
+_DESIRED = "$iothub/twin/PATCH/properties/desired/#"
 
 
 class FakeStream(Stream):
@@ -37,6 +41,11 @@ class FakeStream(Stream):
     def arrive(self, *packets: bytes) -> None:
         """Bytes arrive in one piece."""
         self._incoming.put_nowait(b"".join(packets))
+
+    @property
+    def unread(self) -> int:
+        """How many pieces wait to be read."""
+        return self._incoming.qsize()
 
     def taken(self) -> bytes:
         """Return what was sent since the last call."""
@@ -60,7 +69,7 @@ class FakeStream(Stream):
         self.reading.set()
         self.arrive()
 
-    async def _ended(self) -> None:
+    async def wait_closed(self) -> None:
         pass
 
 
@@ -70,7 +79,9 @@ class Line:
     def __init__(self, lab: Lab) -> None:
         self.stream = FakeStream()
         self.channel = Channel(lab.hub, lab.sessions, self.stream)
-        self.task = asyncio.ensure_future(Connection(self.stream, self.channel, lab.clock).run())
+        self.task = asyncio.ensure_future(
+            Connection(self.stream, self.channel, lab.clock, lab.hub.gate.throttles).run()
+        )
 
     async def exchange(self, *packets: bytes) -> bytes:
         """Let packets arrive in one piece, and return the answers."""
@@ -247,11 +258,11 @@ async def test_a_few_bytes_are_handled_where_they_arrive(lab: Lab, open_line: Op
     assert lab.bodies() == ["1", "2"]
 
 
-async def test_a_connect_may_be_handled_where_it_arrives(lab: Lab, open_line: Open) -> None:
+async def test_a_connect_is_not_handled_where_it_arrives(lab: Lab, open_line: Open) -> None:
     line = await open_line()
-    assert line.stream.at_once
-    line.stream.at_once(lab.greeting(keep_alive=10) + subscribe(1, _TWIN_ANSWERS))
-    assert line.stream.sent == [connack(0) + suback(1, 0)]
+    assert line.stream.at_once is None
+    answer = await line.exchange(lab.greeting(keep_alive=10) + subscribe(1, _TWIN_ANSWERS))
+    assert answer == connack(0) + suback(1, 0)
     await lab.clock.pass_time(15.1)
     assert line.stream.closed
 
@@ -293,3 +304,145 @@ async def test_a_connection_that_the_hub_ends_handles_no_more_packets(
     await line.task
     assert lab.events() == []
     assert line.stream.at_once is None
+
+
+# --- telemetry over its rate
+
+
+class Limited(Lab):
+    """A hub that takes one message in a second."""
+
+    def __init__(self) -> None:
+        super().__init__("d2c-sends=1/s")
+
+
+@pytest.fixture
+def limited_lab() -> Iterator[Limited]:
+    lab = Limited()
+    yield lab
+    lab.sessions.close()
+
+
+async def _open(lab: Lab, name: str = "d1", **fields: Any) -> Line:
+    line = Line(lab)
+    assert await line.exchange(lab.greeting(name, **fields)) == connack(0)
+    return line
+
+
+async def test_a_message_over_the_rate_is_acknowledged_late(limited_lab: Limited) -> None:
+    line = await _open(limited_lab)
+    messages = [publish(_EVENTS, b"%d" % number, packet_id=number) for number in range(1, 6)]
+    assert await line.exchange(*messages) == puback(1)
+    for number in range(2, 6):
+        await limited_lab.clock.pass_time(0.9)
+        assert line.stream.taken() == b""
+        await limited_lab.clock.pass_time(0.1)
+        assert line.stream.taken() == puback(number)
+        assert limited_lab.bodies() == [str(each) for each in range(1, number + 1)]
+    limited_lab.hub.links.drop_all(ServiceUnavailable())
+    await line.task
+
+
+async def test_over_the_rate_the_hub_reads_no_more_of_the_device(limited_lab: Limited) -> None:
+    line = await _open(limited_lab)
+    await line.exchange(publish(_EVENTS, b"x") * 3)
+    line.stream.arrive(publish(_EVENTS, b"y"))
+    await settle()
+    assert line.stream.unread == 1
+    await limited_lab.clock.pass_time(1)
+    await limited_lab.clock.pass_time(1)
+    assert line.stream.unread == 0
+    assert limited_lab.bodies() == ["x", "x", "x"]
+    await limited_lab.clock.pass_time(1)
+    assert limited_lab.bodies() == ["x", "x", "x", "y"]
+    line.task.cancel()
+
+
+async def test_devices_over_the_rate_have_their_turn_in_order(limited_lab: Limited) -> None:
+    lines = [await _open(limited_lab, name) for name in ("d1", "d2")]
+    await lines[0].exchange(publish(_EVENTS, b"x") * 10)
+    assert await lines[1].exchange(PINGREQ) == PINGRESP
+    await lines[1].exchange(publish("devices/d2/messages/events/", b"y") * 10)
+    for _ in range(6):
+        await limited_lab.clock.pass_time(1)
+    assert (len(limited_lab.bodies("d1")), len(limited_lab.bodies("d2"))) == (4, 3)
+    for line in lines:
+        line.task.cancel()
+
+
+async def test_while_a_message_waits_the_hub_sends_and_the_keep_alive_holds(
+    limited_lab: Limited,
+) -> None:
+    limited_lab.hub.gate.throttles = Throttles.parse(["d2c-sends=1/min"], clock=limited_lab.clock)
+    line = await _open(limited_lab, keep_alive=10)
+    await line.exchange(subscribe(1, _DESIRED), publish(_EVENTS) * 2)
+    await limited_lab.clock.pass_time(40)
+    limited_lab.patch_desired(a=1)
+    assert b"twin/PATCH/properties/desired" in line.stream.taken()
+    await limited_lab.clock.pass_time(20)
+    assert len(limited_lab.bodies()) == 2
+    assert not line.stream.closed
+    await limited_lab.clock.pass_time(15)
+    assert line.stream.closed
+    await line.task
+
+
+async def test_a_message_that_waits_is_not_taken_after_the_connection_ends(
+    limited_lab: Limited,
+) -> None:
+    line = await _open(limited_lab, will=(_EVENTS, b"will"))
+    assert await line.exchange(*[publish(_EVENTS, b"x", packet_id=1)] * 2) == puback(1)
+    again = await _open(limited_lab)
+    await settle()
+    assert line.task.done()
+    assert limited_lab.bodies() == ["x", "will"]  # a will can't wait
+    # The first connection has left the queue.
+    await limited_lab.clock.pass_time(1)
+    assert await again.exchange(publish(_EVENTS, b"y", packet_id=2)) == puback(2)
+    again.task.cancel()
+
+
+async def test_what_is_no_telemetry_does_not_wait(limited_lab: Limited) -> None:
+    line = await _open(limited_lab)
+    await line.exchange(publish(_EVENTS), subscribe(1, _TWIN_ANSWERS))
+    assert b"res/200" in await line.exchange(_GET)
+    line.task.cancel()
+
+
+# --- two programs
+
+
+async def test_a_takeover_is_delayed_only_when_takeovers_repeat(
+    lab: Lab, open_line: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    await open_line(lab.greeting())
+    for delay in (0, 0.25, 0.5, 1, 2, 4, 4):
+        line = await open_line(lab.greeting())
+        if delay:
+            await lab.clock.pass_time(delay - 0.1)
+            assert line.stream.taken() == b""
+            await lab.clock.pass_time(0.1)
+            assert line.stream.taken() == connack(0)
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == ["d1 is connected from two programs. Stop one of them."]
+
+
+async def test_a_delayed_connect_is_checked_when_its_delay_has_passed(
+    lab: Lab, open_line: Open
+) -> None:
+    for _ in range(2):
+        await open_line(lab.greeting())
+    line = await open_line(lab.greeting())
+    lab.register("d1", status="disabled")
+    await lab.clock.pass_time(1)
+    assert line.stream.taken() == connack(5)
+
+
+async def test_a_program_that_connects_after_the_other_has_left_is_not_delayed(
+    lab: Lab, open_line: Open
+) -> None:
+    for _ in range(2):
+        last = await open_line(lab.greeting())
+    await last.exchange(b"\xe0\x00")
+    line = await open_line()
+    assert await line.exchange(lab.greeting()) == connack(0)

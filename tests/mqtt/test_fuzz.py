@@ -128,10 +128,10 @@ def test_any_bytes_over_tls(
     emulator: Emulator, trust: ssl.SSLContext, greet: Greet, device: Device, online: Online,
     other_device: Device, data: bytes, connected: bool,
 ) -> None:  # fmt: skip
-    other = online(other_device)
-    with Wire((emulator.host_name, emulator.mqtt_port), trust) as wire:
-        _exchange(wire, (greet(device) if connected else b"") + data)
-    other.expect_nothing()
+    with online(other_device) as other:
+        with Wire((emulator.host_name, emulator.mqtt_port), trust) as wire:
+            _exchange(wire, (greet(device) if connected else b"") + data)
+        other.expect_nothing()
 
 
 @on_the_wire
@@ -140,9 +140,9 @@ def test_mutated_frames_of_a_web_socket(
     emulator: Emulator, trust: ssl.SSLContext, greet: Greet, device: Device, online: Online,
     other_device: Device, data: bytes, connected: bool,
 ) -> None:  # fmt: skip
-    other = online(other_device)
-    with WebSocketWire(emulator.host_name, emulator.https_port, trust) as wire:
-        if connected:
-            wire.send(greet(device))
-        _exchange(wire, data)
-    other.expect_nothing()
+    with online(other_device) as other:
+        with WebSocketWire(emulator.host_name, emulator.https_port, trust) as wire:
+            if connected:
+                wire.send(greet(device))
+            _exchange(wire, data)
+        other.expect_nothing()

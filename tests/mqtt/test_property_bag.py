@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.mqtt.frame import ProtocolError
 from emulator.mqtt.property_bag import parse, write
 
 _SHORT = {
@@ -19,7 +20,6 @@ _SHORT = {
     "content-type": "$.ct",
     "content-encoding": "$.ce",
     "iothub-outputname": "$.on",
-    "iothub-creation-time-utc": "$.ctime",
     "iothub-message-schema": "$.schema",
     "iothub-interface-id": "$.ifid",
     "dt-subject": "$.sub",
@@ -33,18 +33,21 @@ _names = _texts.filter(lambda name: name and not name.startswith("$."))
     ("text", "system", "properties"),
     [
         ("", {}, {}),
-        ("&", {}, {}),
-        ("a", {}, {"a": None}),
+        ("a", {}, {"a": ""}),
         ("a=", {}, {"a": ""}),
-        ("=", {}, {"": ""}),
-        ("=a", {}, {"": "a"}),
-        ("a=1&a", {}, {"a": None}),
+        ("a=1&a", {}, {"a": ""}),
         ("b=2&a=1&b=3", {}, {"a": "1", "b": "3"}),
-        ("a=1&&b=2&", {}, {"a": "1", "b": "2"}),
-        ("a=b=c", {}, {"a": "b=c"}),
+        ("?a=1", {}, {"?a": "1"}),
+        ("a=1/b=2", {}, {"a": "1"}),
+        ("a=1/&&==", {}, {"a": "1"}),
+        ("a=1&b/c=2", {}, {"a": "1", "b": ""}),
+        ("/a=1", {}, {}),
+        ("a=%3D&%3D=%26", {}, {"a": "=", "=": "&"}),
+        ("a:b=c:d!*'();,@[]", {}, {"a:b": "c:d!*'();,@[]"}),
         ("ü=ß", {}, {"ü": "ß"}),
         ("a%26b%3Dc=%2F%23%2B%25", {}, {"a&b=c": "/#+%"}),
-        ("Case=1&case=2", {}, {"Case": "1", "case": "2"}),
+        ("Case=1&case=2", {}, {"case": "2"}),
+        ("case=1&a=3&C%41se=2", {}, {"a": "3", "CAse": "2"}),
         ("bad=%zz%4", {}, {"bad": "%zz%4"}),
         ("not-utf-8=%FF", {}, {"not-utf-8": "\ufffd"}),
         ("$.unknown=1&mid=2", {}, {"$.unknown": "1", "mid": "2"}),
@@ -55,12 +58,44 @@ _names = _texts.filter(lambda name: name and not name.startswith("$."))
         ("$.MID=1", {}, {"$.MID": "1"}),
         ("$.cdid=d&%24.cdid=d&$.cmid", {}, {}),
         ("message-id=1", {}, {"message-id": "1"}),
+        ("%24.ctime=now", {}, {"iothub-creation-time-utc": "now"}),
+        ("iothub-ack=full&iothub-operation=x", {}, {"iothub-ack": "full", "iothub-operation": "x"}),
     ],
 )
 def test_the_properties_of_a_bag(
     text: str, system: dict[str, str], properties: dict[str, str | None]
 ) -> None:
     assert parse(text) == (system, properties)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=",
+        "==",
+        "=a",
+        "==v",
+        "k==",
+        "k=a=b",
+        "k==v",
+        "a=1&b==",
+        "a=1&=b",
+        "&",
+        "&&",
+        "&a",
+        "a&",
+        "a=1&",
+        "a=1&&b=2",
+        "&/a",
+        "a=1&/",
+        "a=b=/",
+        "$.mid=a=b",
+        "$.cdid=a=b",
+    ],
+)
+def test_a_bag_with_a_stray_separator_is_refused(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        parse(text)
 
 
 @pytest.mark.parametrize(("name", "short"), _SHORT.items())
@@ -73,6 +108,11 @@ def test_system_properties_come_first_and_only_those_with_a_short_name() -> None
     assert write({"message-id": "1", "no-such-name": "2"}, {"b": "", "a": None}) == (
         "%24.mid=1&b=&a"
     )
+
+
+def _by_lower_case(properties: dict[str, str | None]) -> dict[str, str]:
+    last = {name.lower(): (name, value) for name, value in properties.items()}
+    return {name: value or "" for name, value in last.values()}
 
 
 @settings(deadline=None)
@@ -88,13 +128,23 @@ def test_a_bag_is_parsed_as_it_was_written(
     assert text.isascii()
     assert not set(text) & set("/+#$ \0")
     assert text.count("&") == max(len(system) + len(properties) - 1, 0)
-    assert parse(text) == (system, properties)
+    properties = {name: properties[name] for name in sorted(properties, key="iothub-ack".__ne__)}
+    assert parse(text) == (system, _by_lower_case(properties))
 
 
 @settings(deadline=None)
-@given(st.text("$.%=&midc24dF \0é") | _texts)
-def test_any_text_is_a_bag(text: str) -> None:
-    bag = parse(text)
+@given(st.text("$.%=&midc24dF \0é/") | _texts)
+def test_any_text_is_a_bag_or_an_error_of_the_client(text: str) -> None:
+    pairs = text.partition("/")[0].split("&")
+    is_valid = pairs == [""] or all(
+        pair and pair[0] != "=" and pair.count("=") <= 1 for pair in pairs
+    )
+    try:
+        bag = parse(text)
+    except ProtocolError:
+        assert not is_valid
+        return
+    assert is_valid
     assert not {"$.cdid", "$.cmid"} & set(bag.properties)
-    assert len(bag.system) + len(bag.properties) <= text.count("&") + 1
+    assert len(bag.system) + len(bag.properties) <= len(pairs)
     assert parse(write(*bag)) == bag

@@ -17,19 +17,15 @@ import pytest
 
 from emulator import Emulator
 from emulator.hub.core import limits
-from tests.messages import bodies, read_events, wait_until
+from tests.messages import bodies, read_events
 from tests.mqtt import raw
 from tests.mqtt.raw import Dial, Greet, Invoke, Online, Wire
-from tests.support import Device, Service
+from tests.support import Device, Service, wait_until
 
 _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"
 _DESIRED = "$iothub/twin/PATCH/properties/desired/#"
 _REPORTED = "$iothub/twin/PATCH/properties/reported/"
-
-
-def _state(service: Service, device: Device) -> str:
-    return str(service.request("GET", f"/devices/{device.id}").json()["connectionState"])
 
 
 # --- from end to end
@@ -119,11 +115,11 @@ def test_the_device_ends_its_connection(online: Online, service: Service, device
         Wire.close,
     ):
         wire = online(device)
-        assert _state(service, device) == "Connected"
+        assert service.state(device.id) == "Connected"
         end(wire)
         if end is not Wire.close:
             wire.expect_closed()
-        wait_until(lambda: _state(service, device) == "Disconnected")
+        wait_until(lambda: service.state(device.id) == "Disconnected")
 
 
 @pytest.mark.parametrize("connected", [True, False])
@@ -137,22 +133,6 @@ def test_a_client_that_is_silent_is_closed(
 
 
 # --- TLS and below
-
-
-def test_packets_may_come_in_pieces(dial: Dial, greet: Greet, device: Device) -> None:
-    wire = dial()
-    for octet in greet(device) + raw.subscribe(1, _TWIN_ANSWERS) + raw.PINGREQ:
-        wire.send(bytes([octet]))
-    wire.expect(raw.connack(0), raw.suback(1, 0), raw.PINGRESP)
-
-
-def test_tls_1_2_is_enough(dial: Dial, emulator: Emulator, greet: Greet, device: Device) -> None:
-    """The SDK for Python has no newer version."""
-    tls = ssl.create_default_context(cafile=str(emulator.ca_file))
-    tls.maximum_version = ssl.TLSVersion.TLSv1_2
-    wire = dial(tls=tls)
-    wire.send(greet(device))
-    wire.expect(raw.connack(0))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import re
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -18,9 +17,10 @@ import pytest
 from emulator import Emulator, Settings
 from emulator.emulator import StartError
 from emulator.mqtt.sessions import Sessions
+from tests.devices import greeting
 from tests.mqtt import raw
 from tests.mqtt.raw import Dial, Greet, Online, Wire
-from tests.support import Device, Service, sas_token, small_files
+from tests.support import Device, Service, second_hub, small_files
 
 _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"
@@ -56,14 +56,8 @@ def settings(emulator: Emulator, tmp_path: Path) -> Settings:
     """Settings with a folder for the data, and the same port at each start."""
     with socket.create_server((emulator.host_name, 0)) as probe:
         port = probe.getsockname()[1]
-    return Settings(
-        host=emulator.host_name,
-        mqtt_port=port,
-        https_port=0,
-        devices=("d1", "d2"),
-        cert_dir=emulator.settings.cert_dir,
-        data_dir=tmp_path / "data",
-    )
+    devices, data_dir = ("d1", "d2"), tmp_path / "data"
+    return second_hub(emulator, mqtt_port=port, devices=devices, data_dir=data_dir).settings
 
 
 @pytest.fixture
@@ -72,24 +66,21 @@ def started(trust: ssl.SSLContext) -> Iterator[Restarts]:
     with ExitStack() as wires:
 
         @contextmanager
-        def start(settings: Settings, *, hang_up: bool = True) -> Iterator[Connected]:
+        def start(settings: Settings) -> Iterator[Connected]:
             with Emulator(settings) as running:
                 host = running.host_name
 
                 def connected(
                     device_id: str, *, clean: bool = False, session_present: bool = False
                 ) -> Wire:
-                    key = running.device_connection_string(device_id).partition("AccessKey=")[2]
-                    token = sas_token(f"{host}/devices/{device_id}", key)
+                    device = Device.of(running.device_connection_string(device_id))
                     wire = wires.enter_context(Wire((host, running.mqtt_port), trust))
-                    user = f"{host}/{device_id}/?api-version=2021-04-12"
-                    wire.send(raw.connect(device_id, user, token, clean=clean))
+                    wire.send(greeting(host, device_id, device.key, clean=clean))
                     wire.expect(raw.connack(0, session_present=session_present))
                     return wire
 
                 yield connected
-                if hang_up:
-                    wires.close()
+                wires.close()
 
         yield start
 
@@ -132,33 +123,6 @@ def test_emulators_on_two_ports_share_a_folder_and_no_sessions(
         wire.expect(raw.suback(1, 0))
         with started(other) as connected_to_other:
             connected_to_other("d1", session_present=False)
-
-
-def test_connections_end_when_the_emulator_stops(started: Restarts, settings: Settings) -> None:
-    with started(settings, hang_up=False) as connected:
-        wires = [connected("d1"), connected("d2")]
-    for wire in wires:
-        wire.expect_closed()
-
-
-def test_a_client_that_never_ends_its_handshake_does_not_hold_up_the_stop(
-    settings: Settings,
-) -> None:
-    opened: list[socket.socket] = []
-
-    def start_and_stop() -> None:
-        with Emulator(settings) as running:
-            for port in (running.mqtt_port, running.https_port):
-                opened.append(socket.create_connection((running.host_name, port)))
-                opened[-1].sendall(b"\x16\x03")
-            running.device_connection_string("d1")  # by now the loop has accepted both
-
-    thread = threading.Thread(target=start_and_stop, daemon=True)
-    thread.start()
-    thread.join(5)
-    for each in opened:
-        each.close()
-    assert not thread.is_alive()
 
 
 def test_a_folder_that_cannot_be_used_is_named(

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from emulator import Emulator, Settings
+from emulator import Emulator
 from emulator.hub.core import limits
-from tests.messages import read_events, wait_until
+from tests.devices import greeting
+from tests.messages import read_events
 from tests.mqtt import raw
 from tests.mqtt import web_socket as ws
 from tests.mqtt.raw import DISCONNECT, PINGREQ, PINGRESP, Greet, Invoke, Online, connack, suback
 from tests.mqtt.web_socket import PATH, Frame, UpgradeRefusedError, WebSocketWire, frame
-from tests.support import API_VERSION, Device, Service, sas_token
+from tests.support import Device, Service, second_hub, wait_until
 
 _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"
@@ -49,11 +50,6 @@ def online_web_socket(dial_web_socket: DialWebSocket, greet: Greet) -> OnlineWeb
         return wire
 
     return connect_device
-
-
-def _connected(service: Service, device: Device) -> bool:
-    state = service.request("GET", f"/devices/{device.id}").json()["connectionState"]
-    return bool(state == "Connected")
 
 
 # --- the upgrade
@@ -185,7 +181,7 @@ def test_a_close_frame_is_answered(
     wire.expect_closed()
     assert wire.close_code == ws.NORMAL
     assert wire.receive_frame() is None
-    wait_until(lambda: not _connected(service, device))
+    wait_until(lambda: service.state(device.id) == "Disconnected")
 
 
 def test_a_refused_device_gets_its_connack_and_the_end(
@@ -247,7 +243,7 @@ def test_a_broken_connection_leaves_the_will(
     online_web_socket: OnlineWebSocket, service: Service, device: Device
 ) -> None:
     online_web_socket(device, will=(f"devices/{device.id}/messages/events/", b"gone")).close()
-    wait_until(lambda: not _connected(service, device))
+    wait_until(lambda: service.state(device.id) == "Disconnected")
     [event] = read_events(service, device.id)
     assert event["properties"] == {"iothub-MessageType": "Will"}
 
@@ -277,7 +273,7 @@ def small_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
 def _stop_reading(wire: WebSocketWire, service: Service, device: Device) -> None:
     """Let the hub send more than it holds for a device, and than the systems' buffers hold."""
     for number in range(400):
-        if number % 10 == 0 and not _connected(service, device):
+        if number % 10 == 0 and service.state(device.id) == "Disconnected":
             return
         body = {"properties": {"desired": {f"p{n}": f"{number}{'x' * 3500}" for n in range(8)}}}
         assert service.request("PATCH", f"/twins/{device.id}", json=body).status_code == 200
@@ -328,25 +324,15 @@ def test_an_emulator_that_stops_ends_the_connection_of_a_device(
     greeted: bool,
     prepare: Callable[[WebSocketWire, Service, Device], None],
 ) -> None:
-    settings = Settings(
-        host=emulator.host_name,
-        mqtt_port=0,
-        https_port=0,
-        devices=("d",),
-        cert_dir=emulator.settings.cert_dir,
-    )
     with ExitStack() as stack:
-        with Emulator(settings) as short_lived:
+        with second_hub(emulator) as short_lived:
+            device = Device.of(short_lived.register_device("d"))
             host, port = short_lived.host_name, short_lived.https_port
             wire = stack.enter_context(WebSocketWire(host, port, trust, receive_buffer=4096))
-            key = short_lived.device_connection_string("d").partition(";SharedAccessKey=")[2]
-            service = Service(short_lived)
-            stack.callback(service.close)
+            service = stack.enter_context(Service(short_lived))
             if greeted:
-                token = sas_token(f"{host}/devices/d", key)
-                user_name = f"{host}/d/?api-version={API_VERSION}"
-                wire.begin(raw.connect("d", user_name, token), _DESIRED)
-            prepare(wire, service, Device("d", key, ""))
+                wire.begin(greeting(host, "d", device.key), _DESIRED)
+            prepare(wire, service, device)
             stopping = time.monotonic()
         assert time.monotonic() - stopping < _STOP_SECONDS
         if prepare is _do_nothing:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import requests
 
 from emulator import Emulator
 from tests.mqtt.raw import connack, connect
-from tests.support import API_VERSION, Service, sas_token
+from tests.support import API_VERSION, Device, Service, sas_token, second_hub, trust
 from tests.x509 import DAY, Credential, issue
 
 CA = issue("Root", ca=True)
@@ -79,7 +79,7 @@ class Hub:
         return answer[3]
 
     def client_context(self, credential: Credential | None) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.emulator.ca_file)
+        context = trust(self.emulator)
         if credential is not None:
             context.load_cert_chain(credential.client_file(self.folder))
         return context
@@ -92,11 +92,9 @@ class Hub:
 @pytest.fixture(scope="module")
 def hub(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("clients")
-    settings = replace(emulator.settings, mqtt_port=0, authorities=(CA.certificate_file(folder),))
-    with Emulator(settings) as running:
-        service = Service(running)
+    authorities = (CA.certificate_file(folder),)
+    with second_hub(emulator, authorities=authorities) as running, Service(running) as service:
         yield Hub(running, folder, service)
-        service.close()
 
 
 @pytest.fixture
@@ -180,8 +178,8 @@ def test_an_x509_device_without_a_certificate_is_not_authorized(
 
 
 def test_certificate_and_token_together_are_not_authorized(hub: Hub, device_id: str) -> None:
-    key = hub.emulator.register_device(device_id).partition(";SharedAccessKey=")[2]
-    token = sas_token(f"{hub.host}/devices/{device_id}", key)
+    device = Device.of(hub.emulator.register_device(device_id))
+    token = sas_token(f"{hub.host}/devices/{device_id}", device.key)
     assert hub.connect(device_id, None, token) == ACCEPTED
     assert hub.connect(device_id, issue(device_id, by=CA), token) == NOT_AUTHORIZED
     named = issue("any name")

@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from emulator.net import certificates
 from emulator.net.authority import Authority
 from emulator.net.certificates import CertificateError, Certificates, local_names, prepare
+from tests.support import small_files
 
 NOW = datetime.now(UTC)
 NAMES = ("localhost", "127.0.0.1", "::1")
@@ -486,25 +487,15 @@ def test_emulators_that_start_at_the_same_moment_share_one_ca(tmp_path: Path) ->
 def test_a_locked_folder_is_waited_for_and_then_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import fcntl
+
     folder.mkdir()
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import fcntl, sys, time; file = open(sys.argv[1], 'w'); "
-            "fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)",
-            str(folder / ".lock"),
-        ],
-        stdout=subprocess.PIPE,
-    )
-    with holder:
-        assert holder.stdout
-        holder.stdout.readline()
+    with (folder / ".lock").open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)  # a lock is the open file's: as in another process
         monkeypatch.setattr(certificates, "LOCK_WAIT", timedelta(seconds=0.2))
         with pytest.raises(CertificateError, match=r"Another process.*--cert-dir") as caught:
             prepare(folder, NAMES)
         assert str(folder) in str(caught.value)
-        holder.kill()
     prepare(folder, NAMES)  # the lock ended with its holder
 
 
@@ -539,20 +530,12 @@ def test_a_folder_that_is_read_only_serves_until_something_must_be_made(folder: 
 
 @posix_only
 def test_a_write_that_breaks_off_leaves_no_half_file(folder: Path) -> None:
-    # A limit on the size of files stands for a full disk: both stop a write half-way. The CA's and
-    # the server's files stay below this one, the bundle does not.
-    program = (
-        "import pathlib, resource, emulator.net.certificates as c\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "try:\n"
-        f"    c.prepare(pathlib.Path({str(folder)!r}), {NAMES!r})\n"
-        "except c.CertificateError as error:\n"
-        "    print(error)"
-    )
-    output = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
-    assert output == (
+    # The CA's and the server's files stay below the limit, the bundle does not.
+    with small_files(), pytest.raises(CertificateError) as caught:
+        prepare(folder, NAMES)
+    assert str(caught.value) == (
         f"Can't keep certificates in {folder}: File too large. "
-        "Choose another folder: --cert-dir DIR.\n"
+        "Choose another folder: --cert-dir DIR."
     )
     ca = (folder / "ca.pem").read_bytes()
     assert {*contents(folder)} == {".lock", "ca-key.pem", "ca.pem", "server.pem"}
@@ -595,26 +578,9 @@ def test_a_name_is_held_in_one_spelling(folder: Path, name: str, held: str) -> N
 @pytest.mark.parametrize(
     "name",
     [
-        "",
-        " ",
-        ".",
-        "a..b",
-        "-a",
-        "a-",
-        "a b",
-        "a/b",
-        "https://localhost",
-        "localhost:8443",
-        "[localhost]",
-        "[::1]:8443",
-        "127.0.0.256",
-        "*.example",
-        "a" * 64,
-        ".".join(["a" * 60] * 5),
-        "a\n",
-        "a\x00b",
-        "ü" * 70,
-        ":::",
+        *("", " ", ".", "a..b", "-a", "a-", "a b", "a/b", "a\n", "a\x00b", "*.example", ":::"),
+        *("https://localhost", "localhost:8443", "[localhost]", "[::1]:8443", "127.0.0.256"),
+        *("a" * 64, ".".join(["a" * 60] * 5), "ü" * 70),
     ],
 )
 def test_what_is_no_name_is_refused(folder: Path, name: str) -> None:

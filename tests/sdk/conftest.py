@@ -20,13 +20,10 @@ from azure.iot.device import IoTHubDeviceClient
 from azure.iot.device.aio import IoTHubDeviceClient as AioDeviceClient
 
 from emulator import Emulator
-from tests.sdk.support import keys_of, own
-from tests.support import Device
+from tests.sdk.support import RETRY, keys_of, make_clients
+from tests.support import Device, own
 
 REAL_CONNECTION_STRING = os.environ.get("IOTHUB_REAL_CONNECTION_STRING")
-
-# How long the SDK waits before it restores a connection: 10 s unless it is told otherwise.
-RETRY = {"connection_retry_interval": 1}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -149,8 +146,7 @@ def device_id(hub: Emulator | RealHub) -> Iterator[str]:
 @pytest.fixture
 def device(hub: Emulator | RealHub, device_id: str) -> Device:
     """A registered device."""
-    connection_string = hub.register_device(device_id)
-    return Device(device_id, connection_string.partition("AccessKey=")[2], connection_string)
+    return Device.of(hub.register_device(device_id))
 
 
 @pytest.fixture
@@ -162,18 +158,7 @@ def back_end(registry: Any, device: Device) -> BackEnd:
 @pytest.fixture
 def make_client(device: Device) -> Iterator[Callable[..., IoTHubDeviceClient]]:
     """Makes clients of `device`, which are not connected yet."""
-    clients = []
-
-    def make(connection_string: str = device.connection_string, **options: Any) -> Any:
-        client = IoTHubDeviceClient.create_from_connection_string(
-            connection_string, **RETRY | options
-        )
-        clients.append(client)
-        return client
-
-    yield make
-    for client in clients:
-        client.shutdown()
+    yield from make_clients(IoTHubDeviceClient, device.connection_string)
 
 
 @pytest.fixture

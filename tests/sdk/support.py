@@ -2,20 +2,19 @@
 
 import base64
 import queue
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-# Long enough for a busy machine, and for a real hub. A wait ends by its event, except in a failure.
-PATIENCE = 60
 
 # Two pairs of a primary and a secondary key.
 KEYS, OTHER_KEYS = (
     [base64.b64encode(bytes([number]) * 32).decode() for number in pair]
     for pair in ((1, 2), (3, 4))
 )
+
+# How long the SDK waits before it restores a connection: 10 s unless it is told otherwise.
+RETRY = {"connection_retry_interval": 1}
 
 real_hub = pytest.mark.real_hub
 
@@ -25,12 +24,18 @@ uses_deprecated_calls = pytest.mark.filterwarnings(
 )
 
 
-def wait_until(happened: Callable[[], Any]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
+def make_clients(kind: Any, connection_string: str) -> Iterator[Callable[..., Any]]:
+    """Return a fixture that makes clients of a device or module, which are not connected yet."""
+    clients = []
+
+    def make(connection_string: str = connection_string, **options: Any) -> Any:
+        client = kind.create_from_connection_string(connection_string, **RETRY | options)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.shutdown()
 
 
 def desired_patches(client: Any) -> queue.Queue[dict[str, Any]]:
@@ -38,11 +43,6 @@ def desired_patches(client: Any) -> queue.Queue[dict[str, Any]]:
     patches: queue.Queue[dict[str, Any]] = queue.Queue()
     client.on_twin_desired_properties_patch_received = patches.put
     return patches
-
-
-def own(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a twin's section without those that the hub adds."""
-    return {name: value for name, value in properties.items() if not name.startswith("$")}
 
 
 def keys_of(identity: Any) -> list[str]:

@@ -9,8 +9,8 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient
 
 from tests.sdk.service_sdk import HttpOperationError, models, refused, sdk
-from tests.sdk.support import KEYS, PATIENCE, desired_patches, own, real_hub
-from tests.support import Device
+from tests.sdk.support import KEYS, desired_patches, real_hub
+from tests.support import PATIENCE, Device, own
 
 CHILLER = {"properties.desired.chiller": {"temperature": 66, "pressure": 28}}
 MANIFEST = models.ConfigurationContent(

@@ -12,8 +12,8 @@ from azure.iot.device import Message, MethodRequest, MethodResponse
 from azure.iot.device.aio import IoTHubDeviceClient
 from azure.iot.device.exceptions import ClientError, CredentialError
 
-from tests.sdk.support import PATIENCE, real_hub, uses_deprecated_calls, wait_until
-from tests.support import Device
+from tests.sdk.support import real_hub, uses_deprecated_calls
+from tests.support import PATIENCE, Device, wait_until
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import BackEnd

@@ -10,8 +10,8 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, Message, MethodRequest, MethodResponse
 from azure.iot.device.exceptions import ClientError, CredentialError
 
-from tests.sdk.support import PATIENCE, desired_patches, real_hub, uses_deprecated_calls, wait_until
-from tests.support import Device
+from tests.sdk.support import desired_patches, real_hub, uses_deprecated_calls
+from tests.support import PATIENCE, Device, wait_until
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import BackEnd

@@ -9,8 +9,8 @@ from azure.iot.device import IoTHubDeviceClient, MethodRequest, MethodResponse
 
 from emulator import Emulator
 from tests.sdk.service_sdk import refused, sdk
-from tests.sdk.support import PATIENCE, desired_patches, own, real_hub
-from tests.support import Device
+from tests.sdk.support import desired_patches, real_hub
+from tests.support import PATIENCE, Device, own
 
 pytestmark = real_hub
 MODEL = "dtmi:com:example:TemperatureController;1"

@@ -11,7 +11,7 @@ import pytest
 
 from emulator import Emulator
 from tests.sdk.service_sdk import models, refused, sdk
-from tests.sdk.support import wait_until
+from tests.support import wait_until
 
 BOX = "file:///box"
 

@@ -10,8 +10,8 @@ from azure.iot.device import IoTHubDeviceClient, MethodRequest, MethodResponse
 
 from emulator import Emulator
 from tests.sdk.service_sdk import DeserializationError, method, models, refused, sdk, twin_of
-from tests.sdk.support import PATIENCE, desired_patches, wait_until
-from tests.support import Device
+from tests.sdk.support import desired_patches
+from tests.support import PATIENCE, Device, wait_until
 
 
 @pytest.fixture

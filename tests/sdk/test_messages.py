@@ -6,29 +6,19 @@ over AMQP only.
 
 import asyncio
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from azure.iot.device import IoTHubDeviceClient, Message
 from azure.iot.device.aio import IoTHubDeviceClient as AioDeviceClient
 
-from emulator import Emulator
 from tests.messages import pending, read_events, send, take_feedback
-from tests.sdk.support import PATIENCE, uses_deprecated_calls, wait_until
-from tests.support import Device, Service
+from tests.sdk.support import uses_deprecated_calls
+from tests.support import PATIENCE, Device, Service, wait_until
 
 MakeClient = Callable[..., IoTHubDeviceClient]
 MakeAioClient = Callable[..., AioDeviceClient]
-
-
-@pytest.fixture(scope="module")
-def service(emulator: Emulator) -> Iterator[Service]:
-    """One service for all tests: it uses its connections again."""
-    client = Service(emulator)
-    yield client
-    client.close()
 
 
 # --- telemetry

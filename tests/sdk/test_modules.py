@@ -11,11 +11,10 @@ from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, Message, Me
 from azure.iot.device.aio import IoTHubModuleClient as AioModuleClient
 from azure.iot.device.exceptions import CredentialError
 
-from emulator import Emulator
 from tests.messages import read_events
 from tests.sdk.service_sdk import method, refused, twin_of
-from tests.sdk.support import KEYS, OTHER_KEYS, PATIENCE, desired_patches, own, real_hub, wait_until
-from tests.support import Device, Service
+from tests.sdk.support import KEYS, OTHER_KEYS, desired_patches, make_clients, real_hub
+from tests.support import PATIENCE, Device, Service, own, wait_until
 
 MODULE = "camera"
 
@@ -34,18 +33,7 @@ def module(registry: Any, device: Device) -> str:
 @pytest.fixture
 def make_module_client(module: str) -> Iterator[MakeModuleClient]:
     """Makes clients of the module, which are not connected yet."""
-    clients = []
-
-    def make(connection_string: str = module, **options: Any) -> Any:
-        client = IoTHubModuleClient.create_from_connection_string(
-            connection_string, connection_retry_interval=1, **options
-        )
-        clients.append(client)
-        return client
-
-    yield make
-    for client in clients:
-        client.shutdown()
+    yield from make_clients(IoTHubModuleClient, module)
 
 
 @pytest.fixture
@@ -86,15 +74,13 @@ def test_an_unknown_module_has_no_twin_and_no_methods(registry: Any, device: Dev
 
 
 def test_the_log_names_the_module_of_a_message(
-    module_client: IoTHubModuleClient, emulator: Emulator, device: Device
+    module_client: IoTHubModuleClient, service: Service, device: Device
 ) -> None:
     message = Message("from the module")
     message.custom_properties["a"] = "1"
     module_client.send_message(message)
     module_client.send_message_to_output("by an output", "alerts")
-    service = Service(emulator)
     first, second = read_events(service, device.id)
-    service.close()
     assert (first["deviceId"], first["moduleId"]) == (device.id, MODULE)
     assert (first["body"], first["properties"]) == ("from the module", {"a": "1"})
     assert first["systemProperties"] == {}

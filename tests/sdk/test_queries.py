@@ -95,7 +95,7 @@ def test_an_invalid_query_is_refused(registry: Any) -> None:
 
 
 def test_which_devices_have_rebooted_and_when(
-    emulator: Emulator, registry: Any, site: str, devices: list[str]
+    emulator: Emulator, service: Service, registry: Any, site: str, devices: list[str]
 ) -> None:
     """The tutorial promises it: a service can query the devices and their last reboots."""
     text = (
@@ -116,9 +116,7 @@ def test_which_devices_have_rebooted_and_when(
             client.patch_twin_reported_properties(report)
     assert [row.device_id for row in ask(registry, text).items] == [devices[1], devices[3]]
     # azure-iot-hub makes a twin of each row, and loses other members: so once without it.
-    service = Service(emulator)
     rows = service.request("POST", "/devices/query", json={"query": text}).json()
-    service.close()
     assert rows == [
         {"deviceId": name, "lastReboot": moments[name]} for name in (devices[1], devices[3])
     ]

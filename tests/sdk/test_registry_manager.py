@@ -12,8 +12,8 @@ from azure.iot.device import IoTHubDeviceClient, MethodResponse
 
 from emulator import Emulator
 from tests.sdk.service_sdk import method, models, refused, sdk, twin_of
-from tests.sdk.support import KEYS, OTHER_KEYS, PATIENCE, keys_of, own, real_hub
-from tests.support import Device
+from tests.sdk.support import KEYS, OTHER_KEYS, keys_of, real_hub
+from tests.support import PATIENCE, Device, own
 
 pytestmark = real_hub
 

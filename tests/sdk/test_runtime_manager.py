@@ -4,7 +4,6 @@ The messages are sent by the emulator's own route: the SDK sends them over AMQP.
 """
 
 import queue
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,16 +12,7 @@ from azure.iot.device import IoTHubDeviceClient, Message
 from emulator import Emulator
 from tests.messages import pending, send
 from tests.sdk.service_sdk import refused, sdk
-from tests.sdk.support import PATIENCE, wait_until
-from tests.support import Device, Service
-
-
-@pytest.fixture(scope="module")
-def service(emulator: Emulator) -> Iterator[Service]:
-    client = Service(emulator)
-    yield client
-    client.close()
-
+from tests.support import PATIENCE, Device, Service, wait_until
 
 make_manager = sdk.IoTHubHttpRuntimeManager.from_connection_string
 

@@ -3,14 +3,13 @@
 import queue
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient, Message, MethodRequest, MethodResponse
 
 from emulator import Emulator
-from tests.sdk.support import PATIENCE, desired_patches, wait_until
-from tests.support import Device, Service
+from tests.sdk.support import desired_patches
+from tests.support import PATIENCE, Device, Service, second_hub, wait_until
 
 _HTTPS_PORT = 443
 
@@ -22,16 +21,14 @@ def hub(emulator: Emulator) -> Iterator[Emulator]:
         socket.create_server((emulator.host_name, _HTTPS_PORT)).close()
     except OSError as error:  # a privilege is missing, or another program listens there
         pytest.skip(f"the SDK dials port 443, which can't be listened on: {error.strerror}")
-    settings = replace(emulator.settings, mqtt_port=0, https_port=_HTTPS_PORT)
-    with Emulator(settings) as running:
+    with second_hub(emulator, https_port=_HTTPS_PORT) as running:
         yield running
 
 
 @pytest.fixture
 def service(hub: Emulator) -> Iterator[Service]:
-    client = Service(hub)
-    yield client
-    client.close()
+    with Service(hub) as client:
+        yield client
 
 
 @pytest.fixture
@@ -44,12 +41,9 @@ def client(make_client: Callable[..., IoTHubDeviceClient]) -> IoTHubDeviceClient
 def test_a_device_connects_and_leaves(
     client: IoTHubDeviceClient, service: Service, device: Device
 ) -> None:
-    def state() -> str:
-        return str(service.request("GET", f"/devices/{device.id}").json()["connectionState"])
-
-    assert (client.connected, state()) == (True, "Connected")
+    assert (client.connected, service.state(device.id)) == (True, "Connected")
     client.disconnect()
-    wait_until(lambda: state() == "Disconnected")
+    wait_until(lambda: service.state(device.id) == "Disconnected")
 
 
 def test_a_device_answers_a_method(

@@ -3,7 +3,7 @@
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from emulator import Emulator
-from tests.support import Service, free_loopback_address
+from tests.support import Service, free_loopback_address, second_hub
 from tests.x509 import Credential, issue
 
 CA = issue("Root", ca=True)
@@ -34,9 +34,8 @@ def hub(emulator: Emulator, folder: Path) -> Iterator[Emulator]:
     """An emulator that registers a CA, and that the SDK in this process trusts."""
     if sys.platform == "darwin":
         pytest.skip("another emulator has the only loopback address")
-    authorities = (CA.certificate_file(folder),)
-    settings = replace(emulator.settings, host=free_loopback_address(), authorities=authorities)
-    with Emulator(settings) as running:
+    options = {"host": free_loopback_address(), "authorities": (CA.certificate_file(folder),)}
+    with second_hub(emulator, mqtt_port=8883, **options) as running:
         yield running
 
 
@@ -77,12 +76,11 @@ class Devices:
 
 @pytest.fixture
 def devices(hub: Emulator, folder: Path) -> Iterator[Devices]:
-    service = Service(hub)
-    devices = Devices(hub, folder, service, f"x509-{uuid.uuid4().hex[:12]}", [])
-    yield devices
+    with Service(hub) as service:
+        devices = Devices(hub, folder, service, f"x509-{uuid.uuid4().hex[:12]}", [])
+        yield devices
     for client in devices.clients:
         client.shutdown()
-    service.close()
 
 
 def named(credential: Credential, hash_name: str = "sha1") -> dict[str, Any]:

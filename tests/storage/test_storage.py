@@ -500,8 +500,10 @@ async def test_a_service_without_tls_is_said(account: Storage, url: str) -> None
 async def test_no_proxy_is_asked(
     account: Storage, service: BlobService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     await account.check(url)
     assert service.problems == []
 

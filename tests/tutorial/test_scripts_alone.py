@@ -20,11 +20,6 @@ needs_service_sdk = pytest.mark.skipif(
     find_spec("uamqp") is None, reason="azure-iot-hub has no wheel for this machine"
 )
 
-DEVICE_STARTS = [
-    "Starting the IoT Hub Python sample...",
-    "IoTHubDeviceClient waiting for commands, press Ctrl-C to exit",
-]
-
 # The environment variables of the scripts, and parts of a connection string.
 DEVICE = "IOTHUB_DEVICE_CONNECTION_STRING"
 SERVICE = "IOTHUB_CONNECTION_STRING"
@@ -162,7 +157,7 @@ def test_a_failure_ends_the_device_with_one_clear_line(
 ) -> None:
     console = failed[name]
     assert console.wait() == 1
-    assert console.lines[:-1] == DEVICE_STARTS
+    assert console.lines[:-1] == processes.DEVICE_STARTS
     assert re.fullmatch(FAILURES[name][-1], console.lines[-1])
     assert console.errors == []
     assert variables[DEVICE].partition("SharedAccessKey=")[2] not in console.output
@@ -188,25 +183,16 @@ def test_a_failure_ends_the_service_with_one_clear_line(
     assert variables[SERVICE].partition("SharedAccessKey=")[2] not in console.output
 
 
-def wait_for_device(service: Service, device_id: str) -> None:
-    """Wait until a device is connected."""
-    deadline = time.monotonic() + processes.PATIENCE
-    path = f"/devices/{device_id}"
-    while service.request("GET", path).json()["connectionState"] != "Connected":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_the_device_ends_when_the_hub_no_longer_accepts_it(
     emulator: Emulator, device: Device, service: Service
 ) -> None:
     with start(processes.DEVICE_SCRIPT, emulator.environment(device.id)) as console:
-        wait_for_device(service, device.id)
+        service.wait_for_device(device.id)
         identity = service.request("GET", f"/devices/{device.id}").json() | {"status": "disabled"}
         headers: dict[str, str | None] = {"If-Match": "*"}
         service.request("PUT", f"/devices/{device.id}", json=identity, headers=headers)
         assert console.wait() == 1
-    assert console.lines[:2] == DEVICE_STARTS
+    assert console.lines[:2] == processes.DEVICE_STARTS
     assert re.fullmatch(DEVICE_REFUSED, console.lines[-1])
     assert console.errors == []
 
@@ -284,10 +270,10 @@ def test_ctrl_c_ends_the_device_while_it_listens(
     emulator: Emulator, device: Device, service: Service
 ) -> None:
     with start(processes.DEVICE_SCRIPT, emulator.environment(device.id)) as console:
-        wait_for_device(service, device.id)
-        console.wait_for(DEVICE_STARTS[-1])  # a pipe shows the line while the script runs
+        service.wait_for_device(device.id)
+        console.wait_for(processes.DEVICE_STARTS[-1])  # a pipe shows the line while the script runs
         assert console.press_ctrl_c() == 0
-    assert console.lines == [*DEVICE_STARTS, "IoTHubDeviceClient sample stopped"]
+    assert console.lines == [*processes.DEVICE_STARTS, "IoTHubDeviceClient sample stopped"]
     assert console.errors == []
 
 

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import SERVICE_SCRIPT, Console, posix_only
+from tests.processes import DEVICE_STARTS, SERVICE_SCRIPT, Console, posix_only
 
 if TYPE_CHECKING:
     from tests.tutorial.conftest import Consoles
 
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?"
-DEVICE_STARTS = [
-    "Starting the IoT Hub Python sample...",
-    "IoTHubDeviceClient waiting for commands, press Ctrl-C to exit",
-]
 
 
 @posix_only

@@ -14,6 +14,7 @@ from emulator.hub.access.policies import Right
 class Throttle(enum.StrEnum):
     """A counter of operations; the values are the names in settings."""
 
+    CONNECTIONS = "connections"
     REGISTRY = "registry"
     D2C_SENDS = "d2c-sends"
     C2D_SENDS = "c2d-sends"
@@ -23,6 +24,7 @@ class Throttle(enum.StrEnum):
     TWIN_READS = "twin-reads"
     TWIN_UPDATES = "twin-updates"
     JOBS = "jobs"
+    JOB_DEVICES = "job-devices"
     CONFIGURATIONS = "configurations"
 
 
@@ -46,50 +48,40 @@ class Operation(enum.Enum):
     title: str
 
     # Devices and modules, for themselves
-    CONNECT = "connect", _DEVICE
-    SUBSCRIBE = "subscribe", _DEVICE
-    SEND_EVENT = "send-event", _DEVICE, Throttle.D2C_SENDS, "DeviceToCloudSend"
-    READ_OWN_TWIN = "read-own-twin", _DEVICE, Throttle.TWIN_READS, "TwinRead"
-    REPORT = "report", _DEVICE, Throttle.TWIN_UPDATES, "TwinUpdate"
-    RESPOND_TO_METHOD = "respond-to-method", _DEVICE
-    RECEIVE_COMMAND = "receive-command", _DEVICE, Throttle.C2D_RECEIVES, "CloudToDeviceReceive"
-    SETTLE_COMMAND = "settle-command", _DEVICE
+    CONNECT = _DEVICE, Throttle.CONNECTIONS, "Connect"
+    SUBSCRIBE = _DEVICE
+    SEND_EVENT = _DEVICE, Throttle.D2C_SENDS, "DeviceToCloudSend"
+    READ_OWN_TWIN = _DEVICE, Throttle.TWIN_READS, "TwinRead"
+    REPORT = _DEVICE, Throttle.TWIN_UPDATES, "TwinUpdate"
+    RESPOND_TO_METHOD = _DEVICE
+    RECEIVE_COMMAND = _DEVICE, Throttle.C2D_RECEIVES, "CloudToDeviceReceive"
+    SETTLE_COMMAND = _DEVICE
 
     # Services
-    READ_IDENTITY = "read-identity", _READ, Throttle.REGISTRY, "CRUD"
-    WRITE_IDENTITY = "write-identity", _WRITE, Throttle.REGISTRY, "CRUD"
+    READ_IDENTITY = _READ, Throttle.REGISTRY, "CRUD"
+    WRITE_IDENTITY = _WRITE, Throttle.REGISTRY, "CRUD"
     # The docs do not allow ServiceConnect here, but with it a query returns the same numbers.
-    READ_STATISTICS = "read-statistics", _READ | _SERVICE, Throttle.REGISTRY, "CRUD"
-    READ_TWIN = "read-twin", _SERVICE, Throttle.TWIN_READS, "TwinRead"
-    UPDATE_TWIN = "update-twin", _SERVICE, Throttle.TWIN_UPDATES, "TwinUpdate"
-    INVOKE_METHOD = "invoke-method", _SERVICE, Throttle.METHODS, "DirectMethod"
-    QUERY = "query", _SERVICE, Throttle.QUERIES, "Query"
-    USE_JOB = "use-job", _SERVICE, Throttle.JOBS, "Job"
-    READ_TRANSFER = "read-transfer", _READ, Throttle.JOBS, "Job"
-    WRITE_TRANSFER = "write-transfer", _WRITE, Throttle.JOBS, "Job"
+    READ_STATISTICS = _READ | _SERVICE, Throttle.REGISTRY, "CRUD"
+    READ_TWIN = _SERVICE, Throttle.TWIN_READS, "TwinRead"
+    UPDATE_TWIN = _SERVICE, Throttle.TWIN_UPDATES, "TwinUpdate"
+    INVOKE_METHOD = _SERVICE, Throttle.METHODS, "DirectMethod"
+    QUERY = _SERVICE, Throttle.QUERIES, "Query"
+    USE_JOB = _SERVICE, Throttle.JOBS, "Job"
+    # What a job does to one of its devices; the hub itself does it.
+    WORK_ON_DEVICE = _SERVICE, Throttle.JOB_DEVICES, "JobDeviceOperation"
+    READ_TRANSFER = _READ, Throttle.JOBS, "Job"
+    WRITE_TRANSFER = _WRITE, Throttle.JOBS, "Job"
     # The docs name both rights; the right that a real hub needs is unknown.
-    READ_CONFIGURATION = (
-        "read-configuration",
-        _READ | _SERVICE,
-        Throttle.CONFIGURATIONS,
-        "ConfigurationRead",
-    )
-    WRITE_CONFIGURATION = (
-        "write-configuration",
-        _WRITE | _SERVICE,
-        Throttle.CONFIGURATIONS,
-        "ConfigurationWrite",
-    )
-    SEND_COMMAND = "send-command", _SERVICE, Throttle.C2D_SENDS, "CloudToDeviceSend"
-    PURGE_COMMANDS = "purge-commands", _SERVICE
-    USE_FEEDBACK = "use-feedback", _SERVICE
-    READ_EVENTS = "read-events", _SERVICE
+    READ_CONFIGURATION = _READ | _SERVICE, Throttle.CONFIGURATIONS, "ConfigurationRead"
+    WRITE_CONFIGURATION = _WRITE | _SERVICE, Throttle.CONFIGURATIONS, "ConfigurationWrite"
+    SEND_COMMAND = _SERVICE, Throttle.C2D_SENDS, "CloudToDeviceSend"
+    PURGE_COMMANDS = _SERVICE
+    USE_FEEDBACK = _SERVICE
+    READ_EVENTS = _SERVICE
 
-    def __new__(
-        cls, value: str, right: Right, throttle: Throttle | None = None, title: str = ""
-    ) -> Operation:
-        """Create a member with the attributes in its definition."""
+    def __new__(cls, right: Right, throttle: Throttle | None = None, title: str = "") -> Operation:
+        """Create a member; its value is its number, because several have the same attributes."""
         operation = object.__new__(cls)
-        operation._value_ = value
+        operation._value_ = len(cls.__members__)
         operation.right, operation.throttle, operation.title = right, throttle, title
         return operation

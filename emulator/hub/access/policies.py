@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -21,15 +20,13 @@ class Right(enum.Flag):
 
 
 # The policies of every new hub (IoT Hub docs: access control and permissions).
-DEFAULT_RIGHTS: Mapping[str, Right] = MappingProxyType(
-    {
-        "iothubowner": ~Right(0),  # every right
-        "service": Right.SERVICE_CONNECT,
-        "device": Right.DEVICE_CONNECT,
-        "registryRead": Right.REGISTRY_READ,
-        "registryReadWrite": Right.REGISTRY_READ | Right.REGISTRY_WRITE,
-    }
-)
+DEFAULT_RIGHTS: Mapping[str, Right] = {
+    "iothubowner": ~Right(0),  # every right
+    "service": Right.SERVICE_CONNECT,
+    "device": Right.DEVICE_CONNECT,
+    "registryRead": Right.REGISTRY_READ,
+    "registryReadWrite": Right.REGISTRY_READ | Right.REGISTRY_WRITE,
+}
 
 
 class Policy(Struct, frozen=True):

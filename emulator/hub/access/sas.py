@@ -106,33 +106,17 @@ class SasToken(Struct, frozen=True):
         return all(segment == wanted for segment, wanted in pairs)
 
 
-def check_token(
-    token: SasToken,
-    keys: SymmetricKeys,
-    *,
-    resource: Sequence[str],
-    hosts: Collection[str],
-    now: float,
-) -> None:
-    """Check the signature, the expiry time and the audience of a token; no clock skew is allowed.
+def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
+    """Check that one of two keys signed a token.
 
     Args:
         token: the token.
         keys: the keys of its policy, or of the identity if the token names no policy.
-        resource: see `SasToken.covers`.
-        hosts: see `SasToken.covers`.
-        now: seconds since the epoch.
 
     Raises:
         IotHubUnauthorizedAccess: the token is invalid. The text is always the service's own; the
             cause has the reason, for the log.
     """
-    check_signature(token, keys)
-    check_reach(token, resource=resource, hosts=hosts, now=now)
-
-
-def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
-    """Check that one of two keys signed a token; raise as `check_token` does."""
     signed = f"{token.audience}\n{token.expiry_text}".encode()
     # Both keys are always compared, so that the time shows nothing about the right one.
     matches = [
@@ -148,7 +132,17 @@ def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
 def check_reach(
     token: SasToken, *, resource: Sequence[str], hosts: Collection[str], now: float
 ) -> None:
-    """Check the expiry time and the audience of a token; see `check_token`."""
+    """Check the expiry time and the audience of a token; no clock skew is allowed.
+
+    Args:
+        token: the token.
+        resource: see `SasToken.covers`.
+        hosts: see `SasToken.covers`.
+        now: seconds since the epoch.
+
+    Raises:
+        IotHubUnauthorizedAccess: as `check_signature`.
+    """
     if token.expiry <= now:
         reason = f"the SAS token expired: se is {token.expiry}, the time is {now:.0f}"
     elif not token.covers(resource, hosts):
@@ -202,12 +196,11 @@ def _segments(audience: str) -> Sequence[str]:
 
 
 def _may_spell(segment: str, wanted: str) -> bool:
-    """Return whether a segment that was decoded once can be a spelling of the wanted one."""
-    return (
-        segment == wanted
-        or unquote(segment) == wanted  # it was encoded twice
-        or segment == unquote(wanted)  # it was not encoded
-    )
+    """Return whether a segment that was decoded once can be a spelling of the wanted one.
+
+    Its client encoded it once, or twice, or not at all.
+    """
+    return wanted in (segment, unquote(segment)) or segment == unquote(wanted)
 
 
 @functools.lru_cache(_REMEMBERED)

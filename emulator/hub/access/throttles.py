@@ -1,16 +1,17 @@
 """Throttles: the allowances of callers (IoT Hub docs: quotas and throttling).
 
 A real hub shapes traffic: it passes a burst, delays the requests that exceed it, and refuses only
-the requests that would wait too long. Here no request waits. A burst of the whole allowance of a
-throttle passes, and the hub refuses the rest at once. The allowance returns at the throttle's rate.
+the requests that would wait too long. Here a burst of the whole allowance of a throttle passes, and
+the hub refuses the rest at once. What it can't refuse, such as telemetry over MQTT, waits for its
+turn. The allowance returns at the throttle's rate.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -46,7 +47,7 @@ class Throttles:
 
     def __init__(
         self,
-        rates: Mapping[str, Rate] = MappingProxyType({}),
+        rates: Mapping[str, Rate] = {},
         *,
         job_slots: int = limits.JOBS_ACTIVE,
         clock: Clock | None = None,
@@ -98,14 +99,30 @@ class Throttles:
         Raises:
             ThrottlingException: the allowance is used up.
         """
-        bucket = self._buckets.get(operation.throttle or "")
+        if (bucket := self._buckets.get(operation.throttle or "")) is None:
+            return
         metered = operation is Operation.INVOKE_METHOD and size > 0
         amount = -(-size // limits.THROTTLE_METER_BYTES) if metered else 1
-        if bucket is not None and not bucket.take(amount, self._clock.now()):
+        if bucket.queue.locked() or not bucket.take(amount, self._clock.now()):
             raise ThrottlingException(
                 "The request has been throttled. Wait 10 seconds and try again. "
                 f"Operation type: {operation.title}"
             )
+
+    def limits(self, operation: Operation) -> bool:
+        """Return whether there is a limit for an operation."""
+        return operation.throttle in self._buckets
+
+    async def wait(self, operation: Operation) -> None:
+        """Wait until an operation can be charged; callers have their turn in their order.
+
+        The caller charges it before another task runs. Requests that do not wait are refused while
+        a caller waits.
+        """
+        if bucket := self._buckets.get(operation.throttle or ""):
+            async with bucket.queue:
+                while seconds := bucket.shortage(self._clock.now()):
+                    await self._clock.sleep(seconds)
 
 
 class _Bucket:
@@ -120,15 +137,26 @@ class _Bucket:
         self._worth = timedelta(seconds=rate.seconds) // _MICROSECOND
         self._used = 0
         self._at: datetime | None = None
+        self.queue = asyncio.Lock()
+        """Held by the caller that waits, and asked for by those behind it."""
 
     def take(self, amount: int, now: datetime) -> bool:
         """Use the allowance for `amount` operations, or return False if it is too small."""
-        if self._at is not None and now > self._at:  # a clock that was set back returns nothing
-            self._used = max(0, self._used - (now - self._at) // _MICROSECOND * self._count)
-        self._at = now
+        self._refill(now)
         # An operation that is larger than the whole allowance passes if nothing else is used.
         used = self._used + min(amount, self._count) * self._worth
         if used > self._count * self._worth:
             return False
         self._used = used
         return True
+
+    def shortage(self, now: datetime) -> float:
+        """Return the seconds until the allowance is enough for an operation; 0 if it is."""
+        self._refill(now)
+        missing = self._used + self._worth - self._count * self._worth
+        return max(0, -(-missing // self._count)) / 10**6
+
+    def _refill(self, now: datetime) -> None:
+        if self._at is not None and now > self._at:  # a clock that was set back returns nothing
+            self._used = max(0, self._used - (now - self._at) // _MICROSECOND * self._count)
+        self._at = now

@@ -11,12 +11,9 @@ from collections.abc import Callable
 
 from emulator.hub import query
 from emulator.hub.configurations.content import AGENT, Kind
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    InvalidConfigurationCustomMetricsQuery,
-    InvalidConfigurationTargetCondition,
-)
+from emulator.hub.core import errors
 from emulator.hub.query import tree
+from emulator.hub.query.expressions import compile_condition
 from emulator.hub.registry.documents import QUERY_MEMBERS, TwinRow
 
 EVERY_DEVICE = "*"
@@ -41,22 +38,20 @@ def targets(text: str, kind: Kind) -> Callable[[TwinRow], bool]:
     condition = check_condition(text)
     if kind is Kind.MODULE:
         if condition.source is not query.Source.MODULES:
-            raise _not_for(kind, "must begin with FROM devices.modules")
+            raise _invalid(f"That of {kind.value} must begin with FROM devices.modules")
     elif _FROM.match(text):
-        raise _not_for(kind, "must be the condition alone, without FROM")
-    matches = condition.compile(QUERY_MEMBERS)
+        raise _invalid(f"That of {kind.value} must be the condition alone, without FROM")
+    matches = compile_condition(condition, QUERY_MEMBERS)
     if kind is Kind.EDGE:
         return lambda row: row.identity.iot_edge and matches(row)
     return matches
 
 
-def _not_for(kind: Kind, why: str) -> InvalidConfigurationTargetCondition:
-    return InvalidConfigurationTargetCondition(
-        f"Invalid targetCondition. That of {kind.value} {why}"
-    )
+def _invalid(why: str) -> errors.InvalidConfigurationTargetCondition:
+    return errors.InvalidConfigurationTargetCondition(f"Invalid targetCondition. {why}")
 
 
-def check_condition(text: str) -> query.Condition:
+def check_condition(text: str) -> query.Query:
     """Parse a target condition: `*`, a WHERE clause without the word, or `FROM devices.modules …`.
 
     Raises:
@@ -66,23 +61,27 @@ def check_condition(text: str) -> query.Condition:
     """
     try:
         condition = query.parse_condition(text)
-    except ArgumentInvalid as error:
-        raise InvalidConfigurationTargetCondition(error.text) from None
+    except errors.ArgumentInvalid as error:
+        raise errors.InvalidConfigurationTargetCondition(error.text) from None
     if condition.source is query.Source.JOBS:
-        raise InvalidConfigurationTargetCondition("BadRequest: devices.jobs has no twins")
-    for path in sorted(condition.paths):
+        raise errors.InvalidConfigurationTargetCondition("BadRequest: devices.jobs has no twins")
+    parts = [] if condition.where is None else list(tree.walk(condition.where))
+    paths = [tuple(map(str, part.parts)) for part in parts if isinstance(part, tree.Path)]
+    for path in sorted(paths):
         if not _allowed(path, condition.source):
             raise not_a_condition(".".join(path))
-    if condition.where is not None and _has_membership(condition.where):
-        raise InvalidConfigurationTargetCondition("BadRequest: a targetCondition can't have IN")
+    if any(isinstance(part, tree.Membership) for part in parts):
+        raise errors.InvalidConfigurationTargetCondition(
+            "BadRequest: a targetCondition can't have IN"
+        )
     return condition
 
 
-def not_a_condition(found: str) -> InvalidConfigurationTargetCondition:
+def not_a_condition(found: str) -> errors.InvalidConfigurationTargetCondition:
     """Return the error for a member that a target condition must not have (text of a real hub)."""
-    return InvalidConfigurationTargetCondition(
-        "Invalid targetCondition. It must be a filter condition based on 'deviceId', 'tags', or "
-        f"'properties.reported'. It contains: {found}"
+    return _invalid(
+        "It must be a filter condition based on 'deviceId', 'tags', or 'properties.reported'. It "
+        f"contains: {found}"
     )
 
 
@@ -91,21 +90,6 @@ def _allowed(path: tuple[str, ...], source: query.Source) -> bool:
     if root == "properties":
         return path[1:2] == ("reported",)
     return root in ("deviceid", "tags") or (root == "moduleid" and source is query.Source.MODULES)
-
-
-def _has_membership(expression: tree.Expression) -> bool:
-    match expression:
-        case tree.Membership():
-            return True
-        case tree.Not(operand) | tree.Negative(operand):
-            return _has_membership(operand)
-        case tree.And(operands) | tree.Or(operands) | tree.Call(_, operands):
-            return any(map(_has_membership, operands))
-        case tree.Comparison(left, _, right):
-            return _has_membership(left) or _has_membership(right)
-        case tree.Arithmetic(first, steps):
-            return _has_membership(first) or any(_has_membership(each) for _, each in steps)
-    return False
 
 
 def metric_query(text: str) -> str:
@@ -118,8 +102,8 @@ def metric_query(text: str) -> str:
         return f"{text} from devices"
     try:
         query.parse(text)
-    except ArgumentInvalid as error:
-        raise InvalidConfigurationCustomMetricsQuery(error.text) from None
+    except errors.ArgumentInvalid as error:
+        raise errors.InvalidConfigurationCustomMetricsQuery(error.text) from None
     return text
 
 
@@ -128,32 +112,23 @@ def system_queries(configuration_id: str, kind: Kind, condition: str) -> dict[st
 
     The queries for modules were not seen: they follow those for devices.
     """
+    every = condition.strip() == EVERY_DEVICE
+    targeted = _DEVICES if every else f"{_DEVICES} where {condition}"
     applied = f"configurations.[[{configuration_id}]].status = 'Applied'"
     if kind is Kind.MODULE:
         select = "select deviceId, moduleId"
-        return {
-            "targetedCount": f"{select} {condition}" if condition.strip() else "",
-            "appliedCount": f"{select} from devices.modules where {applied}",
-        }
-    if kind is Kind.DEVICE:
-        return {
-            "targetedCount": _targeted_devices(condition),
-            "appliedCount": f"{_DEVICES} where {applied}",
-        }
-    applied = f"{_MODULES} where moduleId = '{AGENT}' and {applied}"
-    reported = f"{applied} and properties.desired.$version = properties.reported.lastDesiredVersion"
-    code = "properties.reported.lastDesiredStatus.code"
-    return {
-        "targetedCount": _targeted_devices(condition, "capabilities.iotEdge = true"),
-        "appliedCount": applied,
-        "reportedSuccessfulCount": f"{reported} and {code} = 200",
-        "reportedFailedCount": f"{reported} and {code} != 200",
-    }
-
-
-def _targeted_devices(condition: str, *restrictions: str) -> str:
-    if not condition.strip():
-        return ""
-    every = condition.strip() == EVERY_DEVICE
-    where = " and ".join([*restrictions, *([] if every else [condition])])
-    return f"{_DEVICES} where {where}" if where else _DEVICES
+        targeted = f"{select} {condition}"
+        applied = f"{select} from devices.modules where {applied}"
+    elif kind is Kind.DEVICE:
+        applied = f"{_DEVICES} where {applied}"
+    else:
+        edge = f"{_DEVICES} where capabilities.iotEdge = true"
+        targeted = edge if every else f"{edge} and {condition}"
+        applied = f"{_MODULES} where moduleId = '{AGENT}' and {applied}"
+    found = {"targetedCount": targeted if condition.strip() else "", "appliedCount": applied}
+    if kind is Kind.EDGE:
+        reported = "properties.reported.lastDesired"
+        current = f"{applied} and properties.desired.$version = {reported}Version"
+        found["reportedSuccessfulCount"] = f"{current} and {reported}Status.code = 200"
+        found["reportedFailedCount"] = f"{current} and {reported}Status.code != 200"
+    return found

@@ -9,48 +9,41 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from emulator.hub.configurations import records
+from emulator.hub.configurations import records, rules
 from emulator.hub.configurations.conditions import metric_query, system_queries
-from emulator.hub.configurations.content import (
-    AGENT,
-    Content,
-    Kind,
-    Setting,
-    change,
-    missing,
-    replaced,
-)
+from emulator.hub.configurations.content import AGENT, Content, Kind, Setting, missing, replaced
 from emulator.hub.configurations.records import Configuration, ConfigurationKey
-from emulator.hub.configurations.rules import (
-    Rule,
-    Rules,
-    Standing,
-    in_force,
-    make_rules,
-    modules_of,
-    reports,
-    standings,
-    wanted,
-)
+from emulator.hub.configurations.rules import Rule, Standing
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import IdentityCreated, IdentityDeleted
-from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.identities.identity import Identity, IdentityCreated, IdentityDeleted, IdentityKey
 from emulator.hub.query.queries import Queries
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.identities import Identities
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinChanged
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+# How many twins a configuration has, by its id and the name of the metric.
+_Tally = Counter[tuple[str, str]]
+
+# Why a twin cannot have what a configuration wants.
+_IMPOSSIBLE = (
+    errors.ArgumentInvalid,
+    errors.DeviceModelMaxPropertiesExceeded,
+    errors.TooManyModulesOnDevice,
+)
 
 
 class Configurations:
@@ -75,7 +68,7 @@ class Configurations:
         self._twin_rows = rows
         self._queries = queries
         self._clock = clock
-        self._rules: Rules = make_rules(self._all())
+        self._rules = rules.make_rules(self._store.scan(Configuration))
         # The deployments that each IoT Edge device has: see `_deploy`.
         self._deployed: dict[str, list[Configuration]] = {}
         queries.add_member("configurations", lambda row: self.statuses(row.identity.key))
@@ -96,9 +89,9 @@ class Configurations:
 
     def list(self) -> list[JsonObject]:
         """Return the configurations, the oldest first, with their metrics as they are now."""
-        configurations = self._all()
         tallies = {kind: self._tally(kind) for kind in self._rules}
-        return [self._document(each, tallies[each.content.kind]) for each in configurations]
+        found = self._store.scan(Configuration)
+        return [self._document(each, tallies[each.content.kind]) for each in found]
 
     async def put(self, configuration_id: str, body: object, if_match: IfMatch) -> JsonObject:
         """Create a configuration, or with `If-Match` update it, and reconcile the twins.
@@ -113,7 +106,15 @@ class Configurations:
         """
         key = ConfigurationKey(configuration_id)
         if if_match.absent:
-            self._check_room(key)
+            if self._store.get(Configuration, key) is not None:
+                raise errors.ConfigurationAlreadyExists(
+                    f"A configuration with ID '{key.id}' is already registered."
+                )
+            if len(self._store.scan(Configuration)) >= limits.CONFIGURATIONS_PER_HUB:
+                most = limits.CONFIGURATIONS_PER_HUB
+                raise errors.ConfigurationCountLimitExceeded(
+                    f"The hub has {most} configurations: no more are allowed."
+                )
             configuration = records.create(key, body, self._clock.now())
         else:
             before = self._configuration(key)
@@ -172,12 +173,8 @@ class Configurations:
             device = self._twin_rows.row(IdentityKey(key.device_id))
             found += self._standings(Kind.EDGE, device)
         return {
-            standing.rule.id: {"status": "Applied" if standing.applied else "Targeted"}
-            for standing in found
+            rule.id: {"status": "Applied" if applied else "Targeted"} for rule, applied in found
         }
-
-    def _all(self) -> Sequence[Configuration]:
-        return self._store.scan(Configuration)
 
     def _configuration(self, key: ConfigurationKey) -> Configuration:
         configuration = self._store.get(Configuration, key)
@@ -185,35 +182,20 @@ class Configurations:
             raise errors.ConfigurationNotFound(key.id)
         return configuration
 
-    def _check_room(self, key: ConfigurationKey) -> None:
-        if self._store.get(Configuration, key) is not None:
-            raise errors.ConfigurationAlreadyExists(
-                f"A configuration with ID '{key.id}' is already registered."
-            )
-        if len(self._all()) >= limits.CONFIGURATIONS_PER_HUB:
-            raise errors.ConfigurationCountLimitExceeded(
-                f"The hub has {limits.CONFIGURATIONS_PER_HUB} configurations: no more are allowed."
-            )
-
     # --- metrics
 
-    def _document(
-        self, configuration: Configuration, tally: Counter[tuple[str, str]]
-    ) -> JsonObject:
+    def _document(self, configuration: Configuration, tally: _Tally) -> JsonObject:
         key, kind = configuration.key, configuration.content.kind
         names = system_queries(key.id, kind, configuration.target_condition)
-        return configuration.document(
-            {name: tally[key.id, name] for name in names},
-            {
-                name: self._queries.count(metric_query(text))
-                for name, text in configuration.metrics.items()
-            },
-        )
+        metrics = configuration.metrics.items()
+        results = {name: self._queries.count(metric_query(text)) for name, text in metrics}
+        return configuration.document({name: tally[key.id, name] for name in names}, results)
 
-    def _tally(self, kind: Kind) -> Counter[tuple[str, str]]:
+    def _tally(self, kind: Kind) -> _Tally:
         """Return the system metrics of all configurations of a kind, by id and metric."""
-        tally: Counter[tuple[str, str]] = Counter()
-        for row in self._rows(kind):
+        tally: _Tally = Counter()
+        rows = self._twin_rows.modules() if kind is Kind.MODULE else self._twin_rows.devices()
+        for row in rows:
             for rule, applied in self._standings(kind, row):
                 tally[rule.id, "targetedCount"] += 1
                 if not applied:
@@ -224,26 +206,18 @@ class Configurations:
                     tally[rule.id, which] += 1
         return tally
 
-    def _rows(self, kind: Kind) -> Iterator[TwinRow]:
-        if kind not in self._rules:
-            return iter(())
-        return self._twin_rows.modules() if kind is Kind.MODULE else self._twin_rows.devices()
-
     def _reports(self, device: TwinRow) -> bool | None:
         agent = self._store.get(Twin, IdentityKey(device.identity.key.device_id, AGENT))
-        return None if agent is None else reports(agent)
+        return None if agent is None else rules.reports(agent)
 
     def _standings(self, kind: Kind, row: TwinRow) -> Sequence[Standing]:
-        rules = self._targeting(kind, row)
-        if kind is not Kind.EDGE or not rules:
-            return standings(rules, row.twin)
-        force = in_force(rules)
-        device_id = row.identity.key.device_id
-        stands = all(
-            self._wanted_of(IdentityKey(device_id, module_id), settings) == {}
-            for module_id, settings in modules_of(force).items()
-        )
-        return [Standing(rule, stands and rule in force) for rule in rules]
+        targeting = self._targeting(kind, row)
+        if kind is not Kind.EDGE or not targeting:
+            return rules.standings(targeting, row.twin)
+        force = rules.in_force(targeting)
+        modules = rules.modules_of(row.identity.key.device_id, force).items()
+        stands = all(self._wanted_of(key, settings) == {} for key, settings in modules)
+        return [Standing(rule, stands and rule in force) for rule in targeting]
 
     def _targeting(self, kind: Kind, row: TwinRow) -> Sequence[Rule]:
         return [rule for rule in self._rules.get(kind, ()) if rule.targets(row)]
@@ -255,12 +229,9 @@ class Configurations:
 
         Other work has its turn in between: a hub can have thousands of devices.
         """
-        self._rules = make_rules(self._all())
-        keys = [
-            key
-            for key in self._twin_rows.identity_keys()
-            if (kind is Kind.MODULE) is (key.module_id is not None)
-        ]
+        self._rules = rules.make_rules(self._store.scan(Configuration))
+        every = self._twin_rows.identity_keys()
+        keys = [key for key in every if (kind is Kind.MODULE) is (key.module_id is not None)]
         for start in range(0, len(keys), limits.CONFIGURATION_SLICE):
             for key in keys[start : start + limits.CONFIGURATION_SLICE]:
                 self.reconcile(key)
@@ -272,9 +243,9 @@ class Configurations:
             return
         row = self._twin_rows.row(key)
         kind = Kind.DEVICE if key.module_id is None else Kind.MODULE
-        rules = self._targeting(kind, row)
-        if rules:
-            self._try(key, self._write, key, missing(row.twin.desired.values, wanted(tuple(rules))))
+        if targeting := self._targeting(kind, row):
+            patch = missing(row.twin.desired.values, rules.wanted(tuple(targeting)))
+            self._try(self._write, key, patch)
         if Kind.EDGE in self._rules and key.module_id in (None, AGENT):
             self._deploy(key.device_id)
 
@@ -286,13 +257,12 @@ class Configurations:
         if self._store.get(Identity, IdentityKey(device_id, AGENT)) is None:
             return  # it is not an IoT Edge device
         row = self._twin_rows.row(IdentityKey(device_id))
-        force = in_force(self._targeting(Kind.EDGE, row))
+        force = rules.in_force(self._targeting(Kind.EDGE, row))
         deployed = [rule.configuration for rule in force]
         if not force or self._deployed.get(device_id) == deployed:
             return
-        modules = modules_of(force).items()
-        keys = [(IdentityKey(device_id, module_id), settings) for module_id, settings in modules]
-        done = [self._try(key, self._set_module, key, settings) for key, settings in keys]
+        modules = rules.modules_of(device_id, force).items()
+        done = [self._try(self._set_module, key, settings) for key, settings in modules]
         if all(done):
             self._deployed[device_id] = deployed
 
@@ -304,11 +274,11 @@ class Configurations:
         if change.key.module_id == AGENT:
             self._deployed.pop(change.key.device_id, None)
 
-    def _try(self, key: IdentityKey, write: Callable[..., None], *arguments: object) -> bool:
+    def _try(self, write: Callable[[IdentityKey, _T], None], key: IdentityKey, change: _T) -> bool:
         """Write and return True, or log why not: then the configuration stays Targeted."""
         try:
-            write(*arguments)
-        except (errors.ArgumentInvalid, errors.TooManyModulesOnDevice) as error:
+            write(key, change)
+        except _IMPOSSIBLE as error:
             log.warning("Cannot apply configurations to %s: %s", key, error)
             return False
         return True
@@ -326,7 +296,7 @@ class Configurations:
         if twin is None:
             return None
         values = twin.desired.values
-        return change(values, replaced(values, settings))
+        return missing(values, replaced(values, settings), whole=True)
 
     def _write(self, key: IdentityKey, patch: JsonObject) -> None:
         if patch:

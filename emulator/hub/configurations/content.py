@@ -15,8 +15,12 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid, InvalidConfigurationContent
-from emulator.hub.core.json import UNDEFINED, JsonObject
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    DeviceModelMaxPropertiesExceeded,
+    InvalidConfigurationContent,
+)
+from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
 from emulator.hub.core.times import NEVER
 from emulator.hub.identities.identity import IdentityKey, check_id
 from emulator.hub.twins import twin as twins
@@ -75,6 +79,10 @@ class Content(Struct, frozen=True):
         given = _object(members[kind.value], kind.value)
         if kind is Kind.EDGE:
             _check_modules(given)
+        for name, part in given.items() if kind is Kind.EDGE else [(kind.value, given)]:
+            if len(dumps(part)) > limits.CONFIGURATION_CONTENT_BYTES:
+                raise _invalid(f"{name} has more than {limits.CONFIGURATION_CONTENT_BYTES} bytes")
+        if kind is Kind.EDGE:
             settings: dict[str | None, Settings] = {
                 name: _settings(module, name) for name, module in given.items()
             }
@@ -118,13 +126,19 @@ def patch_of(contents: Iterable[Settings]) -> JsonObject:
     return patch
 
 
-def missing(values: JsonObject, patch: JsonObject) -> JsonObject:
-    """Return the part of a merge patch that would change these values."""
-    result: JsonObject = {}
+def missing(values: JsonObject, patch: JsonObject, *, whole: bool = False) -> JsonObject:
+    """Return the part of a merge patch that would change these values.
+
+    Args:
+        values: the values.
+        patch: the patch.
+        whole: whether the patch also removes the values that it does not name.
+    """
+    result: JsonObject = {name: None for name in values if whole and name not in patch}
     for name, value in patch.items():
         present = values.get(name, UNDEFINED)
         if isinstance(value, dict) and isinstance(present, dict):
-            below = missing(present, value)
+            below = missing(present, value, whole=whole)
             if below:
                 result[name] = below
         elif present is not UNDEFINED if value is None else not _same(present, value):
@@ -186,42 +200,23 @@ def replaced(values: JsonObject, settings: Iterable[Setting]) -> JsonObject:
     return values
 
 
-def change(values: JsonObject, wanted: JsonObject) -> JsonObject:
-    """Return the merge patch from `values` to `wanted`; empty if they are equal."""
-    patch: JsonObject = {name: None for name in values if name not in wanted}
-    for name, value in wanted.items():
-        present = values.get(name, UNDEFINED)
-        if isinstance(value, dict) and isinstance(present, dict):
-            below = change(present, value)
-            if below:
-                patch[name] = below
-        elif not _same(present, value):
-            patch[name] = value
-    return patch
-
-
-def _replace(values: JsonObject, path: tuple[str, ...], value: Any) -> JsonObject:
+def _replace(present: Any, path: tuple[str, ...], value: Any) -> Any:
+    """Return a value with another value at a path in it; a null removes what is there."""
     if not path:
         return _without_nulls(value)
-    name, *rest = path
-    result = dict(values)
-    if rest:
-        below = values.get(name)
-        result[name] = _replace(below if isinstance(below, dict) else {}, tuple(rest), value)
-    elif value is None:
-        result.pop(name, None)
-    else:
-        result[name] = _without_nulls(value) if isinstance(value, dict) else value
+    result = dict(present) if isinstance(present, dict) else {}
+    name, rest = path[0], path[1:]
+    result[name] = _replace(result.get(name), rest, value)
+    if result[name] is None:
+        del result[name]
     return result
 
 
-def _without_nulls(members: JsonObject) -> JsonObject:
-    """Leave out nulls, which a twin cannot hold."""
-    return {
-        name: _without_nulls(value) if isinstance(value, dict) else value
-        for name, value in members.items()
-        if value is not None
-    }
+def _without_nulls(value: Any) -> Any:
+    """Leave out nulls in objects, which a twin cannot hold."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(each) for name, each in value.items() if each is not None}
 
 
 # --- both
@@ -274,7 +269,7 @@ def _check_twin(desired: JsonObject) -> None:
     empty = twins.create(IdentityKey("content"), NEVER)
     try:
         writes.patch(empty, {"properties": {"desired": desired}}, NEVER)
-    except ArgumentInvalid as error:
+    except (ArgumentInvalid, DeviceModelMaxPropertiesExceeded) as error:
         raise _invalid(error.text) from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,13 +17,8 @@ from msgspec.structs import replace
 
 from emulator.hub.configurations import conditions
 from emulator.hub.configurations.content import Content
-from emulator.hub.core import limits, members
-from emulator.hub.core.errors import (
-    ArgumentInvalid,
-    InvalidConfigurationCustomMetricsQuery,
-    InvalidConfigurationTargetCondition,
-)
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core import errors, limits, members
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.times import iso
 
 # Seen on a real hub; no upper case.
@@ -92,7 +87,7 @@ def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
         InvalidConfigurationCustomMetricsQuery
     """
     if not _ID.fullmatch(key.id):
-        raise ArgumentInvalid(
+        raise errors.ArgumentInvalid(
             f"Invalid id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}': 1 to "
             f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!' are allowed"
         )
@@ -130,11 +125,11 @@ def check_queries(body: object) -> JsonObject:
     condition = members.text(body, "targetCondition")
     queries = members.texts(body, "customMetricQueries") or {}
     if not condition and not queries:
-        raise ArgumentInvalid  # seen on a real hub
-    errors = {name: _metric_error(text) for name, text in queries.items()}
+        raise errors.ArgumentInvalid  # seen on a real hub
+    found = {name: _error(conditions.metric_query, text) for name, text in queries.items()}
     return {
-        "targetConditionError": _condition_error(condition) if condition else None,
-        "customMetricQueryErrors": {name: error for name, error in errors.items() if error},
+        "targetConditionError": _error(_check_condition, condition) if condition else None,
+        "customMetricQueryErrors": {name: error for name, error in found.items() if error},
     }
 
 
@@ -146,7 +141,13 @@ def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[
     """
     body = members.document(body)
     if body.get("id") != key.id:
-        raise ArgumentInvalid("The id in the body is not the one in the URL")
+        raise errors.ArgumentInvalid("The id in the body is not the one in the URL")
+    others = len(dumps({**body, "content": None}))
+    if others > limits.CONFIGURATION_OTHER_BYTES:
+        raise errors.ArgumentInvalid(
+            f"The configuration has {others} bytes without its content. "
+            f"{limits.CONFIGURATION_OTHER_BYTES} are allowed"
+        )
     given = Content.parse(body.get("content"))
     content = content or given
     condition = members.text(body, "targetCondition") or ""
@@ -165,29 +166,26 @@ def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[
 def _metrics(body: JsonObject) -> dict[str, str]:
     queries = members.texts(members.block(body, "metrics"), "queries") or {}
     if len(queries) > limits.CONFIGURATION_METRICS:
-        raise InvalidConfigurationCustomMetricsQuery(
+        raise errors.InvalidConfigurationCustomMetricsQuery(
             f"{len(queries)} metrics; {limits.CONFIGURATION_METRICS} are allowed"
         )
     for name, text in queries.items():
-        if error := _metric_error(text):
-            raise InvalidConfigurationCustomMetricsQuery(f"{name}: {error}")
+        if error := _error(conditions.metric_query, text):
+            raise errors.InvalidConfigurationCustomMetricsQuery(f"{name}: {error}")
     return queries
 
 
-def _condition_error(text: str) -> str | None:
+def _check_condition(text: str) -> None:
     # A real hub accepts the condition `*`, but this check reports it as an error.
-    try:
-        if text.strip() == conditions.EVERY_DEVICE:
-            raise conditions.not_a_condition(text)
-        conditions.check_condition(text)
-    except InvalidConfigurationTargetCondition as error:
-        return error.text
-    return None
+    if text.strip() == conditions.EVERY_DEVICE:
+        raise conditions.not_a_condition(text)
+    conditions.check_condition(text)
 
 
-def _metric_error(text: str) -> str | None:
+def _error(check: Callable[[str], object], text: str) -> str | None:
+    """Return the text of the error that a check raises; None without an error."""
     try:
-        conditions.metric_query(text)
-    except InvalidConfigurationCustomMetricsQuery as error:
+        check(text)
+    except errors.HubError as error:
         return error.text
     return None

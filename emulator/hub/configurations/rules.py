@@ -16,6 +16,7 @@ from emulator.hub.configurations.conditions import targets
 from emulator.hub.configurations.content import Kind, Setting, kept, missing, patch_of
 from emulator.hub.configurations.records import Configuration
 from emulator.hub.core.json import JsonObject
+from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.twins.twin import Twin
 
@@ -53,14 +54,10 @@ def make_rules(configurations: Iterable[Configuration]) -> Rules:
     rules: dict[Kind, list[Rule]] = defaultdict(list)
     for configuration in sorted(configurations, key=lambda each: each.priority):
         content = configuration.content
-        rules[content.kind].append(
-            Rule(
-                configuration,
-                targets(configuration.target_condition, content.kind),
-                {} if content.kind is Kind.EDGE else patch_of([content.settings[None]]),
-            )
-        )
-    return dict(rules)
+        matches = targets(configuration.target_condition, content.kind)
+        patch = {} if content.kind is Kind.EDGE else patch_of([content.settings[None]])
+        rules[content.kind].append(Rule(configuration, matches, patch))
+    return rules
 
 
 class Standing(NamedTuple):
@@ -96,32 +93,27 @@ def _is_applied(patch: JsonObject, whole: JsonObject, twin: Twin) -> bool:
 # --- for the modules of IoT Edge devices
 
 
-def in_force(rules: Iterable[Rule]) -> list[Rule]:
+def in_force(rules: Sequence[Rule]) -> list[Rule]:
     """Return the deployments that apply to a device: a base, then its layers.
 
     The last base wins. A layer needs a base, and a higher priority than the base.
     """
-    rules = list(rules)
     base = next((rule for rule in reversed(rules) if rule.configuration.content.is_base), None)
     if base is None:
         return []
-    layers = [
-        rule
-        for rule in rules
-        if not rule.configuration.content.is_base
-        and rule.configuration.priority > base.configuration.priority
-    ]
-    return [base, *layers]
+    # The rules are in the order of their priorities, so none of these is a base.
+    lowest = base.configuration.priority
+    return [base, *(rule for rule in rules if rule.configuration.priority > lowest)]
 
 
-def modules_of(force: Iterable[Rule]) -> dict[str, list[Setting]]:
-    """Return the settings of each module, in the order in which they are applied."""
-    modules: dict[str, list[Setting]] = defaultdict(list)
+def modules_of(device_id: str, force: Iterable[Rule]) -> Mapping[IdentityKey, list[Setting]]:
+    """Return the settings of each module of a device, in the order in which they are applied."""
+    modules: dict[IdentityKey, list[Setting]] = defaultdict(list)
     for rule in force:
         for module_id, settings in rule.configuration.content.settings.items():
             if module_id is not None:
-                modules[module_id] += settings
-    return dict(modules)
+                modules[IdentityKey(device_id, module_id)] += settings
+    return modules
 
 
 def reports(agent: Twin) -> bool | None:

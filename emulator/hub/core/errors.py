@@ -48,8 +48,6 @@ class HubError(Exception):
 class GenericBadRequest(HubError, code=400000):
     """The request is invalid, and no other code describes the reason."""
 
-    text = "BadRequest"
-
 
 class InvalidProtocolVersion(HubError, code=400001):
     """The api-version is missing or malformed."""
@@ -65,8 +63,6 @@ class ArgumentInvalid(HubError, code=400004):
 
 class ArgumentNull(HubError, code=400005):
     """A required value is missing."""
-
-    text = "BadRequest"
 
 
 class BlobContainerValidationError(HubError, code=400008):
@@ -163,6 +159,10 @@ class DeviceDisabled(HubError, code=403012):
     text = "The device is disabled."
 
 
+class DeviceModelMaxPropertiesExceeded(HubError, code=403100):
+    """The tags, the desired or the reported properties of a twin are too large."""
+
+
 class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
     """Too many direct methods wait for one device."""
 
@@ -171,8 +171,6 @@ class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
 
 class GenericNotFound(HubError, code=404000):
     """The route is unknown."""
-
-    text = "Not found"
 
 
 class DeviceNotFound(HubError, code=404001):
@@ -202,8 +200,6 @@ class ConfigurationNotFound(HubError, code=404301):
 
 class GenericMethodNotAllowed(HubError, code=405000):
     """The route does not allow this HTTP method."""
-
-    text = "MethodNotAllowed"
 
 
 class OperationNotAllowedInCurrentState(HubError, code=405102):
@@ -250,8 +246,6 @@ class JobRunPreconditionFailed(HubError, code=412003):
 class MessageTooLarge(HubError, code=413001):
     """A body or a payload is too large."""
 
-    text = "The message is too large."
-
 
 class TooManyDevices(HubError, code=413002):
     """The hub has reached its limit of devices."""
@@ -291,6 +285,12 @@ class ServerError(HubError, code=500001):
     """The emulator itself failed; please report this defect."""
 
     text = "An internal error occurred."
+
+
+class InvalidResponseWhileProxying(HubError, code=502101):
+    """The device answered a direct method with a payload that is not JSON."""
+
+    text = "Payload is not a valid document of type application/json"
 
 
 class ServiceUnavailable(HubError, code=503001):

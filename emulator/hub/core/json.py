@@ -13,11 +13,14 @@ import json
 from typing import Any, NoReturn
 
 import orjson
+from msgspec import Struct
 
 # orjson writes at most 254 levels. `loads` tries to write a value of more levels than this, inside
 # as many levels as the documents around it can have.
 _DEEP = 200
 _ROOM = 10
+# Ours: how many values a text can have. A million take seconds, in which no device gets an answer.
+_VALUES = 250_000
 
 # `Any`, because JSON values nest in each other.
 JsonObject = dict[str, Any]
@@ -38,27 +41,31 @@ UNDEFINED = Undefined.UNDEFINED
 class WrittenNumber(float):
     """A number whose text Python would change: `1.50`, `1e5`, `-0`, 30 digits."""
 
+    __slots__ = ("text",)
     text: str
 
-    def __new__(cls, text: str) -> WrittenNumber:
-        """Parse a number and keep its text."""
-        number = super().__new__(cls, text)
-        number.text = text
-        return number
+
+class WrittenJson(Struct, frozen=True):
+    """JSON text that is written as it is, and not parsed."""
+
+    text: bytes
+
+
+def _written(text: str) -> WrittenNumber:
+    number = WrittenNumber(text)
+    number.text = text
+    return number
 
 
 def _float(text: str) -> float:
     number = float(text)
     # orjson writes exponents in another way.
-    plain = "e" not in text and "E" not in text and repr(number) == text
-    return number if plain else WrittenNumber(text)
+    return number if repr(number) == text and "e" not in text else _written(text)
 
 
 def _int(text: str) -> int | WrittenNumber:
     # 18 digits fit the 64 bits that orjson writes; Python's int() accepts at most 4,300 digits.
-    if len(text) > 18 or text == "-0":
-        return WrittenNumber(text)
-    return int(text)
+    return _written(text) if len(text) > 18 or text == "-0" else int(text)
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -72,16 +79,20 @@ def loads(text: bytes | str) -> Any:
     """Parse UTF-8 JSON text.
 
     Raises:
-        ValueError: the text is not JSON or not UTF-8, or `dumps` could not write the value: it
-            nests deeper than about 240 levels, or has half of a surrogate pair.
+        ValueError: the text is not JSON or not UTF-8, or has more than 250,000 values, or `dumps`
+            could not write the value: it nests deeper than about 240 levels, or has half of a
+            surrogate pair.
     """
     if isinstance(text, str):
         text.encode()
     else:
         text = text.removeprefix(codecs.BOM_UTF8).decode()
+    opened = text.count("[") + text.count("{")
+    if opened + text.count(",") > _VALUES:
+        raise ValueError(f"it has more than {_VALUES} values")
     try:
         value = _decoder.decode(text)
-        if "\\u" in text or text.count("[") + text.count("{") > _DEEP:
+        if "\\u" in text or opened > _DEEP:
             dumps(functools.reduce(lambda inner, _: [inner], range(_ROOM), value))
     except RecursionError:
         raise ValueError("it nests too deep") from None
@@ -91,7 +102,7 @@ def loads(text: bytes | str) -> Any:
 
 
 def _as_written(value: object) -> orjson.Fragment:
-    if isinstance(value, WrittenNumber):
+    if isinstance(value, (WrittenNumber, WrittenJson)):
         return orjson.Fragment(value.text)
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 # Identities (IoT Hub docs: identity registry).
 ID_LENGTH = 128
 STATUS_REASON_LENGTH = 128
+MANAGED_BY_LENGTH = 128  # ours
 DEVICES_PER_HUB = 1_000_000
 MODULES_PER_DEVICE = 20
 LIST_DEVICES = 1_000
@@ -20,8 +20,16 @@ TWIN_REPORTED_BYTES = 32 * 1024
 TWIN_KEY_BYTES = 1024
 TWIN_STRING_BYTES = 4096
 TWIN_DEPTH = 10
+TWIN_NUMBER_LENGTH = 24  # the longest text of a double in .NET; a longer number counts in full
+# Ours: the documented size counts no punctuation, no empty values and no control characters, so it
+# bounds no memory. These are bounds of JSON text, as multiples of the limit of a section.
+TWIN_TEXT_FACTOR = 4  # of a section: the usual text has less than twice its documented size
+TWIN_PATCH_FACTOR = 16  # of a patch: the removal of a member can have ten times the member's size
 TWIN_INTEGER_MIN = -4503599627370496
 TWIN_INTEGER_MAX = 4503599627370495
+
+# Digital twins. Ours: each operation of a patch copies the desired properties.
+DIGITAL_TWIN_OPERATIONS = 1_000
 
 # Direct methods (IoT Hub docs: direct methods; the name's length from EdgeHub).
 METHOD_NAME_LENGTH = 100
@@ -45,12 +53,14 @@ JOB_ID_LENGTH = 64
 JOB_START_AHEAD = 168 * 60 * 60  # seconds
 JOB_HISTORY = 30 * 24 * 60 * 60  # seconds
 JOB_EXECUTION_TIME = range(1, 2**31)  # seconds; the end is ours: the maximum of a timer
+# Ours: a payload of a method, or a whole twin, which a service can send back.
+JOB_CONTENT_BYTES = 256 * 1024
 JOB_EXECUTION_TIME_DEFAULT = 60 * 60  # seconds; as in samples, the service's own is unknown
 # Ours: other work of the hub has its turn between the steps of a job.
 JOB_METHODS_AT_ONCE = 100
 JOB_SLICE = 100  # devices in one step
 JOBS_ACTIVE = 10  # without throttles: the number of the largest hub
-JOBS_ACTIVE_BY_TIER: Mapping[str, int] = MappingProxyType({"S1": 1, "S2": 5, "S3": 10})
+JOBS_ACTIVE_BY_TIER: Mapping[str, int] = {"S1": 1, "S2": 5, "S3": 10}
 
 # Import and export jobs (Azure Storage docs: the name of a blob; IoT Edge docs: the layers). The
 # rest is ours: the hub holds a file in memory and parses it line by line.
@@ -66,6 +76,10 @@ CONFIGURATION_ID_LENGTH = 128
 CONFIGURATION_PRIORITY = range(2**31)  # an int in the SDKs; the service's own limit is unknown
 CONFIGURATION_METRICS = 5  # custom metrics (IoT Hub docs: automatic device management)
 CONFIGURATION_MODULES = 20  # of one deployment, without `$edgeAgent` and `$edgeHub`
+# Ours: bounds of JSON text. A device, or a module, can have as much content as its desired
+# properties; the rest has room for 5 metrics, a target condition and labels.
+CONFIGURATION_CONTENT_BYTES = TWIN_TEXT_FACTOR * TWIN_DESIRED_BYTES
+CONFIGURATION_OTHER_BYTES = 64 * 1024
 CONFIGURATION_SLICE = 50  # twins in one step; ours: other work has its turn between the steps
 
 # Messages (IoT Hub docs: quotas and throttling, create and read messages).
@@ -97,8 +111,8 @@ MQTT_SUBSCRIPTIONS = 5
 MQTT_KEEP_ALIVE_MAX = 1767  # seconds: 1.5 times 1,177, the largest keep-alive that has an effect
 # The longest message body and the longest topic: 64 KB (MQTT 3.1.1, 1.5.3).
 MQTT_PACKET_BYTES = D2C_MESSAGE_BYTES + 64 * 1024
-# Ours: a SUBSCRIBE or UNSUBSCRIBE of every topic of a hub has 2 KB. Their decoding is slow.
-MQTT_FILTERS_BYTES = 8 * 1024
+# Ours: a SUBSCRIBE or UNSUBSCRIBE of every topic of a hub has five. Their decoding is slow.
+MQTT_FILTERS = 1_000
 # Ours: a TLS handshake on one machine takes milliseconds, and a slow one holds an open file.
 TLS_HANDSHAKE_TIMEOUT = 10  # seconds
 # EdgeHub's: for a client that opens a connection and never sends its CONNECT.
@@ -113,17 +127,17 @@ HTTP_BODY_BYTES = 4 * 1024 * 1024
 # docs: quotas and throttling). They are off by default. The docs count direct methods in KB per
 # second (160, 480, 24 * 1024), in steps of 4 KB; the hub counts these steps.
 THROTTLE_METER_BYTES = 4 * 1024
-THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = MappingProxyType(
-    {
-        "registry": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
-        "d2c-sends": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
-        "c2d-sends": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
-        "c2d-receives": {"S1": (1_000, 60), "S2": (1_000, 60), "S3": (50_000, 60)},
-        "methods": {"S1": (40, 1), "S2": (120, 1), "S3": (6_144, 1)},
-        "queries": {"S1": (20, 60), "S2": (20, 60), "S3": (1_000, 60)},
-        "twin-reads": {"S1": (100, 1), "S2": (100, 1), "S3": (500, 1)},
-        "twin-updates": {"S1": (50, 1), "S2": (50, 1), "S3": (250, 1)},
-        "jobs": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
-        "configurations": {"S1": (20, 60), "S2": (20, 60), "S3": (20, 60)},
-    }
-)
+THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = {
+    "connections": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
+    "registry": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+    "d2c-sends": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
+    "c2d-sends": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+    "c2d-receives": {"S1": (1_000, 60), "S2": (1_000, 60), "S3": (50_000, 60)},
+    "methods": {"S1": (40, 1), "S2": (120, 1), "S3": (6_144, 1)},
+    "queries": {"S1": (20, 60), "S2": (20, 60), "S3": (1_000, 60)},
+    "twin-reads": {"S1": (100, 1), "S2": (100, 1), "S3": (500, 1)},
+    "twin-updates": {"S1": (50, 1), "S2": (50, 1), "S3": (250, 1)},
+    "jobs": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
+    "job-devices": {"S1": (10, 1), "S2": (10, 1), "S3": (50, 1)},
+    "configurations": {"S1": (20, 60), "S2": (20, 60), "S3": (20, 60)},
+}

@@ -60,16 +60,13 @@ class MemoryStore:
         """See `Store.scan`."""
         if not prefix:
             return cast("list[R]", list(self._records[kind].values()))
-        family = self._family(kind).get(prefix[0], {})
-        length = len(prefix)
-        return cast("list[R]", [each for key, each in family.items() if key[:length] == prefix])
-
-    def _family(self, kind: type[Record]) -> dict[str | None, dict[Key, Record]]:
         if kind not in self._families:
             families = self._families[kind] = {}
             for key, record in self._records[kind].items():
                 families.setdefault(key[0], {})[key] = record
-        return self._families[kind]
+        family = self._families[kind].get(prefix[0], {})
+        length = len(prefix)
+        return cast("list[R]", [each for key, each in family.items() if key[:length] == prefix])
 
     def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
         """See `Store.commit`."""

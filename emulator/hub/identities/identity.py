@@ -19,6 +19,7 @@ from emulator.hub.core import limits, members
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import NEVER, ticks
+from emulator.hub.feed import Change
 from emulator.hub.identities import scopes
 from emulator.hub.identities.scopes import NO_SCOPES, Scopes
 
@@ -124,6 +125,30 @@ class Identity(Struct, frozen=True):
         return self.status == "enabled"
 
 
+class _IdentityChange(Change, frozen=True):
+    identity: Identity
+    time: datetime
+
+    @property
+    def key(self) -> IdentityKey:
+        """The key of the identity."""
+        return self.identity.key
+
+
+class IdentityCreated(_IdentityChange, frozen=True):
+    """A device or module was created."""
+
+
+class IdentityChanged(_IdentityChange, frozen=True):
+    """A device or module was updated."""
+
+    before: Identity
+
+
+class IdentityDeleted(_IdentityChange, frozen=True):
+    """A device or module was deleted, with its twin."""
+
+
 def create(key: IdentityKey, body: object, now: datetime) -> Identity:
     """Return a new identity from a request body: `{"deviceId": "x"}`, with `moduleId` for a module.
 
@@ -179,12 +204,9 @@ def update(identity: Identity, body: object, now: datetime) -> Identity:
     """
     fields, requested = _parse(identity.key, body)
     if identity.key.module_id is None:
+        was_edge, iot_edge = identity.iot_edge, fields["iot_edge"]
         fields["scopes"] = scopes.of_updated_device(
-            identity.key.device_id,
-            identity.scopes,
-            requested,
-            was_edge=identity.iot_edge,
-            iot_edge=fields["iot_edge"],
+            identity.key.device_id, identity.scopes, requested, was_edge=was_edge, iot_edge=iot_edge
         )
     changed = fields.get("status", identity.status) != identity.status
     return replace(
@@ -225,18 +247,17 @@ def _parse(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
     if key.module_id is not None:
         if authentication.get("type") == "none":  # becomes sas for a module (seen on a real hub)
             authentication = {**authentication, "type": "sas"}
+        managed_by = members.text(body, "managedBy")
+        _check_length("managedBy", managed_by, limits.MANAGED_BY_LENGTH)
         return {
-            "managed_by": members.text(body, "managedBy"),
+            "managed_by": managed_by,
             "authentication": Authentication.parse(authentication),
         }, NO_SCOPES
     status = body.get("status") or "enabled"
     if not isinstance(status, str) or status.lower() not in ("enabled", "disabled"):
         raise ArgumentInvalid(f"Unknown status: {status}. Use enabled or disabled")
     reason = members.text(body, "statusReason")
-    if reason is not None and len(reason) > limits.STATUS_REASON_LENGTH:
-        raise ArgumentInvalid(
-            f"statusReason has {len(reason)} characters. {limits.STATUS_REASON_LENGTH} are allowed"
-        )
+    _check_length("statusReason", reason, limits.STATUS_REASON_LENGTH)
     iot_edge = members.block(body, "capabilities").get("iotEdge") or False
     if not isinstance(iot_edge, bool):
         raise ArgumentInvalid("capabilities.iotEdge is not a boolean")
@@ -246,6 +267,11 @@ def _parse(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
         "status_reason": reason,
         "iot_edge": iot_edge,
     }, scopes.asked(body)
+
+
+def _check_length(name: str, text: str | None, maximum: int) -> None:
+    if text is not None and len(text) > maximum:
+        raise ArgumentInvalid(f"{name} has {len(text)} characters. {maximum} are allowed")
 
 
 def _thumbprint(value: object) -> str | None:

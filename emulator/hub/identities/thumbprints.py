@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
+from emulator.hub.identities import identity as identities
 from emulator.hub.identities.identity import Identity, IdentityKey
 
 
-class ThumbprintIndex(Collection[str]):
-    """The thumbprints of all identities, in lower case; several identities can share one."""
+class ThumbprintIndex:
+    """Follows the certificates of the identities; several identities can share one.
+
+    Attributes:
+        thumbprints: a live view of the thumbprints of all identities, in lower case.
+    """
 
     def __init__(self, store: Store, feed: Feed) -> None:
         self._keys: dict[str, set[IdentityKey]] = {}
+        self.thumbprints = self._keys.keys()
         for identity in store.scan(Identity):
             self._add(identity)
-        feed.subscribe(IdentityCreated, lambda change: self._add(change.identity))
-        feed.subscribe(IdentityDeleted, lambda change: self._remove(change.identity))
-        feed.subscribe(IdentityChanged, self._update)
+        feed.subscribe(identities.IdentityCreated, lambda change: self._add(change.identity))
+        feed.subscribe(identities.IdentityDeleted, lambda change: self._remove(change.identity))
+        feed.subscribe(identities.IdentityChanged, self._update)
 
-    def __contains__(self, thumbprint: object) -> bool:
-        return thumbprint in self._keys
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def _update(self, change: IdentityChanged) -> None:
+    def _update(self, change: identities.IdentityChanged) -> None:
         self._remove(change.before)
         self._add(change.identity)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from emulator.hub.core import limits
 from emulator.hub.core.errors import DeserializationError, HubError
@@ -34,13 +33,6 @@ _MEMBERS = {
 }
 # How many bytes of a line an error repeats.
 _SHOWN = 1_000
-
-
-class Line(NamedTuple):
-    """One line of a file, and how much of the file is before it, in percent."""
-
-    text: bytes
-    percent: int
 
 
 def identity_line(row: TwinRow, *, with_keys: bool) -> bytes:
@@ -73,28 +65,26 @@ def identity_line(row: TwinRow, *, with_keys: bool) -> bytes:
 
 def configuration_line(document: JsonObject) -> bytes:
     """Return the line of a configuration: its document in PascalCase (seen on a real hub)."""
-    item = {
-        _pascal(name): (
-            {_pascal(inner): value for inner, value in members.items()}
-            if name in _NESTED
-            else members
-        )
-        for name, members in document.items()
+    nested = {name: _pascal(document[name]) for name in _NESTED if name in document}
+    return dumps(_pascal({**document, **nested})) + b"\n"
+
+
+def _pascal(members: JsonObject) -> JsonObject:
+    return {
+        "ETag" if name == "etag" else name[:1].upper() + name[1:]: value
+        for name, value in members.items()
     }
-    return dumps(item) + b"\n"
 
 
-def _pascal(name: str) -> str:
-    return "ETag" if name == "etag" else name[:1].upper() + name[1:]
-
-
-def lines(content: bytes) -> Iterator[Line]:
-    """Return the lines of a file that are not blank."""
+def lines(content: bytes) -> Iterator[tuple[bytes, int]]:
+    """Return the lines of a file that are not blank, each with the percentage of the file that is
+    before it.
+    """
     done = 0
     for text in io.BytesIO(content):
         stripped = text.strip()
         if stripped:
-            yield Line(stripped, done * 100 // len(content))
+            yield stripped, done * 100 // len(content)
         done += len(text)
 
 
@@ -114,11 +104,10 @@ def read_identity(line: bytes) -> JsonObject:
     properties = item.get("properties")
     if isinstance(properties, dict):
         item["properties"] = {name: each for name, each in properties.items() if each != {}}
-    return {
-        name: value
-        for name, value in item.items()
-        if name not in ("tags", "properties") or value != {}
-    }
+    for name in ("tags", "properties"):
+        if item.get(name) == {}:
+            del item[name]
+    return item
 
 
 def read_configuration(line: bytes) -> JsonObject:

@@ -27,81 +27,67 @@ class Import:
     """One import.
 
     Each line is applied or refused on its own, in one commit. An import undoes nothing.
-
-    Args:
-        devices_file: the file of the identities.
-        configurations_file: the file of the configurations; empty without configurations.
     """
 
     def __init__(
-        self,
-        store: Store,
-        bulk: Bulk,
-        twins: Twins,
-        configurations: Configurations,
-        devices_file: bytes,
-        configurations_file: bytes,
+        self, store: Store, bulk: Bulk, twins: Twins, configurations: Configurations
     ) -> None:
         self._store = store
         self._bulk = bulk
         self._twins = twins
         self._configurations = configurations
-        self._devices_file = devices_file
-        self._configurations_file = configurations_file
         self._postponed: dict[str, list[JsonObject]] = {}  # by the id of the device
-        self.errors: list[bytes] = []
-        """A line for each refusal."""
+        self._refusals: list[bytes] = []
 
-    async def run(self, turn: Callable[[int], Awaitable[None]]) -> None:
+    async def run(
+        self, turn: Callable[[int], Awaitable[None]], devices: bytes, configurations: bytes
+    ) -> list[bytes]:
         """Apply all lines.
 
         Args:
             turn: is called at times with the progress in percent; it lets other work run.
+            devices: the file of the identities.
+            configurations: the file of the configurations; empty without configurations.
+
+        Returns:
+            A line for each refusal.
         """
-        for number, line in enumerate(lines(self._devices_file)):
+        for number, (line, percent) in enumerate(lines(devices)):
             if number % limits.TRANSFER_SLICE == 0:
-                await turn(line.percent)
-            self._identity(line.text)
+                await turn(percent)
+            try:
+                self._carry_out(read_identity(line), postpone=True)
+            except errors.DeserializationError as error:
+                self._refusals.append(error_line(error))
         await self._do_postponed(turn)
         # These come last: then their targets exist.
-        for line in lines(self._configurations_file):
-            await self._configuration(line.text)
+        for line, _ in lines(configurations):
+            await self._configuration(line)
+        return self._refusals
 
     # --- identities
 
-    def _identity(self, line: bytes) -> None:
-        try:
-            item = read_identity(line)
-        except errors.DeserializationError as error:
-            self.errors.append(error_line(error))
-            return
-        self._carry_out(item)
-
-    def _carry_out(self, item: JsonObject) -> None:
+    def _carry_out(self, item: JsonObject, *, postpone: bool) -> None:
         device_id: str = item["id"]
         if device_id in self._postponed:  # lines of one device keep their order
             self._postponed[device_id].append(item)
             return
         try:
             self._apply(item)
-        except errors.InvalidDeviceScope:  # the line of its parent can follow
-            self._postponed[device_id] = [item]
         except errors.HubError as error:
-            self._refuse(item, error)
+            if postpone and isinstance(error, errors.InvalidDeviceScope):
+                self._postponed[device_id] = [item]  # the line of its parent can follow
+            else:
+                self._refuse(item, error)
 
     async def _do_postponed(self, turn: Callable[[int], Awaitable[None]]) -> None:
         """Apply the lines that waited for their parents, layer by layer."""
-        for _ in range(limits.EDGE_LAYERS):
+        for layer in range(limits.EDGE_LAYERS + 1):
             waiting, self._postponed = self._postponed, {}
             for number, item in enumerate(itertools.chain(*waiting.values())):
                 if number % limits.TRANSFER_SLICE == 0:
                     await turn(_ALMOST_DONE)
-                self._carry_out(item)
-        for item in itertools.chain(*self._postponed.values()):
-            try:
-                self._apply(item)
-            except errors.HubError as error:
-                self._refuse(item, error)
+                self._carry_out(item, postpone=layer < limits.EDGE_LAYERS)
 
     def _apply(self, item: JsonObject) -> None:
         module_id = item.get("moduleId")
@@ -124,27 +110,24 @@ class Import:
         other scopes for the same devices. What a real hub does with them is unknown.
         """
         result = dict(item)
-        if isinstance(item.get("deviceScope"), str):
+        if "deviceScope" in item:
             result["deviceScope"] = self._scope(item["deviceScope"])
         if isinstance(item.get("parentScopes"), list):
-            result["parentScopes"] = [
-                self._scope(each) if isinstance(each, str) else each
-                for each in item["parentScopes"]
-            ]
+            result["parentScopes"] = list(map(self._scope, item["parentScopes"]))
         return result
 
-    def _scope(self, scope: str) -> str:
-        key = IdentityKey(scopes.device_of(scope))
-        device = self._store.get(Identity, key)
-        if device is not None and device.iot_edge and device.scopes.device is not None:
-            return device.scopes.device
+    def _scope(self, scope: object) -> object:
+        if isinstance(scope, str):
+            device = self._store.get(Identity, IdentityKey(scopes.device_of(scope)))
+            if device is not None and device.iot_edge and device.scopes.device is not None:
+                return device.scopes.device
         return scope
 
     def _refuse(self, item: JsonObject, error: errors.HubError) -> None:
         names: JsonObject = {"deviceId": item["id"]}
         if item.get("moduleId"):
             names["moduleId"] = item["moduleId"]
-        self.errors.append(error_line(error, names))
+        self._refusals.append(error_line(error, names))
 
     # --- configurations
 
@@ -159,7 +142,7 @@ class Import:
             names = {"configurationId": item["id"]}
             await self._put(item)
         except errors.HubError as error:
-            self.errors.append(error_line(error, names))
+            self._refusals.append(error_line(error, names))
 
     async def _put(self, item: JsonObject) -> None:
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -16,16 +15,11 @@ from emulator.hub.core import limits, members
 from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, ManagedIdentityNotEnabled
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
+from emulator.hub.jobs.records import JobKey, JobStatus
 
 # The names of blobs if the request has no names (swagger).
 _DEVICES = "devices.txt"
 _CONFIGURATIONS = "configurations.txt"
-
-
-class TransferKey(NamedTuple):
-    """The key of an import or export job."""
-
-    id: str
 
 
 class TransferType(enum.Enum):
@@ -33,21 +27,6 @@ class TransferType(enum.Enum):
 
     EXPORT = "export"
     IMPORT = "import"
-
-
-class TransferStatus(enum.Enum):
-    """The status of an import or export job; the other statuses of a real hub do not occur here."""
-
-    ENQUEUED = "enqueued"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def over(self) -> bool:
-        """Whether the job has ended."""
-        return self not in (TransferStatus.ENQUEUED, TransferStatus.RUNNING)
 
 
 class Transfer(Struct, frozen=True):
@@ -58,12 +37,12 @@ class Transfer(Struct, frozen=True):
         failure_reason: why the whole job failed.
     """
 
-    key: TransferKey
+    key: JobKey
     type: TransferType
     exclude_keys: bool
     started: datetime
     ended: datetime | None = None
-    status: TransferStatus = TransferStatus.ENQUEUED
+    status: JobStatus = JobStatus.ENQUEUED
     progress: int = 0
     failure_reason: str | None = None
 
@@ -123,23 +102,21 @@ class Order(Struct, frozen=True):
         body = members.document(body)
         kind = _type(body)
         _check_authentication(body)
-        given_input = members.text(body, "inputBlobContainerUri")
-        output = members.text(body, "outputBlobContainerUri")
+        source = members.text(body, "inputBlobContainerUri")
+        target = members.text(body, "outputBlobContainerUri")
+        end, container = "output", target
         if kind is TransferType.IMPORT:
-            if not given_input:
-                raise ArgumentNull("inputBlobContainerUri is missing")
-            # The SDK for C# documents that the container is used for both.
-            output = output or given_input
-        if not output:
-            raise ArgumentNull("outputBlobContainerUri is missing")
-        end = "input" if kind is TransferType.IMPORT else "output"
+            end, container = "input", source
+        if not container:
+            raise ArgumentNull(f"{end}BlobContainerUri is missing")
         configurations = _blob_name(body, "configurationsBlobName", _CONFIGURATIONS)
         included = members.flag(body, "includeConfigurations")
         exclude_keys = members.flag(body, "excludeKeysInExport")
         return cls(
             type=kind,
-            input=given_input or output,
-            output=output,
+            # The SDK for C# documents that an import uses its container for both.
+            input=source or container,
+            output=target or container,
             devices=_blob_name(body, f"{end}BlobName", _DEVICES),
             configurations=configurations if included else None,
             exclude_keys=exclude_keys and kind is TransferType.EXPORT,
@@ -150,10 +127,10 @@ def _type(body: JsonObject) -> TransferType:
     given = members.text(body, "type")
     if not given:
         raise ArgumentNull("type is missing")
-    for kind in TransferType:
-        if given.lower() == kind.value:
-            return kind
-    raise ArgumentInvalid(f"type ({given}) must be export or import")
+    try:
+        return TransferType(given.lower())
+    except ValueError:
+        raise ArgumentInvalid(f"type ({given}) must be export or import") from None
 
 
 def _check_authentication(body: JsonObject) -> None:
@@ -170,11 +147,7 @@ def _check_authentication(body: JsonObject) -> None:
 def _blob_name(body: JsonObject, name: str, default: str) -> str:
     """Return the name of a blob (Azure Storage docs: naming blobs)."""
     given = members.text(body, name) or default
-    parts = given.split("/")
-    if (
-        len(given) > limits.BLOB_NAME_LENGTH
-        or not given.isprintable()
-        or any(part in ("", ".", "..") for part in parts)
-    ):
+    named = not any(part in ("", ".", "..") for part in given.split("/"))
+    if not (named and given.isprintable() and len(given) <= limits.BLOB_NAME_LENGTH):
         raise ArgumentInvalid(f"{name} is not a valid name of a blob")
     return given

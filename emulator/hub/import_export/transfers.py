@@ -11,7 +11,7 @@ import functools
 import itertools
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -23,9 +23,10 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
 from emulator.hub.identities.identity import Identity
-from emulator.hub.import_export import records
 from emulator.hub.import_export.files import NO_KEYS_WARNING, configuration_line, identity_line
 from emulator.hub.import_export.imports import Import
+from emulator.hub.import_export.records import Order, Transfer, TransferType
+from emulator.hub.jobs.records import JobKey, JobStatus
 from emulator.hub.registry.bulk import Bulk
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 
 # The blob for the errors of an import (seen on a real hub; no request can change the name).
 _ERRORS = "importErrors.log"
-
-_NO_STORAGE = "The hub was started without storage."
 
 
 class Blobs(Protocol):
@@ -67,24 +66,10 @@ class Blobs(Protocol):
         """
 
 
-class NoBlobs:
-    """No storage: every container is refused."""
-
-    async def check(self, container: str) -> None:
-        """See `Blobs.check`."""
-        raise errors.BlobContainerValidationError(_NO_STORAGE)
-
-    async def read(self, container: str, name: str) -> bytes:
-        """See `Blobs.read`."""
-        raise errors.BlobContainerValidationError(_NO_STORAGE)
-
-    async def write(self, container: str, name: str, content: bytes) -> None:
-        """See `Blobs.write`."""
-        raise errors.BlobContainerValidationError(_NO_STORAGE)
-
-
 # Does a job, once its containers are known to be good.
-_Work = Callable[[records.TransferKey], Awaitable[None]]
+_Work = Callable[[JobKey], Awaitable[None]]
+# Writes a blob into the output container of a job, by name and content.
+_Write = Callable[[str, bytes], Awaitable[None]]
 
 
 class Transfers:
@@ -101,7 +86,7 @@ class Transfers:
         rows: Rows,
         configurations: Configurations,
         clock: Clock,
-        blobs: Blobs,
+        blobs: Blobs | None,
     ) -> None:
         self._store = store
         self._bulk = bulk
@@ -127,22 +112,19 @@ class Transfers:
         """
         self._check_not_stopped()
         self._forget_old()
-        order = records.Order.parse(body)
+        order = Order.parse(body)
         if self._preparing or (self._task is not None and not self._task.done()):
-            raise errors.JobQuotaExceeded(
-                self._block(errors.JobQuotaExceeded, "Job quota has been exceeded")
-            )
+            raise self._refusal(errors.JobQuotaExceeded, "Job quota has been exceeded")
         self._preparing = True
         try:
             work = await self._prepare(order)
         except errors.BlobContainerValidationError as error:
-            text = self._block(errors.BlobContainerValidationError, error.text)
-            raise errors.BlobContainerValidationError(text) from None
+            raise self._refusal(type(error), error.text) from None
         finally:
             self._preparing = False
         self._check_not_stopped()
-        key = records.TransferKey(str(uuid.uuid4()))
-        transfer = records.Transfer(key, order.type, order.exclude_keys, self._clock.now())
+        key = JobKey(str(uuid.uuid4()))
+        transfer = Transfer(key, order.type, order.exclude_keys, self._clock.now())
         self._store.commit(put=(transfer,))
         self._task = asyncio.get_running_loop().create_task(self._run(key, work))
         return transfer.document()
@@ -154,12 +136,12 @@ class Transfers:
             JobNotFound
         """
         self._forget_old()
-        return self._transfer(records.TransferKey(job_id)).document()
+        return self._transfer(JobKey(job_id)).document()
 
     def list(self) -> list[JsonObject]:
         """Return the jobs, the oldest first."""
         self._forget_old()
-        return [transfer.document() for transfer in self._store.scan(records.Transfer)]
+        return [transfer.document() for transfer in self._store.scan(Transfer)]
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a job, and return when it has ended; its results stay.
@@ -173,18 +155,18 @@ class Transfers:
         """
         self._check_not_stopped()
         self._forget_old()
-        transfer = self._transfer(records.TransferKey(job_id))
+        transfer = self._transfer(JobKey(job_id))
         if not transfer.status.over:
-            self._end(transfer.key, records.TransferStatus.CANCELLED)
+            self._end(transfer.key, JobStatus.CANCELLED)
             await self._cut_off()
 
     async def stop(self) -> None:
         """End the running job, which has failed then: the hub is stopping."""
         self._stopped = True
-        for transfer in self._store.scan(records.Transfer):
+        for transfer in self._store.scan(Transfer):
             if not transfer.status.over:
                 reason = "The hub was stopped before the job was done."
-                self._end(transfer.key, records.TransferStatus.FAILED, reason)
+                self._end(transfer.key, JobStatus.FAILED, reason)
         await self._cut_off()
 
     def _check_not_stopped(self) -> None:
@@ -194,24 +176,20 @@ class Transfers:
     def _forget_old(self) -> None:
         oldest = self._clock.now() - timedelta(seconds=limits.JOB_HISTORY)
         # One job runs at a time, so the jobs have ended in their order.
-        old = [
-            transfer.key
-            for transfer in itertools.takewhile(
-                lambda each: each.ended is not None and each.ended <= oldest,
-                self._store.scan(records.Transfer),
-            )
-        ]
-        if old:
-            self._store.commit(delete=[(records.Transfer, key) for key in old])
+        old = itertools.takewhile(
+            lambda each: each.ended is not None and each.ended <= oldest, self._store.scan(Transfer)
+        )
+        if deletions := [(Transfer, each.key) for each in old]:
+            self._store.commit(delete=deletions)
 
-    def _transfer(self, key: records.TransferKey) -> records.Transfer:
-        transfer = self._store.get(records.Transfer, key)
+    def _transfer(self, key: JobKey) -> Transfer:
+        transfer = self._store.get(Transfer, key)
         if transfer is None:
             raise errors.JobNotFound(key.id)
         return transfer
 
-    def _block(self, error: type[errors.HubError], message: str) -> str:
-        """Return the text of an error of these jobs: in several lines, with an empty tracking id
+    def _refusal(self, error: type[errors.HubError], message: str) -> errors.HubError:
+        """Return an error of these jobs. Its text has several lines, and its tracking id is empty
         (seen on a real hub).
         """
         lines = (
@@ -220,11 +198,11 @@ class Transfers:
             f"Timestamp: {self._clock.now():%m/%d/%Y %H:%M:%S}",
             "Tracking ID: ",
         )
-        return "\r\n".join(lines)
+        return error("\r\n".join(lines))
 
     # --- the life of a job
 
-    async def _prepare(self, order: records.Order) -> _Work:
+    async def _prepare(self, order: Order) -> _Work:
         """Check the containers, and read the files of an import.
 
         An import uses its files as they are at the time of the request.
@@ -232,44 +210,35 @@ class Transfers:
         Raises:
             BlobContainerValidationError
         """
+        if self._blobs is None:
+            raise errors.BlobContainerValidationError("The hub was started without storage.")
         await self._blobs.check(order.output)
-        if order.type is records.TransferType.EXPORT:
-            return functools.partial(self._export, order)
-        devices = await self._read(order, order.devices, "devices")
-        configurations = None
-        if order.configurations is not None:
-            configurations = await self._read(order, order.configurations, "configurations")
-        work = Import(
-            self._store,
-            self._bulk,
-            self._twins,
-            self._configurations,
-            devices,
-            configurations or b"",
-        )
-        return functools.partial(self._import, order, work)
+        write = functools.partial(self._blobs.write, order.output)
+        if order.type is TransferType.EXPORT:
+            return functools.partial(self._export, order, write)
+        files: list[bytes] = []
+        for what, name in (("devices", order.devices), ("configurations", order.configurations)):
+            try:
+                files.append(b"" if name is None else await self._blobs.read(order.input, name))
+            except errors.BlobContainerValidationError as error:
+                raise errors.BlobContainerValidationError(
+                    f"Failed to read {what} blob from the input container. {error.text}"
+                ) from None
+        return functools.partial(self._import, files, write)
 
-    async def _read(self, order: records.Order, name: str, what: str) -> bytes:
-        try:
-            return await self._blobs.read(order.input, name)
-        except errors.BlobContainerValidationError as error:
-            raise errors.BlobContainerValidationError(
-                f"Failed to read {what} blob from the input container. {error.text}"
-            ) from None
-
-    async def _run(self, key: records.TransferKey, work: _Work) -> None:
-        self._change(key, status=records.TransferStatus.RUNNING)
+    async def _run(self, key: JobKey, work: _Work) -> None:
+        self._change(key, status=JobStatus.RUNNING)
         try:
             await work(key)
         except errors.BlobContainerValidationError as error:  # the storage has changed meanwhile
-            self._end(key, records.TransferStatus.FAILED, error.text)
+            self._end(key, JobStatus.FAILED, error.text)
         except Exception:
             log.exception("The job %s failed", key.id)
-            self._end(key, records.TransferStatus.FAILED, errors.ServerError.text)
+            self._end(key, JobStatus.FAILED, errors.ServerError.text)
         else:
-            self._end(key, records.TransferStatus.COMPLETED)
+            self._end(key, JobStatus.COMPLETED)
 
-    async def _export(self, order: records.Order, key: records.TransferKey) -> None:
+    async def _export(self, order: Order, write: _Write, key: JobKey) -> None:
         """Write a line for each identity that exists during the whole export."""
         keys = self._rows.identity_keys()
         lines = [NO_KEYS_WARNING] if order.exclude_keys else []
@@ -279,18 +248,19 @@ class Transfers:
             if self._store.get(Identity, identity_key) is not None:  # else it was deleted
                 row = self._rows.row(identity_key)
                 lines.append(identity_line(row, with_keys=not order.exclude_keys))
-        await self._blobs.write(order.output, order.devices, b"".join(lines))
+        await write(order.devices, b"".join(lines))
         if order.configurations is not None:
             configurations = map(configuration_line, self._configurations.list())
-            await self._blobs.write(order.output, order.configurations, b"".join(configurations))
+            await write(order.configurations, b"".join(configurations))
 
-    async def _import(self, order: records.Order, work: Import, key: records.TransferKey) -> None:
+    async def _import(self, files: Iterable[bytes], write: _Write, key: JobKey) -> None:
         """Apply the lines; the job is completed even if some lines were refused."""
-        await work.run(functools.partial(self._progress, key))
+        work = Import(self._store, self._bulk, self._twins, self._configurations)
+        refusals = await work.run(functools.partial(self._progress, key), *files)
         # The blob is written also if it is empty: no line was refused (IoT Hub docs: clone a hub).
-        await self._blobs.write(order.output, _ERRORS, b"".join(work.errors))
+        await write(_ERRORS, b"".join(refusals))
 
-    async def _progress(self, key: records.TransferKey, percent: int) -> None:
+    async def _progress(self, key: JobKey, percent: int) -> None:
         """Store the progress of a job, and let other work run."""
         if percent != self._transfer(key).progress:
             self._change(key, progress=percent)
@@ -301,15 +271,13 @@ class Transfers:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    def _end(
-        self, key: records.TransferKey, status: records.TransferStatus, reason: str | None = None
-    ) -> None:
+    def _end(self, key: JobKey, status: JobStatus, reason: str | None = None) -> None:
         if self._transfer(key).status.over:  # it was cancelled during its end
             return
-        progress = {"progress": 100} if status is records.TransferStatus.COMPLETED else {}
+        progress = {"progress": 100} if status is JobStatus.COMPLETED else {}
         now = self._clock.now()
         self._change(key, status=status, ended=now, failure_reason=reason, **progress)
         log.info("The job %s is %s", key.id, status.value)
 
-    def _change(self, key: records.TransferKey, **members: Any) -> None:
+    def _change(self, key: JobKey, **members: Any) -> None:
         self._store.commit(put=(replace(self._transfer(key), **members),))

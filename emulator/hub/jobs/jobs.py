@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from heapq import nsmallest
-from operator import itemgetter
 
 from msgspec.structs import replace
 
+from emulator.hub.access.operations import Operation
+from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
@@ -23,19 +24,11 @@ from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Deletion, Store
 from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.jobs import records
 from emulator.hub.jobs.changes import JobEnded, JobStarted
-from emulator.hub.jobs.records import (
-    DeviceJob,
-    DeviceJobStatus,
-    Job,
-    JobKey,
-    JobStatus,
-    JobType,
-    Statistics,
-)
-from emulator.hub.jobs.rows import device_jobs_collection
+from emulator.hub.jobs.records import DeviceJob, DeviceJobStatus, Job, JobKey, JobStatus, JobType
 from emulator.hub.methods.methods import Methods
-from emulator.hub.query.continuations import Continuation, Place
+from emulator.hub.query.continuations import Continuation
 from emulator.hub.query.queries import Page, Queries
 from emulator.hub.query.tree import Source
 from emulator.hub.registry.twins import Twins
@@ -49,10 +42,7 @@ _TYPES = (
     *("updateDeviceConfiguration", "rebootDevice", "factoryResetDevice", "firmwareUpdate"),
     *("scheduleDeviceMethod", "scheduleUpdateTwin", "restoreFromBackup", "failoverDataCopy"),
 )
-_STATUSES = (
-    *("unknown", "enqueued", "running", "completed"),
-    *("failed", "cancelled", "scheduled", "queued"),
-)
+_STATUSES = ("unknown", *(status.value for status in JobStatus))
 
 
 class Jobs:
@@ -62,7 +52,7 @@ class Jobs:
     deletes the old jobs.
 
     Args:
-        slots: how many jobs can be active or scheduled at a time.
+        throttles: the throttles of the hub; how many jobs can be active or scheduled.
     """
 
     def __init__(
@@ -73,8 +63,7 @@ class Jobs:
         queries: Queries,
         feed: Feed,
         clock: Clock,
-        *,
-        slots: int,
+        throttles: Throttles,
     ) -> None:
         self._store = store
         self._twins = twins
@@ -82,10 +71,10 @@ class Jobs:
         self._queries = queries
         self._feed = feed
         self._clock = clock
-        self._slots = slots
+        self._throttles = throttles
         self._tasks: dict[JobKey, asyncio.Task[None]] = {}
         self._stopped = False
-        queries.add_collection(Source.JOBS, device_jobs_collection(self._device_jobs))
+        queries.add_collection(Source.JOBS, records.device_jobs_collection(self._device_jobs))
 
     # --- for services
 
@@ -103,9 +92,10 @@ class Jobs:
         job = Job.parse(job_id, body, self._clock.now())
         if self._store.get(Job, job.key) is not None:
             raise errors.JobAlreadyExists(f"A job with ID '{job_id}' already exists.")
-        if sum(not each.status.over for each in self._store.scan(Job)) >= self._slots:
+        slots = self._throttles.job_slots
+        if sum(not each.status.over for each in self._store.scan(Job)) >= slots:
             raise errors.ThrottlingMaxActiveJobCountExceeded(
-                f"{self._slots} jobs are active or scheduled: no more are allowed"
+                f"{slots} jobs are active or scheduled: no more are allowed"
             )
         self._store.commit(put=(job,))
         task = asyncio.get_running_loop().create_task(self._run(job.key, job.start))
@@ -134,7 +124,7 @@ class Jobs:
         self._check_not_stopped()
         self._forget_old()
         job = self._job(JobKey(job_id))
-        if not job.status.waits:
+        if job.status not in (JobStatus.QUEUED, JobStatus.SCHEDULED):
             raise errors.OperationNotAllowedInCurrentState(
                 f"The job '{job_id}' is {job.status.value}, and cannot be cancelled"
             )
@@ -157,19 +147,13 @@ class Jobs:
         self._forget_old()
         kind, status = _known("jobType", kind, _TYPES), _known("jobStatus", status, _STATUSES)
         listed = f"{kind} {status}"
-        after = Continuation.read(continuation, listed).after if continuation else ()
         found = (
-            (_place(job), job)
+            ((f"{job.created:%Y-%m-%dT%H:%M:%S.%f}", job.key.id), job)
             for job in self._store.scan(Job)
             if kind in ("", job.type.value) and status in ("", job.status.value)
         )
-        # One more job than the page holds shows whether there is a next page.
-        page = nsmallest(size + 1, (each for each in found if each[0] > after), key=itemgetter(0))
-        following = None
-        if len(page) > size:
-            page.pop()
-            following = Continuation(page[-1][0]).token(listed)
-        return Page([job.document() for _, job in page], "JobResponse", following)
+        jobs, following = Continuation.read(continuation, listed).page(found, size, listed)
+        return Page([job.document() for job in jobs], "JobResponse", following)
 
     def _device_jobs(self) -> Iterable[JsonObject]:
         """Return the documents of `devices.jobs`."""
@@ -198,9 +182,10 @@ class Jobs:
         early = itertools.takewhile(lambda job: job.created <= oldest, self._store.scan(Job))
         old = [job.key for job in early if job.ended is not None and job.ended <= oldest]
         if old:
-            records = [each for key in old for each in self._store.scan(DeviceJob, (key.id,))]
             deletions: list[Deletion] = [(Job, key) for key in old]
-            self._store.commit(delete=deletions + [(DeviceJob, each.key) for each in records])
+            for key in old:
+                deletions += [(DeviceJob, each.key) for each in self._store.scan(DeviceJob, key)]
+            self._store.commit(delete=deletions)
 
     def _job(self, key: JobKey) -> Job:
         job = self._store.get(Job, key)
@@ -211,7 +196,9 @@ class Jobs:
     # --- the life of a job
 
     async def _run(self, key: JobKey, start: datetime) -> None:
-        await self._wait_until(start)
+        # A timer can be early, and a clock can be set back.
+        while (seconds := (start - self._clock.now()).total_seconds()) > 0:
+            await self._clock.sleep(seconds)
         try:
             await self._carry_out(self._job(key))
         except errors.HubError as error:  # the condition is invalid
@@ -220,13 +207,6 @@ class Jobs:
             log.exception("The job %s failed", key.id)
             await self._fail_rest(key, errors.ServerError())
             self._end(self._job(key), JobStatus.FAILED, errors.ServerError.text)
-
-    async def _wait_until(self, moment: datetime) -> None:
-        while True:  # a timer can be early, and a clock can be set back
-            seconds = (moment - self._clock.now()).total_seconds()
-            if seconds <= 0:
-                return
-            await self._clock.sleep(seconds)
 
     async def _carry_out(self, job: Job) -> None:
         """Run a job on every device that its condition finds now.
@@ -238,38 +218,39 @@ class Jobs:
             ArgumentInvalid: the condition is invalid.
         """
         targets = self._queries.find(job.condition)
-        job = replace(job, status=JobStatus.RUNNING, statistics=Statistics())
+        job = replace(job, status=JobStatus.RUNNING, devices=Counter())
         self._store.commit(put=(job,))
         self._feed.publish(JobStarted(job))
-        records = await self._enlist(job, targets)
-        if not await self._work_on(job, records):
+        if not await self._work_on(job, await self._enlist(job, targets)):
             await self._fail_rest(job.key, errors.JobRunPreconditionFailed())
         self._end(self._job(job.key), JobStatus.COMPLETED)
 
     async def _enlist(self, job: Job, targets: Iterable[IdentityKey]) -> list[DeviceJob]:
         """Store a pending record for each device."""
-        left, records = iter(targets), []
+        left, enlisted = iter(targets), []
         while some := list(itertools.islice(left, limits.JOB_SLICE)):
             now = self._clock.now()
             new = [DeviceJob(job.key, each, job.type, created=now, updated=now) for each in some]
             counted = self._job(job.key).counted(None, DeviceJobStatus.PENDING, len(new))
             self._store.commit(put=(*new, counted))
-            records += new
+            enlisted += new
             await asyncio.sleep(0)
-        return records
+        return enlisted
 
-    async def _work_on(self, job: Job, records: Sequence[DeviceJob]) -> bool:
+    async def _work_on(self, job: Job, enlisted: Sequence[DeviceJob]) -> bool:
         """Run a job on its devices; return whether it ended within the execution time."""
         # A twin is written at once. Devices need time to answer, so many are called.
         at_once = limits.JOB_METHODS_AT_ONCE if job.type is JobType.METHOD else 1
-        left = iter(records)
+        left = iter(enlisted)
 
         async def work() -> None:
             for record in left:
+                await self._throttles.wait(Operation.WORK_ON_DEVICE)
+                self._throttles.charge(Operation.WORK_ON_DEVICE)
                 await self._work_on_one(job, record)
                 await asyncio.sleep(0)  # a twin update waits for nothing
 
-        workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(records)))]
+        workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(enlisted)))]
         if not workers:
             return True
         timer = self._clock.call_later(job.execution_time, _cancel, workers)
@@ -291,24 +272,24 @@ class Jobs:
             if job.type is JobType.TWIN:
                 self._twins.patch(record.target, job.content, IfMatch(None))
             else:
-                record = self._move(record, record.running(self._clock.now()))
+                record = self._move(record, DeviceJobStatus.RUNNING)
                 response = await self._methods.invoke(record.target, job.content)
         except errors.HubError as error:
-            self._move(record, record.failed(error, self._clock.now()))
-        else:
-            self._move(record, record.completed(response, self._clock.now()))
+            self._move(record, DeviceJobStatus.FAILED, error=records.reason(error))
+        else:  # whatever status the device returned
+            self._move(record, DeviceJobStatus.COMPLETED, response=response)
 
     async def _fail_rest(self, key: JobKey, error: errors.HubError) -> None:
         """Store a failure for each device where the job has not ended."""
         for record in self._store.scan(DeviceJob, (key.id,)):
             if not record.status.over:
-                self._move(record, record.failed(error, self._clock.now()))
+                self._move(record, DeviceJobStatus.FAILED, error=records.reason(error))
                 await asyncio.sleep(0)
 
-    def _move(self, before: DeviceJob, after: DeviceJob) -> DeviceJob:
-        """Store the new state of a device, and count it in the job."""
-        job = self._job(after.job).counted(before.status, after.status)
-        self._store.commit(put=(after, job))
+    def _move(self, before: DeviceJob, status: DeviceJobStatus, **outcome: object) -> DeviceJob:
+        """Store the new status of a device, and count it in the job."""
+        after = before.moved(status, self._clock.now(), **outcome)
+        self._store.commit(put=(after, self._job(after.job).counted(before.status, status)))
         return after
 
     def _end(self, job: Job, status: JobStatus, failure_reason: str | None = None) -> Job:
@@ -330,7 +311,3 @@ def _known(name: str, given: str, words: Iterable[str]) -> str:
     if given.lower() not in word:
         raise errors.ArgumentInvalid(f"Unknown {name}: {given}")
     return word[given.lower()]
-
-
-def _place(job: Job) -> Place:
-    return f"{job.created:%Y-%m-%dT%H:%M:%S.%f}", job.key.id

@@ -8,32 +8,47 @@ from __future__ import annotations
 
 import enum
 import re
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from emulator.hub.core import limits, members
-from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, HubError
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    ArgumentNull,
+    HubError,
+    MessageTooLarge,
+    PreconditionFailed,
+)
+from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps, loads
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.methods.request import MethodRequest, MethodResult
+from emulator.hub.query.continuations import Place
+from emulator.hub.query.queries import Collection
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
 
 # Seen on a real hub, which refuses capitals, underscores and points.
 _JOB_ID = re.compile(rf"[a-z0-9\-']{{1,{limits.JOB_ID_LENGTH}}}", re.ASCII)
-# The forms of the SDKs: with or without a fraction; in UTC, with an offset, or without.
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(?:Z|([+-]\d\d:\d\d))?", re.ASCII
+# The forms of the SDKs: with or without a fraction; in UTC, with an offset, or without one.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+
+# The members of `devices.jobs` (IoT Hub docs: queries for jobs). The sample of the docs asks for
+# createdTimeUtc, which the documents have under another name.
+_MEMBERS = (
+    *("deviceId", "moduleId", "jobId", "jobType", "status", "startTimeUtc", "endTimeUtc"),
+    *("createdDateTimeUtc", "lastUpdatedDateTimeUtc", "outcome", "error"),
 )
 
 
 class JobKey(NamedTuple):
-    """The key of a scheduled job."""
+    """The key of a scheduled job, or of an import or export job."""
 
     id: str
 
@@ -51,8 +66,11 @@ class JobType(enum.Enum):
 
 
 class JobStatus(enum.Enum):
-    """The status of a job (IoT Hub docs: schedule jobs)."""
+    """The status of a scheduled job (IoT Hub docs: schedule jobs), or of an import or export job
+    (swagger of the service API).
+    """
 
+    ENQUEUED = "enqueued"  # an import or export job that has not started
     QUEUED = "queued"
     SCHEDULED = "scheduled"  # it waits for its start time
     RUNNING = "running"
@@ -61,14 +79,9 @@ class JobStatus(enum.Enum):
     CANCELLED = "cancelled"
 
     @property
-    def waits(self) -> bool:
-        """Whether the job has not started."""
-        return self in (JobStatus.QUEUED, JobStatus.SCHEDULED)
-
-    @property
     def over(self) -> bool:
         """Whether the job has ended."""
-        return not self.waits and self is not JobStatus.RUNNING
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 class DeviceJobStatus(enum.Enum):
@@ -87,34 +100,6 @@ class DeviceJobStatus(enum.Enum):
         return self in (DeviceJobStatus.COMPLETED, DeviceJobStatus.FAILED)
 
 
-class Statistics(NamedTuple):
-    """How many devices of a job have which status.
-
-    They are stored in the job, so that a read of the job does not scan its devices. Each commit
-    that changes the record of a device updates them.
-    """
-
-    failed: int = 0
-    completed: int = 0
-    running: int = 0
-    pending: int = 0
-
-    def added(self, status: DeviceJobStatus, devices: int) -> Statistics:
-        """Return the statistics with more devices in a status."""
-        count: int = getattr(self, status.value)
-        return self._replace(**{status.value: count + devices})
-
-    def document(self) -> JsonObject:
-        """Return the `deviceJobStatistics` of a job."""
-        return {
-            "deviceCount": sum(self),
-            "failedCount": self.failed,
-            "succeededCount": self.completed,
-            "runningCount": self.running,
-            "pendingCount": self.pending,
-        }
-
-
 class Job(Struct, frozen=True):
     """One scheduled job.
 
@@ -124,7 +109,9 @@ class Job(Struct, frozen=True):
         start: the start time, in UTC.
         execution_time: how long it can run, in seconds.
         failure_reason: why the whole job failed.
-        statistics: None before the start.
+        devices: how many devices have which status; None before the start. The job has these
+            numbers, so that a read of the job does not scan its devices. Each commit that changes
+            the record of a device updates them.
     """
 
     key: JobKey
@@ -137,7 +124,7 @@ class Job(Struct, frozen=True):
     status: JobStatus
     ended: datetime | None = None
     failure_reason: str | None = None
-    statistics: Statistics | None = None
+    devices: Counter[DeviceJobStatus] | None = None
 
     @classmethod
     def parse(cls, job_id: str, body: object, now: datetime) -> Job:
@@ -150,6 +137,8 @@ class Job(Struct, frozen=True):
 
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
+            PreconditionFailed: the condition is too long.
+            DeviceModelMaxPropertiesExceeded: no twin could hold the patch.
         """
         body = members.document(body)
         _check_id(job_id, body.get("jobId"))
@@ -158,6 +147,11 @@ class Job(Struct, frozen=True):
         condition = members.text(body, "queryCondition")
         if not condition:
             raise ArgumentNull("queryCondition is missing")
+        if len(condition) > limits.QUERY_TEXT_LENGTH:  # the status of azure-iot-sdk-csharp#1680
+            raise PreconditionFailed(
+                f"queryCondition has {len(condition)} characters. {limits.QUERY_TEXT_LENGTH} are "
+                "allowed"
+            )
         start = _start(body.get("startTime"), now)
         return cls(
             key=JobKey(job_id),
@@ -174,10 +168,11 @@ class Job(Struct, frozen=True):
         self, before: DeviceJobStatus | None, after: DeviceJobStatus, devices: int = 1
     ) -> Job:
         """Return the job with devices moved from one status to another; from None they are new."""
-        statistics = self.statistics or Statistics()
+        counts = Counter(self.devices)
+        counts[after] += devices
         if before is not None:
-            statistics = statistics.added(before, -devices)
-        return replace(self, statistics=statistics.added(after, devices))
+            counts[before] -= devices
+        return replace(self, devices=counts)
 
     def document(self) -> JsonObject:
         """Return the job as services see it; members that have no value yet are left out.
@@ -196,9 +191,20 @@ class Job(Struct, frozen=True):
             self.type.member: self.content,
             "status": self.status.value,
             "failureReason": self.failure_reason,
-            "deviceJobStatistics": self.statistics.document() if self.statistics else None,
+            "deviceJobStatistics": self._statistics(),
         }
         return {name: value for name, value in document.items() if value is not None}
+
+    def _statistics(self) -> JsonObject | None:
+        if self.devices is None:
+            return None
+        return {
+            "deviceCount": self.devices.total(),
+            "failedCount": self.devices[DeviceJobStatus.FAILED],
+            "succeededCount": self.devices[DeviceJobStatus.COMPLETED],
+            "runningCount": self.devices[DeviceJobStatus.RUNNING],
+            "pendingCount": self.devices[DeviceJobStatus.PENDING],
+        }
 
     def answer(self) -> JsonObject:
         """Return the answer to the request for the job: its status is queued, even if it starts
@@ -208,11 +214,9 @@ class Job(Struct, frozen=True):
         return {"jobId": self.key.id, "type": self.type.value, "status": status}
 
 
-class JobError(NamedTuple):
-    """Why a job failed on a device: the name and the text of an error."""
-
-    code: str
-    description: str
+def reason(error: HubError) -> JsonObject:
+    """Return why a job failed on a device: the name and the text of an error."""
+    return {"code": error.name, "description": error.text or error.name}
 
 
 class DeviceJob(Struct, frozen=True):
@@ -222,7 +226,7 @@ class DeviceJob(Struct, frozen=True):
         started: when the job began on the device; None before that.
         ended: when it ended there; None before that.
         response: the device's response to a direct method.
-        error: why it failed.
+        error: why it failed: the name and the text of an error.
     """
 
     job: JobKey
@@ -234,28 +238,17 @@ class DeviceJob(Struct, frozen=True):
     started: datetime | None = None
     ended: datetime | None = None
     response: MethodResult | None = None
-    error: JobError | None = None
+    error: JsonObject | None = None
 
     @property
     def key(self) -> Key:
         """See `Record.key`."""
         return (self.job.id, *self.target)
 
-    def running(self, now: datetime) -> DeviceJob:
-        """Return the record once the job has begun on the device."""
-        return replace(self, status=DeviceJobStatus.RUNNING, started=now, updated=now)
-
-    def completed(self, response: MethodResult | None, now: datetime) -> DeviceJob:
-        """Return the record once the device has answered, whatever status it returned."""
-        return replace(self._over(DeviceJobStatus.COMPLETED, now), response=response)
-
-    def failed(self, error: HubError, now: datetime) -> DeviceJob:
-        """Return the record of a failure."""
-        reason = JobError(error.name, error.text or error.name)
-        return replace(self._over(DeviceJobStatus.FAILED, now), error=reason)
-
-    def _over(self, status: DeviceJobStatus, now: datetime) -> DeviceJob:
-        return replace(self, status=status, started=self.started or now, ended=now, updated=now)
+    def moved(self, status: DeviceJobStatus, now: datetime, **members: object) -> DeviceJob:
+        """Return the record with a new status: the job has begun or ended on the device."""
+        times = {"started": self.started or now, "ended": now if status.over else None}
+        return replace(self, status=status, updated=now, **times, **members)
 
     def document(self) -> JsonObject:
         """Return the row of `devices.jobs` (IoT Hub docs: queries for jobs).
@@ -263,7 +256,11 @@ class DeviceJob(Struct, frozen=True):
         The outcome is empty without success, and has no response for a twin update (the docs'
         sample, and one of a real hub in an SDK's tests).
         """
-        error = self.error
+        response = None
+        if self.response:
+            payload = WrittenJson(self.response.payload)
+            response = {"status": self.response.status, "payload": payload}
+        completed = self.status is DeviceJobStatus.COMPLETED
         document = {
             "deviceId": self.target.device_id,
             "moduleId": self.target.module_id,
@@ -274,20 +271,45 @@ class DeviceJob(Struct, frozen=True):
             "endTimeUtc": iso(self.ended) if self.ended else None,
             "createdDateTimeUtc": iso(self.created),
             "lastUpdatedDateTimeUtc": iso(self.updated),
-            "outcome": self._outcome(),
-            "error": {"code": error.code, "description": error.description} if error else None,
+            "outcome": {"deviceMethodResponse": response} if completed else {},
+            "error": self.error,
         }
         return {name: value for name, value in document.items() if value is not None}
 
-    def _outcome(self) -> JsonObject:
-        if self.status is not DeviceJobStatus.COMPLETED:
-            return {}
-        response = self.response
-        return {
-            "deviceMethodResponse": (
-                {"status": response.status, "payload": response.payload} if response else None
-            )
-        }
+
+# --- the rows of `devices.jobs`
+
+
+def device_jobs_collection(documents: Callable[[], Iterable[JsonObject]]) -> Collection:
+    """Return the collection for queries over these documents."""
+    readers = {name: _reader(name) for name in _MEMBERS}
+    readers["createdTimeUtc"] = readers["createdDateTimeUtc"]
+    readers["outcome"] = _outcome
+    return Collection(documents, readers, _place, lambda document: document, "DeviceJob")
+
+
+def _place(document: JsonObject) -> Place:
+    created = str(document.get("createdDateTimeUtc", ""))
+    ids = (document.get(name) or "" for name in ("jobId", "deviceId", "moduleId"))
+    # Without its Z, a time of whole seconds stands before those with a fraction.
+    return created.rstrip("Z"), *ids
+
+
+def _outcome(document: JsonObject) -> JsonObject:
+    """Return the outcome with the value of its payload; one that is not quite JSON has no value."""
+    outcome: JsonObject = document["outcome"]
+    response = outcome.get("deviceMethodResponse")
+    if not response:
+        return outcome
+    try:
+        payload = loads(response["payload"].text)
+    except ValueError:
+        return outcome
+    return {"deviceMethodResponse": {**response, "payload": payload}}
+
+
+def _reader(name: str) -> Callable[[JsonObject], Any]:
+    return lambda document: document.get(name, UNDEFINED)
 
 
 # --- parsing a request
@@ -317,6 +339,11 @@ def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
     if body.get(kind.member) is None:
         raise ArgumentNull(f"{kind.member} is missing")
     content = members.block(body, kind.member)
+    size = len(dumps(content))
+    if size > limits.JOB_CONTENT_BYTES:
+        raise MessageTooLarge(
+            f"{kind.member} has {size} bytes. {limits.JOB_CONTENT_BYTES} are allowed"
+        )
     if kind is JobType.METHOD:
         MethodRequest.parse(content)
         return content
@@ -334,26 +361,20 @@ def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:
 def _start(given: object, now: datetime) -> datetime:
     if given is None or given == "":
         return now
-    start = _time(given)
-    if start - now > timedelta(seconds=limits.JOB_START_AHEAD):
-        hours = limits.JOB_START_AHEAD // 3600
-        raise ArgumentInvalid(f"startTime ({given}) is more than {hours} hours ahead")
-    return start
-
-
-def _time(given: object) -> datetime:
-    """Parse a time; without an offset it is UTC, as in the SDKs."""
     try:
-        match = _TIME.fullmatch(given) if isinstance(given, str) else None
-        if match is None:
+        if not (isinstance(given, str) and _TIME.fullmatch(given)):
             raise ValueError(given)
-        second, fraction, offset = match.groups()
-        moment = datetime.fromisoformat(f"{second}.{fraction or '':0<6}{offset or '+00:00'}")
-        return moment.astimezone(UTC)
+        moment = datetime.fromisoformat(given)
+        # Without an offset it is UTC, as in the SDKs.
+        start = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise ArgumentInvalid(
             f"startTime ({given}) is not a time such as 2026-01-31T14:46:08.123Z"
         ) from None
+    if start - now > timedelta(seconds=limits.JOB_START_AHEAD):
+        hours = limits.JOB_START_AHEAD // 3600
+        raise ArgumentInvalid(f"startTime ({given}) is more than {hours} hours ahead")
+    return start
 
 
 def _execution_time(body: JsonObject) -> int:

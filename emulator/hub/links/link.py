@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from emulator.hub.core.errors import HubError
+from emulator.hub.feed import Change
 from emulator.hub.identities.identity import IdentityKey
 
 
@@ -77,10 +78,35 @@ class DeviceLink(Protocol):
         """Send a cloud-to-device message; the head calls the hub when the device settles it."""
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
-        """Send a direct method; `payload` is JSON text."""
+        """Send a direct method; `payload` is JSON text, or empty."""
 
     def notify_desired(self, patch: bytes, version: int) -> None:
         """Send a change of the desired properties; `patch` is JSON text."""
 
     def close(self, reason: HubError) -> None:
         """Close the connection; the hub has already removed the link."""
+
+
+class Connected(Change, frozen=True):
+    """A device or module connected."""
+
+    admission: Admission
+    time: datetime
+
+
+class Subscribed(Change, frozen=True):
+    """A connected device subscribed to direct methods or to cloud-to-device messages."""
+
+    link: DeviceLink
+
+
+class Disconnected(Change, frozen=True):
+    """A connection ended; the device or the hub closed it.
+
+    Args:
+        reason: the reason; `DeviceNotOnline` if the device closed it.
+    """
+
+    link: DeviceLink
+    reason: HubError
+    time: datetime

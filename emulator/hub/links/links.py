@@ -14,20 +14,32 @@ from emulator.hub.core.clock import Clock, Timer
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import IdentityDeleted
-from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.changes import Connected, Disconnected, Subscribed
-from emulator.hub.links.link import Admission, DeviceLink
+from emulator.hub.identities.identity import IdentityDeleted, IdentityKey
+from emulator.hub.links.link import Admission, Connected, DeviceLink, Disconnected, Subscribed
 
 log = logging.getLogger(__name__)
 
 
+# Two programs with one identity close each other's connection again and again: SDKs connect again
+# at once. Ours: each takeover has twice the delay of the one before. No client gives up within 4 s.
+_TAKEOVER_DELAYS = (0, 0.25, 0.5, 1, 2, 4)  # seconds
+_TAKEOVER_MEMORY = 30  # seconds without a takeover
+_TAKEOVERS_OF_TWO = 2  # a single program that connects again replaces one connection
+
+
 class Presence(Struct):
-    """Whether an identity is connected, and when it was last active."""
+    """Whether an identity is connected, and when it was last active.
+
+    Args:
+        takeovers: how many of its connections were replaced, each soon after the one before.
+        taken_over: when that last happened, as the clock's `monotonic` counts.
+    """
 
     connected: bool = False
     state_updated: datetime = NEVER
     last_activity: datetime = NEVER
+    takeovers: int = 0
+    taken_over: float = -math.inf
 
 
 class Links:
@@ -44,6 +56,14 @@ class Links:
 
     # --- for heads
 
+    def takeover_delay(self, key: IdentityKey) -> float:
+        """Return how many seconds a new connection of an identity must wait before `connect`.
+
+        It is 0 unless the identity is connected, and its connections replace each other.
+        """
+        number = self._takeovers(key) if key in self._links else 0
+        return _TAKEOVER_DELAYS[min(number, len(_TAKEOVER_DELAYS) - 1)]
+
     def connect(self, link: DeviceLink, admission: Admission) -> None:
         """Register a link, and close an older link of the same identity.
 
@@ -51,6 +71,7 @@ class Links:
         """
         replaced = self._links.get(link.key)
         if replaced is not None:
+            self._count_takeover(link.key)
             self._end(replaced, errors.ConnectionForcefullyClosedOnNewConnection())
         now = self._clock.now()
         self._links[link.key] = link
@@ -58,12 +79,8 @@ class Links:
         presence.connected = True
         presence.state_updated = presence.last_activity = now
         if admission.expires != math.inf:
-            self._expiries[link] = self._clock.call_later(
-                admission.expires - now.timestamp(),
-                self.drop,
-                link.key,
-                errors.IotHubUnauthorized(),
-            )
+            seconds, expired = admission.expires - now.timestamp(), errors.IotHubUnauthorized()
+            self._expiries[link] = self._clock.call_later(seconds, self.drop, link.key, expired)
         log.info("%s connected", link.key)
         self._feed.publish(Connected(admission, now))
         if replaced is not None:
@@ -129,6 +146,18 @@ class Links:
         finally:
             if not signal.awaited:
                 self._signals.pop(key, None)
+
+    def _takeovers(self, key: IdentityKey) -> int:
+        presence = self.presence(key)
+        recent = self._clock.monotonic() - presence.taken_over < _TAKEOVER_MEMORY
+        return presence.takeovers if recent else 0
+
+    def _count_takeover(self, key: IdentityKey) -> None:
+        presence = self._presence[key]
+        presence.takeovers = self._takeovers(key) + 1
+        presence.taken_over = self._clock.monotonic()
+        if presence.takeovers == _TAKEOVERS_OF_TWO:
+            log.warning("%s is connected from two programs. Stop one of them.", key)
 
     def _end(self, link: DeviceLink, reason: errors.HubError) -> None:
         """Remove an open link, and publish that it ended."""

@@ -6,24 +6,32 @@ for them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import DeviceNotFound
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Record, Store
-from emulator.hub.feed import Feed
-from emulator.hub.identities.changes import IdentityDeleted
-from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.links.changes import Disconnected, Subscribed
-from emulator.hub.links.link import Delivery, DeviceLink
+from emulator.hub.feed import Change, Feed
+from emulator.hub.identities.identity import Identity, IdentityDeleted, IdentityKey
+from emulator.hub.links.link import Delivery, DeviceLink, Disconnected, Subscribed
 from emulator.hub.links.links import Links
 from emulator.hub.messages import commands, feedback
-from emulator.hub.messages.changes import CommandEnded, CommandSent
-from emulator.hub.messages.commands import Change, Command, CommandQueue, Outcome
+from emulator.hub.messages.commands import Command, CommandQueue, Outcome
 from emulator.hub.messages.feedback import FEEDBACK, Batch, FeedbackQueue
 from emulator.hub.messages.message import Message
+
+
+class CommandSent(Change, frozen=True):
+    """A service has sent a message to a device; it is in the device's queue."""
+
+    device_id: str
+    command: Command
+
+
+class CommandEnded(Change, frozen=True):
+    """A message has left its device's queue."""
+
+    outcome: Outcome
 
 
 class CloudToDevice:
@@ -171,7 +179,7 @@ class CloudToDevice:
 
     def _release(self, change: Disconnected) -> None:
         """Return the messages that a connection has not acknowledged to the queue."""
-        tokens: Collection[str] = change.link.unacknowledged
+        tokens = change.link.unacknowledged
         queue = self._queue(change.link.key.device_id)
         if tokens and queue.commands:
             self._commit(queue, commands.release(queue, tokens, self._clock.now()))
@@ -192,7 +200,7 @@ class CloudToDevice:
         if after is not before:
             self._store.commit(put=(after,))
 
-    def _commit(self, before: CommandQueue, change: Change) -> None:
+    def _commit(self, before: CommandQueue, change: commands.Change) -> None:
         """Store what an operation made of a queue, with the feedback that its senders want."""
         put: list[Record] = [] if change.queue is before else [change.queue]
         records = [self._record(outcome) for outcome in change.outcomes if outcome.wanted]

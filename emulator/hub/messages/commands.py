@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -143,9 +143,7 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
         raise errors.MessageTooLarge(
             f"The message is {message.size} bytes; {limits.C2D_MESSAGE_BYTES} are allowed."
         )
-    _check_ids(message)
-    _check_property_names(message)
-    _check_values(message)
+    _check_properties(message)
     ack, expires = _ack(message), _expiry(message, now)
     queue, outcomes, _ = expire(queue, now)
     if len(queue.commands) >= limits.C2D_QUEUE_DEPTH:
@@ -158,12 +156,10 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
     return Change(replace(queue, commands=commands, next_sequence_number=number + 1), outcomes)
 
 
-def receive(
-    queue: CommandQueue, now: datetime, lock_seconds: float | None = limits.C2D_LOCK
-) -> Change:
+def receive(queue: CommandQueue, now: datetime, lock_seconds: float | None) -> Change:
     """Lock the first message that waits; `command` is None if no message waits.
 
-    Without `lock_seconds` the lock holds until the message expires.
+    If `lock_seconds` is None, the lock holds until the message expires.
     """
     queue, outcomes, _ = expire(queue, now)
     until = None if lock_seconds is None else now + timedelta(seconds=lock_seconds)
@@ -200,7 +196,7 @@ def abandon(queue: CommandQueue, token: str, now: datetime) -> Change:
     queue, outcomes, _ = expire(queue, now)
     commands, ended = locks.abandon(queue.commands, token, limits.C2D_DELIVERIES)
     if ended is not None:
-        outcomes += _outcomes(queue, Status.DELIVERY_COUNT_EXCEEDED, [(ended, now)])
+        outcomes += (_outcome(queue, ended, Status.DELIVERY_COUNT_EXCEEDED, now),)
     # Again: perhaps only the lock kept the message from expiring.
     queue, expired, _ = expire(replace(queue, commands=commands), now)
     return Change(queue, outcomes + expired)
@@ -220,7 +216,7 @@ def purge(queue: CommandQueue, now: datetime) -> Change:
     queue, outcomes, _ = expire(queue, now)
     if not queue.commands:
         return Change(queue, outcomes)
-    outcomes += _outcomes(queue, Status.PURGED, ((command, now) for command in queue.commands))
+    outcomes += tuple(_outcome(queue, each, Status.PURGED, now) for each in queue.commands)
     return Change(replace(queue, commands=()), outcomes)
 
 
@@ -229,49 +225,32 @@ def expire(queue: CommandQueue, now: datetime) -> Change:
     kept, expired = locks.settle(queue.commands, now)
     if kept is queue.commands:
         return Change(queue, ())
-    ends = ((command, command.expires) for command in expired)
-    return Change(replace(queue, commands=kept), _outcomes(queue, Status.EXPIRED, ends))
+    outcomes = tuple(_outcome(queue, each, Status.EXPIRED, each.expires) for each in expired)
+    return Change(replace(queue, commands=kept), outcomes)
 
 
 def _end(queue: CommandQueue, token: str, status: Status, now: datetime) -> Change:
     queue, outcomes, _ = expire(queue, now)
     commands, command = locks.end(queue.commands, token)
-    outcomes += _outcomes(queue, status, [(command, now)])
+    outcomes += (_outcome(queue, command, status, now),)
     return Change(replace(queue, commands=commands), outcomes)
 
 
-def _outcomes(
-    queue: CommandQueue, status: Status, ends: Iterable[tuple[Command, datetime]]
-) -> tuple[Outcome, ...]:
-    """Return the outcomes of commands that ended, each at its time."""
-    return tuple(
-        Outcome(
-            command.message.system.get("message-id"), status, queue.device_id, time, command.ack
-        )
-        for command, time in ends
-    )
+def _outcome(queue: CommandQueue, command: Command, status: Status, time: datetime) -> Outcome:
+    message_id = command.message.system.get("message-id")
+    return Outcome(message_id, status, queue.device_id, time, command.ack)
 
 
 # --- checking a message
 
 
-def _check_ids(message: Message) -> None:
+def _check_properties(message: Message) -> None:
     for name in ("message-id", "correlation-id"):
         if not _ID.fullmatch(message.system.get(name, "")):
             raise errors.ArgumentInvalid(
                 f"The {name} is not valid: up to {limits.MESSAGE_ID_LENGTH} ASCII letters, digits "
                 "and - : . + % _ # * ? ! ( ) , = @ ; $ ' are allowed"
             )
-
-
-def _check_values(message: Message) -> None:
-    # They become headers over HTTPS.
-    values = [*message.system.values(), *filter(None, message.properties.values())]
-    if any(_CONTROLS.search(value) for value in values):
-        raise errors.ArgumentInvalid("A property's value has a control character")
-
-
-def _check_property_names(message: Message) -> None:
     # The docs allow no other characters in values either. But a value in their own example of a
     # received message (MQTT support) is `a string`, so values are not checked.
     for name in message.properties:
@@ -280,6 +259,10 @@ def _check_property_names(message: Message) -> None:
                 f"The property name '{name}' is not valid: ASCII letters, digits and "
                 "! # $ % & ' * + - . ^ _ ` | ~ are allowed"
             )
+    # The values become headers over HTTPS.
+    values = [*message.system.values(), *filter(None, message.properties.values())]
+    if any(_CONTROLS.search(value) for value in values):
+        raise errors.ArgumentInvalid("A property's value has a control character")
 
 
 def _ack(message: Message) -> Ack:

@@ -1,7 +1,7 @@
-"""The device-to-cloud event log: what a hub's built-in endpoint sends to its readers.
+"""The messages that devices send, and the event log: what the built-in endpoint sends to readers.
 
-It is bounded: the oldest events make room for new ones. Each reader pulls at its own pace. A reader
-that is too slow finds a gap in the sequence numbers.
+The log is bounded: the oldest events make room for new ones. Each reader pulls at its own pace. A
+reader that is too slow finds a gap in the sequence numbers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock, SystemClock
 from emulator.hub.core.json import JsonObject, loads
 from emulator.hub.core.signals import Signal
+from emulator.hub.core.store import Store
 from emulator.hub.core.times import iso
+from emulator.hub.identities.identity import Identity
 from emulator.hub.links.link import Admission
+from emulator.hub.links.links import Links
 from emulator.hub.messages.message import Message
 
 
@@ -130,6 +133,24 @@ class EventLog:
     def end(self) -> int:
         """The sequence number that the next event will have."""
         return self._next
+
+
+class Telemetry:
+    """Receives the messages of devices and modules, and puts them into the event log."""
+
+    def __init__(self, store: Store, links: Links, log: EventLog, clock: Clock) -> None:
+        self._store = store
+        self._links = links
+        self._log = log
+        self._clock = clock
+
+    def ingest(self, sender: Admission, messages: Iterable[Message]) -> None:
+        """Stamp the messages of one sender, and log them (IoT Hub docs: device-to-cloud)."""
+        now, key = self._clock.now(), sender.key
+        # The will of a deleted device comes after its deletion: then the device is unknown.
+        if self._links.knows(key) or self._store.get(Identity, key) is not None:
+            self._links.note_activity(key, now)
+        self._log.extend(sender, messages, now)
 
 
 def _body(message: Message) -> JsonObject:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -52,13 +51,6 @@ class FeedbackQueue(Struct, frozen=True):
         return FEEDBACK
 
 
-class Received(NamedTuple):
-    """The new queue, and the batch that was locked; None if no batch waits."""
-
-    queue: FeedbackQueue
-    batch: Batch | None
-
-
 def record(outcome: Outcome, generation_id: str) -> JsonObject:
     """Write an outcome as a record of feedback.
 
@@ -98,14 +90,11 @@ def add(queue: FeedbackQueue, records: Sequence[JsonObject], now: datetime) -> F
     return FeedbackQueue(batches[-limits.FEEDBACK_BATCHES :], number)
 
 
-def receive(queue: FeedbackQueue, now: datetime) -> Received:
-    """Lock the first batch that waits."""
+def receive(queue: FeedbackQueue, now: datetime) -> tuple[FeedbackQueue, Batch | None]:
+    """Lock the first batch that waits, and return it with the new queue; None if no batch waits."""
     queue = expire(queue, now)
-    until = now + timedelta(seconds=limits.FEEDBACK_LOCK)
-    batches, batch = locks.lend(queue.batches, until)
-    if batch is None:
-        return Received(queue, None)
-    return Received(replace(queue, batches=batches), batch)
+    batches, batch = locks.lend(queue.batches, now + timedelta(seconds=limits.FEEDBACK_LOCK))
+    return queue if batch is None else replace(queue, batches=batches), batch
 
 
 def complete(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:
@@ -133,13 +122,12 @@ def abandon(queue: FeedbackQueue, token: str, now: datetime) -> FeedbackQueue:
 def discard(queue: FeedbackQueue, device_id: str, now: datetime) -> FeedbackQueue:
     """Delete the records of a deleted device, except those of a locked batch."""
     queue = expire(queue, now)
-    if not any(_is_about(record, device_id) for each in queue.batches for record in each.records):
-        return queue
-    batches = (
-        batch if batch.lock else replace(batch, records=_without(batch.records, device_id))
-        for batch in queue.batches
-    )
-    return replace(queue, batches=tuple(batch for batch in batches if batch.records))
+    batches = []
+    for batch in queue.batches:
+        others = tuple(each for each in batch.records if each["deviceId"] != device_id)
+        batches.append(batch if batch.lock else replace(batch, records=others))
+    kept = tuple(batch for batch in batches if batch.records)
+    return queue if kept == queue.batches else replace(queue, batches=kept)
 
 
 def expire(queue: FeedbackQueue, now: datetime) -> FeedbackQueue:
@@ -154,11 +142,3 @@ def _is_open(batch: Batch, now: datetime) -> bool:
         and not batch.handed_out
         and now < batch.enqueued + timedelta(seconds=limits.FEEDBACK_BATCH_WAIT)
     )
-
-
-def _without(records: Sequence[JsonObject], device_id: str) -> tuple[JsonObject, ...]:
-    return tuple(record for record in records if not _is_about(record, device_id))
-
-
-def _is_about(record: JsonObject, device_id: str) -> bool:
-    return bool(record["deviceId"] == device_id)

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import defaultdict
 
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import Store
 from emulator.hub.core.times import span
-from emulator.hub.feed import Feed
+from emulator.hub.feed import Change, Feed
 from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.links.changes import Disconnected
-from emulator.hub.links.link import DeviceLink
+from emulator.hub.links.link import DeviceLink, Disconnected
 from emulator.hub.links.links import Links
-from emulator.hub.methods.changes import MethodCalled, MethodEnded
 from emulator.hub.methods.request import MethodRequest, MethodResult, response_payload
 
 # What a caller learns of a lost connection: a takeover (IoT Hub docs: error 400027), and a hub that
@@ -25,6 +24,39 @@ from emulator.hub.methods.request import MethodRequest, MethodResult, response_p
 _TOLD = (errors.ConnectionForcefullyClosedOnNewConnection, errors.ServiceUnavailable)
 
 _Response = asyncio.Future[MethodResult]
+
+
+class MethodCalled(Change, frozen=True):
+    """A direct method was sent to a device.
+
+    Args:
+        request_id: unique among the calls of the connection.
+    """
+
+    key: IdentityKey
+    request_id: str
+    request: MethodRequest
+
+
+class MethodEnded(Change, frozen=True):
+    """A call of a direct method has ended.
+
+    Args:
+        outcome: the device's response, or an error; None where the caller left first.
+    """
+
+    key: IdentityKey
+    request_id: str
+    name: str
+    outcome: MethodResult | errors.HubError | None
+
+
+class _Calls:
+    """The calls on one connection: their request ids count from 1 (seen on a real hub)."""
+
+    def __init__(self) -> None:
+        self.numbers = itertools.count(1)
+        self.open: dict[str, _Response] = {}
 
 
 class Methods:
@@ -35,8 +67,7 @@ class Methods:
         self._links = links
         self._feed = feed
         self._clock = clock
-        self._open: dict[IdentityKey, dict[str, _Response]] = {}
-        self._numbers = itertools.count(1)
+        self._calls: defaultdict[DeviceLink, _Calls] = defaultdict(_Calls)
         feed.subscribe(Disconnected, self._abandon)
 
     async def invoke(self, key: IdentityKey, body: object) -> MethodResult:
@@ -53,6 +84,7 @@ class Methods:
                 time-out; or disconnected during the call.
             DeviceMaximumInflightMethodExceeded: too many calls wait for this device.
             GatewayTimeout: no response within the response time-out.
+            InvalidResponseWhileProxying: the response is not JSON.
         """
         request = MethodRequest.parse(body)
         self._check_invocable(key)
@@ -71,21 +103,25 @@ class Methods:
 
     def respond(self, link: DeviceLink, request_id: str, status: int, payload: bytes) -> None:
         """Take a device's response; one that is late, repeated or unknown is ignored."""
-        response = self._open.get(link.key, {}).get(request_id)
+        calls = self._calls.get(link)
+        response = calls.open.get(request_id) if calls else None
         if response is None or response.done():
             return
         if len(payload) > limits.METHOD_PAYLOAD_BYTES:
-            response.set_exception(errors.MessageTooLarge("The device's response is too large."))
-        else:
+            _fail(response, errors.MessageTooLarge("The device's response is too large."))
+            return
+        try:
             response.set_result(MethodResult(status, response_payload(payload)))
+        except errors.InvalidResponseWhileProxying as error:
+            _fail(response, error)
 
     async def _call(self, link: DeviceLink, request: MethodRequest, timeout: float) -> MethodResult:
-        calls = self._open.setdefault(link.key, {})
-        if len(calls) >= limits.METHODS_IN_FLIGHT_PER_DEVICE:
+        calls = self._calls[link]
+        if len(calls.open) >= limits.METHODS_IN_FLIGHT_PER_DEVICE:
             raise errors.DeviceMaximumInflightMethodExceeded
-        request_id = f"{next(self._numbers):x}"
+        request_id = f"{next(calls.numbers):x}"
         response: _Response = asyncio.get_running_loop().create_future()
-        calls[request_id] = response
+        calls.open[request_id] = response
         timer = self._clock.call_later(timeout, _fail, response, _timed_out(request))
         outcome: MethodResult | errors.HubError | None = None
         try:
@@ -97,17 +133,16 @@ class Methods:
             raise
         finally:
             timer.cancel()
-            calls.pop(request_id, None)
-            if not calls and self._open.get(link.key) is calls:
-                del self._open[link.key]
+            calls.open.pop(request_id, None)
             self._feed.publish(MethodEnded(link.key, request_id, request.name, outcome))
         return result
 
     def _abandon(self, change: Disconnected) -> None:
         """Fail every open call of a device that is gone."""
         reason = change.reason if isinstance(change.reason, _TOLD) else errors.DeviceNotOnline()
-        for response in self._open.pop(change.link.key, {}).values():
-            _fail(response, reason)
+        if calls := self._calls.pop(change.link, None):
+            for response in calls.open.values():
+                _fail(response, reason)
 
     def _check_invocable(self, key: IdentityKey) -> None:
         device = self._store.get(Identity, IdentityKey(key.device_id))

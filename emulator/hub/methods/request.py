@@ -5,18 +5,31 @@ The rules are those of IoT Hub docs: direct methods, and of what was seen on a r
 
 from __future__ import annotations
 
-from typing import Any
+import codecs
+import re
 
 from msgspec import Struct
 
-from emulator.hub.core import limits, members
-from emulator.hub.core.errors import ArgumentInvalid, ArgumentNull, MessageTooLarge
-from emulator.hub.core.json import dumps, loads
+from emulator.hub.core import lenient_json, limits, members
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    ArgumentNull,
+    InvalidResponseWhileProxying,
+    MessageTooLarge,
+)
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.times import span
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 class MethodRequest(Struct, frozen=True):
-    """A direct method to invoke: its name, its payload as JSON text, its time-outs in seconds."""
+    """A direct method to invoke.
+
+    Args:
+        payload: JSON text; empty without a payload.
+        response_timeout: in seconds, as `connect_timeout`.
+    """
 
     name: str
     payload: bytes
@@ -39,16 +52,17 @@ class MethodRequest(Struct, frozen=True):
                 f"methodName has more than {limits.METHOD_NAME_LENGTH} characters"
             )
         allowed, usual = limits.METHOD_RESPONSE_TIMEOUT, limits.METHOD_RESPONSE_TIMEOUT_DEFAULT
-        response = members.number(body, "responseTimeoutInSeconds", allowed, usual)
-        connect = members.number(body, "connectTimeoutInSeconds", limits.METHOD_CONNECT_TIMEOUT, 0)
+        response = _seconds(body, "responseTimeoutInSeconds", allowed, usual)
+        connect = _seconds(body, "connectTimeoutInSeconds", limits.METHOD_CONNECT_TIMEOUT, 0)
         if connect > response:
             raise ArgumentInvalid(
                 f"Device connection timeout ({span(connect)}) cannot be longer than an overall "
                 f"call timeout ({span(response)})."
             )
-        # A payload left out reaches the device as null: what a real hub sends is not known, and
-        # every SDK takes null and an empty body for the same.
-        payload = dumps(body.get("payload"))
+        # A payload that is null, or left out, reaches the device as an empty body (its maintainers
+        # in azure-iot-cli-extension#309).
+        value = body.get("payload")
+        payload = b"" if value is None else dumps(value)
         if len(payload) > limits.METHOD_PAYLOAD_BYTES:
             raise MessageTooLarge(
                 f"The payload is {len(payload)} bytes; {limits.METHOD_PAYLOAD_BYTES} are allowed."
@@ -57,19 +71,29 @@ class MethodRequest(Struct, frozen=True):
 
 
 class MethodResult(Struct, frozen=True):
-    """What the device answered: a status of its own choice, and a JSON value."""
+    """The answer of a device: a status of its own choice, and a payload as the device wrote it."""
 
     status: int
-    payload: Any
+    payload: bytes
 
 
-def response_payload(body: bytes) -> Any:
-    """Return the payload of a device's response; None if it is empty."""
-    if not body:
-        return None
-    try:
-        return loads(body)
-    except ValueError:
-        # What a real hub makes of an answer that is not JSON is not known. Its text, as a JSON
-        # string, loses nothing and shows the caller what came.
-        return body.decode("utf-8", "replace")
+def response_payload(body: bytes) -> bytes:
+    """Return the payload of a device's response, which is `null` if the body is empty.
+
+    Raises:
+        InvalidResponseWhileProxying: the body is not JSON, not even for a lenient reader.
+    """
+    text = body.removeprefix(codecs.BOM_UTF8)
+    if not text.strip():
+        return b"null"
+    if not lenient_json.accepts(text):
+        raise InvalidResponseWhileProxying
+    return text
+
+
+def _seconds(body: JsonObject, name: str, allowed: range, default: int) -> int:
+    """Return a time-out; its text counts as a number (azure-iot-cli-extension#54 sends `"30"`)."""
+    value = body.get(name)
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    return members.number({name: value}, name, allowed, default)

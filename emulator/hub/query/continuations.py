@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
+from heapq import nsmallest
+from operator import itemgetter
+from typing import TypeVar
 
 from msgspec import Struct
 
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import dumps, loads
+
+_T = TypeVar("_T")
 
 # The order of rows: unique for each row, and constant while the row exists.
 Place = tuple[str, ...]
@@ -34,13 +40,43 @@ class Continuation(Struct, frozen=True):
         content = {"query": _digest(query), "after": self.after, "left": self.left}
         return base64.urlsafe_b64encode(dumps(content)).decode()
 
+    def page(
+        self, placed: Iterable[tuple[Place, _T]], size: int, query: str
+    ) -> tuple[list[_T], str | None]:
+        """Return at most `size` rows in the order of their places, and the token for the next page.
+
+        Args:
+            placed: all rows with their places.
+            size: the largest number of rows.
+            query: the query that the token belongs to.
+
+        Returns:
+            The rows; and the token, which is None after the last row.
+        """
+        wanted = size if self.left is None else min(size, self.left)
+        # One more row shows that another page follows.
+        rest = (each for each in placed if each[0] > self.after)
+        found = nsmallest(wanted + 1, rest, key=itemgetter(0))
+        page = found[:wanted]
+        left = None if self.left is None else self.left - wanted
+        last = len(found) <= wanted or left == 0
+        following = None if last else Continuation(page[-1][0], left).token(query)
+        return [row for _, row in page], following
+
     @classmethod
-    def read(cls, token: str, query: str) -> Continuation:
+    def read(cls, token: str | None, query: str, left: int | None = None) -> Continuation:
         """Read a token that a client sent with a query.
+
+        Args:
+            token: None is the first page.
+            query: the query.
+            left: how many rows the whole answer can have; None is all.
 
         Raises:
             ArgumentInvalid: it is malformed, or belongs to another query.
         """
+        if token is None:
+            return cls(left=left)
         try:
             content = loads(base64.urlsafe_b64decode(token.encode()))
         except ValueError:

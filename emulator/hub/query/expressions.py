@@ -10,16 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from emulator.hub.core.json import UNDEFINED
-from emulator.hub.query import tree
-from emulator.hub.query.values import (
-    COMPARISONS,
-    FUNCTIONS,
-    KINDS,
-    Function,
-    Kind,
-    calculate,
-    compares,
-)
+from emulator.hub.query import tree, values
+from emulator.hub.query.values import KINDS, Kind
 
 R = TypeVar("R")
 Reader = Callable[[R], Any]
@@ -49,22 +41,27 @@ def compile_expression(expression: tree.Expression, members: Members[R]) -> Read
         case tree.Not(operand):
             return _not(compile_expression(operand, members))
         case tree.And(operands):
-            return _and([compile_expression(each, members) for each in operands])
+            return _junction([compile_expression(each, members) for each in operands], False)
         case tree.Or(operands):
-            return _or([compile_expression(each, members) for each in operands])
+            return _junction([compile_expression(each, members) for each in operands], True)
         case tree.Comparison():
             return _comparison(expression, members)
         case tree.Membership():
             return _membership(expression, members)
-        case tree.Negative(operand):
-            return _arithmetic(lambda row: 0, [("-", compile_expression(operand, members))])
         case tree.Arithmetic(first, steps):
-            return _arithmetic(
-                compile_expression(first, members),
-                [(sign, compile_expression(operand, members)) for sign, operand in steps],
-            )
+            later = [(sign, compile_expression(operand, members)) for sign, operand in steps]
+            return _arithmetic(compile_expression(first, members), later)
         case tree.Call(function, arguments):
-            return _call(FUNCTIONS[function], [compile_expression(a, members) for a in arguments])
+            readers = [compile_expression(each, members) for each in arguments]
+            return _call(values.FUNCTIONS[function].apply, readers)
+
+
+def compile_condition(query: tree.Query, members: Members[R]) -> Callable[[R], bool]:
+    """Return the function that decides whether a row matches; undefined does not match."""
+    if query.where is None:
+        return lambda row: True
+    value = compile_expression(query.where, members)
+    return lambda row: value(row) is True
 
 
 # --- paths
@@ -120,40 +117,29 @@ def _not(operand: Reader[R]) -> Reader[R]:
     return negation
 
 
-def _and(operands: list[Reader[R]]) -> Reader[R]:
-    def conjunction(row: R) -> Any:
-        result: Any = True
+def _junction(operands: list[Reader[R]], decisive: bool) -> Reader[R]:
+    """Compile AND, which one false operand decides, or OR, which one true operand decides."""
+    usual = not decisive
+
+    def junction(row: R) -> Any:
+        result: Any = usual
         for operand in operands:
             value = operand(row)
-            if value is False:
-                return False
-            if value is not True:
+            if value is decisive:
+                return decisive
+            if value is not usual:
                 result = UNDEFINED
         return result
 
-    return conjunction
-
-
-def _or(operands: list[Reader[R]]) -> Reader[R]:
-    def disjunction(row: R) -> Any:
-        result: Any = False
-        for operand in operands:
-            value = operand(row)
-            if value is True:
-                return True
-            if value is not False:
-                result = UNDEFINED
-        return result
-
-    return disjunction
+    return junction
 
 
 # --- comparisons
 
 
 def _comparison(expression: tree.Comparison, members: Members[R]) -> Reader[R]:
-    sign, compare = expression.operator, COMPARISONS[expression.operator]
-    kinds = {type_: kind for type_, kind in KINDS.items() if compares(sign, kind)}
+    sign, compare = expression.operator, values.COMPARISONS[expression.operator]
+    kinds = {type_: kind for type_, kind in KINDS.items() if values.compares(sign, kind)}
     left = compile_expression(expression.left, members)
     if isinstance(expression.right, tree.Constant):
         return _comparison_with_constant(left, compare, kinds, expression.right.value)
@@ -164,7 +150,7 @@ def _comparison(expression: tree.Comparison, members: Members[R]) -> Reader[R]:
         kind = kinds.get(type(one))
         if kind is None or kind is not kinds.get(type(other)):
             return UNDEFINED
-        return compare(*_comparable(kind, one, other))
+        return compare(_comparable(kind, one), _comparable(kind, other))
 
     return comparison
 
@@ -176,7 +162,7 @@ def _comparison_with_constant(
     kind = kinds.get(type(constant))
     if kind is None:
         return lambda row: UNDEFINED
-    (constant,) = _comparable(kind, constant)
+    constant = _comparable(kind, constant)
 
     def comparison(row: R) -> Any:
         value = left(row)
@@ -189,8 +175,8 @@ def _comparison_with_constant(
     return number_comparison if kind is Kind.NUMBER else comparison
 
 
-def _comparable(kind: Kind, *values: Any) -> Any:
-    return [float(value) for value in values] if kind is Kind.NUMBER else values
+def _comparable(kind: Kind | None, value: Any) -> Any:
+    return float(value) if kind is Kind.NUMBER else value
 
 
 def _membership(expression: tree.Membership, members: Members[R]) -> Reader[R]:
@@ -214,18 +200,15 @@ def _search(elements: Sequence[Any]) -> Callable[[Any], Any]:
     Its result is true if an element is equal, else undefined if an element has another kind, else
     false.
     """
-    kinds = {KINDS.get(type(element)) for element in elements}
-    found = {
-        (kind, *_comparable(kind, element))
-        for element in elements
-        if (kind := KINDS.get(type(element))) is not None
-    }
+    pairs = [(values.kind(element), element) for element in elements]
+    kinds = {kind for kind, _ in pairs}
+    found = {(kind, _comparable(kind, element)) for kind, element in pairs if kind is not None}
 
     def search(value: Any) -> Any:
-        kind = KINDS.get(type(value))
+        kind = values.kind(value)
         if kind is None:
             return UNDEFINED if elements else False
-        if (kind, *_comparable(kind, value)) in found:
+        if (kind, _comparable(kind, value)) in found:
             return True
         return False if kinds <= {kind} else UNDEFINED
 
@@ -239,14 +222,13 @@ def _arithmetic(first: Reader[R], steps: list[tuple[str, Reader[R]]]) -> Reader[
     def arithmetic(row: R) -> Any:
         result = first(row)
         for sign, operand in steps:
-            result = calculate(sign, result, operand(row))
+            result = values.calculate(sign, result, operand(row))
         return result
 
     return arithmetic
 
 
-def _call(function: Function, arguments: list[Reader[R]]) -> Reader[R]:
-    apply = function.apply
+def _call(apply: Callable[..., Any], arguments: list[Reader[R]]) -> Reader[R]:
     if len(arguments) == 1:
         (only,) = arguments
         return lambda row: apply(only(row))

@@ -98,16 +98,12 @@ def _read(text: str, start: str) -> _Node:
             at, found = len(text), "the query ends too early"
     except UnexpectedCharacters as error:
         at = error.pos_in_stream or 0
-        found = f"{tree.quoted(_first_word(text[at:]))} is unexpected"
+        word = _WORD.match(text, at)
+        found = f"{tree.quoted(word.group() if word else '')} is unexpected"
         if text[at] in "'\"":  # the quote is a part of the token
             found = "the string has no end"
     line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
     raise ArgumentInvalid(f"BadRequest: line {line}, column {column}: {found}")
-
-
-def _first_word(text: str) -> str:
-    word = _WORD.match(text)
-    return word.group() if word else ""
 
 
 def _refuse(node: _Node, why: str) -> NoReturn:
@@ -132,8 +128,7 @@ def _name(token: Token) -> str:
 
 
 def _whole(token: Token) -> int:
-    number = _number(token)
-    if not isinstance(number, int):
+    if not isinstance(number := _number(token), int):
         _refuse(token, f"{tree.quoted(token)} is not a whole number")
     return number
 
@@ -189,14 +184,14 @@ class _Builder:
 
     def _aggregate(self, node: _Node) -> tree.Aggregate:
         function, *arguments = node.children
-        match function.upper(), arguments:
+        name = function.upper()
+        match name, arguments:
             # COUNT(*) is in samples of the docs, not in their grammar.
             case "COUNT", [None] | [Token()]:
-                return tree.Aggregate("COUNT", None)
+                return tree.Aggregate(name, None)
             case "AVG" | "SUM" | "MIN" | "MAX", [Tree("path") as path]:
-                return tree.Aggregate(function.upper(), self.path(path))
-        wanted = "no argument" if function.upper() == "COUNT" else "a path"
-        _refuse(node, f"{function.upper()} takes {wanted}")
+                return tree.Aggregate(name, self.path(path))
+        _refuse(node, f"{name} takes {'no argument' if name == 'COUNT' else 'a path'}")
 
     def path(self, node: _Node) -> tree.Path:
         """Build a path, without the name of the source before it."""
@@ -244,11 +239,13 @@ class _Builder:
                 found = tree.Membership(*operands)
                 return found if parts[1].type == "IN" else tree.Not(found)
             case "arithmetic":
-                return tree.Arithmetic(
-                    operands[0], tuple(zip(map(str, parts[1::2]), operands[1:], strict=True))
-                )
+                steps = zip(map(str, parts[1::2]), operands[1:], strict=True)
+                return tree.Arithmetic(operands[0], tuple(steps))
             case "negative":
-                return _negative(operands[0])
+                match operands[0]:
+                    case tree.Constant(value) if kind(value) is Kind.NUMBER:
+                        return tree.Constant(plain(-value))
+                return tree.Arithmetic(tree.Constant(0), (("-", operands[0]),))
         return operands[0]  # a group
 
     def _call(self, node: _Node, depth: int) -> tree.Expression:
@@ -274,12 +271,6 @@ def _constant(node: _Node) -> Any:
         case "negative":
             return plain(-_number(node.children[1].children[0]))
     return {"true": True, "false": False, "null": None, "undefined": UNDEFINED}[node.data]
-
-
-def _negative(operand: tree.Expression) -> tree.Expression:
-    if isinstance(operand, tree.Constant) and kind(operand.value) is Kind.NUMBER:
-        return tree.Constant(plain(-operand.value))
-    return tree.Negative(operand)
 
 
 def _check_grouping(query: tree.Query, selection: _Node) -> None:

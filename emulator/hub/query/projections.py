@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import UNDEFINED, JsonObject
-from emulator.hub.query.expressions import (
-    Members,
-    R,
-    Reader,
-    compile_expression,
-    compile_path,
-    member_name,
-)
+from emulator.hub.query.expressions import Members, R, compile_expression, compile_path, member_name
 from emulator.hub.query.tree import Aggregate, Item, Path, quoted
-from emulator.hub.query.values import Kind, kind, plain
+from emulator.hub.query.values import Kind, finite, kind
 
 
 def compile_projection(items: Sequence[Item], members: Members[R]) -> Callable[[R], JsonObject]:
@@ -26,14 +18,8 @@ def compile_projection(items: Sequence[Item], members: Members[R]) -> Callable[[
     Raises:
         ArgumentInvalid: two members have the same name.
     """
-    readers = [
-        (name, compile_expression(item.value, members))
-        for name, item in _named(items, members).items()
-        if not isinstance(item.value, Aggregate)
-    ]
-    return lambda row: {
-        name: value for name, read in readers if (value := read(row)) is not UNDEFINED
-    }
+    write = _compile_items(items, members)
+    return lambda row: write((row,))  # each row is a group of its own
 
 
 def compile_aggregation(
@@ -48,32 +34,33 @@ def compile_aggregation(
         ArgumentInvalid: two members have the same name.
     """
     keys = [compile_path(path, members) for path in group_by]
-    readers = [
-        (name, _compile_over_group(item, members)) for name, item in _named(items, members).items()
-    ]
+    write = _compile_items(items, members)
 
     def aggregation(rows: Iterable[R]) -> list[JsonObject]:
         groups: dict[Any, list[R]] = {} if keys else {(): []}
         for row in rows:
             groups.setdefault(tuple([_alike(key(row)) for key in keys]), []).append(row)
-        return [
-            {name: value for name, read in readers if (value := read(group)) is not UNDEFINED}
-            for group in groups.values()
-        ]
+        return list(map(write, groups.values()))
 
     return aggregation
 
 
-def _named(items: Sequence[Item], members: Members[Any]) -> dict[str, Item]:
-    """Return the members by name: the alias, else the name of the path."""
-    named: dict[str, Item] = {}
+def _compile_items(
+    items: Sequence[Item], members: Members[R]
+) -> Callable[[Sequence[R]], JsonObject]:
+    """Return the function that writes the object of a group. A member has the name of its alias,
+    else of its path.
+    """
+    readers: dict[str, Callable[[Sequence[R]], Any]] = {}
     for item in items:
         name = item.alias if item.alias is not None else _own_name(item, members)
-        if name in named:
+        if name in readers:
             # What a real hub does is unknown. An error is better than a member lost in silence.
             raise ArgumentInvalid(f"BadRequest: two members have one name: {quoted(name)}")
-        named[name] = item
-    return named
+        readers[name] = _compile_over_group(item, members)
+    return lambda group: {
+        name: value for name, read in readers.items() if (value := read(group)) is not UNDEFINED
+    }
 
 
 def _own_name(item: Item, members: Members[Any]) -> str:
@@ -102,32 +89,22 @@ def _compile_over_group(item: Item, members: Members[R]) -> Callable[[Sequence[R
             return len
         case Aggregate(function, Path() as path):
             calculate, read = _AGGREGATES[function], compile_path(path, members)
-            return lambda group: calculate(_numbers(read, group))
+            # Values that are not numbers are ignored.
+            return lambda group: calculate(
+                [value for row in group if kind(value := read(row)) is Kind.NUMBER]
+            )
         case expression:
             value = compile_expression(expression, members)  # type: ignore[arg-type] # no aggregate
             return lambda group: value(group[0])
 
 
-def _numbers(read: Reader[R], group: Iterable[R]) -> list[float]:
-    """Return the numbers of a group; other values are ignored."""
-    return [value for row in group if kind(value := read(row)) is Kind.NUMBER]
-
-
-def _sum(numbers: Sequence[float]) -> Any:
-    return _finite(sum(map(float, numbers)))
-
-
-def _average(numbers: Sequence[float]) -> Any:
-    return _finite(sum(map(float, numbers)) / len(numbers)) if numbers else UNDEFINED
-
-
-def _finite(number: float) -> Any:
-    return plain(number) if math.isfinite(number) else UNDEFINED
+def _sum(numbers: Sequence[float]) -> float:
+    return sum(map(float, numbers))
 
 
 _AGGREGATES: dict[str, Callable[[Sequence[float]], Any]] = {
-    "SUM": _sum,
-    "AVG": _average,
+    "SUM": lambda numbers: finite(_sum(numbers)),
+    "AVG": lambda numbers: finite(_sum(numbers) / len(numbers)) if numbers else UNDEFINED,
     "MIN": lambda numbers: min(numbers, default=UNDEFINED),
     "MAX": lambda numbers: max(numbers, default=UNDEFINED),
 }

@@ -5,18 +5,17 @@ The other modules of this package are the language. This one applies it to rows,
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator
-from operator import itemgetter
 from typing import Any
 
 from msgspec import Struct
 
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
-from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.query import Condition, Members, Query, Source, parse, parse_condition
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.query import Members, Query, Source, parse, parse_condition
 from emulator.hub.query.continuations import Continuation, Place
+from emulator.hub.query.expressions import compile_condition
 from emulator.hub.query.projections import compile_aggregation, compile_projection
 from emulator.hub.registry import documents
 from emulator.hub.registry.documents import QUERY_MEMBERS, TwinRow
@@ -62,9 +61,7 @@ class Queries:
         self._twin_rows = rows
         self._members: dict[str, Callable[[TwinRow], Any]] = dict(QUERY_MEMBERS)
         self._collections = {
-            Source.DEVICES: Collection(
-                rows.devices, self._members, _place_of_twin, documents.twin, "Twin"
-            ),
+            Source.DEVICES: Collection(rows.devices, self._members, _place, documents.twin, "Twin"),
             Source.MODULES: Collection(
                 rows.modules, self._members, self._place_of_module, documents.twin, "Twin"
             ),
@@ -85,20 +82,10 @@ class Queries:
             ArgumentInvalid: the query is invalid, or the continuation is of another query.
         """
         query = parse(text)
-        start = Continuation(left=query.top)
-        if continuation is not None:
-            start = Continuation.read(continuation, text)
-        wanted = size if start.left is None else min(size, start.left)
+        start = Continuation.read(continuation, text, query.top)
         placed, write, type_ = self._answer(query)
-        # In the order of places, not of the store. One more row shows that another page follows.
-        found = heapq.nsmallest(
-            wanted + 1, (each for each in placed if each[0] > start.after), key=itemgetter(0)
-        )
-        page = found[:wanted]
-        left = None if start.left is None else start.left - wanted
-        last = len(found) <= wanted or left == 0
-        following = None if last else Continuation(page[-1][0], left).token(text)
-        return Page([write(row) for _, row in page], type_, following)
+        rows, following = start.page(placed, size, text)
+        return Page([write(row) for row in rows], type_, following)
 
     def count(self, text: str) -> int:
         """Return how many rows a query finds: the metric of a configuration.
@@ -107,8 +94,7 @@ class Queries:
             ArgumentInvalid: the query is invalid.
         """
         query = parse(text)
-        placed, _, _ = self._answer(query)
-        found = sum(1 for _ in placed)
+        found = sum(1 for _ in self._answer(query)[0])
         return found if query.top is None else min(found, query.top)
 
     def find(self, condition: str) -> list[IdentityKey]:
@@ -125,16 +111,16 @@ class Queries:
             raise ArgumentInvalid("BadRequest: a condition is on devices or devices.modules")
         return [row.identity.key for row in self._rows(parsed)]
 
-    def _rows(self, condition: Condition) -> Iterator[Any]:
-        collection = self._collections[condition.source]
-        return filter(condition.compile(collection.members), collection.rows())
+    def _rows(self, query: Query) -> Iterator[Any]:
+        collection = self._collections[query.source]
+        return filter(compile_condition(query, collection.members), collection.rows())
 
     def _answer(
         self, query: Query
     ) -> tuple[Iterable[tuple[Place, Any]], Callable[[Any], JsonObject], str]:
         """Return the rows of an answer with their places, how to write one, and their type."""
         collection = self._collections[query.source]
-        rows = self._rows(Condition(query.source, query.where))
+        rows = self._rows(query)
         if query.aggregates:
             aggregate = compile_aggregation(query.items or (), query.group_by, collection.members)
             groups = enumerate(aggregate(rows))
@@ -145,18 +131,14 @@ class Queries:
         return placed, compile_projection(query.items, collection.members), "Raw"
 
     def _place_of_module(self, row: TwinRow) -> Place:
-        device = self._twin_rows.row(IdentityKey(row.identity.key.device_id)).identity
-        return *_place(device), *_place(row.identity)
+        device = self._twin_rows.row(IdentityKey(row.identity.key.device_id))
+        return *_place(device), *_place(row)
 
 
 # Places are in the order of creation: no other row can change them.
 
 
-def _place_of_twin(row: TwinRow) -> Place:
-    return _place(row.identity)
-
-
-def _place(identity: Identity) -> Place:
+def _place(row: TwinRow) -> Place:
     # A generation id is a time; identities of the same time are ordered by their ids.
-    device_id, module_id = identity.key
-    return identity.generation_id.rjust(20, "0"), module_id or device_id
+    device_id, module_id = row.identity.key
+    return row.identity.generation_id.rjust(20, "0"), module_id or device_id

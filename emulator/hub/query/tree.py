@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -47,12 +47,6 @@ class Not(Struct, frozen=True):
     operand: Expression
 
 
-class Negative(Struct, frozen=True):
-    """`-operand`."""
-
-    operand: Expression
-
-
 class And(Struct, frozen=True):
     """`a AND b AND c`."""
 
@@ -81,7 +75,7 @@ class Membership(Struct, frozen=True):
 
 
 class Arithmetic(Struct, frozen=True):
-    """`first + a - b`, from the left; the operators are `+ - * / %`."""
+    """`first + a - b`, from the left; the operators are `+ - * / %`. `-a` is `0 - a`."""
 
     first: Expression
     steps: tuple[tuple[str, Expression], ...]
@@ -94,19 +88,7 @@ class Call(Struct, frozen=True):
     arguments: tuple[Expression, ...]
 
 
-Expression = (
-    Constant
-    | Array
-    | Path
-    | Not
-    | Negative
-    | And
-    | Or
-    | Comparison
-    | Membership
-    | Arithmetic
-    | Call
-)
+Expression = Constant | Array | Path | Not | And | Or | Comparison | Membership | Arithmetic | Call
 
 
 class Aggregate(Struct, frozen=True):
@@ -135,28 +117,25 @@ class Query(Struct, frozen=True):
     @property
     def aggregates(self) -> bool:
         """Whether a row of the answer stands for several rows."""
-        return bool(self.group_by) or any(
-            isinstance(item.value, Aggregate) for item in self.items or ()
-        )
+        values = [item.value for item in self.items or ()]
+        return bool(self.group_by) or any(isinstance(value, Aggregate) for value in values)
 
 
-def paths(expression: Expression) -> Iterator[Path]:
-    """Return the paths that an expression reads."""
+def walk(expression: Expression) -> Iterator[Expression]:
+    """Return an expression, and all expressions in it."""
+    yield expression
+    parts: Iterable[Expression] = ()
     match expression:
-        case Path():
-            yield expression
-        case Not(operand) | Negative(operand):
-            yield from paths(operand)
+        case Not(operand):
+            parts = (operand,)
         case And(operands) | Or(operands) | Call(_, operands):
-            for each in operands:
-                yield from paths(each)
+            parts = operands
         case Comparison(left, _, right) | Membership(left, right):
-            yield from paths(left)
-            yield from paths(right)
+            parts = (left, right)
         case Arithmetic(first, steps):
-            yield from paths(first)
-            for _, operand in steps:
-                yield from paths(operand)
+            parts = (first, *(operand for _, operand in steps))
+    for part in parts:
+        yield from walk(part)
 
 
 def quoted(part: str) -> str:

@@ -71,6 +71,11 @@ def plain(number: float) -> float:
     return int(number) if number.is_integer() and abs(number) < _INTEGERS else number
 
 
+def finite(number: float) -> Any:
+    """Return a calculated number, or `UNDEFINED` if it is beyond a double."""
+    return plain(number) if math.isfinite(number) else UNDEFINED
+
+
 def compares(comparison: str, of: Kind) -> bool:
     """Return whether values of a kind can be compared so: booleans and null have no order."""
     return comparison in ("=", "!=") or of not in _UNORDERED
@@ -85,10 +90,9 @@ def calculate(calculation: str, left: object, right: object) -> Any:
     if not (kind(left) is kind(right) is Kind.NUMBER):
         return UNDEFINED
     try:
-        result = _CALCULATIONS[calculation](float(left), float(right))  # type: ignore[arg-type]
+        return finite(_CALCULATIONS[calculation](float(left), float(right)))  # type: ignore[arg-type]
     except (ZeroDivisionError, ValueError):
         return UNDEFINED
-    return plain(result) if math.isfinite(result) else UNDEFINED
 
 
 class Function(NamedTuple):
@@ -98,16 +102,9 @@ class Function(NamedTuple):
     apply: Callable[..., Any]
 
 
-def _starts_with(text: object, start: object) -> Any:
-    if not (isinstance(text, str) and isinstance(start, str)):
-        return UNDEFINED
-    return text.startswith(start)
-
-
-def _ends_with(text: object, end: object) -> Any:
-    if not (isinstance(text, str) and isinstance(end, str)):
-        return UNDEFINED
-    return text.endswith(end)
+def _of_strings(test: Callable[[str, str], bool]) -> Callable[[Any, Any], Any]:
+    """Return the test of two strings, which is undefined for other values."""
+    return lambda one, two: test(one, two) if type(one) is type(two) is str else UNDEFINED
 
 
 # IoT Hub docs name only IS_DEFINED. STARTSWITH and ENDSWITH work on a real hub, and queries in
@@ -122,6 +119,6 @@ FUNCTIONS = {
     "IS_OBJECT": Function(1, lambda value: isinstance(value, dict)),
     "IS_ARRAY": Function(1, lambda value: isinstance(value, list)),
     "IS_PRIMITIVE": Function(1, lambda value: kind(value) is not None),
-    "STARTSWITH": Function(2, _starts_with),
-    "ENDSWITH": Function(2, _ends_with),
+    "STARTSWITH": Function(2, _of_strings(str.startswith)),
+    "ENDSWITH": Function(2, _of_strings(str.endswith)),
 }

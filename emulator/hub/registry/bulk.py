@@ -18,18 +18,6 @@ from emulator.hub.registry.twins import Twins
 
 _ANY = IfMatch("*")
 
-# The members of an item for the identity, and for its twin.
-_IDENTITY_MEMBERS = (
-    "status",
-    "statusReason",
-    "authentication",
-    "capabilities",
-    "deviceScope",
-    "parentScopes",
-    "managedBy",
-)
-_TWIN_MEMBERS = ("tags", "properties")
-
 
 class ImportMode(enum.Enum):
     """The operation of an item; clients write it in any letter case.
@@ -70,12 +58,6 @@ _DEFAULT_MODE = ImportMode.CREATE_OR_UPDATE
 _CREATE_OR_UPDATE = {
     ImportMode.CREATE_OR_UPDATE: ImportMode.UPDATE,
     ImportMode.CREATE_OR_UPDATE_IF_MATCH_ETAG: ImportMode.UPDATE_IF_MATCH_ETAG,
-}
-# The members with the etags that an item must match.
-_ETAGS = {
-    ImportMode.UPDATE_IF_MATCH_ETAG: "eTag",
-    ImportMode.DELETE_IF_MATCH_ETAG: "eTag",
-    ImportMode.UPDATE_TWIN_IF_MATCH_ETAG: "twinETag",
 }
 
 
@@ -168,14 +150,13 @@ def _name(item: JsonObject) -> bytes:
 
 
 def _identity(key: IdentityKey, item: JsonObject) -> JsonObject:
-    """Return the identity in an item, in the form of a request to its own route."""
-    ids = {"deviceId": key.device_id, "moduleId": key.module_id}
-    return ids | {name: item[name] for name in _IDENTITY_MEMBERS if name in item}
+    """Return an item in the form of a request to the identity's own route, with other members."""
+    return {**item, "deviceId": key.device_id, "moduleId": key.module_id}
 
 
 def _twin(item: JsonObject) -> JsonObject | None:
     """Return the members of an item for its twin, or None if it has no such member."""
-    parts = {name: item[name] for name in _TWIN_MEMBERS if item.get(name) is not None}
+    parts = {name: item[name] for name in ("tags", "properties") if item.get(name) is not None}
     return parts or None
 
 
@@ -186,9 +167,9 @@ def _if_match(mode: ImportMode, item: JsonObject) -> IfMatch:
         ArgumentInvalid: the etag is not a string.
         PreconditionFailed: the etag is missing.
     """
-    name = _ETAGS.get(mode)
-    if name is None:
+    if not mode.value.endswith("IfMatchETag"):
         return _ANY
+    name = "twinETag" if mode is ImportMode.UPDATE_TWIN_IF_MATCH_ETAG else "eTag"
     if mode is ImportMode.DELETE_IF_MATCH_ETAG and item.get(name) in (None, ""):
         return _ANY  # only this mode allows it (seen on a real hub)
     if_match = IfMatch.parse(members.text(item, name))
@@ -199,11 +180,10 @@ def _if_match(mode: ImportMode, item: JsonObject) -> IfMatch:
 
 def _failure(item: JsonObject, error: errors.HubError) -> JsonObject:
     """Return the error of an item; its code is the name (swagger)."""
-    document = {
+    return {
         "deviceId": item.get("id"),
         "errorCode": error.name,
         "errorStatus": error.text or error.name,
+        **({"moduleId": item["moduleId"]} if item.get("moduleId") else {}),
+        "operation": item.get("importMode") or _DEFAULT_MODE.value,
     }
-    if item.get("moduleId"):
-        document["moduleId"] = item["moduleId"]
-    return {**document, "operation": item.get("importMode") or _DEFAULT_MODE.value}

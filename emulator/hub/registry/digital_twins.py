@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from emulator.hub.core import errors
+from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.identities.identity import IdentityKey
@@ -23,6 +23,7 @@ from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
 from emulator.hub.twins.twin import Section
+from emulator.hub.twins.writes import overwriting
 
 _METADATA = "$metadata"
 _MARK = {"__t": "c"}
@@ -35,11 +36,9 @@ _ACKNOWLEDGEMENT = {"av": "ackVersion", "ac": "ackCode", "ad": "ackDescription"}
 _NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,62}[A-Za-z0-9])?", re.ASCII)
 _DEPTH = 5
 
-# RFC 6902. Digital twins accept the first three. The docs do not mention `test`, but a library that
+# RFC 6902. Digital twins refuse the last two. The docs do not mention `test`, but a library that
 # creates patches can send it, so it has the meaning of the RFC.
-_WRITES = ("add", "replace", "remove")
-_OPERATIONS = (*_WRITES, "test", "move", "copy")
-_WITH_VALUE = ("add", "replace", "test")
+_OPERATIONS = ("add", "replace", "remove", "test", "move", "copy")
 
 
 class DigitalTwins:
@@ -83,7 +82,8 @@ def command(name: str, component: str | None, payload: object, time_outs: JsonOb
         name: the name of the command.
         component: the name of the component; None for the root.
         payload: a JSON value.
-        time_outs: `responseTimeoutInSeconds`, `connectTimeoutInSeconds`, or a part of them.
+        time_outs: `responseTimeoutInSeconds`, `connectTimeoutInSeconds`, or a part of them, as
+            texts.
     """
     method = name if component is None else f"{component}*{name}"
     return {"methodName": method, "payload": payload, **time_outs}
@@ -99,17 +99,13 @@ def document(row: TwinRow) -> JsonObject:
     """
     desired, reported = row.twin.desired, row.twin.reported
     components = {
-        name: _component_view(_below(desired, name), _below(reported, name))
+        name: _view(_below(desired, name), _below(reported, name))
         for name in {**reported.values, **desired.values}
         if _is_component(name, reported.values, desired.values)
     }
-    properties, metadata = _properties(desired, reported, without=components)
-    return {
-        "$dtId": row.identity.key.device_id,
-        **properties,
-        **components,
-        _METADATA: {"$model": row.identity.model_id, **metadata},
-    }
+    root = _view(desired, reported, without=components)
+    metadata = {"$model": row.identity.model_id, **root.pop(_METADATA)}
+    return {"$dtId": row.identity.key.device_id, **root, **components, _METADATA: metadata}
 
 
 def _below(section: Section, name: str) -> Section:
@@ -121,19 +117,12 @@ def _below(section: Section, name: str) -> Section:
     return Section(values, section.metadata[name], section.version)
 
 
-def _component_view(desired: Section, reported: Section) -> JsonObject:
-    properties, metadata = _properties(desired, reported)
-    return {**properties, _METADATA: metadata}
-
-
-def _properties(
-    desired: Section, reported: Section, without: Container[str] = ()
-) -> tuple[JsonObject, JsonObject]:
-    """Return the reported values of properties, and the metadata of all properties."""
+def _view(desired: Section, reported: Section, without: Container[str] = ()) -> JsonObject:
+    """Return the reported values of properties, and the `$metadata` of all properties."""
     names = [name for name in {**reported.values, **desired.values} if name not in without]
     # A desired value is only in the metadata, until the device reports it.
     values = {name: _value(reported.values[name]) for name in names if name in reported.values}
-    return values, {name: _metadata(name, desired, reported) for name in names}
+    return {**values, _METADATA: {name: _metadata(name, desired, reported) for name in names}}
 
 
 def _metadata(name: str, desired: Section, reported: Section) -> JsonObject:
@@ -182,11 +171,11 @@ class _Step(Struct, frozen=True):
             raise errors.InvalidDigitalTwinJsonPatch(
                 f"Unknown operation '{operation}'. Use add, replace or remove."
             )
-        if operation not in (*_WRITES, "test"):
+        if operation in ("move", "copy"):
             raise errors.InvalidDigitalTwinPatch(
                 f"Digital twins have no operation '{operation}'. Use add, replace or remove."
             )
-        if operation in _WITH_VALUE and "value" not in item:
+        if operation != "remove" and "value" not in item:
             raise errors.InvalidDigitalTwinJsonPatch(f"The operation '{operation}' has no value.")
         return cls(operation, _path(item.get("path")), item.get("value"))
 
@@ -216,11 +205,16 @@ def desired_changes(row: TwinRow, patch: object) -> JsonObject:
     """
     if not isinstance(patch, list):
         raise errors.InvalidDigitalTwinJsonPatch("The body is not an array of operations.")
+    if len(patch) > limits.DIGITAL_TWIN_OPERATIONS:
+        raise errors.InvalidDigitalTwinJsonPatch(
+            f"The patch has {len(patch)} operations. {limits.DIGITAL_TWIN_OPERATIONS} are allowed."
+        )
+    view = document(row)
     before, reported = row.twin.desired.values, row.twin.reported.values
     after, written = before, []
     for step in map(_Step.parse, patch):
         if step.operation == "test":
-            _test(document(row), step)
+            _test(view, step)
         else:
             after = _write(after, reported, step)
             written.append(step.path)
@@ -351,19 +345,8 @@ def _merge_patch(
             if name in before:
                 changes[name] = None
         elif (name,) in paths:
-            changes[name] = _overwrite(before.get(name), after[name])
-        elif _has(after, path):
+            changes[name] = overwriting(before.get(name), after[name])
+        elif _has(after, path) or _has(before, path):
             part = changes.setdefault(name, dict(_MARK))
-            part[path[1]] = _overwrite(_find(before, path), after[name][path[1]])
-        elif _has(before, path):
-            changes.setdefault(name, dict(_MARK))[path[1]] = None
+            part[path[1]] = overwriting(_find(before, path), after[name].get(path[1]))
     return changes
-
-
-def _overwrite(old: Any, new: Any) -> Any:
-    """Return a value that removes every other member of the old value when it is merged."""
-    if not isinstance(new, dict):
-        return new
-    kept = old if isinstance(old, dict) else {}
-    removed = {name: None for name in kept if name not in new}
-    return removed | {name: _overwrite(kept.get(name), value) for name, value in new.items()}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
@@ -74,52 +73,48 @@ def identity(row: TwinRow, *, just_created: bool = False) -> JsonObject:
 
 
 # The members of a twin. A document has no member whose value is UNDEFINED.
-TWIN_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
-    {
-        "deviceId": lambda row: row.identity.key.device_id,
-        "moduleId": lambda row: row.identity.key.module_id or UNDEFINED,
-        "etag": lambda row: row.twin.etag,
-        "deviceEtag": lambda row: row.identity.etag,
-        "status": lambda row: row.identity.status,
-        "statusReason": lambda row: (
-            UNDEFINED if row.identity.status_reason is None else row.identity.status_reason
-        ),
-        "statusUpdateTime": lambda row: iso(row.identity.status_updated),
-        "connectionState": lambda row: _connection_state(row.presence),
-        "lastActivityTime": lambda row: iso(row.presence.last_activity),
-        "cloudToDeviceMessageCount": lambda row: row.pending,
-        "authenticationType": lambda row: row.identity.authentication.type,
-        "x509Thumbprint": lambda row: _x509_thumbprint(row.identity.authentication),
-        "modelId": lambda row: row.identity.model_id,
-        "version": lambda row: row.twin.version,
-        "tags": lambda row: row.twin.tags or UNDEFINED,
-        "properties": lambda row: {
-            "desired": row.twin.desired.service_view(),
-            "reported": row.twin.reported.service_view(),
-        },
-        "capabilities": lambda row: (
-            {"iotEdge": row.identity.iot_edge} if row.identity.key.module_id is None else UNDEFINED
-        ),
-        "deviceScope": lambda row: row.identity.scopes.device or UNDEFINED,
-        "parentScopes": lambda row: list(row.identity.scopes.parents) or UNDEFINED,
-    }
-)
+TWIN_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = {
+    "deviceId": lambda row: row.identity.key.device_id,
+    "moduleId": lambda row: row.identity.key.module_id or UNDEFINED,
+    "etag": lambda row: row.twin.etag,
+    "deviceEtag": lambda row: row.identity.etag,
+    "status": lambda row: row.identity.status,
+    "statusReason": lambda row: (
+        UNDEFINED if row.identity.status_reason is None else row.identity.status_reason
+    ),
+    "statusUpdateTime": lambda row: iso(row.identity.status_updated),
+    "connectionState": lambda row: _connection_state(row.presence),
+    "lastActivityTime": lambda row: iso(row.presence.last_activity),
+    "cloudToDeviceMessageCount": lambda row: row.pending,
+    "authenticationType": lambda row: row.identity.authentication.type,
+    "x509Thumbprint": lambda row: _x509_thumbprint(row.identity.authentication),
+    "modelId": lambda row: row.identity.model_id,
+    "version": lambda row: row.twin.version,
+    "tags": lambda row: row.twin.tags or UNDEFINED,
+    "properties": lambda row: {
+        "desired": row.twin.desired.service_view(),
+        "reported": row.twin.reported.service_view(),
+    },
+    "capabilities": lambda row: (
+        {"iotEdge": row.identity.iot_edge} if row.identity.key.module_id is None else UNDEFINED
+    ),
+    "deviceScope": lambda row: row.identity.scopes.device or UNDEFINED,
+    "parentScopes": lambda row: list(row.identity.scopes.parents) or UNDEFINED,
+}
 
 
 # Queries also read a part of a section without the whole (see `query.Members`).
-QUERY_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = MappingProxyType(
-    {
-        **TWIN_MEMBERS,
-        "properties.desired": lambda row: row.twin.desired.service_view(),
-        "properties.desired.*": lambda row: row.twin.desired.values,
-        "properties.desired.$metadata": lambda row: row.twin.desired.metadata,
-        "properties.desired.$version": lambda row: row.twin.desired.version,
-        "properties.reported": lambda row: row.twin.reported.service_view(),
-        "properties.reported.*": lambda row: row.twin.reported.values,
-        "properties.reported.$metadata": lambda row: row.twin.reported.metadata,
-        "properties.reported.$version": lambda row: row.twin.reported.version,
-    }
-)
+QUERY_MEMBERS: Mapping[str, Callable[[TwinRow], Any]] = {
+    **TWIN_MEMBERS,
+    "properties.desired": lambda row: row.twin.desired.service_view(),
+    "properties.desired.*": lambda row: row.twin.desired.values,
+    "properties.desired.$metadata": lambda row: row.twin.desired.metadata,
+    "properties.desired.$version": lambda row: row.twin.desired.version,
+    "properties.reported": lambda row: row.twin.reported.service_view(),
+    "properties.reported.*": lambda row: row.twin.reported.values,
+    "properties.reported.$metadata": lambda row: row.twin.reported.metadata,
+    "properties.reported.$version": lambda row: row.twin.reported.version,
+}
 
 
 def twin(row: TwinRow) -> JsonObject:
@@ -134,11 +129,9 @@ def _connection_state(presence: Presence) -> str:
 
 def _authentication(authentication: Authentication) -> JsonObject:
     keys = authentication.keys
+    primary, secondary = (keys.primary, keys.secondary) if keys else (None, None)
     return {
-        "symmetricKey": {
-            "primaryKey": keys.primary if keys else None,
-            "secondaryKey": keys.secondary if keys else None,
-        },
+        "symmetricKey": {"primaryKey": primary, "secondaryKey": secondary},
         "x509Thumbprint": _x509_thumbprint(authentication),
         "type": authentication.type,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -15,14 +16,13 @@ from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
-from emulator.hub.core.store import Deletion, Record, Store
+from emulator.hub.core.store import Deletion, Store
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
 from emulator.hub.identities import identity as identities
 from emulator.hub.identities import scopes
-from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.identities.identity import Identity, IdentityKey
-from emulator.hub.links.changes import Connected
+from emulator.hub.links.link import Connected
 from emulator.hub.links.links import Links
 from emulator.hub.messages.commands import CommandQueue
 from emulator.hub.registry import documents
@@ -86,10 +86,7 @@ class Identities:
         A number that is not in 1 to 1,000 counts as 1,000 (seen on a real hub).
         """
         count = top if 1 <= top <= limits.LIST_DEVICES else limits.LIST_DEVICES
-        return [
-            self._document(identity)
-            for identity, _ in zip(device_identities(self._store), range(count), strict=False)
-        ]
+        return [self._document(each) for each in islice(device_identities(self._store), count)]
 
     def list_modules(self, device_id: str) -> list[JsonObject]:
         """Return the module identities of a device.
@@ -186,15 +183,14 @@ class Identities:
         now = self._clock.now()
         identity = identities.update(before, body, now)
         self._check_parents(identity, known=before.scopes.parents)
-        records: list[Record] = [identity]
         twin_before = find(self._store, Twin, key)
         change = writes.patch(twin_before, {} if twin is None else twin, now)
-        if change.twin is not twin_before:
-            records.append(change.twin)
         created, deleted = self._system_modules_of(before, identity, now)
-        records += [*created, *(twins.create(module.key, now) for module in created)]
-        self._store.commit(put=records, delete=_deletions(deleted))
-        self._feed.publish(IdentityChanged(identity, now, before))
+        others = [twins.create(module.key, now) for module in created]
+        self._store.commit(
+            put=(identity, change.twin, *created, *others), delete=_deletions(deleted)
+        )
+        self._feed.publish(identities.IdentityChanged(identity, now, before))
         if not identity.enabled:
             for each in self._store.scan(Identity, (key.device_id,)):
                 self._links.drop(each.key, errors.DeviceDisabled())
@@ -269,10 +265,8 @@ class Identities:
             raise errors.ModuleAlreadyExistsOnDevice(
                 f"Device {key.device_id} already contains Module {key.module_id}."
             )
-        modules = [
-            each for each in self._modules_of(key.device_id) if not each.key.is_system_module
-        ]
-        if len(modules) >= limits.MODULES_PER_DEVICE:
+        own = [each for each in self._modules_of(key.device_id) if not each.key.is_system_module]
+        if len(own) >= limits.MODULES_PER_DEVICE:
             raise errors.TooManyModulesOnDevice
 
     def _check_parents(self, identity: Identity, known: Sequence[str] = ()) -> None:
@@ -301,13 +295,13 @@ class Identities:
 
     def _publish_created(self, created: Sequence[Identity], now: datetime) -> None:
         for identity in created:
-            self._feed.publish(IdentityCreated(identity, now))
+            self._feed.publish(identities.IdentityCreated(identity, now))
 
     def _publish_deleted(self, deleted: Sequence[Identity], now: datetime) -> None:
         """Close the connections of deleted identities, and publish the changes."""
         for identity in deleted:
             self._links.drop(identity.key, errors.DeviceNotFound(identity.key.device_id))
-            self._feed.publish(IdentityDeleted(identity, now))
+            self._feed.publish(identities.IdentityDeleted(identity, now))
 
     def _document(self, identity: Identity, *, just_created: bool = False) -> JsonObject:
         return documents.identity(self._rows.row(identity.key), just_created=just_created)

@@ -35,18 +35,15 @@ class Rows:
 
     def modules(self) -> Iterator[TwinRow]:
         """Return the rows of modules; the modules of the oldest device are first."""
-        for device in device_identities(self._store):
-            for identity in self._store.scan(Identity, (device.key.device_id,)):
-                if identity.key.module_id is not None:
-                    yield self._row(identity)
+        return (self._row(each) for each in self._identities() if each.key.module_id is not None)
 
     def identity_keys(self) -> list[IdentityKey]:
         """Return the keys of all devices and modules; each device is before its modules."""
-        return [
-            identity.key
-            for device in device_identities(self._store)
-            for identity in self._store.scan(Identity, (device.key.device_id,))
-        ]
+        return [identity.key for identity in self._identities()]
+
+    def _identities(self) -> Iterator[Identity]:
+        for device in device_identities(self._store):
+            yield from self._store.scan(Identity, (device.key.device_id,))
 
     def _row(self, identity: Identity) -> TwinRow:
         key = identity.key

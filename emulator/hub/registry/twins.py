@@ -16,8 +16,9 @@ from emulator.hub.links.links import Links
 from emulator.hub.registry import documents
 from emulator.hub.registry.rows import Rows, find
 from emulator.hub.twins import writes
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinChanged
+
+_Write = Callable[[Twin, object, datetime], TwinChanged]
 
 
 class Twins:
@@ -44,7 +45,7 @@ class Twins:
         """Merge tags and desired properties into a twin, and notify the device.
 
         Raises:
-            DeviceNotFound, PreconditionFailed, ArgumentInvalid
+            DeviceNotFound, PreconditionFailed, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
             SystemModuleModifyUnauthorizedAccess: the module is the hub's own (seen on a real hub).
         """
         return self._write(key, if_match, writes.patch, body)
@@ -53,7 +54,7 @@ class Twins:
         """Replace a twin's tags and desired properties, and notify the device.
 
         Raises:
-            DeviceNotFound, PreconditionFailed, ArgumentInvalid
+            DeviceNotFound, PreconditionFailed, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
             SystemModuleModifyUnauthorizedAccess: the module is the hub's own (seen on a real hub).
         """
         return self._write(key, if_match, writes.replace, body)
@@ -62,7 +63,7 @@ class Twins:
         """Merge tags and desired properties into a twin, as the hub itself.
 
         Raises:
-            DeviceNotFound, ArgumentInvalid
+            DeviceNotFound, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
         """
         twin = find(self._store, Twin, key)
         change = writes.patch(twin, body, self._clock.now())
@@ -83,12 +84,11 @@ class Twins:
         """Merge a device's patch into its reported properties, and return their new version.
 
         Raises:
-            DeviceNotFound, ArgumentInvalid
+            DeviceNotFound, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
             PreconditionFailed: the version of the reported properties is not `expected_version`.
         """
-        change = writes.report(
-            find(self._store, Twin, key), body, self._clock.now(), expected_version
-        )
+        twin = find(self._store, Twin, key)
+        change = writes.report(twin, body, self._clock.now(), expected_version)
         self._commit(change)
         return change.twin.reported.version
 
@@ -102,11 +102,7 @@ class Twins:
         self._feed.publish(change)
 
     def _write(
-        self,
-        key: IdentityKey,
-        if_match: IfMatch,
-        write: Callable[[Twin, object, datetime], TwinChanged],
-        body: object,
+        self, key: IdentityKey, if_match: IfMatch, write: _Write, body: object
     ) -> JsonObject:
         twin = find(self._store, Twin, key)
         if key.is_system_module:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import NEVER, iso
+from emulator.hub.feed import Change
 from emulator.hub.identities.identity import IdentityKey
 
 
@@ -23,8 +24,9 @@ class Section(Struct, frozen=True):
 
     Args:
         values: the members of the user.
-        metadata: the same tree as `values`. A node has `$lastUpdated`, `$lastUpdatedVersion` (since
-            the first write) and then a node for each member; an array has one node.
+        metadata: the same tree as `values`. A node has `$lastUpdated`, in desired properties
+            `$lastUpdatedVersion` (since the first write), and then a node for each member; an array
+            has one node.
         version: the number of writes, from 1.
     """
 
@@ -49,7 +51,7 @@ class Twin(Struct, frozen=True):
         tags: only services see them.
         desired: services write them, the device reads them.
         reported: the device writes them, services read them.
-        revision: the number of writes of services, from 1.
+        revision: 1, and the number of writes of services.
     """
 
     key: IdentityKey
@@ -65,12 +67,38 @@ class Twin(Struct, frozen=True):
 
     @property
     def version(self) -> int:
-        """The sum of both sections' versions (seen on a real hub)."""
-        return self.desired.version + self.reported.version
+        """2, and the number of all writes: services can write tags alone (seen on a real hub)."""
+        return self.revision + self.reported.version
 
     def device_view(self) -> JsonObject:
         """Return `{"desired", "reported"}`, the answer to a device's GET (IoT Hub docs: MQTT)."""
         return {"desired": self.desired.device_view(), "reported": self.reported.device_view()}
+
+
+class TwinChanged(Change, frozen=True):
+    """A twin was written. A part that was not written is None.
+
+    Args:
+        twin: the new twin.
+        time: the time of the write.
+        tags: the patch of the tags; all tags after a replace.
+        desired: the notification for a connected device: the patch with its nulls, or after a
+            replace all desired properties, with null for what is gone; and `$version`.
+        reported: the patch of the reported properties.
+        replaced: whether the write replaced the twin.
+    """
+
+    twin: Twin
+    time: datetime
+    tags: JsonObject | None = None
+    desired: JsonObject | None = None
+    reported: JsonObject | None = None
+    replaced: bool = False
+
+    @property
+    def key(self) -> IdentityKey:
+        """The identity of the twin."""
+        return self.twin.key
 
 
 def create(key: IdentityKey, now: datetime) -> Twin:

@@ -14,8 +14,7 @@ from msgspec import structs
 from emulator.hub.core.errors import PreconditionFailed
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Section, Twin
+from emulator.hub.twins.twin import Section, Twin, TwinChanged
 from emulator.hub.twins.validation import check_object, check_part, check_size
 
 
@@ -34,17 +33,19 @@ def patch(twin: Twin, body: object, now: datetime) -> TwinChanged:
 
     Raises:
         ArgumentInvalid: the patch is invalid; nothing of it is applied.
+        DeviceModelMaxPropertiesExceeded: a section would be too large.
     """
     parts = _service_parts(body)
     if not parts:
         return TwinChanged(twin, now)
-    tags, tag_changes = twin.tags, None
+    tags, desired, tag_changes, changes, notice = twin.tags, twin.desired, None, None, None
     if "tags" in parts:
         tag_changes = check_part("tags", _or_removal(parts["tags"], tags))
-        tags = _merged("tags", tags, tag_changes)
-    desired, notice = twin.desired, None
     if "desired" in parts:
         changes = check_part("desired", _or_removal(parts["desired"], desired.values))
+    if tag_changes is not None:
+        tags = _merged("tags", tags, tag_changes)
+    if changes is not None:
         desired = _write_section("desired", desired, changes, now)
         notice = {**changes, "$version": desired.version}
     written = structs.replace(twin, tags=tags, desired=desired, revision=twin.revision + 1)
@@ -56,25 +57,29 @@ def replace(twin: Twin, body: object, now: datetime) -> TwinChanged:
 
     Args:
         twin: the old twin.
-        body: as for `patch`; a member that is null counts as missing.
+        body: as for `patch`; a part that is null counts as missing.
         now: the time in UTC.
 
+    Returns:
+        The change. Its notification has all desired properties, and null for each that is gone
+        (the hub's team in azure-iot-sdk-csharp#954; below the root by the same rule).
+
     Raises:
-        ArgumentInvalid: the body is invalid.
+        ArgumentInvalid: the body is invalid, or has a null within a part (seen on a real hub).
+        DeviceModelMaxPropertiesExceeded: a section would be too large.
     """
     parts = {name: part for name, part in _service_parts(body).items() if part is not None}
-    tags = _merged("tags", {}, check_part("tags", parts.get("tags", {})))
+    tags = check_part("tags", parts.get("tags", {}), nulls=False)
+    members = check_part("desired", parts.get("desired", {}), nulls=False)
+    tags = _merged("tags", {}, tags)
     emptied = Section({}, {}, twin.desired.version)
-    desired = _write_section(
-        "desired", emptied, check_part("desired", parts.get("desired", {})), now
-    )
+    desired = _write_section("desired", emptied, members, now)
+    notice = {**overwriting(twin.desired.values, members), "$version": desired.version}
     written = structs.replace(twin, tags=tags, desired=desired, revision=twin.revision + 1)
-    return TwinChanged(written, now, tags=tags, desired=desired.device_view(), replaced=True)
+    return TwinChanged(written, now, tags=tags, desired=notice, replaced=True)
 
 
-def report(
-    twin: Twin, body: object, now: datetime, expected_version: int | None = None
-) -> TwinChanged:
+def report(twin: Twin, body: object, now: datetime, expected_version: int | None) -> TwinChanged:
     """Merge a device's patch into its reported properties; the etag stays.
 
     Args:
@@ -85,8 +90,9 @@ def report(
 
     Raises:
         PreconditionFailed: the reported properties have another version.
-        ArgumentInvalid: the patch is invalid or too large; nothing of it is applied. For a patch
-            that is too large, the docs of MQTT name status 400 (403 was seen once, over AMQP).
+        ArgumentInvalid: the patch is invalid, also if it names `$version` (seen on a real hub);
+            nothing of it is applied.
+        DeviceModelMaxPropertiesExceeded: the properties would be too large.
     """
     version = twin.reported.version
     if expected_version not in (None, version):
@@ -96,6 +102,20 @@ def report(
     changes = check_part("reported", body)
     reported = _write_section("reported", twin.reported, changes, now)
     return TwinChanged(structs.replace(twin, reported=reported), now, reported=changes)
+
+
+def overwriting(old: Any, new: Any) -> Any:
+    """Return a value that, merged over `old`, makes `new`: with null for each member that is gone.
+
+    Members that stay are in it too, at each level.
+    """
+    if not isinstance(new, dict):
+        return new
+    known = old if isinstance(old, dict) else {}
+    return {
+        name: overwriting(known.get(name), new[name]) if name in new else None
+        for name in known | new
+    }
 
 
 def _service_parts(body: object) -> JsonObject:
@@ -124,7 +144,9 @@ def _merged(name: str, values: JsonObject, changes: JsonObject) -> JsonObject:
 def _write_section(name: str, section: Section, changes: JsonObject, now: datetime) -> Section:
     values = _merged(name, section.values, changes)
     version = section.version + 1
-    mark = {"$lastUpdated": iso(now), "$lastUpdatedVersion": version}
+    mark: JsonObject = {"$lastUpdated": iso(now)}
+    if name == "desired":  # reported properties have dates only (seen on a real hub)
+        mark["$lastUpdatedVersion"] = version
     return Section(values, _touch(section.metadata, changes, mark), version)
 
 

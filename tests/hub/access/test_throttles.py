@@ -1,3 +1,4 @@
+import asyncio
 from fractions import Fraction
 
 import pytest
@@ -7,10 +8,11 @@ from hypothesis import strategies as st
 from emulator.hub.access.operations import Operation, Throttle
 from emulator.hub.access.throttles import Rate, ThrottleError, Throttles
 from emulator.hub.core.errors import ThrottlingException
-from tests.clock import ManualClock
+from tests.clock import ManualClock, settle
 
 # IoT Hub docs: quotas and throttling; a hub of one unit. Direct methods are metered in KB a second.
 DOCUMENTED = {
+    Throttle.CONNECTIONS: {"S1": "100/s", "S2": "120/s", "S3": "6000/s"},
     Throttle.REGISTRY: {"S1": "100/min", "S2": "100/min", "S3": "5000/min"},
     Throttle.D2C_SENDS: {"S1": "100/s", "S2": "120/s", "S3": "6000/s"},
     Throttle.C2D_SENDS: {"S1": "100/min", "S2": "100/min", "S3": "5000/min"},
@@ -20,6 +22,7 @@ DOCUMENTED = {
     Throttle.TWIN_READS: {"S1": "100/s", "S2": "100/s", "S3": "500/s"},
     Throttle.TWIN_UPDATES: {"S1": "50/s", "S2": "50/s", "S3": "250/s"},
     Throttle.JOBS: {"S1": "100/min", "S2": "100/min", "S3": "5000/min"},
+    Throttle.JOB_DEVICES: {"S1": "10/s", "S2": "10/s", "S3": "50/s"},
     Throttle.CONFIGURATIONS: {"S1": "20/min", "S2": "20/min", "S3": "20/min"},
 }
 TIERS = ["S1", "S2", "S3"]
@@ -177,6 +180,39 @@ def test_no_more_passes_than_the_allowance_and_its_rate(
             allowance -= 1
 
 
+# --- operations that wait
+
+
+async def test_callers_that_wait_have_their_turn_in_their_order(clock: ManualClock) -> None:
+    throttles = Throttles.parse(["d2c-sends=2/s"], clock=clock)
+    done: list[int] = []
+
+    async def send(number: int) -> None:
+        await throttles.wait(Operation.SEND_EVENT)
+        throttles.charge(Operation.SEND_EVENT)
+        done.append(number)
+
+    tasks = [asyncio.ensure_future(send(number)) for number in range(7)]
+    await settle()
+    assert done == [0, 1]
+    tasks[3].cancel()
+    for count in range(3, 7):
+        assert not passes(throttles, Operation.SEND_EVENT)  # a request does not pass the queue
+        await clock.pass_time(0.5)
+        assert done == [0, 1, 2, 4, 5, 6][:count]
+    await clock.pass_time(0.5)
+    assert passes(throttles, Operation.SEND_EVENT)
+
+
+async def test_without_a_limit_nothing_waits(clock: ManualClock) -> None:
+    throttles = Throttles.parse(["queries=1/s"], clock=clock)
+    assert not throttles.limits(Operation.SEND_EVENT)
+    assert not throttles.limits(Operation.SUBSCRIBE)
+    for _ in range(100):
+        await throttles.wait(Operation.SEND_EVENT)
+        throttles.charge(Operation.SEND_EVENT)
+
+
 # --- settings
 
 
@@ -209,7 +245,10 @@ NOT_RATES = ["", "20", "1.5/s", "20/hour", "20/min ", "٣/s"]
     [
         *((settings, "S1, S2, S3") for settings in (["S4"], [""])),
         (["off"], "queries=20/min"),
-        *((settings, "for registry, d2c-sends") for settings in (["query=1/s"], ["=1/s"])),
+        *(
+            (settings, "for connections, registry, d2c-sends")
+            for settings in (["query=1/s"], ["=1/s"])
+        ),
         *(([f"queries={rate}"], "20/min") for rate in NOT_RATES),
         *(([f"queries={rate}"], "from 1 up") for rate in ("0/s", "-1/s")),
         (["S1", "S2"], "'S2' contradicts"),

@@ -157,6 +157,23 @@ async def test_an_update_sets_all_members_except_the_content(
         hub.configurations.get("c")
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"labels": {"a": "x" * 65_536}},
+        {"schemaVersion": "x" * 65_536},
+        {"targetCondition": " " * 65_536 + "*"},
+        {"metrics": {"queries": {"m" * 65_536: "SELECT deviceId FROM devices"}}},
+        {"labels": {str(number): "" for number in range(10_000)}},
+    ],
+    ids=lambda members: next(iter(members)),
+)
+async def test_the_texts_of_a_configuration_are_bounded(hub: IotHub, members: Values) -> None:
+    with pytest.raises(errors.ArgumentInvalid, match="65536 are allowed"):
+        await configure(hub, "c", content(a=1), **members)
+    assert hub.configurations.list() == []
+
+
 async def test_a_hub_has_at_most_100_configurations(hub: IotHub) -> None:
     for number in range(limits.CONFIGURATIONS_PER_HUB):
         await configure(hub, f"c{number}", content(x=1), "tags.x = 1")

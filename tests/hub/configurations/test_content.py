@@ -12,13 +12,13 @@ from emulator.hub.configurations.content import (
     Content,
     Kind,
     Setting,
-    change,
     kept,
     missing,
     patch_of,
     replaced,
 )
 from emulator.hub.core.errors import InvalidConfigurationContent
+from emulator.hub.core.json import loads
 from tests.hub.configurations.contents import (
     LEAVES,
     NAMES,
@@ -32,6 +32,9 @@ from tests.hub.configurations.contents import (
 
 def settings_of(paths: Iterable[tuple[str, Any]]) -> tuple[Setting, ...]:
     return tuple(Setting(tuple(path.split(".")) if path else (), value) for path, value in paths)
+
+
+LONG = loads("0." + "1" * 140_000)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,11 @@ def settings_of(paths: Iterable[tuple[str, Any]]) -> tuple[Setting, ...]:
         *(
             {"modulesContent": {"$edgeAgent": agent}}
             for agent in (None, {"properties.desired": 1}, {"modules": {}})
+        ),
+        # What a later path overwrites is stored, though no twin gets it.
+        device_content({".x": [""] * 50_000, "": {}}),
+        edge_content(
+            m={"properties.desired.x": loads("0." + "1" * 140_000), "properties.desired": {}}
         ),
         edge_content(m=[]),
         edge_content(**{"$other": {}}),
@@ -222,8 +230,8 @@ def test_the_missing_part_has_the_effect_of_the_whole_patch(values: Values, patc
 
 
 @given(DOCUMENTS, DOCUMENTS)
-def test_a_change_makes_the_wanted_values_and_no_others(values: Values, wanted: Values) -> None:
-    patch = change(values, wanted)
+def test_the_missing_part_of_a_whole_makes_its_values_only(values: Values, wanted: Values) -> None:
+    patch = missing(values, wanted, whole=True)
     assert text(merge(values, patch)) == text(wanted)
     assert (patch == {}) == (text(values) == text(wanted))
 

@@ -112,6 +112,16 @@ def test_invalid_json_is_refused(text: bytes | str) -> None:
         loads(text)
 
 
+@pytest.mark.parametrize("element", [b"1", b"1e5", b"{}", b"[[[]]]", b'{"":1}', b'""'])
+def test_a_text_with_very_many_values_is_refused(element: bytes) -> None:
+    def array(values: int) -> bytes:
+        return b"[" + b",".join([element] * values) + b"]"
+
+    assert len(loads(array(60_000))) == 60_000
+    with pytest.raises(ValueError, match="more than 250000 values"):
+        loads(array(250_001))
+
+
 def test_a_byte_order_mark_is_skipped() -> None:
     assert loads(b'\xef\xbb\xbf{"a":1}') == {"a": 1}
 

@@ -210,6 +210,7 @@ def test_a_module_has_a_manager_and_keys_and_no_status() -> None:
         ("myModule", {"moduleId": "myModule"}),
         ("myModule", {"deviceId": "myDevice", "moduleId": "mymodule"}),
         ("myModule", {**MODULE_BODY, "managedBy": 7}),
+        ("myModule", {**MODULE_BODY, "managedBy": "x" * 129}),
         ("$edgeAgent", {"deviceId": "myDevice", "moduleId": "$edgeAgent"}),
         ("a/b", {"deviceId": "myDevice", "moduleId": "a/b"}),
         ("m" * 129, {"deviceId": "myDevice", "moduleId": "m" * 129}),

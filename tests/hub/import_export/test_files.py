@@ -133,7 +133,7 @@ def test_a_configuration_is_read_as_it_was_written(document: depot.JsonObject) -
 @given(st.lists(st.binary(max_size=20).map(lambda text: text.replace(b"\n", b"")), max_size=9))
 def test_a_newline_ends_a_line_and_the_percentage_never_falls(texts: list[bytes]) -> None:
     found = list(files.lines(b"\r\n".join(texts)))
-    assert [each.text for each in found] == [text.strip() for text in texts if text.strip()]
-    percents = [each.percent for each in found]
+    assert [line for line, _ in found] == [text.strip() for text in texts if text.strip()]
+    percents = [percent for _, percent in found]
     assert percents == sorted(percents)
     assert all(0 <= percent < 100 for percent in percents)

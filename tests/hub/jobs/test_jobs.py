@@ -14,11 +14,12 @@ import pytest_asyncio
 
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import errors, limits
+from emulator.hub.core.json import dumps, loads
 from emulator.hub.core.store import Deletion, MemoryStore, Record
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.changes import JobEnded, JobStarted
 from emulator.hub.jobs.records import DeviceJob, Job
-from emulator.hub.methods.changes import MethodEnded
+from emulator.hub.methods.methods import MethodEnded
 from tests.clock import ManualClock, eventually, settle
 from tests.hub.fakes import ANY, FakeLink, connect, make_hub, put, record_changes
 from tests.hub.jobs.bodies import METHOD, NOW, REBOOT, TWIN, later
@@ -34,13 +35,14 @@ class CheckedStore(MemoryStore):
     def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
         super().commit(put=put, delete=delete)
         for job in self.scan(Job):
-            counts = Counter(record.status.value for record in self.scan(DeviceJob, (job.key.id,)))
-            counted = job.statistics._asdict() if job.statistics else {}
-            assert {name: count for name, count in counted.items() if count} == counts
+            counts = Counter(record.status for record in self.scan(DeviceJob, (job.key.id,)))
+            assert (job.devices or Counter()) == counts
 
 
 class AnsweringLink(FakeLink):
     """A device that answers each direct method at once."""
+
+    answer = b'{"from":"device"}'
 
     def __init__(self, bench: Bench, device_id: str, status: int) -> None:
         super().__init__(IdentityKey(device_id))
@@ -49,7 +51,7 @@ class AnsweringLink(FakeLink):
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
         super().invoke_method(request_id, name, payload)
-        self._bench.hub.methods.respond(self, request_id, self._status, b'{"from":"device"}')
+        self._bench.hub.methods.respond(self, request_id, self._status, self.answer)
 
 
 class Bench:
@@ -91,8 +93,12 @@ class Bench:
         return await self.until(job_id, "completed")
 
     def rows(self, where: str = "jobId = 'j'") -> list[Document]:
+        rows: list[Document] = loads(self.text_of_rows(where))
+        return rows
+
+    def text_of_rows(self, where: str) -> bytes:
         text = f"SELECT * FROM devices.jobs WHERE {where}"
-        return self.hub.queries.run(text, size=10_000, continuation=None).items
+        return dumps(self.hub.queries.run(text, size=10_000, continuation=None).items)
 
     def list(self, size: int = 100, kind: str = "", status: str = "") -> list[list[str]]:
         """List jobs page by page: their ids."""
@@ -121,6 +127,24 @@ async def bench() -> AsyncIterator[Bench]:
     yield bench
     await bench.hub.stop()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# --- the throttle of job operations
+
+
+@pytest.mark.parametrize("body", [TWIN, METHOD])
+async def test_a_job_waits_for_its_turn_on_each_device(bench: Bench, body: Document) -> None:
+    throttles = Throttles.parse(["job-devices=2/s", "twin-updates=1/min"], clock=bench.clock)
+    bench.hub = make_hub(MemoryStore(), bench.clock, throttles=throttles)
+    bench.jobs = bench.hub.jobs
+    bench.connect("a", "b", "c", "d", "e")
+    bench.create("j", body)
+    for succeeded in (2, 3, 4):
+        await settle(100)
+        assert bench.jobs.get("j")["deviceJobStatistics"]["succeededCount"] == succeeded
+        bench.clock.advance(0.5)
+    await bench.until("j", "completed")
+    assert len(bench.rows("status = 'completed'")) == 5
 
 
 # --- a job on twins
@@ -193,7 +217,7 @@ async def test_a_twin_too_large_for_the_patch_fails_alone(bench: Bench) -> None:
     bench.hub.twins.patch(IdentityKey("a"), {"tags": full}, ANY)
     await bench.done("j", TWIN, updateTwin={"etag": "*", "tags": {"more": "x" * 300}})
     assert [row["status"] for row in bench.rows()] == ["failed", "completed"]
-    assert bench.rows()[0]["error"]["code"] == "ArgumentInvalid"
+    assert bench.rows()[0]["error"]["code"] == "DeviceModelMaxPropertiesExceeded"
 
 
 async def test_a_job_can_target_modules(bench: Bench) -> None:
@@ -261,6 +285,29 @@ async def test_a_job_invokes_the_method_and_keeps_each_answer(bench: Bench) -> N
         assert rows[name]["status"] == "failed"
         assert rows[name]["error"] == {"code": error.__name__, "description": error.text}
     assert rows["c"]["endTimeUtc"] == "2026-01-31T14:46:38.12Z"
+
+
+async def test_the_answer_of_a_device_stays_as_it_was_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.connect("a")
+    for job_id, answer in (("j", b"{ 'a' : 1.50, }"), ("k", b'{ "a" : 1.50 }')):
+        monkeypatch.setattr(AnsweringLink, "answer", answer)
+        await bench.done(job_id, METHOD)
+        assert b'"payload":%s}' % answer in bench.text_of_rows(f"jobId = '{job_id}'")
+    assert len(bench.rows("jobId = 'k' AND outcome.deviceMethodResponse.payload.a = 1.5")) == 1
+    monkeypatch.setattr(AnsweringLink, "answer", b"fine <thanks")
+    await bench.done("l", METHOD)
+    (row,) = bench.rows("jobId = 'l'")
+    assert (row["status"], row["error"]["code"]) == ("failed", "InvalidResponseWhileProxying")
+
+
+async def test_a_method_of_a_job_can_have_time_outs_as_texts_and_no_payload(bench: Bench) -> None:
+    (a,) = bench.connect("a")
+    texts = {"responseTimeoutInSeconds": "30", "connectTimeoutInSeconds": "30"}
+    content = {"methodName": "reboot", "payload": None, **texts}
+    job = await bench.done("j", METHOD, cloudToDeviceMethod=content)
+    assert (job["cloudToDeviceMethod"], a.invoked) == (content, [("1", "reboot", None)])
 
 
 async def test_a_job_that_waits_for_a_device_is_running(bench: Bench) -> None:

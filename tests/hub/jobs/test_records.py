@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.hub.core import errors
+from emulator.hub.core.json import loads
 from emulator.hub.jobs.records import Job, JobStatus
 from tests.hub.jobs.bodies import METHOD, NOW, PATCH, REBOOT, TWIN, later
 
@@ -61,6 +62,10 @@ INVALID_LIMITS = [-1, 2**31, 1.5, True, False, "60"]
         (METHOD, method(responseTimeoutInSeconds=4), errors.ArgumentInvalid),
         (METHOD, method(connectTimeoutInSeconds=31), errors.ArgumentInvalid),
         (METHOD, method(payload="x" * 128 * 1024), errors.MessageTooLarge),
+        (METHOD, method(other="x" * 256 * 1024), errors.MessageTooLarge),
+        (METHOD, method(other=loads("1" * 256 * 1024)), errors.MessageTooLarge),
+        (METHOD, {"queryCondition": "x" * 8193}, errors.PreconditionFailed),
+        (TWIN, {"queryCondition": "tags.a = '" + "x" * 9000 + "'"}, errors.PreconditionFailed),
         *((METHOD, {"queryCondition": missing}, errors.ArgumentNull) for missing in (None, "")),
         (METHOD, {"queryCondition": 1}, errors.ArgumentInvalid),
         *((METHOD, {"startTime": start}, errors.ArgumentInvalid) for start in INVALID_STARTS),
@@ -74,6 +79,9 @@ INVALID_LIMITS = [-1, 2**31, 1.5, True, False, "60"]
         *((TWIN, update(etag=etag), errors.ArgumentInvalid) for etag in ("AAAAAAAAAAE=", '"*"')),
         (TWIN, update(tags={"a.b": 1}), errors.ArgumentInvalid),
         (TWIN, update(properties={"desired": 1}), errors.ArgumentInvalid),
+        (TWIN, update(tags={"a": loads("0." + "1" * 4095)}), errors.ArgumentInvalid),
+        (TWIN, update(tags={"a": ["x" * 4096] * 3}), errors.DeviceModelMaxPropertiesExceeded),
+        (TWIN, update(other=[""] * 100_000), errors.MessageTooLarge),
     ],
 )
 def test_an_invalid_request_is_refused(

@@ -8,7 +8,7 @@ from emulator.hub.core.errors import DeviceDisabled, HubError
 from emulator.hub.core.times import NEVER
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.changes import Connected, Disconnected
+from emulator.hub.links.link import Connected, Disconnected
 from emulator.hub.links.links import Presence
 from tests.clock import START, ManualClock, settle
 from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, put, record_changes
@@ -181,3 +181,50 @@ def test_the_log_names_a_reason_only_if_the_hub_ends_a_connection(
     hub.links.drop(DEVICE, DeviceDisabled())
     ends = [message for message in caplog.messages if "disconnected" in message]
     assert ends == ["d disconnected", "d disconnected: DeviceDisabled: The device is disabled."]
+
+
+# --- takeovers
+
+
+def test_each_takeover_soon_after_another_has_a_longer_delay(
+    hub: IotHub, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect(hub, FakeLink())
+    delays = []
+    for _ in range(7):
+        delays.append(hub.links.takeover_delay(DEVICE))
+        clock.advance(delays[-1])
+        connect(hub, FakeLink())
+    assert delays == [0, 0.25, 0.5, 1, 2, 4, 4]
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == [f"{DEVICE} is connected from two programs. Stop one of them."]
+    assert hub.links.takeover_delay(MODULE) == hub.links.takeover_delay(UNKNOWN) == 0
+
+
+@pytest.mark.parametrize("seconds", [30, 31, 3600])
+def test_single_reconnects_are_not_delayed(
+    hub: IotHub, clock: ManualClock, caplog: pytest.LogCaptureFixture, seconds: float
+) -> None:
+    connect(hub, FakeLink())
+    for _ in range(5):
+        assert hub.links.takeover_delay(DEVICE) == 0
+        connect(hub, FakeLink())
+        clock.advance(seconds)
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
+
+
+def test_connections_that_follow_each_other_are_no_takeovers(hub: IotHub) -> None:
+    for _ in range(5):
+        assert hub.links.takeover_delay(DEVICE) == 0
+        hub.links.disconnect(connect(hub, FakeLink()))
+
+
+def test_two_programs_are_named_again_when_they_come_again(
+    hub: IotHub, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        for _ in range(5):
+            connect(hub, FakeLink(MODULE))
+        clock.advance(30)
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == [f"{MODULE} is connected from two programs. Stop one of them."] * 2

@@ -8,7 +8,7 @@ from emulator.hub.core.errors import DeviceMessageLockLost, DeviceNotFound
 from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
 from emulator.hub.links.link import Delivery
-from emulator.hub.messages.changes import CommandEnded, CommandSent
+from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent
 from emulator.hub.messages.message import Message
 from tests.clock import ManualClock
 from tests.hub import fakes

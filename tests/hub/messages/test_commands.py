@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from emulator.hub.core import limits
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     DeviceMaximumQueueDepthExceeded,
@@ -65,7 +66,7 @@ def tokens(queue: CommandQueue) -> list[str]:
 
 def receive(queue: CommandQueue, now: datetime = NOW) -> tuple[CommandQueue, Command, str]:
     """Receive a message that must be there; return its token too."""
-    change = commands.receive(queue, now)
+    change = commands.receive(queue, now, limits.C2D_LOCK)
     assert change.command is not None
     assert change.command.lock is not None
     return change.queue, change.command, change.command.lock.token
@@ -172,7 +173,7 @@ def test_messages_are_received_in_order_and_each_once() -> None:
     assert first.lock is not None
     assert first.lock.until == after(60)
     assert uuid.UUID(first_token) != uuid.UUID(second_token)
-    assert commands.receive(queue, after(59)).command is None
+    assert commands.receive(queue, after(59), limits.C2D_LOCK).command is None
 
 
 @pytest.mark.parametrize(("seconds", "until"), [(5, after(5)), (None, after(3600))])
@@ -213,7 +214,7 @@ def test_a_message_that_returns_after_its_expiry_ends(way: str) -> None:
     if way in RETURNS:
         change = RETURNS[way](queue, token, after(45))
     else:
-        change = commands.receive(queue, after(60))
+        change = commands.receive(queue, after(60), limits.C2D_LOCK)
     assert (change.queue.commands, change.command) == ((), None)
     assert ends(change) == [("a", "Expired", after(30))]
 
@@ -265,7 +266,7 @@ def test_a_lapsed_lock_is_not_counted_as_a_delivery() -> None:
 def test_an_expired_message_is_not_received(due: int) -> None:
     queue = queue_of(message("a", expires=after(30)), "b")
     assert (queue.pending(after(29)), queue.pending(after(due))) == (2, 1)
-    change = commands.receive(queue, after(due))
+    change = commands.receive(queue, after(due), limits.C2D_LOCK)
     assert change.command is not None
     assert (name(change.command), ends(change)) == ("b", [("a", "Expired", after(30))])
     assert commands.expire(change.queue, after(due)).outcomes == ()  # it ends once

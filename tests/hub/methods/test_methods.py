@@ -8,7 +8,7 @@ import pytest
 from emulator.hub.core import errors, limits
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.methods.changes import MethodCalled, MethodEnded
+from emulator.hub.methods.methods import MethodCalled, MethodEnded
 from emulator.hub.methods.request import MethodResult
 from tests.clock import ManualClock, settle
 from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, put, record_changes
@@ -62,7 +62,7 @@ async def test_a_response_reaches_the_caller(hub: IotHub) -> None:
     assert ended == []
     hub.methods.respond(link, request_id, 200, b'{"a":1}')
     result = await waiting
-    assert result == MethodResult(200, {"a": 1})
+    assert result == MethodResult(200, b'{"a":1}')
     assert ended == [MethodEnded(DEVICE, request_id, "reboot", result)]
 
 
@@ -73,7 +73,7 @@ async def test_a_response_can_come_before_the_call_waits(hub: IotHub) -> None:
 
     put(hub, DEVICE)
     connect(hub, PromptLink())
-    assert await (await call(hub)) == MethodResult(1, None)
+    assert await (await call(hub)) == MethodResult(1, b"null")
 
 
 async def test_a_response_over_the_limit_fails_the_call(hub: IotHub) -> None:
@@ -86,6 +86,28 @@ async def test_a_response_over_the_limit_fails_the_call(hub: IotHub) -> None:
             assert await status(waiting) == 200
         else:
             assert type(await failure(waiting)) is expected
+
+
+async def test_a_response_that_is_not_json_fails_the_call(hub: IotHub) -> None:
+    link = connected(hub)
+    for body in (b"fine <thanks", b"{", b"\xff"):
+        waiting = await call(hub)
+        hub.methods.respond(link, link.invoked[-1][0], 200, body)
+        assert type(await failure(waiting)) is errors.InvalidResponseWhileProxying
+
+
+async def test_request_ids_count_from_1_on_each_connection(hub: IotHub) -> None:
+    link = connected(hub)
+    for number in range(1, 28):
+        waiting = await call(hub)
+        hub.methods.respond(link, link.invoked[-1][0], 200, b"")
+        assert (link.invoked[-1][0], await status(waiting)) == (f"{number:x}", 200)
+    for again in (connected(hub), connected(hub, MODULE), connected(hub, OTHER)):
+        waiting = await call(hub, again.key)
+        assert again.invoked[0][0] == "1"
+        hub.methods.respond(link, "1", 500, b"")  # of the connection that ended
+        hub.methods.respond(again, "1", 200, b"")
+        assert await status(waiting) == 200
 
 
 async def test_only_the_first_response_with_the_right_id_and_device_counts(hub: IotHub) -> None:
@@ -105,7 +127,7 @@ async def test_each_response_reaches_its_own_call(hub: IotHub) -> None:
     links = [connected(hub, IdentityKey(device_id)) for device_id in "ab"]
     calls = [(link, await call(hub, link.key)) for link in links for _ in range(3)]
     requests = [(link, each[0]) for link in links for each in link.invoked]
-    assert len({request_id for _, request_id in requests}) == len(calls)
+    assert [request_id for _, request_id in requests] == ["1", "2", "3"] * 2
     for number, (link, request_id) in reversed([*enumerate(requests)]):
         hub.methods.respond(link, request_id, number, b"")
     assert [await status(waiting) for _, waiting in calls] == [0, 1, 2, 3, 4, 5]

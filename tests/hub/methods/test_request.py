@@ -15,7 +15,11 @@ from emulator.hub.methods.request import MethodRequest, response_payload
 @pytest.mark.parametrize(
     ("body", "request_"),
     [
-        (b'{"methodName":"reboot"}', MethodRequest("reboot", b"null", 30, 0)),
+        (b'{"methodName":"reboot"}', MethodRequest("reboot", b"", 30, 0)),
+        (b'{"methodName":"m","payload":null}', MethodRequest("m", b"", 30, 0)),
+        (b'{"methodName":"m","payload":""}', MethodRequest("m", b'""', 30, 0)),
+        (b'{"methodName":"m","payload":"null"}', MethodRequest("m", b'"null"', 30, 0)),
+        (b'{"methodName":"m","payload":[null]}', MethodRequest("m", b"[null]", 30, 0)),
         (
             b'{"methodName":"Re boot","payload":{"a":[1.0,1e5,null]},"other":1,'
             b'"responseTimeoutInSeconds":300,"connectTimeoutInSeconds":299}',
@@ -38,7 +42,7 @@ def test_a_request_is_parsed(body: bytes, request_: MethodRequest) -> None:
 )
 def test_any_json_value_is_a_payload(payload: object) -> None:
     request = MethodRequest.parse({"methodName": "m", "payload": payload})
-    assert json.loads(request.payload) == payload
+    assert (json.loads(request.payload) if request.payload else None) == payload
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,17 @@ def test_time_outs_within_their_ranges_are_accepted(
 
 
 RESPONSE, CONNECT = "responseTimeoutInSeconds", "connectTimeoutInSeconds"
+
+
+@pytest.mark.parametrize(
+    ("response", "connect", "seconds"),
+    [("30", "30", (30, 30)), ("5", 0, (5, 0)), (300, "0", (300, 0)), ("+7", "007", (7, 7))],
+)
+def test_a_time_out_can_be_a_text(response: object, connect: object, seconds: object) -> None:
+    request = MethodRequest.parse({"methodName": "m", RESPONSE: response, CONNECT: connect})
+    assert (request.response_timeout, request.connect_timeout) == seconds
+
+
 TOO_LONG = (
     "Device connection timeout (00:00:31) cannot be longer than an overall call timeout (00:00:30)."
 )
@@ -73,7 +88,7 @@ TOO_LONG = (
                 errors.ArgumentInvalid,
                 "must be within [5; 300]",
             )
-            for seconds in (4, 301, -1, 5.5, "30", True)
+            for seconds in (4, 301, -1, 5.5, True, "", "4", "301", "5.0", "3e1", "soon", "٣٠", [30])
         ),
         *(
             (
@@ -81,7 +96,7 @@ TOO_LONG = (
                 errors.ArgumentInvalid,
                 "must be within [0; 300]",
             )
-            for seconds in (-1, 301, [])
+            for seconds in (-1, 301, [], "-1", "9" * 5000)
         ),
         ({"methodName": "m", CONNECT: 31}, errors.ArgumentInvalid, TOO_LONG),
     ],
@@ -107,14 +122,19 @@ def test_a_payload_is_measured_in_utf_8(character: str) -> None:
 @pytest.mark.parametrize(
     ("body", "payload"),
     [
-        (b"", None),
-        (b"null", None),
-        (b"[1]", [1]),
-        (b"  7 ", 7),
-        (b"text", "text"),
-        (b" ", " "),
-        (b"\xff{", "\ufffd{"),
+        (b"", b"null"),
+        (b" ", b"null"),
+        (b"\xef\xbb\xbf[1]", b"[1]"),
+        *((text, text) for text in (b"null", b"  7 ", b'{ "a" : 1.50 }', b"{'a':1}", b"1e400")),
     ],
 )
-def test_a_response_that_is_not_json_becomes_text(body: bytes, payload: object) -> None:
+def test_a_response_keeps_its_text(body: bytes, payload: bytes) -> None:
     assert response_payload(body) == payload
+
+
+@pytest.mark.parametrize("body", [b"fine <thanks", b"text", b"{", b"\xff{", b"1 2"])
+def test_a_response_that_is_not_json_is_refused(body: bytes) -> None:
+    with pytest.raises(errors.InvalidResponseWhileProxying) as refusal:
+        response_payload(body)
+    assert refusal.value.code == 502101
+    assert refusal.value.text == "Payload is not a valid document of type application/json"

@@ -6,6 +6,7 @@ import pytest
 
 from emulator.hub.core.json import UNDEFINED, loads
 from emulator.hub.query import Members, parse, parse_condition
+from emulator.hub.query.expressions import compile_condition
 from emulator.hub.query.projections import compile_projection
 from tests.hub.query.tables import cases
 
@@ -157,15 +158,15 @@ def test_functions_of_kinds(function: str, name: str) -> None:
     "where", ["1", "'true'", "null", "undefined", "tags.object", "tags.list", "tags.one", "[true]"]
 )
 def test_a_condition_keeps_a_row_only_where_it_is_true(where: str) -> None:
-    assert not parse_condition(where).compile(TAGS)(ROW)
-    assert not parse_condition(f"NOT ({where})").compile(TAGS)(ROW)
-    assert parse_condition(f"({where}) OR true").compile(TAGS)(ROW)
+    assert not compile_condition(parse_condition(where), TAGS)(ROW)
+    assert not compile_condition(parse_condition(f"NOT ({where})"), TAGS)(ROW)
+    assert compile_condition(parse_condition(f"({where}) OR true"), TAGS)(ROW)
 
 
 def test_a_condition_keeps_rows() -> None:
-    keeps = parse_condition("tags.one = 1").compile(TAGS)
+    keeps = compile_condition(parse_condition("tags.one = 1"), TAGS)
     assert [keeps({"one": 1}), keeps({"one": 2}), keeps({})] == [True, False, False]
-    assert parse_condition("*").compile(TAGS)({}) is True
+    assert compile_condition(parse_condition("*"), TAGS)({}) is True
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
+from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.jobs.rows import device_jobs_collection
+from emulator.hub.jobs.records import device_jobs_collection
 from emulator.hub.query import Source
 from emulator.hub.query.queries import Page, Queries
 from emulator.hub.registry.rows import Rows
@@ -98,7 +98,8 @@ TWIN = {
     "tags": {"site": {"floor": 3}},
     "properties": {"desired": {"interval": 5, "deep": {"a": [1, {"b": 2}]}}},
 }
-MARK = {"$lastUpdated": NOW, "$lastUpdatedVersion": 2}
+DATE = {"$lastUpdated": NOW}
+MARK = {**DATE, "$lastUpdatedVersion": 2}
 PARTS = """
 "a"             deviceId
 "AAAAAAAAAAI="  etag
@@ -124,8 +125,8 @@ false           capabilities.iotEdge
 OBJECTS = [
     ("tags", TWIN["tags"]),
     ("properties.desired.$metadata.interval", MARK),
-    ("properties.reported.$metadata.r", MARK),
-    ("properties.reported", {"r": "x", "$metadata": {**MARK, "r": MARK}, "$version": 2}),
+    ("properties.reported.$metadata.r", DATE),
+    ("properties.reported", {"r": "x", "$metadata": {**DATE, "r": DATE}, "$version": 2}),
     ("configurations", {"c1": {"status": "Applied"}, "c-2": {"status": "Targeted"}}),
 ]
 
@@ -216,7 +217,7 @@ JOB = {
     "endTimeUtc": NOW,
     "createdDateTimeUtc": NOW,
     "lastUpdatedDateTimeUtc": NOW,
-    "outcome": {"deviceMethodResponse": {"status": 200, "payload": None}},
+    "outcome": {"deviceMethodResponse": {"status": 200, "payload": WrittenJson(b"null")}},
 }
 LATER = "2026-01-31T14:46:08.5Z"
 JOBS: list[JsonObject] = [

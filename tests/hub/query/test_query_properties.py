@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import UNDEFINED, Undefined, dumps, loads
 from emulator.hub.query import Members, parse, parse_condition
+from emulator.hub.query.expressions import compile_condition
 from emulator.hub.query.projections import compile_projection
 
 ROOTS = ("a", "b", "c")
@@ -279,8 +280,8 @@ def mean(node: Node, row: Any) -> Any:
 @example(("in", False, ("path", ("a",)), ("path", ("b",))), {"a": 1, "b": [True, 1.0]})
 def test_conditions_and_projections_agree_with_the_second_evaluator(node: Node, row: Any) -> None:
     text, meaning = write(node), mean(node, row)
-    assert parse_condition(text).compile(MEMBERS)(row) is (meaning is True), text
-    negated = parse_condition(f"NOT ({text})").compile(MEMBERS)(row)
+    assert compile_condition(parse_condition(text), MEMBERS)(row) is (meaning is True), text
+    negated = compile_condition(parse_condition(f"NOT ({text})"), MEMBERS)(row)
     assert negated is (meaning is False), text
     items = parse(f"SELECT {text} AS x FROM devices").items
     assert items is not None

@@ -10,11 +10,9 @@ from emulator.hub.core import errors, limits
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.changes import IdentityChanged, IdentityCreated
-from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.identities.identity import Identity, IdentityChanged, IdentityCreated, IdentityKey
 from emulator.hub.registry.bulk import ImportMode
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinChanged
 from tests.hub import fakes
 from tests.hub.fakes import ANY, DEVICE, MODULE, put, stored
 

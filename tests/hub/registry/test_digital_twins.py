@@ -32,7 +32,7 @@ def make_row(desired: JsonObject, reported: JsonObject, model_id: str = "") -> T
     """Make a device whose twin each side has written once, the device a second later."""
     identity = identities.create(KEY, {"deviceId": KEY.device_id}, START)
     twin = writes.patch(twins.create(KEY, START), {"properties": {"desired": desired}}, START).twin
-    twin = writes.report(twin, reported, REPORTED).twin
+    twin = writes.report(twin, reported, REPORTED, None).twin
     return TwinRow(replace(identity, model_id=model_id), twin, Presence(), 0)
 
 
@@ -308,7 +308,9 @@ NOT_CONFORMANT = (
         *([{"op": "add", "path": "/a"}], [{"op": "replace", "path": "/a"}]),
         *([{"op": "test", "path": "/a"}], [{"op": "add", "path": 7, "value": 1}]),
         [add("/a", 1), {}],
+        [add("/a", 1)] * 1_001,
     ],
+    ids=lambda patch: repr(patch)[:60],
 )
 def test_an_invalid_json_patch_is_refused(patch: object) -> None:
     assert refusal(errors.InvalidDigitalTwinJsonPatch, make_row({}, {}), patch)
@@ -486,7 +488,7 @@ def test_an_update_that_fails_writes_nothing(hub: IotHub, store: CountingStore) 
     assert update(KEY.device_id, [], ANY) == "AAAAAAAAAAE="
     with pytest.raises(errors.InvalidDigitalTwinPatchPath):
         update(KEY.device_id, [add("/fan", 1), remove("/pump")], CREATE)
-    with pytest.raises(errors.ArgumentInvalid, match="exceeds maximum"):
+    with pytest.raises(errors.DeviceModelMaxPropertiesExceeded, match="less than 32768 bytes"):
         update(KEY.device_id, [add(f"/p{n}", "x" * 4000) for n in range(9)], CREATE)
     with pytest.raises(errors.DeviceNotFound):
         update("unknown", [add("/fan", 1)], CREATE)

@@ -6,8 +6,12 @@ import pytest
 from emulator.hub.core import errors
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.changes import IdentityChanged, IdentityCreated, IdentityDeleted
-from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.identities.identity import (
+    IdentityChanged,
+    IdentityCreated,
+    IdentityDeleted,
+    IdentityKey,
+)
 from tests.hub import fakes
 from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
 

@@ -1,5 +1,6 @@
 """The service over twins. How a write changes a twin is in `tests/hub/twins`."""
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,13 @@ from emulator.hub.core import errors
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.twins.changes import TwinChanged
-from tests.clock import ManualClock
+from emulator.hub.twins.twin import TwinChanged
+from tests.clock import ManualClock, eventually
 from tests.hub import fakes
 from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
 
 AGENT = IdentityKey("d", "$edgeAgent")
-BODY = {"tags": {"t": 1}, "properties": {"desired": {"a": None, "b": 2}}}
+BODY = {"tags": {"t": 1}, "properties": {"desired": {"b": 2}}}
 Write = Callable[[IotHub, IdentityKey, Any, IfMatch], Any]
 WRITES: list[Write] = [
     lambda hub, *arguments: hub.twins.patch(*arguments),
@@ -32,25 +33,27 @@ def hub(hub: IotHub) -> IotHub:
 
 
 @pytest.mark.parametrize(
-    ("write", "sent"), [(WRITES[0], {"a": None, "b": 2}), (WRITES[1], {"b": 2})]
+    ("write", "sent"), [(WRITES[0], {"b": 2}), (WRITES[1], {"b": 2, "old": None})]
 )
 @pytest.mark.parametrize("key", [DEVICE, MODULE])
 def test_a_write_is_stored_published_and_sent_to_its_device(
     hub: IotHub, clock: ManualClock, key: IdentityKey, write: Write, sent: dict[str, Any]
 ) -> None:
+    write(hub, key, {"properties": {"desired": {"old": {"deep": 1}}}}, CREATE)
     link = connect(hub, FakeLink(key))
     other = connect(hub, FakeLink(MODULE if key == DEVICE else DEVICE))
     changes = fakes.record_changes(hub.feed)
     clock.advance(1)
-    document = write(hub, key, BODY, IfMatch("AAAAAAAAAAE="))
+    document = write(hub, key, BODY, IfMatch("AAAAAAAAAAI="))
     assert document == hub.twins.get(key)
-    assert (document["etag"], document["tags"]) == ("AAAAAAAAAAI=", {"t": 1})
+    assert (document["etag"], document["tags"]) == ("AAAAAAAAAAM=", {"t": 1})
     assert document["properties"]["desired"]["$metadata"]["$lastUpdated"] == "2026-01-31T14:46:09Z"
-    notice = {**sent, "$version": 2}
+    notice = {**sent, "$version": 3}
     assert (link.desired, other.desired) == ([notice], [])
     (change,) = changes
     assert (type(change), change.key, change.desired) == (TwinChanged, key, notice)
-    assert hub.twins.read_own(key)["desired"] == {"b": 2, "$version": 2}
+    kept = {"old": {"deep": 1}} if write is WRITES[0] else {}
+    assert hub.twins.read_own(key)["desired"] == {**kept, "b": 2, "$version": 3}
     write(hub, key, {"tags": {}}, CREATE)
     assert len(link.desired) == (2 if write is WRITES[1] else 1)
 
@@ -81,11 +84,55 @@ def test_a_write_that_is_refused_changes_nothing(
     assert (changes, store.commits) == ([], commits)
 
 
+async def test_every_write_of_a_service_counts_and_a_report_moves_no_etag(hub: IotHub) -> None:
+    key = IdentityKey("counted")
+    put(hub, key)
+    twin = {"tags": {"t": 2}, "properties": {"desired": {"a": 2}}}
+    item = {"id": key.device_id, **twin}
+    path = {"op": "add", "path": "/b", "value": 1}
+    content = {"deviceContent": {"properties.desired.c": 1}}
+    configuration = {"id": "c", "content": content, "targetCondition": "deviceId = 'counted'"}
+    job = {
+        "type": "scheduleUpdateTwin",
+        "updateTwin": {"etag": "*", "tags": {"job": 1}},
+        "queryCondition": "deviceId = 'counted'",
+    }
+    hub.twins.patch(key, {"tags": {"t": 1}}, ANY)
+    hub.twins.patch(key, {"tags": {"t": 1}}, ANY)  # the same again
+    hub.twins.patch(key, {}, ANY)  # writes nothing
+    hub.twins.replace(key, {}, ANY)
+    assert _counters(hub, key) == (4, 5, 2, 1)
+    hub.twins.report(key, {"r": 1}, None)
+    hub.twins.report(key, {}, None)
+    assert _counters(hub, key) == (4, 7, 2, 3)
+    assert hub.bulk.run([{**item, "importMode": "updateTwin"}])["isSuccessful"]
+    assert _counters(hub, key) == (5, 8, 3, 3)
+    assert hub.bulk.run([{**item, "importMode": "update"}])["isSuccessful"]
+    assert _counters(hub, key) == (6, 9, 4, 3)
+    hub.digital_twins.update(key.device_id, [path], ANY)
+    assert _counters(hub, key) == (7, 10, 5, 3)
+    await hub.configurations.put("c", configuration, CREATE)
+    assert _counters(hub, key) == (8, 11, 6, 3)
+    put(hub, key, ANY)  # a write of the identity alone
+    assert _counters(hub, key) == (8, 11, 6, 3)
+    hub.jobs.create("j", job)
+    await eventually(lambda: hub.jobs.get("j")["status"] == "completed")
+    assert _counters(hub, key) == (9, 12, 6, 3)
+    await hub.jobs.stop()
+
+
+def _counters(hub: IotHub, key: IdentityKey) -> tuple[int, int, int, int]:
+    """Return the number in the etag, the version of the twin, and those of its sections."""
+    twin = hub.twins.get(key)
+    desired, reported = (twin["properties"][name]["$version"] for name in ("desired", "reported"))
+    return int.from_bytes(base64.b64decode(twin["etag"])), twin["version"], desired, reported
+
+
 def test_the_hub_itself_can_write_the_twin_of_its_own_module(hub: IotHub) -> None:
     link = connect(hub, FakeLink(AGENT))
     hub.twins.write(AGENT, BODY)
     assert hub.twins.get(AGENT)["tags"] == {"t": 1}
-    assert link.desired == [{"a": None, "b": 2, "$version": 2}]
+    assert link.desired == [{"b": 2, "$version": 2}]
 
 
 def test_a_report_is_stored_and_published_and_not_sent_back(hub: IotHub) -> None:

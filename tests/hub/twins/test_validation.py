@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core import limits
+from emulator.hub.core.errors import ArgumentInvalid, DeviceModelMaxPropertiesExceeded
 from emulator.hub.core.json import dumps, loads
-from emulator.hub.twins.validation import check_part, size
+from emulator.hub.twins.validation import check_part, check_size, size
 
 PARTS = ("tags", "desired", "reported")
 
@@ -50,25 +51,39 @@ def test_a_part_within_the_limits_is_accepted(members: Any) -> None:
 BAD_KEYS = [".", "$", " ", "#", "\x00", "\x1f", "\x7f", "\x80", "\x9f", "\n"]
 
 
+def bad_name(key: str) -> str:
+    return (
+        f"Property or Tag name has invalid characters. Error in Property/Tag {key}. "
+        "Must not contain Control Characters, '.', '$', '#', or ' '."
+    )
+
+
+OVERSIZE = "Property or Tag value should be maximum 4096 bytes. Error in Property/Tag "
+NULL = "Value of Property or Tag cannot be null. Error in Property/Tag "
+
+
 @pytest.mark.parametrize(
     ("members", "text"),
     [
-        *(({f"k{c}": 1}, f"Property name k{c} contains invalid character '{c}'") for c in BAD_KEYS),
-        ({"a.b": None}, "Property name a.b contains invalid character '.'"),
-        ({"ok": 1, "a": {"b": {"$version": None}}}, "Property name $version contains"),
-        ({"a": [{"b c": 1}]}, "Property name b c contains invalid character ' '"),
-        ({"$other": 1}, "Property name $other contains invalid character '$'"),
+        *(({f"k{c}": 1}, bad_name(f"k{c}")) for c in BAD_KEYS),
+        ({"a.b": None}, bad_name("a.b")),
+        ({"ok": 1, "a": {"b": {"$version": None}}}, bad_name("$version")),
+        ({"a": [{"b c": 1}]}, bad_name("b c")),
+        ({"$other": 1}, bad_name("$other")),
         ({"k" * 1025: 1}, "property name kkkkkkkkkk.. exceeds maximum length of 1024"),
         ({"é" * 513: None}, "property name éééééééééé.. exceeds maximum length of 1024"),
-        ({"a": {"b": "v" * 4097}}, "maximum 4096 bytes. Error in Property/Tag b"),
-        ({"a": ["é" * 2049]}, "maximum 4096 bytes. Error in Property/Tag a"),
+        ({"a": {"b": "v" * 4097}}, OVERSIZE + "b"),
+        ({"a": ["é" * 2049]}, OVERSIZE + "a"),
+        ({"a": loads("0." + "1" * 4095)}, OVERSIZE + "a"),
+        ({"a": [{"b": loads("1" * 4097)}]}, OVERSIZE + "b"),
+        ({"a": loads(f"1e{'0' * 4096}1")}, OVERSIZE + "a"),
         ({"a": -4503599627370497}, "Property a has an out of bound value. Valid values are"),
         ({"a": [4503599627370496]}, "Property a has an out of bound value. Valid values are"),
         (loads('{"a": 123456789012345678901234567890}'), "Property a has an out of bound value."),
         (loads('{"a": -1e999}'), "Property a has an out of bound value. It is beyond a double"),
         ({"a": [1, None]}, "Arrays cannot contain 'null' as value. Error in Property/Tag a"),
         ({"a": [[None]]}, "Arrays cannot contain 'null' as value"),
-        ({"a": [{"b": {"c": None}}]}, "Property c of an object in an array cannot be 'null'"),
+        ({"a": [{"b": {"c": None}}]}, NULL + "c"),
         (nested(11, {}), "Nested depth of twin property exceeds 10. Error in Property/Tag level"),
         (nested(12, None), "Nested depth of twin property exceeds 10"),
         ({"a": arrays(11, 1)}, "Nested depth of twin property exceeds 10"),
@@ -83,14 +98,66 @@ def test_a_part_with_an_invalid_member_is_refused(members: Any, text: str) -> No
         with pytest.raises(ArgumentInvalid) as refusal:
             check_part(name, members)
         assert text in refusal.value.text
+        assert refusal.value.code == 400004
 
 
-def test_system_members_are_removed_from_properties_and_invalid_in_tags() -> None:
-    for name in ("desired", "reported"):
-        assert check_part(name, {"a": 1, "$metadata": {}, "$version": "x"}) == {"a": 1}
-    for member in ("$metadata", "$version"):
-        with pytest.raises(ArgumentInvalid, match=r"contains invalid character '\$'"):
-            check_part("tags", {member: 1})
+def test_system_members_are_removed_from_desired_and_invalid_elsewhere() -> None:
+    assert check_part("desired", {"a": 1, "$metadata": {}, "$version": "x"}) == {"a": 1}
+    for name in ("tags", "reported"):
+        for member in ("$metadata", "$version", "$other"):
+            with pytest.raises(ArgumentInvalid) as refusal:
+                check_part(name, {member: 1})
+            assert refusal.value.text == bad_name(member)
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize(
+    ("members", "place"),
+    [({"floor": None}, "floor"), ({"a": {"b": {"c": None}}}, "c"), ({"a": [{"b": None}]}, "b")],
+)
+def test_a_null_is_refused_where_it_removes_nothing(name: str, members: Any, place: str) -> None:
+    with pytest.raises(ArgumentInvalid) as refusal:
+        check_part(name, members, nulls=False)
+    assert refusal.value.text == NULL + place
+
+
+# --- sizes
+
+
+TITLES = {"tags": "Tags", "desired": "Properties.Desired", "reported": "Properties.Reported"}
+LIMITS = {"tags": 8192, "desired": 32768, "reported": 32768}
+
+
+def with_text(name: str, character: str) -> Any:
+    """A part whose documented size is small, and whose JSON text is over the bound of a section."""
+    return {"a": [character] * (LIMITS[name] * limits.TWIN_TEXT_FACTOR // 3)}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_the_documented_size_leaves_out_is_bounded_too(name: str) -> None:
+    short = "0." + "1" * 22  # a double of .NET: 8 bytes, as any number
+    part = {"a": [loads(short)] * (LIMITS[name] // 8 - 1)}
+    check_size(name, check_part(name, part))
+    long = {"a": [loads(f"0.{'1' * 98}")] * (LIMITS[name] // 100)}
+    check_size(name, check_part(name, long))
+    long["a"].append(long["a"][0])
+    for values in (
+        long,
+        with_text(name, ""),
+        with_text(name, "\x01"),
+        {"a": [{}] * LIMITS[name] * 2},
+    ):
+        with pytest.raises(DeviceModelMaxPropertiesExceeded) as refusal:
+            check_size(name, values)
+        text = f"'{TITLES[name]}' size should be less than {LIMITS[name]} bytes."
+        assert (refusal.value.text, refusal.value.code) == (text, 403100)
+
+
+def test_a_patch_that_is_far_too_large_is_refused_before_it_is_checked() -> None:
+    every = {f"k{number}": None for number in range(8192 // 3)}  # may remove all that fits
+    assert check_part("tags", every) == every
+    with pytest.raises(DeviceModelMaxPropertiesExceeded):
+        check_part("tags", {**every, "a.b": [[]] * 40_000})
 
 
 TEXTS = st.text("\x00\x1f\x7f\x80\x9f a~é\u2028\U0001f600", max_size=6)

@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.hub.core.errors import ArgumentInvalid, PreconditionFailed
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    DeviceModelMaxPropertiesExceeded,
+    PreconditionFailed,
+)
 from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
-from emulator.hub.twins.changes import TwinChanged
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinChanged
 
 BORN = datetime(2026, 1, 31, 14, 46, 8, 120000, tzinfo=UTC)
 NOW = BORN + timedelta(hours=1)
@@ -76,20 +80,57 @@ def test_metadata_dates_the_touched_path_and_nothing_else() -> None:
 
 def test_replace_dates_everything_and_leaves_reported_alone() -> None:
     start = report(writes.patch(FRESH, desired({"a": 1, "b": 1}), BORN).twin, {"r": 1}, BORN)
-    change = writes.replace(
-        start, {"tags": {"t": None, "u": 1}, **desired({"a": {"n": None}})}, NOW
-    )
+    change = writes.replace(start, {"tags": {"u": 1}, **desired({"a": {}})}, NOW)
     assert change.twin.tags == {"u": 1}
     assert change.twin.desired.metadata == mark(3, a=mark(3))
     assert change.twin.reported == start.reported
-    assert change.desired == {"a": {}, "$version": 3}
+    assert change.desired == {"a": {}, "b": None, "$version": 3}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "notice"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1, "c": 100}, {"a": 1, "b": None, "c": 100}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"c": 2}}, {"a": {"b": None, "c": 2}}),
+        (
+            {"a": {"b": {"c": 1, "d": [1]}}},
+            {"a": {"b": {"d": [2]}}},
+            {"a": {"b": {"c": None, "d": [2]}}},
+        ),
+        ({"a": {"b": 1}}, {"a": 1}, {"a": 1}),
+        ({"a": {"b": 1}}, {"a": [1]}, {"a": [1]}),
+        ({"a": [{"b": 1}]}, {"a": {"c": 1}}, {"a": {"c": 1}}),
+        ({"a": {"b": 1}}, {"a": {}}, {"a": {"b": None}}),
+        ({"a": {"b": 1}, "c": 1}, {}, {"a": None, "c": None}),
+        ({}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ({"a": 1}, {"a": 1}, {"a": 1}),
+    ],
+)
+def test_the_notice_of_a_replace_has_null_for_what_is_gone(
+    before: Any, after: Any, notice: Any
+) -> None:
+    start = writes.patch(FRESH, desired(before), BORN).twin
+    change = writes.replace(start, desired(after), NOW)
+    assert change.desired == {**notice, "$version": 3}
+    assert list(change.desired) == [*(before | after), "$version"]
+    assert change.twin.desired.values == after
+
+
+@pytest.mark.parametrize("null", [{"floor": None}, {"a": {"b": {"floor": None}}}])
+def test_a_replace_with_a_null_is_refused(null: Any) -> None:
+    text = "Value of Property or Tag cannot be null. Error in Property/Tag floor"
+    for body in ({"tags": null}, desired(null), {"tags": {"a": 1}, **desired(null)}):
+        with pytest.raises(ArgumentInvalid) as refusal:
+            writes.replace(FULL, body, NOW)
+        assert refusal.value.text == text
 
 
 @pytest.mark.parametrize("body", [{}, {"tags": None, **desired(None)}, {"properties": None}])
 def test_replace_empties_a_part_that_it_leaves_out(body: Any) -> None:
     change = writes.replace(FULL, body, NOW)
     assert (change.twin.tags, change.twin.desired.values) == ({}, {})
-    assert (change.tags, change.desired, change.replaced) == ({}, {"$version": 3}, True)
+    notice = {"a": None, "c": None, "$version": 3}
+    assert (change.tags, change.desired, change.replaced) == ({}, notice, True)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +154,7 @@ def test_a_patch_counts_what_it_writes_and_has_a_notice_for_the_device(
     assert change.desired == notice
     assert change.twin.revision == revision
     assert change.twin.desired.version == (2 if notice is None else 3)
+    assert change.twin.version == revision + 1
     assert (change.twin is FULL) == (revision == 2)
 
 
@@ -132,12 +174,20 @@ def test_a_whole_twin_can_be_sent_back() -> None:
         assert change.twin.desired.values == {"a": 1}
         assert change.twin.reported == twin.reported
         assert change.desired == {"a": 1, "$version": 3}
-    assert report(twin, twin.reported.service_view(), NOW).reported.values == {"r": 1}
+    # A device cannot send its section back as a service reads it (seen on a real hub).
+    for member in ("$version", "$metadata", "$other"):
+        with pytest.raises(ArgumentInvalid, match=f"Error in Property/Tag \\{member}"):
+            report(twin, {"a": 1, member: 1}, NOW)
 
 
 def test_a_report_moves_the_reported_version_only() -> None:
     twin = report(FRESH, {"a": 1}, NOW, expected_version=1)
-    assert twin.reported.service_view() == {"a": 1, "$metadata": mark(2, a=mark(2)), "$version": 2}
+    date = {"$lastUpdated": NOW_TEXT}
+    assert twin.reported.service_view() == {
+        "a": 1,
+        "$metadata": {**date, "a": date},
+        "$version": 2,
+    }
     assert (twin.desired, twin.etag, twin.version) == (FRESH.desired, FRESH.etag, 3)
 
 
@@ -171,7 +221,7 @@ def test_each_part_of_each_write_is_checked(invalid: Any) -> None:
                 write(FRESH, body, NOW)
     for members in (invalid, None):  # a device cannot clear its reported properties with null
         with pytest.raises(ArgumentInvalid):
-            writes.report(FRESH, members, NOW)
+            writes.report(FRESH, members, NOW, None)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +247,10 @@ def test_a_part_can_be_as_large_as_its_limit(part: str, maximum: int) -> None:
     members = {f"{n:02}": "v" * 4094 for n in range(maximum // 4096)}
     full = write(FRESH, members)
     assert write(full, {"": "\x01\x85"})  # control characters measure nothing
-    too_large = f"Twin properties size {maximum + 1} exceeds maximum {maximum} in '{part}'"
-    with pytest.raises(ArgumentInvalid, match=too_large):
+    title = {"tags": "Tags"}.get(part, f"Properties.{part.title()}")
+    with pytest.raises(DeviceModelMaxPropertiesExceeded) as refusal:
         write(full, {"x": ""})
+    assert refusal.value.text == f"'{title}' size should be less than {maximum} bytes."
     assert write(full, {"00": None, "x": "y" * 4000})  # the result counts
 
 
@@ -216,9 +267,11 @@ SHALLOW = st.dictionaries(KEYS, LEAVES, max_size=2)
 PATCHES = st.dictionaries(KEYS, st.dictionaries(KEYS, SHALLOW | LEAVES, max_size=2) | LEAVES)
 ABSENT = "absent"
 PARTS = PATCHES | st.sampled_from([ABSENT, None])
+# A replacement has no nulls.
+WHOLE_PARTS = PARTS.map(lambda part: merged({}, part) if isinstance(part, dict) else part)
 WRITES = st.lists(
     st.tuples(st.just("patch"), PARTS, PARTS)
-    | st.tuples(st.just("replace"), PARTS, PARTS)
+    | st.tuples(st.just("replace"), WHOLE_PARTS, WHOLE_PARTS)
     | st.tuples(st.just("report"), PATCHES, st.none()),
     max_size=5,
 )
@@ -232,7 +285,7 @@ def play(steps: list[Any]) -> Iterator[tuple[Twin, str, Any, Any, TwinChanged]]:
     for hours, (verb, first, second) in enumerate(steps, start=1):
         now = BORN + timedelta(hours=hours)
         if verb == "report":
-            change = writes.report(twin, first, now)
+            change = writes.report(twin, first, now, None)
         else:
             body = {} if first == ABSENT else {"tags": first}
             body |= {} if second == ABSENT else desired(second)
@@ -275,7 +328,7 @@ def test_members_are_what_the_merge_patches_make_of_them_also_on_a_device(steps:
         assert dumps(values) == dumps(tuple(model.values()))
         # A device applies each notice. Nothing marks a replace (IoT Hub docs: device twins).
         if change.desired is not None:
-            mirror = merged({} if verb == "replace" else mirror, change.desired)
+            mirror = merged(mirror, change.desired)
         assert loads(dumps(mirror)) == loads(dumps(twin.device_view()["desired"]))
 
 
@@ -308,12 +361,15 @@ def test_metadata_mirrors_the_members_and_dates_what_was_written(steps: list[Any
         name, changes = ("reported", first) if verb == "report" else ("desired", second)
         old, new = getattr(before, name), getattr(after, name)
         dated = dates(new.metadata)
+        if verb == "report":
+            assert {version for version, _ in dated.values()} == {None}
         if verb == "replace" or changes is None:
-            assert {version for version, _ in dated.values()} <= {new.version}
+            assert set(dated.values()) <= {(new.version, iso(change.time))}
         elif changes != ABSENT:
             touched = paths(changes)
             kept = dates(old.metadata)
-            assert all((dated[path][0] == new.version) == (path in touched) for path in dated)
+            now = (None if verb == "report" else new.version, iso(change.time))
+            assert all((dated[path] == now) == (path in touched) for path in dated)
             assert all(dated[path] == kept[path] for path in dated.keys() - touched)
 
 
@@ -328,7 +384,7 @@ def test_counters_move_by_one_for_each_write_to_what_they_count(steps: list[Any]
         assert after.reported.version - before.reported.version == (verb == "report")
         assert after.revision - before.revision == by_service
         assert (after is before) == (not by_service and verb != "report")
-        assert after.version == after.desired.version + after.reported.version
+        assert after.version == 2 + (after.revision - 1) + (after.reported.version - 1)
         assert (notice is not None) == wrote_desired
         assert notice is None or notice["$version"] == after.desired.version
 
