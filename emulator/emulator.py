@@ -27,6 +27,7 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.messages.event_log import EventLog
 from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates, listeners
@@ -272,6 +273,13 @@ def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequenc
         hosts=names,
         blobs=Storage(settings.storage, settings.allowed_storage_hosts),
         throttles=Throttles.parse(settings.throttle, clock=clock),
+        events=EventLog(
+            clock=clock,
+            partitions=settings.partitions,
+            retention=settings.retention,
+            consumer_groups=settings.consumer_groups,
+            **settings.event_log_bounds,
+        ),
     )
     for device_id in dict.fromkeys(settings.devices):
         _register(hub, settings, device_id)

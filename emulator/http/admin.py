@@ -57,8 +57,8 @@ async def _stream_events(
             events = await hub.events.wait(start, device_id, seconds=_STREAM_ALIVE_SECONDS)
             for event in events:
                 data = dumps(event.document())
-                await response.write(b"id: %d\ndata: %s\n\n" % (event.sequence_number, data))
-                start = event.sequence_number + 1
+                await response.write(b"id: %d\ndata: %s\n\n" % (event.number, data))
+                start = event.number + 1
             if not events:
                 await response.write(b": alive\n\n")
     return response

@@ -37,6 +37,7 @@ class IotHub:
         clock: the source of time; None is the clock of the machine.
         blobs: the blob containers for import and export jobs; None refuses these jobs.
         throttles: the allowances of callers; None does not limit requests.
+        events: the event log; None is one with default bounds.
     """
 
     def __init__(
@@ -48,13 +49,14 @@ class IotHub:
         clock: Clock | None = None,
         blobs: Blobs | None = None,
         throttles: Throttles | None = None,
+        events: EventLog | None = None,
     ) -> None:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.links = links = Links(feed, clock)
-        self.events = EventLog(clock=clock)
+        self.events = events or EventLog(clock=clock)
         self.telemetry = Telemetry(store, links, self.events, clock)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock)
         self.methods = Methods(store, links, feed, clock)

@@ -46,7 +46,8 @@ def test_an_event_is_an_object(service: Service, report: Report, device: Device)
     report(device, "one")
     (event,) = read(service, _EVENTS, device=device.id)
     assert list(event) == [
-        *("sequenceNumber", "enqueuedTime", "deviceId", "moduleId", "systemProperties"),
+        *("sequenceNumber", "enqueuedTime", "partitionId", "partitionSequenceNumber", "offset"),
+        *("deviceId", "moduleId", "systemProperties"),
         *("properties", "annotations", "body"),
     ]
     assert (event["deviceId"], event["moduleId"], event["body"]) == (device.id, None, "one")
