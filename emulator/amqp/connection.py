@@ -251,6 +251,10 @@ class Connection:
 
     # --- what the endpoint calls
 
+    def all_links(self) -> list[IncomingLink | OutgoingLink]:
+        """Return the links of all sessions, those too that end."""
+        return [link for session in self._sessions.values() for link in session.links]
+
     def authorized(self, limits: Limits = AUTHORIZED) -> None:
         """Change the limits, as the peer has shown that it may do something."""
         self._limits = limits

@@ -192,8 +192,7 @@ class IncomingLink(Link):
                 Condition.MESSAGE_SIZE_EXCEEDED,
                 f"A message has more than {self._max_message_size} bytes",
             )
-            self.detach(error)
-            self._notify(error)
+            self.drop(error)
         elif transfer.more:
             self._current = delivery
             self._parts += payload

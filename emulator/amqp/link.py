@@ -69,6 +69,8 @@ class Link:
         self.size = session.connection.frame_size
         self.state = LinkState.PENDING
         self.handler: Handler | None = None
+        self.context: Any = None
+        """What the endpoint keeps with the link."""
         self._delivery_count = attach.initial_delivery_count or 0 if self.role == RECEIVER else 0
 
     @property
@@ -99,6 +101,12 @@ class Link:
             self._answer(terminus=False)
         if self.state in (LinkState.PENDING, LinkState.ATTACHED):
             self._send_detach(error)
+
+    def drop(self, error: AmqpError) -> None:
+        """Close an attached link with an error, and notify its handler."""
+        if self.state is LinkState.ATTACHED:
+            self._send_detach(error)
+            self._notify(error)
 
     def _send_detach(self, error: AmqpError | None, closed: bool = True) -> None:
         self.state = LinkState.DETACHED

@@ -193,8 +193,7 @@ class OutgoingLink(Link):
         except Exception:
             log.exception("The credit of link %r was not handled", self.attach.name)
             error = AmqpError(Condition.INTERNAL_ERROR, "The credit was not handled")
-            self.detach(error)
-            self._notify(error)
+            self.drop(error)
 
     def _release(self) -> None:
         self.session.connection.unbuffer(sum(len(each.payload) for each in self._queue))

@@ -78,6 +78,11 @@ class Session:
             Begin(channel, self._next_outgoing_id, INCOMING_WINDOW, _OUTGOING_WINDOW),
         )
 
+    @property
+    def links(self) -> list[IncomingLink | OutgoingLink]:
+        """The links, those too that end."""
+        return [*self._links.values()]
+
     def end(self, error: AmqpError | None = None) -> None:
         """End the session; `on_detached` of its links is called."""
         if not self.ended:
@@ -94,7 +99,7 @@ class Session:
 
     def lost(self, error: AmqpError | None) -> None:
         """Note that the session or its connection has ended."""
-        links = [*self._links.values()]
+        links = self.links
         for each in (self._links, self._names, self._incoming, self._outgoing, self._waiting):
             each.clear()
         for link in links:

@@ -26,11 +26,11 @@ from aiohttp.web_server import Server
 from emulator.http.requests import Request, identity_key
 from emulator.http.responses import ErrorForm, json_response, message_body
 from emulator.http.route import Route
-from emulator.http.router import Found, Router
 from emulator.hub.core import errors, limits
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.net.listeners import accept
+from emulator.net.router import Found, Router
 from emulator.net.tls import Handshakes
 
 log = logging.getLogger(__name__)

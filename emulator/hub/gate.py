@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from emulator.hub.access.certificates import ClientCertificate, check_certificate
 from emulator.hub.access.keys import SymmetricKeys
@@ -42,6 +42,18 @@ class ServiceCaller(NamedTuple):
     resource: Sequence[str]
 
 
+class EventHubsCaller(NamedTuple):
+    """A service at the Event Hubs-compatible endpoint.
+
+    Args:
+        token: its SAS token, for an `sb://` URI; None if it sent no token.
+        resource: the path of the request, as segments, the first of which is the entity.
+    """
+
+    token: str | None
+    resource: Sequence[str]
+
+
 class DeviceCaller(NamedTuple):
     """A device or module that authenticates itself.
 
@@ -58,6 +70,9 @@ class DeviceCaller(NamedTuple):
     host: str
     certificate: ClientCertificate | None = None
     model_id: str = ""
+
+
+Caller: TypeAlias = ServiceCaller | EventHubsCaller | DeviceCaller
 
 
 class Gate:
@@ -88,7 +103,7 @@ class Gate:
 
     def enter(
         self,
-        caller: ServiceCaller | DeviceCaller | Admission,
+        caller: Caller | Admission,
         operation: Operation,
         *,
         size: int = 0,
@@ -114,25 +129,34 @@ class Gate:
             ThrottlingException: the throttle of the operation is used up.
             HubError: the flaw.
         """
-        admission = None
-        if isinstance(caller, Admission):
-            admission = caller
-        elif isinstance(caller, DeviceCaller):
-            admission = self._admit(caller)
-        else:
-            self._authorize(caller, operation.right)
+        admission = caller if isinstance(caller, Admission) else self.check(caller, operation)
         if flaw is not None:
             raise flaw
         self.throttles.charge(operation, size=size)
         return admission
 
+    def check(self, caller: Caller, operation: Operation) -> Admission | None:
+        """Check credentials, and charge nothing: for a link by which requests will come.
+
+        Returns, and raises: see `enter`.
+        """
+        if isinstance(caller, DeviceCaller):
+            return self._admit(caller)
+        self._authorize(caller, operation.right)
+        return None
+
     # --- services
 
-    def _authorize(self, caller: ServiceCaller, right: Right) -> None:
+    def _authorize(self, caller: ServiceCaller | EventHubsCaller, right: Right) -> None:
         """Check a service's token (IoT Hub docs: control access with SAS)."""
         if caller.token is None:
             raise IotHubUnauthorizedAccess
-        self._check_reach(self._authenticate(caller.token, right), caller.resource, caller.host)
+        token = self._authenticate(caller.token, right)
+        if isinstance(caller, EventHubsCaller):
+            now = self._clock.now().timestamp()
+            check_reach(token, resource=caller.resource, hosts=None, now=now)
+        else:
+            self._check_reach(token, caller.resource, caller.host)
 
     def _parse_service_token(self, text: str, right: Right) -> SasToken:
         """Parse a token, and check its signature and the right of its policy."""

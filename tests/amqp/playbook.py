@@ -91,7 +91,9 @@ class Peer:
     refused.
     """
 
-    def __init__(self, *, limits: Limits = AUTHORIZED, **options: Any) -> None:
+    def __init__(
+        self, connection: Connection | None = None, *, limits: Limits = AUTHORIZED, **options: Any
+    ) -> None:
         self.credentials: Credentials | None = None
         self.refuses = False
         self.node = Node()
@@ -99,7 +101,7 @@ class Peer:
         self.credit, self.max_message_size = 10, 100_000
         self.now, self.wakes, self.closes = 1000.0, 0, 0
         self.on_open: AmqpError | None = None
-        self.connection = Connection(
+        self.connection = connection or Connection(
             self, "hub", self.now, wake=self.wake, limits=limits, **options
         )
         self._frames = frame.FrameBuffer()
@@ -198,7 +200,7 @@ class Peer:
         assert (close.error.condition if close.error else None) == condition
         self.expect_nothing()
         assert self.connection.closed
-        assert self.closes == 1
+        assert self.closes == (self.connection.endpoint is self)
 
     def play(self, *transcript: str) -> None:
         """Go through a transcript; afterwards, the connection has nothing more to send."""

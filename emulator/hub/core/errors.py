@@ -149,6 +149,12 @@ class DeviceMaximumQueueDepthExceeded(HubError, code=403004):
     text = "Device Queue depth cannot exceed 50 messages"
 
 
+class IotHubMaxCbsTokenExceeded(HubError, code=403005):
+    """A connection has sent SAS tokens for too many audiences."""
+
+    text = "Too many SAS tokens on one connection. Use more connections."
+
+
 class InvalidMessageExpiryTime(HubError, code=403009):
     """The expiry time of a message is in the past, or later than the hub allows."""
 
@@ -179,6 +185,10 @@ class DeviceNotFound(HubError, code=404001):
 
 class JobNotFound(HubError, code=404002):
     """The job is unknown."""
+
+
+class AmqpAddressNotFound(HubError, code=404006):
+    """The address of a link is unknown."""
 
 
 class ModuleNotFound(HubError, code=404010):
