@@ -78,7 +78,8 @@ class Client:
         self.repliers: dict[str, list[OutgoingLink]] = {}
         """By the path of a `RequestNode`, the links that receive its replies."""
         self._certificate = certificate
-        self._host = ""
+        self.host = ""
+        """The name by which the client calls the hub."""
         self._timer: Timer | None = None
         self._due = math.inf
 
@@ -101,7 +102,7 @@ class Client:
 
     def opened(self, peer: Open) -> None:
         """Note the host that the client dialled, which tokens can name."""
-        self._host = (peer.hostname or "").partition("/")[0]
+        self.host = (peer.hostname or "").partition("/")[0]
 
     def attach(self, link: Link) -> None:
         """Find the node of a link, check the caller, and let the node accept the link.
@@ -153,7 +154,8 @@ class Client:
         parts = parse_address(link.address)
         for found in _router().find(parts):
             if node := found.verbs.get(verb):
-                return node, LinkRequest(self, link, found.names, parts, node.operation)
+                resource = node.resource or parts
+                return node, LinkRequest(self, link, found.names, resource, node.operation)
         raise AmqpAddressNotFound(
             f"The link address '{link.address[:200]}' did not match any of the expected formats."
         )
@@ -185,14 +187,14 @@ class Client:
         if node.callers is Callers.EVENT_HUBS:
             return EventHubsCaller(token, request.resource)
         if node.callers is Callers.SERVICES:
-            return ServiceCaller(token, self._host, request.resource)
+            return ServiceCaller(token, self.host, request.resource)
         key = IdentityKey(request.names["device_id"], request.names.get("module_id"))
         properties = request.link.attach.properties or {}
         model_id = properties.get(_MODEL_ID)
         return DeviceCaller(
             key,
             token,
-            self._host,
+            self.host,
             self._certificate,
             model_id if isinstance(model_id, str) else "",
         )

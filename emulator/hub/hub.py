@@ -17,6 +17,7 @@ from emulator.hub.import_export.transfers import Blobs, Transfers
 from emulator.hub.jobs.jobs import Jobs
 from emulator.hub.links.links import Links
 from emulator.hub.messages.cloud_to_device import CloudToDevice
+from emulator.hub.messages.consumer_groups import ConsumerGroups
 from emulator.hub.messages.event_log import EventLog, Telemetry
 from emulator.hub.methods.methods import Methods
 from emulator.hub.query.queries import Queries
@@ -57,6 +58,7 @@ class IotHub:
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.links = links = Links(feed, clock)
         self.events = events or EventLog(clock=clock)
+        self.readers = ConsumerGroups()
         self.telemetry = Telemetry(store, links, self.events, clock)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock)
         self.methods = Methods(store, links, feed, clock)

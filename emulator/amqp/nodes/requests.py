@@ -6,7 +6,7 @@ of the request (@azure/event-hubs), or else to the client's newest one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -51,16 +51,23 @@ class RequestNode:
         operation: see `Node`.
         answer: answers a request. What it raises as `HubError` becomes the status of the reply.
         callers: see `Node`.
+        resource: see `Node`.
     """
 
     def __init__(
-        self, path: str, operation: Operation, answer: Answer, callers: Callers = Callers.SERVICES
+        self,
+        path: str,
+        operation: Operation,
+        answer: Answer,
+        callers: Callers = Callers.SERVICES,
+        resource: Sequence[str] = (),
     ) -> None:
         self.path = path
         self.answer = answer
+        who = callers, resource
         self.nodes = (
-            Sends(path, operation, lambda request: _Requests(self, request).accept(), callers),
-            Receives(path, operation, lambda request: _Replies(self, request).accept(), callers),
+            Sends(path, operation, lambda request: _Requests(self, request).accept(), *who),
+            Receives(path, operation, lambda request: _Replies(self, request).accept(), *who),
         )
 
 

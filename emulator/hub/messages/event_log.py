@@ -23,6 +23,9 @@ from emulator.hub.links.links import Links
 from emulator.hub.messages.event import TELEMETRY, Event, Origin, PartitionName
 from emulator.hub.messages.message import Message
 
+ENTITY = "iothub-ehub-emulator"
+"""The Event Hubs-compatible name; a real hub's is `iothub-ehub-{name}-{number}-{hex}`."""
+
 DEFAULT_GROUP = "$Default"
 """The consumer group that every hub has."""
 
@@ -100,12 +103,12 @@ class Partition:
         start = sequence_number + (not inclusive)
         return self.begin if start > self.end else max(start, self.begin)
 
-    def after_time(self, milliseconds: int, *, inclusive: bool = False) -> int:
+    def after_time(self, milliseconds: float, *, inclusive: bool = False) -> int:
         """Return the sequence number of the first event behind a time since 1970, or at it."""
-        earliest = milliseconds + (not inclusive)
+        find = bisect.bisect_left if inclusive else bisect.bisect_right
         numbers = range(self.begin, self.end)
-        return numbers.start + bisect.bisect_left(
-            numbers, earliest, key=lambda each: self._event(each).enqueued_ms
+        return numbers.start + find(
+            numbers, milliseconds, key=lambda each: self._event(each).enqueued_ms
         )
 
 
@@ -155,6 +158,10 @@ class EventLog:
     def has_group(self, name: str) -> bool:
         """Return whether a consumer group exists; letter case makes no difference."""
         return name.lower() in self._groups
+
+    def find_partition(self, partition_id: str) -> Partition | None:
+        """Return the partition with an id; None if it is unknown."""
+        return next((each for each in self.partitions if each.id == partition_id), None)
 
     def partition_of(self, device_id: str) -> Partition:
         """Return the partition that has the events of a device; it is always the same one."""
