@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 
 from emulator import connection_strings, event_loop
+from emulator.amqp.server import AmqpServer
 from emulator.errors import StartError
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
@@ -35,15 +37,23 @@ from emulator.net.certificates import CertificateError, Certificates
 from emulator.net.listeners import ListenError
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
-from emulator.settings import Settings, table, user_folder
+from emulator.settings import AMQP_PORT, AMQPS_PORT, Settings, table, user_folder
 from emulator.storage.container import StorageError
 from emulator.storage.storage import Storage
 from emulator.thread import BlockThread
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
-# Where MQTT is spoken over a WebSocket, on the services' port (IoT Hub docs: MQTT support).
+# Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
+# apart (IoT Hub docs: MQTT support; the SDKs). Clients of Event Hubs use the second path.
 _WEB_SOCKET = "/$iothub/websocket"
+_EVENT_HUBS_WEB_SOCKET = "/$servicebus/websocket"
+_MQTT, _AMQP = "mqtt", "AMQPWSB10"
+
+# The ports that AMQP has by default, if they are free.
+_DEFAULT_PORTS = {"amqps_port": AMQPS_PORT, "amqp_port": AMQP_PORT}
 
 # The policy that a service connection string is made for: it has every right.
 _OWNER = "iothubowner"
@@ -105,6 +115,16 @@ class Emulator:
     def https_port(self) -> int:
         """Where services connect."""
         return self._running.ports["https_port"]
+
+    @property
+    def amqps_port(self) -> int | None:
+        """Where services and devices connect over AMQP; None if this port is not served."""
+        return self._running.ports.get("amqps_port")
+
+    @property
+    def amqp_port(self) -> int | None:
+        """As `amqps_port`, without TLS."""
+        return self._running.ports.get("amqp_port")
 
     @property
     def host_name(self) -> str:
@@ -240,19 +260,27 @@ class Emulator:
         stack.callback(sessions.close)
 
         mqtt = MqttServer(hub, sessions, handshakes)
-        upgrade = upgrade_handler({"mqtt": mqtt.serve}, max_message=limits.MQTT_PACKET_BYTES)
-        heads: dict[str, Head] = {
-            "mqtt_port": mqtt,
-            "https_port": HttpServer(hub, ROUTES, handshakes, {_WEB_SOCKET: upgrade}),
+        amqp = AmqpServer(hub, handshakes)
+        web_sockets = {
+            path: upgrade_handler(served, max_message=limits.MQTT_PACKET_BYTES)
+            for path, served in (
+                (_WEB_SOCKET, {_MQTT: mqtt.serve, _AMQP: amqp.serve}),
+                (_EVENT_HUBS_WEB_SOCKET, {_AMQP: amqp.serve}),
+            )
         }
+        # Node's service SDK speaks AMQP to the port of its HostName.
+        https = HttpServer(hub, ROUTES, handshakes, web_sockets, {b"AMQP": amqp.protocol})
+        # Of the heads, the last one stops first: its WebSockets end with those of HTTPS.
+        heads: dict[str, Head] = {"mqtt_port": mqtt, "https_port": https, "amqps_port": amqp}
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
         # answer them before they cut off the callers.
         started = await stack.enter_async_context(AsyncExitStack())
         stack.push_async_callback(hub.stop)
+        await amqp.start_plain(bound["amqp_port"])
         for name, head in heads.items():
             await head.start(bound[name])
             started.push_async_callback(head.stop)
-        ports = {name: sockets[0].getsockname()[1] for name, sockets in bound.items()}
+        ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         return _Running(
             loop=asyncio.get_running_loop(),
             certificates=files,
@@ -309,9 +337,22 @@ def _open_sessions(settings: Settings) -> Sessions:
 
 
 def _listen(stack: AsyncExitStack, settings: Settings, name: str) -> list[socket.socket]:
-    """Open the sockets of a port."""
-    option = table()[name].option
-    bound = listeners.listen(settings.host, settings.ports[name], option=option)
+    """Open the sockets of a port.
+
+    Another program, such as RabbitMQ, can have a default port of AMQP: then the hub does without.
+    So does it without plain AMQP where other machines could read it.
+    """
+    option, port = table()[name].option, settings.ports[name]
+    if port is None and name == "amqp_port" and not settings.on_loopback:
+        return []
+    try:
+        chosen = _DEFAULT_PORTS[name] if port is None else port
+        bound = listeners.listen(settings.host, chosen, option=option)
+    except ListenError as error:
+        if port is not None:
+            raise
+        log.warning("The hub starts without AMQP on a port of its own. %s", error)
+        return []
     for each in bound:
         stack.callback(each.close)
     return bound

@@ -32,6 +32,10 @@ from emulator.hub.core.errors import ArgumentInvalid
 MQTT_PORT = 8883
 # Service SDKs take a port in `HostName`, so this one needs no privilege, as 443 would.
 HTTPS_PORT = 8443
+# AMQP's registered ports, with TLS and without. The SDKs of IoT Hub dial the first one, and clients
+# of Event Hubs the second one if their connection string has UseDevelopmentEmulator=true.
+AMQPS_PORT = 5671
+AMQP_PORT = 5672
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
@@ -232,6 +236,14 @@ class Settings:
     https_port: int = _field(HTTPS_PORT, Setting(
         "https-port", "PORT", "port for services; 0 chooses a free one", str(HTTPS_PORT), _port,
     ))
+    amqps_port: int | None = _field(None, Setting(
+        "amqps-port", "PORT", "port for AMQP over TLS; 0 chooses a free one",
+        f"{AMQPS_PORT}, if it is free", _port,
+    ))
+    amqp_port: int | None = _field(None, Setting(
+        "amqp-port", "PORT", "port for AMQP without TLS; 0 chooses a free one",
+        f"{AMQP_PORT}, if it is free and only this machine can reach it", _port,
+    ))
     devices: tuple[str, ...] = _field((DEVICE_ID,), Setting(
         "device", "ID", "register this device at the start", DEVICE_ID, many=True,
     ))
@@ -298,6 +310,8 @@ class Settings:
             if each.many and isinstance(value, str):
                 raise StartError(f"{name} is the text {value!r}. Use a tuple: {name}=({value!r},).")
         for name, port in self.ports.items():
+            if port is None and name in ("amqps_port", "amqp_port"):
+                continue
             if not isinstance(port, int) or port not in range(_LAST_PORT + 1):
                 raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {_LAST_PORT}.")
         try:
@@ -311,9 +325,10 @@ class Settings:
             raise StartError(f"Invalid retention {self.retention!r}: use seconds above 0.")
 
     @property
-    def ports(self) -> dict[str, int]:
-        """The port of each head, by the name of its field."""
-        return {"mqtt_port": self.mqtt_port, "https_port": self.https_port}
+    def ports(self) -> dict[str, int | None]:
+        """The ports, by the names of their fields; None is the default of AMQP, if it is free."""
+        names = ("mqtt_port", "https_port", "amqps_port", "amqp_port")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def on_loopback(self) -> bool:

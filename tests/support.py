@@ -100,7 +100,8 @@ class Hub(Protocol):
 
 def second_hub(emulator: Emulator, **settings: Any) -> Emulator:
     """Make an emulator, not started, with the certificates of another one and its own settings."""
-    return Emulator(replace(emulator.settings, **{"mqtt_port": 0, "https_port": 0, **settings}))
+    ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
+    return Emulator(replace(emulator.settings, **{**ports, **settings}))
 
 
 def trust(hub: Hub) -> ssl.SSLContext:

@@ -18,8 +18,8 @@ from emulator.settings import SettingError, read, table, user_folder
 
 OPTIONS = {
     *("--host", "--mqtt-port", "--https-port", "--device", "--keys", "--client-ca", "--data-dir"),
-    *("--cert-dir", "--throttle", "--storage", "--storage-host", "--partitions"),
-    *("--consumer-group", "--retention", "--event-log-size", "--events"),
+    *("--amqps-port", "--amqp-port", "--cert-dir", "--throttle", "--storage", "--storage-host"),
+    *("--partitions", "--consumer-group", "--retention", "--event-log-size", "--events"),
 }
 
 

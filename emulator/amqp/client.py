@@ -48,6 +48,8 @@ _SENDS, _RECEIVES = "sends", "receives"
 # Link property with the model of a device (C# SDK: AmqpIotConstants).
 _MODEL_ID = "com.microsoft:model-id"
 
+_EXPIRED = "The specified SAS token is expired"  # seen on a real hub
+
 # A timer for a far expiry would overflow in the event loop; then it looks again.
 _MAX_TIMER = 24 * 3600
 
@@ -133,7 +135,7 @@ class Client:
         """
         token = self.tokens.put(text)
         if token.fields.expiry <= self.hub.clock.now().timestamp():
-            raise IotHubUnauthorizedAccess("The specified SAS token is expired")
+            raise IotHubUnauthorizedAccess(_EXPIRED)
         return token
 
     def _attach(self, link: Link) -> None:

@@ -16,6 +16,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from urllib.parse import parse_qs, unquote
 
 from aiohttp import HttpVersion11
@@ -29,6 +30,7 @@ from emulator.http.route import Route
 from emulator.hub.core import errors, limits
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
+from emulator.net.first_bytes import MakeProtocol, Switch
 from emulator.net.listeners import accept
 from emulator.net.router import Found, Router
 from emulator.net.tls import Handshakes
@@ -68,6 +70,7 @@ class HttpServer:
         routes: the routes of services and of devices.
         handshakes: the handshakes of TLS, with the certificates of clients.
         web_sockets: by path, the handlers that upgrade a request to a WebSocket.
+        others: by first bytes, other protocols that are spoken on this port (see `Switch`).
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class HttpServer:
         routes: Iterable[Route],
         handshakes: Handshakes,
         web_sockets: Mapping[str, RequestHandler],
+        others: Mapping[bytes, MakeProtocol] = MappingProxyType({}),
     ) -> None:
         self._hub = hub
         self._handshakes = handshakes
@@ -86,6 +90,7 @@ class HttpServer:
             self._router.add("GET", path, functools.partial(self._upgrade, upgrade))
         self._find = functools.lru_cache(_REMEMBERED_PATHS)(self._find_route)
         self._listening: list[asyncio.Server] = []
+        self._others = others
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept HTTPS connections on bound sockets."""
@@ -98,7 +103,8 @@ class HttpServer:
             logger=_protocol_log,
         )
         # Not aiohttp's own site, which has no time limit for a handshake.
-        self._listening = await accept(self._server, sockets, self._handshakes.context)
+        self._switch = Switch(self._server, self._others)
+        self._listening = await accept(self._switch, sockets, self._handshakes.context)
 
     async def stop(self) -> None:
         """Stop accepting, answer the requests that have arrived, and close the connections."""
@@ -108,7 +114,7 @@ class HttpServer:
         await asyncio.sleep(0)  # the server begins to answer requests that have arrived
         self._server.pre_shutdown()
         await self._server.shutdown(_DRAIN_SECONDS)
-        for transport in transports:
+        for transport in (*transports, *self._switch.waiting):
             if transport is not None:
                 transport.abort()  # a close would wait for the end of TLS from the client
         await asyncio.sleep(0)

@@ -43,6 +43,8 @@ from tests.mqtt.playbook import HOST, KEY, POLICY_KEY, Lab
 
 __all__ = ["HOST", "KEY", "POLICY_KEY", "AmqpClient", "Lab", "RemoteLink", "service_token"]
 
+_PART = 32 * 1024  # the largest payload of a frame here
+
 PUT_TOKEN = {"operation": "put-token", "type": "servicebus.windows.net:sastoken", "name": HOST}
 
 
@@ -177,9 +179,15 @@ class RemoteLink:
         """Send a message; return its delivery id."""
         number = self.client.next_number()
         payload = message if isinstance(message, bytes) else message.to_bytes()
-        transfer = Transfer(self.handle, number, b"%d" % number, settled=settled, **fields)
-        self.client.send(write(self.channel, transfer, payload))
-        return number
+        while True:
+            part, payload = payload[:_PART], payload[_PART:]
+            tag = b"%d" % number
+            transfer = Transfer(
+                self.handle, number, tag, settled=settled, more=bool(payload), **fields
+            )
+            self.client.send(write(self.channel, transfer, part))
+            if not payload:
+                return number
 
     def send(self, message: Message | bytes, **fields: Any) -> Outcome | None:
         """Send a message, and return its outcome; nothing else must be sent, except credit."""

@@ -19,6 +19,7 @@ from emulator.amqp.encoder import (
     encode_map,
     encode_symbol,
 )
+from emulator.amqp.nodes.messages import timestamp
 from emulator.amqp.performatives import Properties
 from emulator.amqp.types import Timestamp
 from emulator.hub.messages.event import Event, Origin
@@ -76,7 +77,7 @@ def runtime_metrics(partition: Partition, now: datetime) -> bytes:
             "last_enqueued_sequence_number": last.sequence_number if last else -1,
             "last_enqueued_offset": last.offset if last else "-1",
             "last_enqueued_time_utc": Timestamp(last.enqueued_ms if last else 0),
-            "runtime_info_retrieval_time_utc": Timestamp(int(now.timestamp() * 1000)),
+            "runtime_info_retrieval_time_utc": timestamp(now),
         }
     )
 
@@ -141,4 +142,4 @@ def _timestamp(text: str) -> Timestamp | None:
     except ValueError:
         return None
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return Timestamp(int(time.timestamp() * 1000))
+    return timestamp(time)

@@ -11,6 +11,7 @@ from typing import Any
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.message import Message
+from emulator.amqp.nodes.messages import timestamp
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.amqp.nodes.requests import Reply, RequestNode
 from emulator.amqp.types import Array, Int, Timestamp
@@ -42,12 +43,11 @@ def _read(request: LinkRequest[IncomingLink], message: Message) -> Reply:
 
 
 def _hub(hub: IotHub) -> dict[str, Any]:
-    created = Timestamp(int(hub.events.created.timestamp() * 1000))
     ids = [each.id for each in hub.events.partitions]
     return {
         "name": ENTITY,
         "type": _HUB,
-        "created_at": created,
+        "created_at": timestamp(hub.events.created),
         "partition_count": Int(len(ids)),
         "partition_ids": Array(str, ids),
         "georeplication_factor": Int(1),

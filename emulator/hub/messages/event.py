@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
@@ -13,6 +13,8 @@ from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
 from emulator.hub.messages.message import Message
+
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 TELEMETRY = "Telemetry"
 """The source of the messages that devices send."""
@@ -95,7 +97,7 @@ class Event(Struct, frozen=True, gc=False):
     @property
     def enqueued_ms(self) -> int:
         """When the hub received it, in milliseconds since 1970."""
-        return int(self.enqueued.timestamp() * 1000)
+        return (self.enqueued - _EPOCH) // _MILLISECOND
 
     @property
     def annotations(self) -> JsonObject:
