@@ -29,7 +29,7 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.messages.event_log import EventLog
+from emulator.hub.messages.event_log import ENTITY, EventLog
 from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates, listeners
@@ -57,6 +57,9 @@ _DEFAULT_PORTS = {"amqps_port": AMQPS_PORT, "amqp_port": AMQP_PORT}
 
 # The policy that a service connection string is made for: it has every right.
 _OWNER = "iothubowner"
+
+# The policy that a connection string for Event Hubs is made for: it can read events.
+_READER = "service"
 
 
 class Head(Protocol):
@@ -161,6 +164,26 @@ class Emulator:
         key = self._running.policies[policy].keys.primary
         return connection_strings.for_service(self.https_host, policy, key)
 
+    @property
+    def event_hubs_connection_string(self) -> str:
+        """A connection string for clients of Event Hubs, which read what devices send.
+
+        If the hub has plain AMQP, it has UseDevelopmentEmulator=true: the client needs no
+        certificate.
+        """
+        ports = self._running.ports
+        name = next(each for each in ("amqp_port", "amqps_port", "https_port") if each in ports)
+        host = connection_strings.host_with_port(
+            self.host_name, ports[name], default=_DEFAULT_PORTS.get(name)
+        )
+        return connection_strings.for_event_hubs(
+            host,
+            _READER,
+            self._running.policies[_READER].keys.primary,
+            entity=ENTITY,
+            plain=name == "amqp_port",
+        )
+
     def device_connection_string(self, device_id: str) -> str:
         """Return a device's connection string.
 
@@ -182,6 +205,7 @@ class Emulator:
             device_id=device_id,
             device=self.device_connection_string(device_id),
             service=self.service_connection_string,
+            event_hubs=self.event_hubs_connection_string,
         )
 
     def register_device(self, device_id: str) -> str:

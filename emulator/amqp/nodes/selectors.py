@@ -52,7 +52,7 @@ def _parse(selector: object, partition: Partition) -> int:
     if value == "@latest":  # inclusive: the newest event too
         return max(partition.end - inclusive, partition.begin)
     if key == "offset":
-        return partition.after_offset(int(float(value)), inclusive=inclusive)
+        return partition.after_offset(int(value.partition(".")[0]), inclusive=inclusive)
     if key == "sequence-number":
-        return partition.after(int(float(value)), inclusive=inclusive)
+        return partition.after(int(value.partition(".")[0]), inclusive=inclusive)
     return partition.after_time(float(value), inclusive=inclusive)
