@@ -21,7 +21,7 @@ from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Open
 from emulator.amqp.refusals import amqp_error
 from emulator.amqp.sasl import Credentials
-from emulator.amqp.tokens import Token, Tokens
+from emulator.amqp.tokens import FEW, MANY, Token, Tokens
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.clock import Timer
@@ -82,6 +82,8 @@ class Client:
         self._certificate = certificate
         self.host = ""
         """The name by which the client calls the hub."""
+        self._authorized = False
+        self._logged = False
         self._timer: Timer | None = None
         self._due = math.inf
 
@@ -115,9 +117,15 @@ class Client:
         try:
             self._attach(link)
         except HubError as error:
-            reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-            log.info("Refused a link of %s to %r: %s", self.peer, link.address[:200], reason)
+            self._log_refusal(link, error)
             raise amqp_error(error, self.hub.clock.now()) from error
+
+    def _log_refusal(self, link: Link, error: HubError) -> None:
+        """Log the first refusal on a connection: a client can try again without end."""
+        if not self._logged:
+            self._logged = True
+            reason = error.__cause__ or error
+            log.info("Refused a link of %s to %r: %s", self.peer, link.address[:200], reason)
 
     def closed(self) -> None:
         """Note that the connection and its links have ended."""
@@ -133,7 +141,7 @@ class Client:
             IotHubUnauthorizedAccess: it is malformed, or has expired.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
-        token = self.tokens.put(text)
+        token = self.tokens.put(text, MANY if self._authorized else FEW)
         if token.fields.expiry <= self.hub.clock.now().timestamp():
             raise IotHubUnauthorizedAccess(_EXPIRED)
         return token
@@ -142,6 +150,7 @@ class Client:
         node, request = self._find(link)
         if node.callers is not Callers.ALL:
             request.grant = self._check(node, request)
+            self._authorized = True
             self.connection.authorized()
         if admission := request.grant.admission:
             known = admission.key in self.devices

@@ -34,6 +34,7 @@ class Driver:
         self._connection = Client(hub, certificate, stream.peer, self._wake).connection
         self._loop = asyncio.get_running_loop()
         self._woken = False
+        self._ended = False
         self._drainer: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._due = float("inf")
@@ -85,6 +86,8 @@ class Driver:
     def _flush(self) -> None:
         """Send what waits; let links send more, if the peer reads."""
         self._woken = False
+        if self._ended:
+            return
         connection, stream = self._connection, self._stream
         if data := connection.data_to_send():
             stream.write(data)
@@ -126,6 +129,7 @@ class Driver:
         self._flush()
 
     def _forget(self) -> None:
+        self._ended = True
         # The stream and this object hold each other: both would wait for the garbage collector.
         self._stream.at_once = None
         if self._timer is not None:

@@ -7,11 +7,13 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from emulator.hub.access.sas import SasToken
-from emulator.hub.core.errors import IotHubMaxCbsTokenExceeded
+from emulator.hub.core.errors import IotHubMaxCbsTokenExceeded, IotHubUnauthorizedAccess
 
 # Ours. A pool of C# devices has a token for each device on one connection, at most 1,000
-# (C# SDK: AmqpConnectionPoolSettings). And the longest text of a token.
-_MAX_TOKENS = 1_024
+# (C# SDK: AmqpConnectionPoolSettings). A client that has shown no right to anything needs few.
+MANY, FEW = 1_024, 16
+
+# The longest text of a token; ours.
 _MAX_BYTES = 4 * 1024
 
 
@@ -31,16 +33,22 @@ class Tokens:
     def __init__(self) -> None:
         self._tokens: dict[_Key, Token] = {}
 
-    def put(self, text: str) -> Token:
+    def put(self, text: str, limit: int) -> Token:
         """Keep a token in place of an older one for the same audience; return it.
+
+        Args:
+            text: the token.
+            limit: how many tokens are kept.
 
         Raises:
             IotHubUnauthorizedAccess: it is malformed.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
-        token = Token(text, SasToken.parse(text[:_MAX_BYTES]))
+        if len(text) > _MAX_BYTES:
+            raise IotHubUnauthorizedAccess from ValueError("a SAS token of more than 4 KB")
+        token = Token(text, SasToken.parse(text))
         key = _key(token.fields.is_for_event_hubs, token.fields.path)
-        if len(self._tokens) >= _MAX_TOKENS and key not in self._tokens:
+        if len(self._tokens) >= limit and key not in self._tokens:
             raise IotHubMaxCbsTokenExceeded
         self._tokens[key] = token
         return token
