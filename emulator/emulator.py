@@ -332,6 +332,7 @@ def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequenc
             consumer_groups=settings.consumer_groups,
             **settings.event_log_bounds,
         ),
+        event_sources=settings.event_sources,
     )
     for device_id in dict.fromkeys(settings.devices):
         _register(hub, settings, device_id)

@@ -27,6 +27,7 @@ from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.notifications.notifications import SOURCES
 
 # MQTT's registered port for TLS; Azure's device SDKs dial no other.
 MQTT_PORT = 8883
@@ -39,14 +40,7 @@ AMQP_PORT = 5672
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
-# What the built-in endpoint can have beside telemetry (IoT Hub docs: message routing).
-EVENT_SOURCES = (
-    "twinChangeEvents",
-    "deviceLifecycleEvents",
-    "deviceConnectionStateEvents",
-    "deviceJobLifecycleEvents",
-    "digitalTwinChangeEvents",
-)
+# Every kind of events that is not telemetry.
 ALL_EVENTS = "all"
 
 # Where a storage emulator, such as Azurite, serves blobs by default.
@@ -188,10 +182,9 @@ def _consumer_group(text: str) -> str:
 
 def _events(text: str) -> str:
     for source in text.split(","):
-        if source not in (*EVENT_SOURCES, ALL_EVENTS):
+        if source not in (*SOURCES, ALL_EVENTS):
             raise ValueError(
-                f"Invalid kind of events {source!r}: use {', '.join(EVENT_SOURCES)} or "
-                f"{ALL_EVENTS}."
+                f"Invalid kind of events {source!r}: use {', '.join(SOURCES)} or {ALL_EVENTS}."
             )
     return text
 
@@ -294,7 +287,7 @@ class Settings:
     ))
     events: tuple[str, ...] = _field((), Setting(
         "events", "KIND", "events that the built-in endpoint has beside telemetry: "
-        f"{', '.join(EVENT_SOURCES)}, or {ALL_EVENTS}; several have commas between them",
+        f"{', '.join(SOURCES)}, or {ALL_EVENTS}; several have commas between them",
         "telemetry alone", _events, many=True,
     ))
     # fmt: on
@@ -360,7 +353,7 @@ class Settings:
     def event_sources(self) -> frozenset[str]:
         """The events that the built-in endpoint has beside telemetry."""
         named = {source for text in self.events for source in text.split(",")}
-        return frozenset(EVENT_SOURCES if ALL_EVENTS in named else named)
+        return frozenset(SOURCES if ALL_EVENTS in named else named)
 
     def key_pair(self, name: str) -> tuple[str, str]:
         """Choose the primary and secondary key of a policy or device: given, well known, random."""

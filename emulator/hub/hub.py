@@ -20,6 +20,7 @@ from emulator.hub.messages.cloud_to_device import CloudToDevice
 from emulator.hub.messages.consumer_groups import ConsumerGroups
 from emulator.hub.messages.event_log import EventLog, Telemetry
 from emulator.hub.methods.methods import Methods
+from emulator.hub.notifications.notifications import Notifications
 from emulator.hub.query.queries import Queries
 from emulator.hub.registry.bulk import Bulk
 from emulator.hub.registry.digital_twins import DigitalTwins
@@ -39,6 +40,7 @@ class IotHub:
         blobs: the blob containers for import and export jobs; None refuses these jobs.
         throttles: the allowances of callers; None does not limit requests.
         events: the event log; None is one with default bounds.
+        event_sources: the events that the log has beside telemetry, of `notifications.SOURCES`.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class IotHub:
         blobs: Blobs | None = None,
         throttles: Throttles | None = None,
         events: EventLog | None = None,
+        event_sources: Collection[str] = (),
     ) -> None:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
@@ -74,6 +77,9 @@ class IotHub:
         )
         self.transfers = Transfers(
             store, self.bulk, self.twins, rows, self.configurations, clock, blobs
+        )
+        self.notifications = Notifications(
+            event_sources, next(iter(hosts)), rows, self.events, feed
         )
         self.gate = Gate(store, policies, hosts, throttles, clock)
 

@@ -41,20 +41,22 @@ class Origin(Struct, frozen=True):
     """Where events come from.
 
     Args:
-        key: the device or module that an event is about, or that sent it.
+        key: the device or module that an event is about, or that sent it; None if it is about none.
         source: the kind of the event.
         sender: how the sender of telemetry authenticated; None for other events.
     """
 
-    key: IdentityKey
+    key: IdentityKey | None
     source: str = TELEMETRY
     sender: Admission | None = None
 
     def annotations(self) -> JsonObject:
         """Return what the hub adds to each message from here, by the names of IoT Hub."""
-        annotations: JsonObject = {"iothub-connection-device-id": self.key.device_id}
-        if self.key.module_id is not None:
-            annotations["iothub-connection-module-id"] = self.key.module_id
+        annotations: JsonObject = {}
+        if self.key is not None:
+            annotations["iothub-connection-device-id"] = self.key.device_id
+            if self.key.module_id is not None:
+                annotations["iothub-connection-module-id"] = self.key.module_id
         # Events that are not telemetry have no sender (seen on a real hub).
         if self.sender is not None:
             annotations["iothub-connection-auth-method"] = self.sender.auth_method
@@ -85,9 +87,9 @@ class Event(Struct, frozen=True, gc=False):
     memory: int
 
     @property
-    def device_id(self) -> str:
+    def device_id(self) -> str | None:
         """The device that it is from, or about."""
-        return self.origin.key.device_id
+        return self.origin.key and self.origin.key.device_id
 
     @property
     def offset(self) -> str:
@@ -115,8 +117,8 @@ class Event(Struct, frozen=True, gc=False):
             "partitionId": self.partition.id,
             "partitionSequenceNumber": self.sequence_number,
             "offset": self.offset,
-            "deviceId": self.origin.key.device_id,
-            "moduleId": self.origin.key.module_id,
+            "deviceId": self.device_id,
+            "moduleId": self.origin.key and self.origin.key.module_id,
             "systemProperties": dict(self.message.system),
             "properties": dict(self.message.properties),
             "annotations": self.annotations,

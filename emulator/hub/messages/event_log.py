@@ -155,6 +155,10 @@ class EventLog:
         ]
         self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
 
+    def now(self) -> datetime:
+        """Return the time of the hub."""
+        return self._clock.now()
+
     def has_group(self, name: str) -> bool:
         """Return whether a consumer group exists; letter case makes no difference."""
         return name.lower() in self._groups
@@ -169,7 +173,7 @@ class EventLog:
 
     def extend(self, origin: Origin, messages: Iterable[Message], now: datetime) -> None:
         """Stamp messages of one origin, and keep them."""
-        partition = self.partition_of(origin.key.device_id)
+        partition = self.partition_of(origin.key.device_id if origin.key else "")
         name, add, add_number = partition.name, self.events.append, partition.numbers.append
         number, sequence_number, event = self.end, partition.end, None
         for message in messages:

@@ -12,6 +12,7 @@ from emulator.hub.identities.identity import (
     IdentityDeleted,
     IdentityKey,
 )
+from emulator.hub.twins.twin import TwinDeleted
 from tests.hub import fakes
 from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
 
@@ -223,7 +224,9 @@ def test_an_edge_device_has_its_system_modules_in_one_commit(
     with pytest.raises(errors.SystemModuleModifyUnauthorizedAccess):
         hub.identities.remove(edge_hub, ANY)
     put(hub, DEVICE, ANY, capabilities=None)
-    deleted = [(IdentityDeleted, agent), (IdentityDeleted, edge_hub)]
+    deleted = [
+        (kind, key) for key in (agent, edge_hub) for kind in (IdentityDeleted, TwinDeleted)
+    ]
     assert taken() == (commits + 2, [(IdentityChanged, DEVICE), *deleted])
     assert names(hub) == ["m"]
     hub.identities.remove(DEVICE, ANY)
