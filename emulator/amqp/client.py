@@ -138,12 +138,17 @@ class Client:
         """Keep a SAS token for links, those that are attached too.
 
         Raises:
-            IotHubUnauthorizedAccess: it is malformed, or has expired.
+            IotHubUnauthorizedAccess: it is malformed, or has expired; or it is for Event Hubs, and
+                its signature is wrong.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         token = self.tokens.put(text, MANY if self._authorized else FEW)
         if token.fields.expiry <= self.hub.clock.now().timestamp():
             raise IotHubUnauthorizedAccess(_EXPIRED)
+        if token.fields.is_for_event_hubs:
+            # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
+            caller = EventHubsCaller(token.text, token.fields.path)
+            self.hub.gate.check(caller, Operation.READ_EVENTS)
         return token
 
     def _attach(self, link: Link) -> None:

@@ -98,7 +98,10 @@ def test_an_empty_partition_says_so(lab: Lab) -> None:
     ],
 )
 def test_what_is_unknown_has_a_status(lab: Lab, change: dict[str, Any], status: int) -> None:
-    assert body(ask(open_client(lab), HUB | change), status) is None
+    reply = ask(open_client(lab), HUB | change)
+    assert body(reply, status) is None
+    condition = "amqp:not-found" if status == 404 else "com.microsoft:argument-error"
+    assert reply.application_properties["error-condition"] == condition
 
 
 def test_node_has_a_reply_address_of_its_own(lab: Lab) -> None:
