@@ -200,7 +200,8 @@ async def test_the_asyncio_client_reads_all_partitions(
         if len(found) == 4:
             done.set()
 
-    client = client_of(emulator, kind=AioConsumerClient)
+    # The client ends after this interval, which is 30 s by default.
+    client = client_of(emulator, kind=AioConsumerClient, load_balancing_interval=1)
     async with client:
         reading = asyncio.create_task(client.receive_batch(on_batch, starting_position="-1"))
         await asyncio.sleep(0)
