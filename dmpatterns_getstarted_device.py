@@ -3,18 +3,21 @@
 It waits for the direct method rebootDevice, simulates a reboot, and reports its time in the twin.
 """
 
-import datetime
-import logging
-import os
 import sys
-import textwrap
-import threading
-import time
 
 try:
+    import datetime
+    import logging
+    import os
+    import textwrap
+    import threading
+    import time
+
     from azure.iot.device import IoTHubDeviceClient, MethodResponse
 except ImportError as error:
     sys.exit(f"Cannot import azure-iot-device: {error}. Run: pip install azure-iot-device")
+except KeyboardInterrupt:
+    sys.exit("IoTHubDeviceClient sample stopped")
 
 CONNECTION_STRING = os.environ.get("IOTHUB_DEVICE_CONNECTION_STRING") or "{deviceConnectionString}"
 

@@ -4,15 +4,16 @@ It reboots a device with a direct method, then reads the time of the reboot in t
 again. Ctrl-C stops it.
 """
 
-import contextlib
-import json
-import os
-import re
 import sys
-import textwrap
-import time
 
 try:
+    import contextlib
+    import json
+    import os
+    import re
+    import textwrap
+    import time
+
     from azure.iot.hub import IoTHubRegistryManager
     from azure.iot.hub.models import CloudToDeviceMethod
     from msrest.exceptions import HttpOperationError
@@ -21,6 +22,8 @@ except ImportError as error:
         f"Cannot import azure-iot-hub: {error}. Run: pip install azure-iot-hub six (it needs "
         "uamqp, which has wheels for x86-64 and Python up to 3.13 only)"
     )
+except KeyboardInterrupt:
+    sys.exit("IoTHubDeviceMethod sample stopped")
 
 CONNECTION_STRING = os.environ.get("IOTHUB_CONNECTION_STRING") or "{IoTHubConnectionString}"
 DEVICE_ID = os.environ.get("IOTHUB_DEVICE_ID") or "{deviceId}"

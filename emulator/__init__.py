@@ -1,8 +1,12 @@
 """A local Azure IoT Hub: unmodified Azure SDK programs run against it, without a subscription."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+# Not that of typing: its import takes a part of the time in which Ctrl-C finds no handler.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from emulator.emulator import Emulator
     from emulator.errors import StartError
     from emulator.settings import Settings

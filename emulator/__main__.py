@@ -2,6 +2,7 @@
 
 import sys
 
-from emulator.cli.main import main
+from emulator.cli.main import end_on_ctrl_c, main
 
+end_on_ctrl_c()
 sys.exit(main())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+
+_PROXIES = ("https_proxy", "all_proxy")
+_NO_PROXY = ("NO_PROXY", "no_proxy")
 
 
 def host_with_port(host: str, port: int, *, default: int | None = None) -> str:
@@ -47,13 +52,26 @@ def for_device(host: str, device_id: str, key: str | None) -> str:
     return f"HostName={host};DeviceId={device_id};{proof}"
 
 
+def _without_proxy(host: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep the way to a host free of the proxy of the environment.
+
+    Both spellings, because programs differ in which one they read first.
+    """
+    if not any(environ.get(each) or environ.get(each.upper()) for each in _PROXIES):
+        return {}
+    hosts = [each for name in _NO_PROXY for each in environ.get(name, "").split(",")]
+    hosts = list(dict.fromkeys(each.strip() for each in (*hosts, host) if each.strip()))
+    return dict.fromkeys(_NO_PROXY, ",".join(hosts))
+
+
 def environment(
-    *, bundle: Path, device_id: str, device: str, service: str, event_hubs: str
+    *, bundle: Path, host: str, device_id: str, device: str, service: str, event_hubs: str
 ) -> dict[str, str]:
     """Return the environment variables that the SDKs and the tutorial's scripts read.
 
     Args:
         bundle: the certificates to trust, PEM.
+        host: the hub's host, for programs on a machine with a proxy.
         device_id: the device that the service's script calls.
         device: the device's connection string.
         service: the service's connection string.
@@ -62,6 +80,8 @@ def environment(
     return {
         "SSL_CERT_FILE": str(bundle),
         "REQUESTS_CA_BUNDLE": str(bundle),
+        "NODE_EXTRA_CA_CERTS": str(bundle),
+        **_without_proxy(host, os.environ),
         "IOTHUB_DEVICE_CONNECTION_STRING": device,
         "IOTHUB_CONNECTION_STRING": service,
         "EVENTHUB_CONNECTION_STRING": event_hubs,

@@ -8,7 +8,7 @@ import re
 import socket
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -26,6 +26,7 @@ from emulator.hub.core import limits
 from emulator.hub.core.clock import SystemClock
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.printable import printable
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -37,7 +38,15 @@ from emulator.net.certificates import CertificateError, Certificates
 from emulator.net.listeners import ListenError
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
-from emulator.settings import AMQP_PORT, AMQPS_PORT, Settings, table, user_folder
+from emulator.settings import (
+    ACCEPT,
+    AMQP_PORT,
+    AMQPS_PORT,
+    Settings,
+    in_program,
+    table,
+    user_folder,
+)
 from emulator.storage.container import StorageError
 from emulator.storage.storage import Storage
 from emulator.thread import BlockThread
@@ -60,6 +69,10 @@ _OWNER = "iothubowner"
 
 # The policy that a connection string for Event Hubs is made for: it can read events.
 _READER = "service"
+# Why a start fails. Their texts name options of the command.
+_START_ERRORS = (
+    *(CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError),
+)
 
 
 class Head(Protocol):
@@ -92,13 +105,18 @@ class Emulator:
 
     Args:
         settings: how the emulator is set up; the defaults if None.
+        port_443: sockets on that port, where services and WebSockets come in as well. The command
+            opens them; in a program, two emulators would be in each other's way.
 
     Raises:
         StartError: on entry. A port is in use, a folder can't be written, or a setting is invalid.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, port_443: Sequence[socket.socket] = ()
+    ) -> None:
         self.settings = settings or Settings()
+        self._port_443 = port_443
         self._state: _Running | None = None
         self._stack = AsyncExitStack()
 
@@ -142,7 +160,8 @@ class Emulator:
     @property
     def https_host(self) -> str:
         """Host and port for services, as a service connection string names them."""
-        return connection_strings.host_with_port(self.host_name, self.https_port, default=443)
+        port = 443 if self._port_443 else self.https_port
+        return connection_strings.host_with_port(self.host_name, port, default=443)
 
     @property
     def ca_file(self) -> Path:
@@ -202,6 +221,7 @@ class Emulator:
         """
         return connection_strings.environment(
             bundle=self.ca_bundle,
+            host=self.host_name,
             device_id=device_id,
             device=self.device_connection_string(device_id),
             service=self.service_connection_string,
@@ -258,8 +278,8 @@ class Emulator:
         async with AsyncExitStack() as stack:
             try:
                 self._state = await self._start(stack)
-            except (CertificateError, ListenError, ThrottleError, StorageError, HubError) as error:
-                raise StartError(str(error)) from error
+            except _START_ERRORS as error:
+                raise StartError(in_program(str(error)), command=str(error)) from error
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
@@ -269,14 +289,23 @@ class Emulator:
 
     async def _start(self, stack: AsyncExitStack) -> _Running:
         settings = self.settings
-        names = certificates.local_names(settings.host)
-        files = certificates.prepare(settings.cert_dir or user_folder(), names)
+        names = certificates.local_names(settings.host, settings.names)
+        extra = certificates.machine_names()
+        # A start that fails, such as that of a second hub, must not make a new CA. And a port that
+        # accepts connections shows that the certificates are there. So the ports are tried first.
+        with ExitStack() as trial:
+            for name in settings.ports:
+                _listen(trial, settings, name, report=log.debug)
+        files = certificates.prepare(settings.cert_dir or user_folder(), names, extra=extra)
         bound = {name: _listen(stack, settings, name) for name in settings.ports}
+        bound["https_port"] += self._port_443
+        for each in self._port_443:
+            stack.callback(each.close)
         policies = {
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()
         }
-        hub = _open_hub(settings, policies, names)
+        hub = _open_hub(settings, policies, (*names, *extra))
         handshakes = Handshakes(
             files, authorities=settings.authorities, thumbprints=hub.thumbprints, clock=hub.clock
         )
@@ -286,7 +315,11 @@ class Emulator:
         mqtt = MqttServer(hub, sessions, handshakes)
         amqp = AmqpServer(hub, handshakes)
         web_sockets = {
-            path: upgrade_handler(served, max_message=limits.MQTT_PACKET_BYTES)
+            path: upgrade_handler(
+                served,
+                first_message=limits.MQTT_CONNECT_BYTES,
+                max_message=limits.MQTT_PACKET_BYTES,
+            )
             for path, served in (
                 (_WEB_SOCKET, {_MQTT: mqtt.serve, _AMQP: amqp.serve}),
                 (_EVENT_HUBS_WEB_SOCKET, {_AMQP: amqp.serve}),
@@ -333,6 +366,7 @@ def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequenc
             **settings.event_log_bounds,
         ),
         event_sources=settings.event_sources,
+        accepts_entra=settings.entra == ACCEPT,
     )
     for device_id in dict.fromkeys(settings.devices):
         _register(hub, settings, device_id)
@@ -361,7 +395,12 @@ def _open_sessions(settings: Settings) -> Sessions:
         ) from error
 
 
-def _listen(stack: AsyncExitStack, settings: Settings, name: str) -> list[socket.socket]:
+def _listen(
+    stack: ExitStack | AsyncExitStack,
+    settings: Settings,
+    name: str,
+    report: Callable[..., None] = log.warning,
+) -> list[socket.socket]:
     """Open the sockets of a port.
 
     Another program, such as RabbitMQ, can have a default port of AMQP: then the hub does without.
@@ -370,13 +409,19 @@ def _listen(stack: AsyncExitStack, settings: Settings, name: str) -> list[socket
     option, port = table()[name].option, settings.ports[name]
     if port is None and name == "amqp_port" and not settings.on_loopback:
         return []
+    chosen = _DEFAULT_PORTS[name] if port is None else port
     try:
-        chosen = _DEFAULT_PORTS[name] if port is None else port
         bound = listeners.listen(settings.host, chosen, option=option)
     except ListenError as error:
-        if port is not None:
+        if port is not None or not error.in_use:
             raise
-        log.warning("The hub starts without AMQP on a port of its own. %s", error)
+        report(
+            "Port %d is in use on %s, so the hub does not serve AMQP there. Stop the other "
+            "program, or use another port: %s PORT.",
+            chosen,
+            printable(settings.host),
+            printable(option),
+        )
         return []
     for each in bound:
         stack.callback(each.close)

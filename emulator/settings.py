@@ -42,6 +42,8 @@ DEVICE_ID = "myDeviceId"
 
 # Every kind of events that is not telemetry.
 ALL_EVENTS = "all"
+# The only value of `entra`, besides the empty default.
+ACCEPT = "accept"
 
 # Where a storage emulator, such as Azurite, serves blobs by default.
 LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
@@ -61,6 +63,8 @@ _CONSUMER_GROUP = re.compile(
 
 _VARIABLE_PREFIX = "IOTHUB_EMULATOR_"
 _LAST_PORT = 65535
+# An option in an error, with its value: `--data-dir DIR`, `--host 127.0.0.2`.
+_OPTION = re.compile(r"(?P<option>--[a-z]+(-[a-z]+)*)( (?P<value>[A-Z]+\b|127[.\d]*\d))?")
 _ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -189,6 +193,12 @@ def _events(text: str) -> str:
     return text
 
 
+def _entra(text: str) -> str:
+    if text != ACCEPT:
+        raise ValueError(f"Invalid value {text!r}: use {ACCEPT}.")
+    return text
+
+
 def _read_keys(text: str) -> Mapping[str, str]:
     file = Path(text)
     try:
@@ -222,6 +232,11 @@ class Settings:
     host: str = _field("localhost", Setting(
         "host", "HOST", "address or name to listen on", "localhost, this machine alone",
     ))
+    names: tuple[str, ...] = _field((), Setting(
+        "name", "NAME",
+        "name or address by which clients reach the hub, such as the name of a container; the "
+        "first one stands in connection strings", "the host, or this machine's name", many=True,
+    ))
     mqtt_port: int = _field(MQTT_PORT, Setting(
         "mqtt-port", "PORT", "port for devices; 0 chooses a free one",
         f"{MQTT_PORT}, the only one that Azure's SDKs dial", _port,
@@ -247,6 +262,11 @@ class Settings:
     authorities: tuple[Path, ...] = _field((), Setting(
         "client-ca", "FILE", "PEM file of a CA that signs the certificates of devices", "no CA",
         Path, many=True,
+    ))
+    entra: str = _field("", Setting(
+        "entra", ACCEPT,
+        "accept every well-formed bearer token of Entra ID, unchecked, on service routes; only on "
+        "loopback", "bearer tokens are refused", _entra,
     ))
     data_dir: Path | None = _field(None, Setting(
         "data-dir", "DIR", "folder for what outlives a restart", "a folder of this user", Path,
@@ -293,7 +313,7 @@ class Settings:
     # fmt: on
 
     def __post_init__(self) -> None:
-        """Refuse a text in place of several, and a port that is out of range.
+        """Refuse a text in place of several, a port out of range, or an unsafe `entra`.
 
         Raises:
             StartError
@@ -316,6 +336,13 @@ class Settings:
             raise StartError(str(error)) from None
         if not self.retention > 0:
             raise StartError(f"Invalid retention {self.retention!r}: use seconds above 0.")
+        if self.entra not in ("", ACCEPT):
+            raise StartError(f"Invalid entra {self.entra!r}: use {ACCEPT!r}.")
+        if self.entra and not self.on_loopback:
+            raise StartError(
+                f"Bearer tokens are not checked, so entra is not allowed on host {self.host!r}. "
+                "Use a loopback address such as localhost, or leave entra out."
+            )
 
     @property
     def ports(self) -> dict[str, int | None]:
@@ -334,6 +361,8 @@ class Settings:
     @property
     def host_name(self) -> str:
         """The name in connection strings: this machine's, where `host` is every address."""
+        if self.names:
+            return self.names[0].strip("[]")
         return socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
 
     @property
@@ -386,6 +415,21 @@ def read(options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]
         for name, setting in table().items()
     }
     return Settings(**{name: value for name, value in values.items() if value is not None})
+
+
+def in_program(text: str) -> str:
+    """Replace the options in a text, such as `--data-dir DIR`, by the fields of `Settings`."""
+    names = {setting.option: name for name, setting in table().items()}
+
+    def field_of(match: re.Match[str]) -> str:
+        name, value = names.get(match["option"]), match["value"]
+        if name is None:
+            return match[0]
+        if value is None:
+            return name
+        return f"Settings({name}={'...' if value.isupper() else repr(value)})"
+
+    return _OPTION.sub(field_of, text)
 
 
 def user_folder() -> Path:

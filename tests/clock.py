@@ -78,6 +78,22 @@ class ManualClock:
         await settle()
 
 
+class TickingClock(ManualClock):
+    """A clock on which each look at `monotonic` takes 1 ms, so that slices end.
+
+    The time of day stands still.
+    """
+
+    def __init__(self, start: datetime = START) -> None:
+        super().__init__(start)
+        self._looks = 0
+
+    def monotonic(self) -> float:
+        """See `Clock.monotonic`."""
+        self._looks += 1
+        return self._seconds + self._looks * 0.001
+
+
 async def settle(turns: int = 20) -> None:
     """Let the tasks of the event loop run."""
     for _ in range(turns):

@@ -41,7 +41,9 @@ posix_only = pytest.mark.skipif(
 
 def clean_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment with `variables`, without those of a hub or a proxy."""
-    ours = re.compile(r"(?i)IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|\w+_PROXY$")
+    ours = re.compile(
+        r"(?i)IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|NODE_EXTRA_CA_CERTS$|\w+_PROXY$"
+    )
     inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return inherited | variables
 
@@ -176,7 +178,6 @@ class EmulatorConsole(Console):
         super().__init__("-m", "emulator", *options, environment=environment)
         try:
             self.wait_for(re.escape("The hub is ready. Ctrl-C stops it."))
-            self.wait_for(r"PowerShell:")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -195,7 +196,8 @@ class EmulatorConsole(Console):
     @property
     def device_connection_strings(self) -> dict[str, str]:
         """The connection string of each device, by its id."""
-        found = re.findall(r"^  (HostName=[^;]+;DeviceId=([^;]+);\S+)$", self.output, re.MULTILINE)
+        lines = "\n".join([self.variables["IOTHUB_DEVICE_CONNECTION_STRING"], *self.lines])
+        found = re.findall(r"^ *(HostName=[^;]+;DeviceId=([^;]+);\S+)$", lines, re.MULTILINE)
         return {device_id: connection_string for connection_string, device_id in found}
 
     def environment(self, **variables: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import json
 import random
 import socket
 import ssl
@@ -75,6 +76,21 @@ def sas_token(
     ).digest()
     token = f"sr={audience}&sig={quote(base64.b64encode(signature), safe='')}&se={expiry}"
     return f"SharedAccessSignature {token}" + (f"&skn={policy}" if policy else "")
+
+
+def jwt(header: object = None, signature: str = "c2ln", **claims: object) -> str:
+    """Write a token that looks like one of Entra ID."""
+    texts = (json.dumps(part) for part in ({"alg": "RS256"} if header is None else header, claims))
+    parts = [base64.urlsafe_b64encode(text.encode()).decode().rstrip("=") for text in texts]
+    return ".".join([*parts, signature])
+
+
+def entity_token(audience: str, key: str, policy: str, now: float, lifetime: float = 3600) -> str:
+    """Sign a token as clients of Event Hubs do: with the text of the key, which is not decoded."""
+    resource, expiry = quote(audience, safe=""), str(int(now + lifetime))
+    digest = hmac.new(key.encode(), f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()
+    signature = quote(base64.b64encode(digest), safe="")
+    return f"SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={policy}"
 
 
 def free_loopback_address() -> str:

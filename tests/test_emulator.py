@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import re
 import socket
 import ssl
 import sys
@@ -24,7 +25,7 @@ from emulator.errors import StartError
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
 from tests.devices import METHODS, connect_device
 from tests.processes import END_SECONDS, Console, posix_only
-from tests.support import Service, trust, wait_until
+from tests.support import Service, free_loopback_address, trust, wait_until
 
 METHOD = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
 
@@ -180,27 +181,29 @@ def below_a_file(folder: Path) -> Path:
     return file / "folder"
 
 
-def no_database(folder: Path) -> dict[str, object]:
+def no_file(folder: Path) -> dict[str, object]:
     """Settings whose session file is something else."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    (folder / f"sessions-127.0.0.1-{port}.sqlite").write_text("not a database, " * 100)
+    (folder / f"sessions-127.0.0.1-{port}.sqlite").mkdir()
     return {"data_dir": folder, "mqtt_port": port}
 
+
+OTHER_ADDRESS = r"Settings\((host='127.0.0.2'|(mqtt|https)_port=\.\.\.)\)"
 
 # The wrong settings of each failure, and what the error must say.
 FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] = {
     "the devices' port is in use": lambda stack, _: (
         {"mqtt_port": (port := taken_port(stack))},
-        f"Port {port} is in use on 127.0.0.1.*--mqtt-port",
+        f"Port {port} is in use on 127.0.0.1.*{OTHER_ADDRESS}",
     ),
     "the services' port is in use": lambda stack, _: (
         {"https_port": (port := taken_port(stack))},
-        f"Port {port} is in use on 127.0.0.1.*--https-port",
+        f"Port {port} is in use on 127.0.0.1.*{OTHER_ADDRESS}",
     ),
     "the address is another machine's": lambda *_: (
         {"host": "192.0.2.1"},
-        "192.0.2.1 is not an address of this machine.*--host",
+        r"192.0.2.1 is not an address of this machine.*Settings\(host=\.\.\.\)",
     ),
     "a device id is not valid": lambda *_: ({"devices": ("a/b",)}, "a/b"),
     "a device's key is not base64": lambda *_: (
@@ -213,15 +216,15 @@ FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] 
     ),
     "the folder of the certificates can't be made": lambda _, folder: (
         {"cert_dir": below_a_file(folder)},
-        "cert",
+        r"Settings\(cert_dir=\.\.\.\)",
     ),
     "the folder of the sessions can't be made": lambda _, folder: (
         {"data_dir": below_a_file(folder), "mqtt_port": 8899},
-        "Can't keep sessions in .*--data-dir",
+        r"Can't keep sessions in .*Settings\(data_dir=\.\.\.\)",
     ),
-    "the file of the sessions is something else": lambda _, folder: (
-        no_database(folder),
-        "Can't keep sessions in .*--data-dir",
+    "the file of the sessions is a folder": lambda _, folder: (
+        no_file(folder),
+        r"Can't keep sessions in .*Settings\(data_dir=\.\.\.\)",
     ),
 }
 
@@ -244,6 +247,7 @@ def test_a_failed_start_is_raised_in_the_callers_thread_and_leaves_nothing(
     with pytest.raises(StartError, match=named) as error, Emulator(settings):
         pytest.fail("it started")
     assert "\n" not in str(error.value)
+    assert "--" not in str(error.value)
     assert "k3y!" not in str(error.value)
     assert "azN5" not in str(error.value)
     del error
@@ -364,7 +368,7 @@ server.HttpServer.start = start
         """
 import time, emulator.net.certificates as certificates
 
-def prepare(*_):
+def prepare(*_, **__):
     print("starting", flush=True)
     time.sleep(60)
 
@@ -439,7 +443,69 @@ async def test_a_start_that_fails_leaves_it_as_it_was(settings: Settings, tmp_pa
         _ = emulator.mqtt_port
 
 
-def test_it_tells_how_to_reach_it(settings: Settings) -> None:
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ({}, "127.0.0.1"),
+        ({"NO_PROXY": "example.com"}, "example.com,127.0.0.1"),
+        ({"no_proxy": "a, b,", "NO_PROXY": "a"}, "a,b,127.0.0.1"),
+        ({"no_proxy": "127.0.0.1"}, "127.0.0.1"),
+    ],
+)
+def test_with_a_proxy_the_environment_keeps_it_away_from_the_hub(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str,
+    listed: dict[str, str],
+    expected: str,
+) -> None:
+    for name in (*PROXIES, "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in listed.items():
+        monkeypatch.setenv(name, value)
+    with Emulator(settings) as it:
+        assert not {"NO_PROXY", "no_proxy"} & it.environment("myDeviceId").keys()
+        monkeypatch.setenv(proxy, "http://127.0.0.1:1")
+        environment = it.environment("myDeviceId")
+    hosts = [environment[name].split(",") for name in ("NO_PROXY", "no_proxy")]
+    assert [sorted(each) for each in hosts] == [sorted(expected.split(","))] * 2
+
+
+@pytest.mark.parametrize(
+    ("taken", "port", "plain"),
+    [
+        ([], None, "UseDevelopmentEmulator=true;"),
+        ([5672], None, ""),
+        ([5672, 5671], "https_port", ""),
+    ],
+)
+def test_a_client_of_event_hubs_uses_plain_amqp_if_the_hub_has_it(
+    settings: Settings, taken: list[int], port: str | None, plain: str
+) -> None:
+    host = free_loopback_address()
+    with ExitStack() as stack:
+        for each in taken:
+            stack.enter_context(socket.create_server((host, each)))
+        it = stack.enter_context(Emulator(replace(settings, host=host)))
+        where = f"{host}:{getattr(it, port)}" if port else host
+        assert it.event_hubs_connection_string == (
+            f"Endpoint=sb://{where};SharedAccessKeyName=service;"
+            f"SharedAccessKey={WELL_KNOWN_PRIMARY_KEY};{plain}EntityPath=iothub-ehub-emulator"
+        )
+
+
+def test_a_port_that_a_user_chose_stands_in_the_string_for_event_hubs(settings: Settings) -> None:
+    with Emulator(replace(settings, amqp_port=0)) as it:
+        assert f"Endpoint=sb://127.0.0.1:{it.amqp_port};" in it.event_hubs_connection_string
+
+
+def test_it_tells_how_to_reach_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for proxy in PROXIES:
+        monkeypatch.delenv(proxy, raising=False)
     with Emulator(replace(settings, keys={"service": "c2VydmljZSBrZXkgc2VydmljZSBrZXk="})) as it:
         key = WELL_KNOWN_PRIMARY_KEY
         https = f"127.0.0.1:{it.https_port}"
@@ -449,13 +515,97 @@ def test_it_tells_how_to_reach_it(settings: Settings) -> None:
         assert it.environment("myDeviceId") == {
             "SSL_CERT_FILE": str(it.ca_bundle),
             "REQUESTS_CA_BUNDLE": str(it.ca_bundle),
+            "NODE_EXTRA_CA_CERTS": str(it.ca_bundle),
             "IOTHUB_DEVICE_CONNECTION_STRING": device,
             "IOTHUB_CONNECTION_STRING": owner,
+            "EVENTHUB_CONNECTION_STRING": it.event_hubs_connection_string,
             "IOTHUB_DEVICE_ID": "myDeviceId",
         }
         assert it.policy_connection_string("service").endswith(
             ";SharedAccessKeyName=service;SharedAccessKey=c2VydmljZSBrZXkgc2VydmljZSBrZXk="
         )
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [
+        (("localhost",), "localhost"),
+        (("LocalHost", "127.0.0.5"), "LocalHost"),
+        (("hub.example", "localhost"), "hub.example"),
+        (("[::1]",), "[::1]"),
+        (("iot_hub",), "iot_hub"),
+    ],
+)
+def test_the_names_are_in_the_certificate_and_the_first_one_in_the_strings(
+    settings: Settings, tmp_path: Path, names: tuple[str, ...], host: str
+) -> None:
+    with Emulator(replace(settings, names=names, cert_dir=tmp_path)) as emulator:
+        assert emulator.https_host == f"{host}:{emulator.https_port}"
+        assert emulator.device_connection_string("myDeviceId").startswith(
+            f"HostName={host.strip('[]')};"
+        )
+        assert emulator.service_connection_string.startswith(f"HostName={emulator.https_host};")
+        context = ssl.create_default_context(cafile=emulator.ca_file)
+        for port in (emulator.mqtt_port, emulator.https_port):
+            for name in (*names, "localhost", "127.0.0.1"):
+                with (
+                    socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+                    context.wrap_socket(plain, server_hostname=name.strip("[]")),
+                ):
+                    pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_hub_on_every_address_has_the_name_that_it_is_given(host: str) -> None:
+    assert Settings(host=host).host_name == socket.gethostname()
+    assert Settings(host=host, names=("hub",)).host_name == "hub"
+    # A name does not make the keys public, or the hub local.
+    assert not Settings(host=host, names=("localhost",)).on_loopback
+
+
+@pytest.mark.parametrize("name", ["", "a b", "hub:8443", "https://hub", "127.0.0.256", "*"])
+def test_an_invalid_name_is_one_line_at_the_start(settings: Settings, name: str) -> None:
+    said = f"Invalid host {name!r}: use a host name or an IP address."
+    with (
+        pytest.raises(StartError, match=re.escape(said)),
+        Emulator(replace(settings, names=(name,))),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("port", ["mqtt_port", "https_port"])
+def test_a_start_that_fails_makes_no_new_ca(settings: Settings, tmp_path: Path, port: str) -> None:
+    settings = replace(settings, cert_dir=tmp_path)
+    with Emulator(settings) as running:
+        ca = running.ca_file.read_bytes()
+        second = replace(settings, names=("hub",), **{port: getattr(running, port)})
+        with pytest.raises(StartError, match="is in use"), Emulator(second):
+            pass
+        assert running.ca_file.read_bytes() == ca
+    with Emulator(replace(settings, names=("hub",))) as running:
+        assert running.ca_file.read_bytes() != ca
+
+
+@pytest.mark.parametrize("port", ["mqtt_port", "https_port"])
+@pytest.mark.parametrize(
+    "cipher",
+    [
+        *("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"),
+        *("ECDHE-RSA-AES128-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ],
+)
+def test_each_port_speaks_tls_with_rsa_and_with_elliptic_curves(
+    settings: Settings, port: str, cipher: str
+) -> None:
+    with Emulator(settings) as emulator:
+        context = trust(emulator)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(cipher)
+        with (
+            socket.create_connection(("127.0.0.1", getattr(emulator, port)), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+        ):
+            assert tls.cipher()[0] == cipher  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

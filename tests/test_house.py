@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,50 @@ def test_the_scripts_of_the_tutorial_import_nothing_of_ours(path: Path) -> None:
     }
     assert "azure" in imported
     assert not imported & {"", "emulator", "tests", "amqtt", "aiohttp"}
+
+
+# Arguments of log calls that no client can choose.
+OWN_TEXT = {"_peer", "peer", "__name__", "value"}
+
+
+def quotes(call: ast.Call) -> bool:
+    """Return whether a log call quotes all text: `%r`, or `%s` with `printable(...)`."""
+    text, *arguments = call.args
+    if not isinstance(text, ast.Constant):
+        return False
+    kinds = re.findall(r"%(.)", text.value.replace("%%", ""))
+    return len(kinds) == len(arguments) and all(
+        kind in "rdf"
+        or (isinstance(argument, ast.Call) and ast.unparse(argument.func) == "printable")
+        or (isinstance(argument, ast.Attribute) and argument.attr in OWN_TEXT)
+        for kind, argument in zip(kinds, arguments, strict=True)
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_log_call_quotes_what_a_client_can_choose(path: Path) -> None:
+    calls = [
+        node
+        for node in NODES[path]
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id in ("log", "refusals")
+        and node.func.attr in ("debug", "info", "warning", "error", "exception", "critical")
+        and not any(isinstance(argument, ast.Starred) for argument in node.args)
+    ]
+    assert [ast.unparse(call) for call in calls if not quotes(call)] == []
+
+
+def test_one_module_uses_the_private_parts_of_aiohttp() -> None:
+    users = {path for path in MODULES if "_prepare_hook" in path.read_text(encoding="utf-8")}
+    assert {name_of(path) for path in users} == {"emulator/net/http_connection.py"}
+    private = re.compile(r"\b(_message|_payload|_protocol|_waiter|_messages|_current_request)\b")
+    for path in MODULES:
+        source = path.read_text(encoding="utf-8")
+        if "from aiohttp" in source and path not in users:
+            attributes = {node.attr for node in NODES[path] if isinstance(node, ast.Attribute)}
+            assert not any(private.fullmatch(name) for name in attributes), name_of(path)
 
 
 def test_every_error_of_the_hub_is_raised_somewhere() -> None:

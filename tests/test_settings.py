@@ -14,12 +14,13 @@ import pytest
 
 from emulator import Settings
 from emulator.errors import StartError
-from emulator.settings import SettingError, read, table, user_folder
+from emulator.settings import SettingError, in_program, read, table, user_folder
 
 OPTIONS = {
     *("--host", "--mqtt-port", "--https-port", "--device", "--keys", "--client-ca", "--data-dir"),
     *("--amqps-port", "--amqp-port", "--cert-dir", "--throttle", "--storage", "--storage-host"),
     *("--partitions", "--consumer-group", "--retention", "--event-log-size", "--events"),
+    *("--name", "--entra"),
 }
 
 
@@ -59,6 +60,10 @@ PATHS = f"a{os.pathsep}b c"
         ({}, {"HTTPS_PORT": "443"}, {"https_port": 443}),
         ({}, {"DEVICE": " a  b\n"}, {"devices": ("a", "b")}),
         ({}, {"THROTTLE": "S1 queries=20/min"}, {"throttle": ("S1", "queries=20/min")}),
+        ({"names": ["hub", "::1"]}, {}, {"names": ("hub", "::1")}),
+        ({}, {"NAME": "hub localhost"}, {"names": ("hub", "localhost")}),
+        ({"entra": ["accept"]}, {}, {"entra": "accept"}),
+        ({}, {"ENTRA": "accept"}, {"entra": "accept"}),
         ({}, {"STORAGE": "my folder"}, {"storage": Path("my folder")}),
         ({}, {"CLIENT_CA": PATHS}, {"authorities": (Path("a"), Path("b c"))}),
         ({"devices": ["a"]}, {"DEVICE": "b c"}, {"devices": ("a",)}),
@@ -79,6 +84,12 @@ def test_a_wrong_value_is_named_with_its_source(text: str) -> None:
         read({"mqtt_port": [text]}, {})
     with pytest.raises(SettingError, match=f"^IOTHUB_EMULATOR_MQTT_PORT: {said}$"):
         read({}, {"IOTHUB_EMULATOR_MQTT_PORT": text})
+
+
+@pytest.mark.parametrize("text", ["Accept", "yes", "1", "accept "])
+def test_another_value_of_entra_is_named(text: str) -> None:
+    with pytest.raises(SettingError, match=f"^--entra: Invalid value '{text}': use accept.$"):
+        read({"entra": [text]}, {})
 
 
 # --- this user's folder
@@ -126,8 +137,32 @@ def test_a_user_without_a_home_is_told_to_choose_a_folder(monkeypatch: pytest.Mo
         ({"throttle": "S1"}, "throttle is the text 'S1'"),
         ({"mqtt_port": 70000}, "Invalid mqtt_port 70000: use a number from 0 to 65535"),
         ({"https_port": "8443"}, "Invalid https_port '8443'"),
+        ({"names": "hub"}, "names is the text 'hub'"),
+        ({"entra": "yes"}, "Invalid entra 'yes': use 'accept'."),
+        *(
+            ({"entra": "accept", "host": host}, f"entra is not allowed on host {host!r}")
+            for host in ("0.0.0.0", "::", "192.0.2.1", "hub.example", "localhost.example")
+        ),
     ],
 )
 def test_a_wrong_value_in_a_program_is_one_clear_error(values: dict[str, Any], text: str) -> None:
     with pytest.raises(StartError, match=re.escape(text)):
         Settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Use another address: --host 127.0.0.2.",
+            "Use another address: Settings(host='127.0.0.2').",
+        ),
+        ("Choose a folder: --data-dir DIR.", "Choose a folder: Settings(data_dir=...)."),
+        ("or another port: --mqtt-port PORT.", "or another port: Settings(mqtt_port=...)."),
+        ("Can't use a.pem for --client-ca: it", "Can't use a.pem for authorities: it"),
+        ("--storage-host 'http://a' is neither", "storage_hosts 'http://a' is neither"),
+        ("Nothing -- to replace, --help neither", "Nothing -- to replace, --help neither"),
+    ],
+)
+def test_in_a_program_an_error_names_fields(text: str, expected: str) -> None:
+    assert in_program(text) == expected

@@ -1,7 +1,7 @@
 """Claims-based security: a client sends its SAS tokens to the node `$cbs` (AMQP CBS, draft 1.0).
 
 A token may be for the hub, for a device or for an entity of Event Hubs. Its audience counts, not
-the `name` in the request, which each SDK writes in another form.
+the `name` in the request, which each SDK writes in another form. A token of Entra ID is for all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from emulator.amqp.nodes.requests import Reply, RequestNode
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import ArgumentInvalid
 
+# The types of tokens of Entra ID: in Python's service SDK, and in clients of Event Hubs.
+_BEARERS = ("bearer", "jwt")
+
 
 def _put_token(request: LinkRequest[IncomingLink], message: Message) -> Reply:
     operation = message.application_properties.get("operation")
@@ -22,7 +25,8 @@ def _put_token(request: LinkRequest[IncomingLink], message: Message) -> Reply:
     token = body.value if isinstance(body, Value) else None
     if not isinstance(token, str):
         raise ArgumentInvalid("The body of put-token is not a string with a SAS token.")
-    request.client.put_token(token)
+    kind = message.application_properties.get("type")
+    request.client.put_token(f"Bearer {token}" if kind in _BEARERS else token)
     return Reply()
 
 

@@ -31,6 +31,8 @@ from emulator.hub.core.errors import (
     IotHubUnauthorized,
     IotHubUnauthorizedAccess,
 )
+from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import Caller, DeviceCaller, EventHubsCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -50,6 +52,8 @@ _MODEL_ID = "com.microsoft:model-id"
 
 _EXPIRED = "The specified SAS token is expired"  # seen on a real hub
 
+_SHOWN = 200  # how much of an address is shown, in characters
+
 # A timer for a far expiry would overflow in the event loop; then it looks again.
 _MAX_TIMER = 24 * 3600
 
@@ -62,6 +66,7 @@ class Client:
         certificate: the certificate of its TLS handshake; None if it sent none.
         peer: its address, for the log.
         wake: see `Connection`.
+        trust: called when the client has shown a right to something.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Client:
         certificate: ClientCertificate | None = None,
         peer: str = "an unknown address",
         wake: Callable[[], None] = lambda: None,
+        trust: Callable[[], None] = lambda: None,
     ) -> None:
         self.hub = hub
         self.peer = peer
@@ -80,6 +86,7 @@ class Client:
         self.repliers: dict[str, list[OutgoingLink]] = {}
         """By the path of a `RequestNode`, the links that receive its replies."""
         self._certificate = certificate
+        self._trust = trust
         self.host = ""
         """The name by which the client calls the hub."""
         self._authorized = False
@@ -102,7 +109,7 @@ class Client:
         except HubError:
             return False
         name, _, rest = credentials.user_name.partition("@sas.")
-        return not rest.startswith("root.") or name == token.fields.policy
+        return not rest.startswith("root.") or name == token.policy
 
     def opened(self, peer: Open) -> None:
         """Note the host that the client dialled, which tokens can name."""
@@ -124,8 +131,8 @@ class Client:
         """Log the first refusal on a connection: a client can try again without end."""
         if not self._logged:
             self._logged = True
-            reason = error.__cause__ or error
-            log.info("Refused a link of %s to %r: %s", self.peer, link.address[:200], reason)
+            reason, address = error.__cause__ or error, link.address[:_SHOWN]
+            refusals.info("Refused a link of %s to %r: %s", self.peer, address, printable(reason))
 
     def closed(self) -> None:
         """Note that the connection and its links have ended."""
@@ -143,11 +150,11 @@ class Client:
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         token = self.tokens.put(text, MANY if self._authorized else FEW)
-        if token.fields.expiry <= self.hub.clock.now().timestamp():
+        if token.expires <= self.hub.clock.now().timestamp():
             raise IotHubUnauthorizedAccess(_EXPIRED)
-        if token.fields.is_for_event_hubs:
+        if token.entity is not None:
             # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
-            caller = EventHubsCaller(token.text, token.fields.path)
+            caller = EventHubsCaller(token.text, token.entity)
             self.hub.gate.check(caller, Operation.READ_EVENTS)
         return token
 
@@ -155,14 +162,20 @@ class Client:
         node, request = self._find(link)
         if node.callers is not Callers.ALL:
             request.grant = self._check(node, request)
-            self._authorized = True
-            self.connection.authorized()
+            self._authorize()
         if admission := request.grant.admission:
             known = admission.key in self.devices
             self.hub.gate.enter(admission, Operation.SUBSCRIBE if known else Operation.CONNECT)
         link.context = node, request
         node.open(request)
         self._watch(request.grant.expires)
+
+    def _authorize(self) -> None:
+        """Let the client send more: it has shown a right to something."""
+        if not self._authorized:
+            self._authorized = True
+            self.connection.authorized()
+            self._trust()
 
     def _find(self, link: Link) -> tuple[AnyNode, LinkRequest[Any]]:
         """Find the node of a link by its address and its direction."""
@@ -173,7 +186,7 @@ class Client:
                 resource = node.resource or parts
                 return node, LinkRequest(self, link, found.names, resource, node.operation)
         raise AmqpAddressNotFound(
-            f"The link address '{link.address[:200]}' did not match any of the expected formats."
+            f"The link address '{link.address[:_SHOWN]}' did not match any of the expected formats."
         )
 
     def _check(self, node: AnyNode, request: LinkRequest[Any]) -> Grant:
@@ -191,12 +204,12 @@ class Client:
             caller = self._caller(node, request, token and token.text)
             try:
                 admission = self.hub.gate.check(caller, node.operation)
-            except IotHubUnauthorizedAccess as error:
+            except HubError as error:
                 refused = refused or error
                 continue
             if admission is not None:
                 return Grant(caller, admission, admission.expires)
-            return Grant(caller, None, token.fields.expiry if token else math.inf)
+            return Grant(caller, None, token.expires if token else math.inf)
         raise refused or IotHubUnauthorizedAccess
 
     def _caller(self, node: AnyNode, request: LinkRequest[Any], token: str | None) -> Caller:

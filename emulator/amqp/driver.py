@@ -31,7 +31,8 @@ class Driver:
     def __init__(self, stream: Stream, hub: IotHub, certificate: ClientCertificate | None) -> None:
         self._stream = stream
         self._clock: Clock = hub.clock
-        self._connection = Client(hub, certificate, stream.peer, self._wake).connection
+        client = Client(hub, certificate, stream.peer, self._wake, stream.trust)
+        self._connection = client.connection
         self._loop = asyncio.get_running_loop()
         self._woken = False
         self._ended = False

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from emulator.hub.core.printable import printable
 from emulator.hub.hub import IotHub
 from emulator.net.listeners import accept
 from emulator.net.streams import READ_BYTES, Stream, TcpStream
@@ -73,9 +74,9 @@ class AmqpServer:
         self._connections[task] = driver
         try:
             if error := await driver.run():
-                log.info("Closed the connection of %s: %s", stream.peer, error)
+                log.info("Closed the connection of %s: %s", stream.peer, printable(error))
         except (ConnectionError, ssl.SSLError) as error:
-            log.info("Lost the connection of %s: %s", stream.peer, error)
+            log.info("Lost the connection of %s: %s", stream.peer, printable(error))
         except Exception:
             log.exception("The connection of %s failed", stream.peer)
         finally:

@@ -1,11 +1,13 @@
-"""The SAS tokens that a client has sent on its connection, by SASL or to `$cbs`."""
+"""The tokens that a client has sent on its connection, by SASL or to `$cbs`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from emulator.hub.access import entra
 from emulator.hub.access.sas import SasToken
 from emulator.hub.core.errors import IotHubMaxCbsTokenExceeded, IotHubUnauthorizedAccess
 
@@ -18,10 +20,19 @@ _MAX_BYTES = 4 * 1024
 
 
 class Token(NamedTuple):
-    """A token as text, and parsed."""
+    """A token.
+
+    Args:
+        text: as in an `Authorization` header.
+        expires: the expiry time, in seconds since the epoch.
+        policy: the policy whose key signed it; None if it names none.
+        entity: of Event Hubs, what it is for; None if it is for the hub or a device.
+    """
 
     text: str
-    fields: SasToken
+    expires: float
+    policy: str | None = None
+    entity: Sequence[str] | None = None
 
 
 _Key = tuple[bool, tuple[str, ...]]
@@ -31,7 +42,10 @@ class Tokens:
     """The newest token for each audience."""
 
     def __init__(self) -> None:
-        self._tokens: dict[_Key, Token] = {}
+        # Some clients encode the ids in an audience twice, and letter case can differ. So several
+        # audiences can be for one resource, and the gate decides which one is.
+        self._tokens: dict[_Key, dict[str, Token]] = {}
+        self._count = 0
 
     def put(self, text: str, limit: int) -> Token:
         """Keep a token in place of an older one for the same audience; return it.
@@ -45,23 +59,36 @@ class Tokens:
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         if len(text) > _MAX_BYTES:
-            raise IotHubUnauthorizedAccess from ValueError("a SAS token of more than 4 KB")
-        token = Token(text, SasToken.parse(text))
-        key = _key(token.fields.is_for_event_hubs, token.fields.path)
-        if len(self._tokens) >= limit and key not in self._tokens:
-            raise IotHubMaxCbsTokenExceeded
-        self._tokens[key] = token
+            raise IotHubUnauthorizedAccess from ValueError("a token of more than 4 KB")
+        if entra.bearer_token(text) is not None:
+            # It names no resource. When it expires is not looked at, as over HTTPS.
+            token = Token(text, math.inf)
+            for for_event_hubs in (False, True):
+                self._keep((for_event_hubs, ()), "Bearer", token, limit)
+            return token
+        fields = SasToken.parse(text)
+        entity = fields.path if fields.is_for_event_hubs else None
+        token = Token(text, fields.expiry, fields.policy, entity)
+        key = fields.is_for_event_hubs, _spelling(fields.path)
+        self._keep(key, fields.audience, token, limit)
         return token
 
+    def _keep(self, key: _Key, audience: str, token: Token, limit: int) -> None:
+        known = self._tokens.get(key, {})
+        if known.pop(audience, None) is None:
+            if self._count >= limit:
+                raise IotHubMaxCbsTokenExceeded
+            self._count += 1
+        self._tokens[key] = {audience: token, **known}
+
     def find(self, resource: Sequence[str], *, for_event_hubs: bool = False) -> Iterator[Token]:
-        """Return the tokens whose audience can be a resource, or a parent; the longest first."""
+        """Return the tokens that can be for a resource or a parent of it.
+
+        Those with the longest audience are the first, and of them the newest.
+        """
         for end in range(len(resource), -1, -1):
-            token = self._tokens.get(_key(for_event_hubs, resource[:end]))
-            if token is not None:
-                yield token
+            yield from self._tokens.get((for_event_hubs, _spelling(resource[:end])), {}).values()
 
 
-def _key(for_event_hubs: bool, path: Sequence[str]) -> _Key:
-    # Some clients encode the ids in an audience twice. The gate decides whether a token is valid.
-    change = str.lower if for_event_hubs else unquote
-    return for_event_hubs, tuple(map(change, path))
+def _spelling(path: Sequence[str]) -> tuple[str, ...]:
+    return tuple(unquote(segment).lower() for segment in path)

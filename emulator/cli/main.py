@@ -1,53 +1,81 @@
 """The command: `python -m emulator` and `iothub-emulator`.
 
-argparse, because typer would take a fifth of the start to import.
+argparse, because typer would take a fifth of the start to import. What is imported here at once is
+little: Ctrl-C can come at any time, and must not end in a traceback.
 """
 
 from __future__ import annotations
 
+# Not the module signal: it imports enum, which takes 4 ms in which Ctrl-C has no handler.
+import _signal as signal  # type: ignore[import-not-found]
 import gc
-import logging
 import sys
 from collections.abc import Sequence
+
+_OLDEST_PYTHON = (3, 11)
+# The exit status of a program that Ctrl-C ended, as shells have it.
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status: 0, 1 for a failure, 2 for an invalid option."""
+    end_on_ctrl_c()
     # The imports of a start make little garbage, and to look for it takes 3 % of the start. So they
     # stand below this line. See `collect_garbage` in process.py for when it is on again.
     gc.disable()
+    if sys.version_info < _OLDEST_PYTHON:
+        version = ".".join(map(str, sys.version_info[:3]))
+        return _fail(f"This is Python {version}. The emulator needs 3.11 or newer.")
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "emulator":
+            raise
+        return _fail(
+            f"The package {error.name} is missing in {sys.executable}. Use the Python of the "
+            "virtual environment, .venv/bin/python, or install the packages: "
+            "pip install -r requirements.txt"
+        )
+
+
+def end_on_ctrl_c() -> None:
+    """End this process on Ctrl-C as other programs do, until it has a handler: without a word."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from emulator.cli.output import OutputError, discard_output
+
+    try:
+        return _command(arguments)
+    except OutputError as error:
+        discard_output()
+        return _fail(str(error))
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    from emulator.cli.log import set_up
     from emulator.cli.options import note_variables, parse
     from emulator.errors import StartError
     from emulator.event_loop import run
 
     try:
         command = parse(arguments)
-        _log(verbose=command.verbose)
+        set_up(verbose=command.verbose, quiet=command.quiet)
         if command.name == "tutorial":
             from emulator.cli.tutorial import play
 
             return run(play(command.settings))
         from emulator.cli.start import serve
 
-        return run(serve(command.settings))
+        return run(serve(command))
     except StartError as error:
-        print(f"emulator: {error}{note_variables()}", file=sys.stderr)
-        return 1
+        return _fail(f"{error.command}{note_variables()}")
 
 
-def _log(*, verbose: bool) -> None:
-    """Log to stderr: warnings of all libraries, and connections if wanted."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("emulator").setLevel(logging.INFO if verbose else logging.WARNING)
-    logging.getLogger("asyncio").addFilter(_is_worth_saying)
-
-
-def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """Leave out what asyncio logs thousands of times, where uvloop logs nothing.
-
-    The first message is about connections that wait while no more files can be opened; they are
-    accepted once others have ended. The second is about peers that left before they had read
-    everything.
-    """
-    noise = ("socket.accept() out of system resource", "socket.send() raised exception")
-    return not record.getMessage().startswith(noise)
+def _fail(text: str) -> int:
+    print(f"emulator: {text}", file=sys.stderr)
+    return 1

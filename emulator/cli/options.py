@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+from emulator.cli.output import say
 from emulator.settings import Setting, SettingError, Settings, flag, read, table, user_folder
 
 _DESCRIPTION = """\
@@ -25,6 +28,12 @@ examples:
   %(prog)s --host 127.0.0.2                   a second hub beside the first
   %(prog)s tutorial                           run the tutorial's two scripts, and end
 
+first steps:
+  1. Start a hub, in a console of its own. It prints lines that set environment variables.
+  2. Paste these lines into the console of your program: they are its connection strings, and the
+     file of certificates that it must trust.
+  3. Start your program there. The hub's console says why it refuses a program.
+
 environment:
   Each option has a variable: IOTHUB_EMULATOR_MQTT_PORT=8884 means --mqtt-port 8884. An option beats
   its variable. Several values have spaces between them, several paths "{os.pathsep}".
@@ -33,16 +42,41 @@ On loopback the keys are well known and public. On any other address each start 
 unless --keys names a file such as {{"iothubowner": "<base64>", "myDeviceId": "<base64>"}}.
 """
 
-# A setting of the command alone.
-_VERBOSE = Setting("verbose", "", "log connections to stderr", "warnings only", parse=flag)
+# Settings of the command alone.
+_VERBOSE = Setting(
+    "verbose",
+    "",
+    "log each connection, request, method, twin change and message to stderr",
+    "refusals and warnings",
+    parse=flag,
+)
+_QUIET = Setting("quiet", "", "log warnings only", "refusals and warnings", parse=flag)
+_JSON = Setting("json", "", "print JSON for a program", "text", parse=flag)
+_FLAGS = (_VERBOSE, _QUIET, _JSON)
+
+
+# `--device`, `-p`; not the `-1` of `--mqtt-port -1`.
+_OPTION = re.compile(r"--.*|-[A-Za-z].*", re.DOTALL)
 
 
 class Command(NamedTuple):
-    """What a command line asks for."""
+    """What a command line asks for.
+
+    Args:
+        name: `tutorial`; None is the hub.
+        settings: the settings of the hub.
+        try_port_443: whether the hub listens on port 443 as well, where the system allows it.
+        verbose: whether more is logged.
+        quiet: whether less is logged.
+        json: whether the hub prints JSON.
+    """
 
     name: str | None
     settings: Settings
+    try_port_443: bool
     verbose: bool
+    quiet: bool
+    json: bool
 
 
 def parse(arguments: Sequence[str] | None) -> Command:
@@ -57,22 +91,32 @@ def parse(arguments: Sequence[str] | None) -> Command:
         StartError: a file can't be used, or the user has no folder.
     """
     parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _check_names(parser, arguments)
     options = vars(parser.parse_args(arguments))
     try:
         settings = read(options, os.environ)
-        verbose = _VERBOSE.read(options["verbose"], os.environ.get(_VERBOSE.variable))
+        verbose, quiet, json = (
+            bool(each.read(options[each.key], os.environ.get(each.variable))) for each in _FLAGS
+        )
     except SettingError as error:
         parser.error(str(error))
+    if verbose and quiet:
+        parser.error("--verbose and --quiet contradict each other")
+    if json and options["command"]:
+        parser.error(f"--json has no use for the command {options['command']}")
     # The command keeps its data by default; an emulator in a program does not.
     data_dir = settings.data_dir or user_folder()
     cert_dir = settings.cert_dir or data_dir
     settings = replace(settings, data_dir=data_dir, cert_dir=cert_dir)
-    return Command(options["command"], settings, bool(verbose))
+    https_port = table()["https_port"]
+    chosen = options["https_port"] or os.environ.get(https_port.variable)
+    return Command(options["command"], settings, not chosen, verbose, quiet, json)
 
 
 def note_variables() -> str:
     """Name the variables that are set, for the end of an error; empty without any."""
-    names = [setting.variable for setting in (*table().values(), _VERBOSE)]
+    names = [setting.variable for setting in (*table().values(), *_FLAGS)]
     found = [name for name in names if os.environ.get(name)]
     return f" (Set in the environment: {', '.join(found)}.)" if found else ""
 
@@ -92,8 +136,28 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             setting.option, dest=name, action="append", metavar=setting.metavar, help=_help(setting)
         )
-    parser.add_argument(_VERBOSE.option, action="append_const", const="on", help=_help(_VERBOSE))
+    for each in _FLAGS:
+        parser.add_argument(each.option, action="append_const", const="on", help=_help(each))
+    parser.add_argument("-V", "--version", action=_Version, help="print the version, and exit")
     return parser
+
+
+def _check_names(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """End with one line if an option is unknown.
+
+    argparse itself complains about its value first: it takes this for a command.
+    """
+    options = ["--help", "--version", *(each.option for each in (*table().values(), *_FLAGS))]
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name == "--" or not _OPTION.fullmatch(name):
+            continue
+        if name in ("-h", "-V") or any(each.startswith(name) for each in options):
+            continue
+        similar = [each for each in options if name.strip("-") in each]
+        similar = similar or difflib.get_close_matches(name, options, 1)
+        advice = f" Use {' or '.join(similar)}." if similar and name.startswith("--") else ""
+        parser.error(f"Unknown option {name}.{advice}")
 
 
 def _help(setting: Setting) -> str:
@@ -101,7 +165,22 @@ def _help(setting: Setting) -> str:
     return f"{setting.help}{repeated} (default: {setting.default})"
 
 
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        say(f"local-iot-hub {version('local-iot-hub')}")
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: object = None) -> None:
+        # Help goes to stdout.
+        say(message.rstrip())
+
     def error(self, message: str) -> NoReturn:
         """End with one line, as every other error of the command does."""
         print(f"emulator: {message.rstrip('.')}. --help shows the options.", file=sys.stderr)

@@ -1,10 +1,13 @@
-"""The process of a command: its open files, its signals and its garbage collector."""
+"""The process of a command: its open files, its signals, its output and its garbage collector."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
+import stat
+import sys
 from collections.abc import Callable
 
 try:
@@ -36,10 +39,33 @@ def collect_garbage() -> None:
 
 
 def on_signals(stop: Callable[[], object]) -> None:
-    """Call `stop` in the running event loop on Ctrl-C and on SIGTERM."""
+    """Call `stop` in the running event loop on Ctrl-C, on SIGTERM, and when the terminal closes."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # `nohup` ignores this one, and means it.
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         try:
             loop.add_signal_handler(number, stop)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+def on_reader_gone(stop: Callable[[], object]) -> None:
+    """Call `stop` in the running event loop when stdout is a pipe and its reader ends.
+
+    So `python -m emulator | head -1` ends, as a program does that goes on to write.
+    """
+    if sys.platform == "win32" or sys.stdout is None:
+        return
+    output = sys.stdout.fileno()
+    if stat.S_ISFIFO(os.fstat(output).st_mode):
+        loop = asyncio.get_running_loop()
+
+        def gone() -> None:
+            loop.remove_reader(output)
+            stop()
+
+        # The end for writing has nothing to read: what it reports is that the other end closed.
+        loop.add_reader(output, gone)

@@ -3,65 +3,72 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
+import socket
+import sys
 
-from emulator.cli.process import allow_many_files, collect_garbage, on_signals
+from emulator.cli.options import Command
+from emulator.cli.output import OutputError, say
+from emulator.cli.process import allow_many_files, collect_garbage, on_reader_gone, on_signals
+from emulator.cli.watch import watch
+from emulator.cli.welcome import as_json, environment_script, welcome
 from emulator.emulator import Emulator
-from emulator.settings import MQTT_PORT, Settings
+from emulator.net.listeners import ListenError, listen, other_loopback_address
+from emulator.settings import Settings
+
+# What port 443 needs where only some users can open it.
+_ALLOW_443 = (
+    "Port 443 (Node services, WebSockets) needs root: docs/connecting.md#port-443"
+    if sys.platform == "darwin"
+    else "For port 443 (Node): sudo sysctl -w net.ipv4.ip_unprivileged_port_start=443"
+)
 
 
-async def serve(settings: Settings) -> int:
+async def serve(command: Command) -> int:
     """Run a hub until Ctrl-C or SIGTERM, and return 0.
 
     Raises:
         StartError
+        OutputError: the output can't be written, or its reader has ended.
     """
     allow_many_files()
-    stopping = asyncio.Event()
-    on_signals(stopping.set)
-    async with Emulator(settings) as emulator:
-        print(_welcome(emulator), flush=True)
-        collect_garbage()
-        await stopping.wait()
+    # Whether the hub stops because its output has no reader.
+    stopping: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def stop(reader_gone: bool = False) -> None:
+        if not stopping.done():
+            stopping.set_result(reader_gone)
+
+    on_signals(stop)
+    sockets, advice = _open_port_443(command.settings) if command.try_port_443 else ([], "")
+    async with Emulator(command.settings, port_443=sockets) as emulator:
+        watching = asyncio.ensure_future(watch(emulator.hub)) if command.verbose else None
+        try:
+            with environment_script(emulator) as script:
+                say(as_json(emulator) if command.json else welcome(emulator, script, advice))
+                on_reader_gone(lambda: stop(True))
+                collect_garbage()
+                reader_gone = await stopping
+        finally:
+            if watching is not None:
+                watching.cancel()
+    if reader_gone:
+        raise OutputError("Nothing reads the output any more, so the hub stopped.")
     return 0
 
 
-def _welcome(emulator: Emulator) -> str:
-    """Write what a person needs next."""
-    devices = [emulator.device_connection_string(device) for device in emulator.settings.devices]
-    variables = emulator.environment(emulator.settings.devices[0])
-    lines = [
-        "The hub is ready. Ctrl-C stops it.",
-        "",
-        f"  devices   mqtts://{emulator.mqtt_host}",
-        f"  services  https://{emulator.https_host}",
-        "",
-        "Service connection string:",
-        f"  {emulator.service_connection_string}",
-        "",
-        "Event Hubs connection string, to read what devices send:",
-        f"  {emulator.event_hubs_connection_string}",
-        "",
-        "Device connection string:" if len(devices) == 1 else "Device connection strings:",
-        *(f"  {connection_string}" for connection_string in devices),
-        "",
-        "Paste these lines into each console whose programs use the hub. POSIX shells:",
-        "",
-        *(f"  export {name}={shlex.quote(value)}" for name, value in variables.items()),
-        "",
-        "PowerShell:",
-        "",
-        *(f"  $env:{name} = {_powershell(value)}" for name, value in variables.items()),
-    ]
-    if emulator.mqtt_port != MQTT_PORT:
-        lines += [
-            "",
-            f"Azure's device SDKs dial port {MQTT_PORT} and no other. They can't reach this hub: "
-            f"it is on port {emulator.mqtt_port}.",
-        ]
-    return "\n".join(lines) + "\n"
+def _open_port_443(settings: Settings) -> tuple[list[socket.socket], str]:
+    """Open port 443: Node's service SDK and WebSockets of devices dial no other.
 
-
-def _powershell(value: str) -> str:
-    quoted = value.replace("'", "''")
-    return f"'{quoted}'"
+    Returns:
+        the sockets, and what to do if the list is empty.
+    """
+    if settings.mqtt_port == 443:
+        return [], ""
+    try:
+        return listen(settings.host, 443, option="--https-port"), ""
+    except ListenError as error:
+        if not error.in_use:
+            return [], _ALLOW_443
+        address = other_loopback_address(settings.host)
+        advice = f"use --host {address}" if address else "stop the other program"
+        return [], f"Port 443 is in use. Node services and WebSockets need it: {advice}."

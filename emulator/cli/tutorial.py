@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -11,11 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from emulator.cli.output import OutputError, say
 from emulator.cli.process import collect_garbage, on_signals
 from emulator.emulator import Emulator
 from emulator.errors import StartError
 from emulator.hub.identities.identity import IdentityKey
-from emulator.settings import Settings
+from emulator.net.listeners import other_loopback_address
+from emulator.settings import MQTT_PORT, Settings
 
 _FOLDER = Path(__file__).resolve().parents[2]
 _DEVICE_SCRIPT = _FOLDER / "dmpatterns_getstarted_device.py"
@@ -31,6 +34,12 @@ _REBOOT_SECONDS = 90
 # How long a script may take to end on Ctrl-C.
 _END_SECONDS = 5
 
+_GROUP_OF_ITS_OWN: Mapping[str, Any] = (
+    {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
+    if sys.platform == "win32"
+    else {"start_new_session": True}
+)
+
 # The exit status of a program that Ctrl-C ended, as shells have it.
 _INTERRUPTED = 130
 
@@ -43,20 +52,31 @@ class _Console:
         self.process = process
         self.proved = asyncio.Event()
         """Whether the line that proves the reboot was read."""
+        self.silent = False
+        """Whether its lines are not shown any more."""
         self.reading = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
         assert self.process.stdout is not None  # noqa: S101 - it was started with a pipe
         async for line in self.process.stdout:
             text = line.decode(errors="replace").rstrip()
-            _say(self.name, text)
+            if not self.silent:
+                self._show(text)
             if text.startswith(_PROOF):
                 self.proved.set()
+
+    def _show(self, text: str) -> None:
+        try:
+            _say(self.name, text)
+        except OutputError:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()  # the step ends, and with it the tutorial
+            raise
 
     async def end(self) -> None:
         """End the script as Ctrl-C does, or by force if that takes too long."""
         if self.process.returncode is None:
-            if sys.platform == "win32":  # a Ctrl-C there would reach this process as well
+            if sys.platform == "win32":  # a program there can't send a Ctrl-C to one other
                 self.process.terminate()
             else:
                 self.process.send_signal(signal.SIGINT)
@@ -80,11 +100,19 @@ async def play(settings: Settings) -> int:
     for script in (_DEVICE_SCRIPT, _SERVICE_SCRIPT):
         if not script.is_file():
             raise StartError(f"{script} is missing. Run the tutorial in a checkout of its source.")
+    if settings.mqtt_port != MQTT_PORT:
+        address = other_loopback_address(settings.host)
+        other = f", or use another address: --host {address}" if address else ""
+        raise StartError(
+            f"The tutorial can't use --mqtt-port {settings.mqtt_port}: its device dials port "
+            f"{MQTT_PORT} and no other. Leave the option out{other}."
+        )
     playing = asyncio.ensure_future(_play(settings))
     on_signals(playing.cancel)
     try:
         return await playing
     except asyncio.CancelledError:
+        _say("hub", "interrupted")
         return _INTERRUPTED
 
 
@@ -116,10 +144,15 @@ async def _console(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        # A Ctrl-C at the terminal reaches this process alone, which ends the scripts.
+        **_GROUP_OF_ITS_OWN,
     )
     console = _Console(name, process)
     try:
         yield console
+    except asyncio.CancelledError:
+        console.silent = True  # a script that still imports its SDK ends in a traceback
+        raise
     finally:
         await console.end()
 
@@ -148,4 +181,4 @@ def _failed(step: str, *consoles: _Console) -> int:
 
 
 def _say(name: str, text: str) -> None:
-    print(f"{name:<7} | {text}".rstrip(), flush=True)
+    say(f"{name:<7} | {text}".rstrip())

@@ -4,20 +4,20 @@ device management).
 
 from __future__ import annotations
 
-from aiohttp.web_response import Response
+from aiohttp.web_response import Response, StreamResponse
 
 from emulator.http.requests import Request, if_match, read_json
-from emulator.http.responses import tagged_response
+from emulator.http.responses import stream_array, tagged_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.etags import IfMatch
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.hub import IotHub
 
 
 async def get_configuration(hub: IotHub, request: Request) -> Response:
     """`GET /configurations/{id}`: 200 with the configuration."""
-    return tagged_response(hub.configurations.get(request.names["configuration_id"]))
+    return tagged_response(await hub.configurations.get(request.names["configuration_id"]))
 
 
 async def put_configuration(hub: IotHub, request: Request) -> Response:
@@ -32,19 +32,20 @@ async def delete_configuration(hub: IotHub, request: Request) -> None:
     await hub.configurations.delete(request.names["configuration_id"], if_match(request))
 
 
-async def list_configurations(hub: IotHub, _: Request) -> list[JsonObject]:
+async def list_configurations(hub: IotHub, request: Request) -> StreamResponse:
     """`GET /configurations`: 200 with an array of all; `top` is ignored (seen on a real hub)."""
-    return hub.configurations.list()
+    return await stream_array(request, (dumps(each) async for each in hub.configurations.all()))
 
 
 async def check_queries(hub: IotHub, request: Request) -> JsonObject:
     """`POST /configurations/testQueries`: 200 with the errors in the body."""
-    return hub.configurations.check_queries(await read_json(request))
+    return await hub.configurations.check_queries(await read_json(request))
 
 
 async def apply_content(hub: IotHub, request: Request) -> None:
     """`POST /devices/{id}/applyConfigurationContent`: 204."""
-    hub.configurations.apply_content(request.names["device_id"], await read_json(request))
+    device_id, body = request.names["device_id"], await read_json(request)
+    await hub.configurations.apply_content(device_id, body)
 
 
 def _quoted_if_match(request: Request) -> IfMatch:

@@ -13,7 +13,11 @@ from emulator.http.requests import Request, identity_key, if_match, read_json
 from emulator.http.responses import json_response, module_body, tagged_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.errors import ArgumentInvalid, BulkRegistryOperationFailure
+from emulator.hub.core.errors import (
+    ArgumentInvalid,
+    BulkRegenerateDeviceKeyOperationFailure,
+    BulkRegistryOperationFailure,
+)
 from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
 
@@ -47,11 +51,11 @@ async def list_devices(hub: IotHub, request: Request) -> list[JsonObject]:
     """`GET /devices?top=n`: 200 with an array of identities."""
     top = request.query.get("top")
     if top is None:
-        return hub.identities.list_devices()
+        return await hub.identities.list_devices()
     digits = top.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         raise ArgumentInvalid(f"Invalid top: {top}. Use a whole number")
-    return hub.identities.list_devices(int(top[:10]))
+    return await hub.identities.list_devices(int(top[:10]))
 
 
 async def list_modules(hub: IotHub, request: Request) -> list[JsonObject]:
@@ -64,7 +68,7 @@ async def change_devices(hub: IotHub, request: Request) -> Response:
 
     200, or 400 with the same body if an item failed. The other items are applied in both cases.
     """
-    result = hub.bulk.run(await read_json(request))
+    result = await hub.bulk.run(await read_json(request))
     if result["isSuccessful"]:
         return json_response(result)
     # With this header, the SDK for C# does not parse the body as an error.
@@ -72,9 +76,23 @@ async def change_devices(hub: IotHub, request: Request) -> Response:
     return json_response(result, status=error.status, headers={"iothub-errorcode": error.name})
 
 
+async def regenerate_keys(hub: IotHub, request: Request) -> Response:
+    """`POST /devices/keys/regenerate`: replace keys of devices and modules.
+
+    200 if all are replaced, 207 if some are, 400 if none is; with one and the same body.
+    """
+    result = hub.key_rotation.run(await read_json(request))
+    if not result["errors"]:
+        return json_response(result)
+    if result["rotatedKeys"]:
+        return json_response(result, status=207)
+    error = BulkRegenerateDeviceKeyOperationFailure()
+    return json_response(result, status=error.status, headers={"iothub-errorcode": error.name})
+
+
 async def get_device_statistics(hub: IotHub, _: Request) -> JsonObject:
     """`GET /statistics/devices`: 200 with the number of devices."""
-    return hub.identities.device_statistics()
+    return await hub.identities.device_statistics()
 
 
 async def get_service_statistics(hub: IotHub, _: Request) -> JsonObject:
@@ -89,6 +107,7 @@ _MODULE = _DEVICE + "/modules/{module_id}"
 ROUTES = (
     Route("GET", "/devices", _READ, list_devices),
     Route("POST", "/devices", _WRITE, change_devices),
+    Route("POST", "/devices/keys/regenerate", _WRITE, regenerate_keys),
     Route("GET", _DEVICE, _READ, get_device),
     Route("PUT", _DEVICE, _WRITE, put_device),
     Route("DELETE", _DEVICE, _WRITE, delete_identity),

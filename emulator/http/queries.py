@@ -10,22 +10,24 @@ from __future__ import annotations
 from aiohttp.web_response import Response
 
 from emulator.http.requests import Request, read_json
-from emulator.http.responses import json_response
+from emulator.http.responses import JSON
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits, members
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.hub import IotHub
-from emulator.hub.query.queries import Page
+from emulator.hub.query.continuations import Page
+
+_QUERY = members.Form("query")
 
 
 async def query(hub: IotHub, request: Request) -> Response:
     """`POST /devices/query`, with `{"query": "SELECT …"}`: 200 with an array of rows."""
-    text = members.text(members.document(await read_json(request)), "query")
+    text = members.text(members.document(await read_json(request), _QUERY), "query")
     if text is None:
         raise ArgumentInvalid("BadRequest: the body has no query")
     size, continuation = _page_request(request)
-    return _page_response(hub.queries.run(text, size=size, continuation=continuation))
+    return _page_response(await hub.queries.run(text, size=size, continuation=continuation))
 
 
 async def query_jobs(hub: IotHub, request: Request) -> Response:
@@ -37,7 +39,7 @@ async def query_jobs(hub: IotHub, request: Request) -> Response:
     size, continuation = _page_request(request)
     kind, status = request.query.get("jobType", ""), request.query.get("jobStatus", "")
     return _page_response(
-        hub.jobs.query(kind=kind, status=status, size=size, continuation=continuation)
+        await hub.jobs.query(kind=kind, status=status, size=size, continuation=continuation)
     )
 
 
@@ -60,10 +62,10 @@ def _page_request(request: Request) -> tuple[int, str | None]:
 
 def _page_response(page: Page) -> Response:
     """Return the rows of a page; the last page has no `x-ms-continuation`."""
-    headers = {"x-ms-item-type": page.type}
+    headers = {"Content-Type": JSON, "x-ms-item-type": page.type}
     if page.continuation is not None:
         headers["x-ms-continuation"] = page.continuation
-    return json_response(page.items, headers=headers)
+    return Response(body=b"[%s]" % b",".join(page.rows), headers=headers)
 
 
 ROUTES = (

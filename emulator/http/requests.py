@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
+import zlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 from aiohttp.web_protocol import RequestPayloadError
-from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 
 from emulator.hub.core import limits
@@ -20,9 +20,15 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import loads
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
+from emulator.net.http_connection import HttpRequest
 
 _NO_CONTENT = 204
 _LARGE = 64 * 1024
+
+_TOO_LARGE = f"The body is too large. {limits.HTTP_BODY_BYTES} bytes are allowed"
+
+# Content encodings, and zlib's parameter for each. A body of another encoding is taken as it is.
+_ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 # `x-ms-request-id` is a GUID. Its last part is the number of the answer, because a random GUID for
 # each answer would take as much time as the search for the route.
@@ -30,7 +36,7 @@ _REQUEST_IDS = str(uuid.uuid4())[:24]
 _requests = itertools.count()
 
 
-class Request(BaseRequest):
+class Request(HttpRequest):
     """A request.
 
     Attributes:
@@ -41,12 +47,8 @@ class Request(BaseRequest):
     names: Mapping[str, str] = MappingProxyType({})
     device: Admission
 
-    async def _prepare_hook(self, response: StreamResponse) -> None:
-        """Add the headers that a real hub sends with every answer (seen there).
-
-        aiohttp calls this before it writes the headers of an answer. Its public hook belongs to the
-        application, which we do not use.
-        """
+    def complete(self, response: StreamResponse) -> None:
+        """Add the headers that a real hub sends with every answer (seen there)."""
         response.headers["Server"] = "Microsoft-HTTPAPI/2.0"
         response.headers["Vary"] = "Origin"
         response.headers["x-ms-request-id"] = f"{_REQUEST_IDS}{next(_requests):012x}"
@@ -55,23 +57,40 @@ class Request(BaseRequest):
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body of a request.
+    """Return the body of a request, inflated.
 
     Raises:
-        MessageTooLarge: the body is larger than `limits.HTTP_BODY_BYTES`.
+        MessageTooLarge: the body is larger than `limits.HTTP_BODY_BYTES`, as it was sent or
+            inflated.
         DeserializationError: the body does not match its content encoding.
         ClientClosedRequest: the client disconnected before the end of the body.
     """
     try:
-        return await request.read()
+        body = await request.read()
     except HTTPRequestEntityTooLarge:
-        raise MessageTooLarge(
-            f"The body is too large. {limits.HTTP_BODY_BYTES} bytes are allowed"
-        ) from None
+        raise MessageTooLarge(_TOO_LARGE) from None
     except RequestPayloadError as error:
         raise DeserializationError(f"The body cannot be decoded: {error}") from None
     except ConnectionError:
         raise ClientClosedRequest from None
+    encoding = request.headers.get("Content-Encoding", "").lower()
+    return _inflate(body, encoding) if body and encoding in _ENCODINGS else body
+
+
+def _inflate(body: bytes, encoding: str) -> bytes:
+    window = _ENCODINGS[encoding]
+    if encoding == "deflate" and body[0] & 0x0F != zlib.DEFLATED:
+        window = -zlib.MAX_WBITS  # some clients leave the header of zlib out (RFC 9110, 8.4.1.2)
+    inflater = zlib.decompressobj(window)
+    try:
+        inflated = inflater.decompress(body, limits.HTTP_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise DeserializationError(f"The body cannot be decoded: {error}") from None
+    if len(inflated) > limits.HTTP_BODY_BYTES:
+        raise MessageTooLarge(_TOO_LARGE)
+    if not inflater.eof or inflater.unused_data:
+        raise DeserializationError(f"The body cannot be decoded: it is not one {encoding} stream")
+    return inflated
 
 
 async def read_json(request: Request, *, optional: bool = False) -> Any:
@@ -82,8 +101,15 @@ async def read_json(request: Request, *, optional: bool = False) -> Any:
         MessageTooLarge, ClientClosedRequest: see `read_body`.
     """
     body = await read_body(request)
-    if optional and not body:
-        return None
+    return None if optional and not body else await parse_json(body)
+
+
+async def parse_json(body: bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        DeserializationError: the body is not JSON.
+    """
     try:
         # The parse of a large body takes longer than devices should wait.
         return await asyncio.to_thread(loads, body) if len(body) > _LARGE else loads(body)

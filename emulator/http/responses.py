@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 
-from aiohttp.web_response import Response
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
 
 from emulator.hub.core import errors
 from emulator.hub.core.json import JsonObject, dumps
+
+# How much of a long answer is sent at a time.
+_CHUNK_BYTES = 64 * 1024
+
+# A real hub writes the charset in this way.
+JSON = "application/json; charset=utf-8"
 
 ErrorForm = Callable[[errors.HubError, datetime], JsonObject]
 
@@ -17,9 +25,30 @@ ErrorForm = Callable[[errors.HubError, datetime], JsonObject]
 def json_response(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return a JSON response; a real hub writes the charset in the content type in this way."""
-    all_headers = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+    """Return a JSON response."""
+    all_headers = {"Content-Type": JSON, **(headers or {})}
     return Response(status=status, body=dumps(value), headers=all_headers)
+
+
+async def stream_array(request: BaseRequest, items: AsyncIterator[bytes]) -> StreamResponse:
+    """Send a JSON array item by item: a large one needs no memory, and other requests have a turn.
+
+    An error before the first item is raised; a later one breaks the answer off.
+    """
+    first = await anext(items, None)
+    response = StreamResponse(headers={"Content-Type": JSON})
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):  # the client disconnected
+        waiting, size = [b"[", first or b""], 0
+        async for item in items:
+            waiting += (b",", item)
+            size += len(item)
+            if size > _CHUNK_BYTES:
+                await response.write(b"".join(waiting))
+                waiting, size = [], 0
+        await response.write(b"".join((*waiting, b"]")))
+        await response.write_eof()
+    return response
 
 
 def tagged_response(document: JsonObject) -> Response:

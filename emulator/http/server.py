@@ -17,40 +17,42 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from urllib.parse import parse_qs, unquote
+from typing import Any
+from urllib.parse import unquote
 
-from aiohttp import HttpVersion11
-from aiohttp.web_exceptions import HTTPException
+from aiohttp.web_exceptions import HTTPException, HTTPForbidden
 from aiohttp.web_response import Response, StreamResponse
-from aiohttp.web_server import Server
 
+from emulator.http import api_versions
 from emulator.http.requests import Request, identity_key
 from emulator.http.responses import ErrorForm, json_response, message_body
 from emulator.http.route import Route
 from emulator.hub.core import errors, limits
+from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.net.first_bytes import MakeProtocol, Switch
+from emulator.net.http_connection import HttpConnections
 from emulator.net.listeners import accept
 from emulator.net.router import Found, Router
 from emulator.net.tls import Handshakes
 
 log = logging.getLogger(__name__)
 
-# A client that does not send HTTP gets an answer; aiohttp would also log a traceback.
-_protocol_log = logging.getLogger("emulator.http.protocol")
-_protocol_log.setLevel(logging.CRITICAL)
-
-# `2021-04-12`, `2020-05-31-preview`. Every version of this form is valid, also a newer one.
-_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 
 # `application/json; charset=utf-8`, `application/json-patch+json`, `text/json`.
 _JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
 
-# Services repeat their requests. These are the sizes of the caches for their parts.
+# Services repeat their requests. These are the sizes of the caches for their parts. Anyone can fill
+# them, so long parts are not remembered.
 _REMEMBERED_PATHS = 1024
 _REMEMBERED_QUERIES = 256
 _REMEMBERED_TYPES = 64
+_REMEMBERED_LENGTH = 1024
+
+# More than the slashes in the path of any route.
+_SLASHES = 16
 
 # How long a stopping server waits for the answers to open requests.
 _DRAIN_SECONDS = 0.25
@@ -96,14 +98,11 @@ class HttpServer:
         """Accept HTTPS connections on bound sockets."""
         loop = asyncio.get_running_loop()
         make = functools.partial(Request, loop=loop, client_max_size=limits.HTTP_BODY_BYTES)
-        self._server = Server(
-            self._dispatch,  # type: ignore[arg-type] # requests are what request_factory makes
-            request_factory=make,
-            access_log=None,
-            logger=_protocol_log,
-        )
+        # Requests are what `make` makes.
+        dispatch: Any = self._log_each if log.isEnabledFor(logging.DEBUG) else self._dispatch
+        self._server = HttpConnections(dispatch, make, self._hub.clock, self._malformed)
         # Not aiohttp's own site, which has no time limit for a handshake.
-        self._switch = Switch(self._server, self._others)
+        self._switch = Switch(self._hub.clock, self._server, self._others)
         self._listening = await accept(self._switch, sockets, self._handshakes.context)
 
     async def stop(self) -> None:
@@ -121,10 +120,24 @@ class HttpServer:
 
     # --- a request
 
+    async def _log_each(self, request: Request) -> StreamResponse:
+        response = await self._dispatch(request)
+        log.debug("%s %r: %d", printable(request.method), request.path, response.status)
+        return response
+
     async def _dispatch(self, request: Request) -> StreamResponse:
+        try:
+            return await self._answer_request(request)
+        except Exception:
+            log.exception("%r %r failed", request.method, request.path)
+            return self._error(errors.ServerError())
+
+    async def _answer_request(self, request: Request) -> StreamResponse:
         if "Expect" in request.headers:
-            await _meet_expectation(request)
-        segments, found = self._find(request.rel_url.raw_path)
+            await request.invite_body()
+        path = request.rel_url.raw_path
+        find = self._find if len(path) <= _REMEMBERED_LENGTH else self._find_route
+        segments, found = find(path)
         for each in found:
             if serve := each.verbs.get(request.method):
                 request.names = each.names
@@ -132,14 +145,16 @@ class HttpServer:
         return self._refuse_path(request, {verb for each in found for verb in each.verbs})
 
     def _find_route(self, path: str) -> tuple[list[str], list[Found[_Serve]]]:
-        segments = [unquote(part) for part in path.split("/")[1:]]
+        segments = [unquote(part) for part in path.split("/", _SLASHES)[1:]]
         return segments, list(self._router.find(segments))
 
     async def _serve(
         self, route: Route, request: Request, resource: Sequence[str]
     ) -> StreamResponse:
         token = request.headers.get("Authorization")
-        caller: ServiceCaller | DeviceCaller = ServiceCaller(token, request.host, resource)
+        caller: ServiceCaller | DeviceCaller = ServiceCaller(
+            token, request.host, resource, request.method
+        )
         if route.for_device:
             tls = request.get_extra_info("ssl_object")
             certificate = self._handshakes.client_certificate(tls)
@@ -149,7 +164,9 @@ class HttpServer:
             admission = self._hub.gate.enter(caller, route.operation, size=size, flaw=flaw)
         except errors.HubError as error:
             # The handler has not run: the form is the same on every route.
-            log.info("Refused %s %s: %s", request.method, request.path, error.__cause__ or error)
+            reason = error.__cause__ or error
+            verb, path = request.method, request.path
+            refusals.info("Refused %s %r: %s", printable(verb), path, printable(reason))
             return self._error(error)
         if admission is not None:
             request.device = admission
@@ -161,6 +178,8 @@ class HttpServer:
         """Upgrade to a WebSocket; the head behind it enters the gate."""
         try:
             return await upgrade(request)
+        except HTTPForbidden as error:
+            return self._error(errors.GenericForbidden(error.reason))
         except HTTPException as error:
             return self._error(errors.GenericBadRequest(error.reason))
 
@@ -173,19 +192,27 @@ class HttpServer:
         except errors.HubError as error:
             return self._error(error, route.error_form)
         except Exception:
-            log.exception("%s %s failed", request.method, request.path)
+            log.exception("%r %r failed", request.method, request.path)
             return self._error(errors.ServerError(), route.error_form)
 
     # --- refusals
 
     def _refuse_path(self, request: Request, allowed: Collection[str]) -> Response:
-        """Refuse a path or a method without a route; the answer of a real hub is unknown."""
+        """Refuse a path or a method without a route, as the web framework of a real hub does.
+
+        The body for a method was seen on a real hub. The body for a path is unknown: this is what
+        the same framework, ASP.NET Web API, sends by default.
+        """
         if not allowed:
-            return self._error(errors.GenericNotFound(f"Unknown path {request.path}"))
-        error = errors.GenericMethodNotAllowed(f"{request.method} is not allowed on {request.path}")
-        response = self._error(error)
-        response.headers["Allow"] = ",".join(sorted(allowed))
-        return response
+            path = request.rel_url.raw_path.encode("utf-8", "replace").decode()
+            text = f"No HTTP resource was found that matches the request URI '{path}'."
+            return json_response({"Message": text}, status=404)
+        text = f"The requested resource does not support http method '{request.method}'."
+        headers = {"Allow": ",".join(sorted(allowed))}
+        return json_response({"Message": text}, status=405, headers=headers)
+
+    def _malformed(self) -> Response:
+        return self._error(errors.GenericBadRequest("The request is not valid HTTP/1.1"))
 
     def _error(self, error: errors.HubError, form: ErrorForm = message_body) -> Response:
         body = form(error, self._hub.clock.now())
@@ -196,17 +223,14 @@ class HttpServer:
         return response
 
 
-async def _meet_expectation(request: Request) -> None:
-    """Request the body if the client waits for this; other expectations are ignored."""
-    if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # these bytes are not a part of the response
+def _names_api_version(query: str) -> bool:
+    parse = _parse_api_version
+    return (parse if len(query) <= _REMEMBERED_LENGTH else parse.__wrapped__)(query)
 
 
 @functools.lru_cache(_REMEMBERED_QUERIES)
-def _names_api_version(query: str) -> bool:
-    versions = parse_qs(query, keep_blank_values=True).get("api-version", [""])
-    return _API_VERSION.fullmatch(versions[0]) is not None
+def _parse_api_version(query: str) -> bool:
+    return api_versions.is_named(query)
 
 
 def _flaw(route: Route, request: Request) -> errors.HubError | None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from emulator.hub.access import entra
 from emulator.hub.access.certificates import ClientCertificate, check_certificate
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.operations import Operation
@@ -18,7 +19,7 @@ from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import HubError, IotHubUnauthorizedAccess
+from emulator.hub.core.errors import HubError, IotHubUnauthorized, IotHubUnauthorizedAccess
 from emulator.hub.core.json import dumps
 from emulator.hub.core.store import Store
 from emulator.hub.identities.identity import Identity, IdentityKey
@@ -32,14 +33,16 @@ class ServiceCaller(NamedTuple):
     """A service that sends a request.
 
     Args:
-        token: its SAS token; None if it sent no token.
+        token: its SAS token, or its bearer token; None if it sent no token.
         host: the host in the request.
         resource: the path of the request, decoded, as segments.
+        verb: the HTTP method, for the text of a refusal.
     """
 
     token: str | None
     host: str
     resource: Sequence[str]
+    verb: str = ""
 
 
 class EventHubsCaller(NamedTuple):
@@ -84,6 +87,7 @@ class Gate:
         hosts: the names of the hub; a token for any of them is valid.
         throttles: the throttles of the hub.
         clock: the clock of the hub.
+        accepts_entra: whether every bearer token with the form of a token of Entra ID is valid.
     """
 
     def __init__(
@@ -93,7 +97,10 @@ class Gate:
         hosts: Collection[str],
         throttles: Throttles,
         clock: Clock,
+        *,
+        accepts_entra: bool = False,
     ) -> None:
+        self._accepts_entra = accepts_entra
         self._store = store
         self._policies = {policy.name: policy for policy in policies}
         self._hosts = frozenset(hosts)
@@ -142,21 +149,44 @@ class Gate:
         """
         if isinstance(caller, DeviceCaller):
             return self._admit(caller)
-        self._authorize(caller, operation.right)
+        self._authorize(caller, operation)
         return None
 
     # --- services
 
-    def _authorize(self, caller: ServiceCaller | EventHubsCaller, right: Right) -> None:
+    def _authorize(self, caller: ServiceCaller | EventHubsCaller, operation: Operation) -> None:
         """Check a service's token (IoT Hub docs: control access with SAS)."""
         if caller.token is None:
-            raise IotHubUnauthorizedAccess
-        token = self._authenticate(caller.token, right)
+            raise IotHubUnauthorizedAccess from ValueError("no SAS token")
+        if (bearer := entra.bearer_token(caller.token)) is not None:
+            self._authorize_principal(bearer, caller, operation)
+            return
+        token = self._authenticate(caller.token, operation.right)
         if isinstance(caller, EventHubsCaller):
             now = self._clock.now().timestamp()
             check_reach(token, resource=caller.resource, hosts=None, now=now)
         else:
             self._check_reach(token, caller.resource, caller.host)
+
+    def _authorize_principal(
+        self, token: str, caller: ServiceCaller | EventHubsCaller, operation: Operation
+    ) -> None:
+        """Check the bearer token of a service; without the setting, no principal has a role."""
+        try:
+            name = entra.principal(token)
+        except ValueError as error:
+            raise IotHubUnauthorizedAccess from error
+        # A command of a digital twin is refused with every role (seen on a real hub).
+        family = "".join(caller.resource[:1]).lower()
+        is_command = operation is Operation.INVOKE_METHOD and family == "digitaltwins"
+        if self._accepts_entra and operation.right & entra.DATA_CONTRIBUTOR and not is_command:
+            return
+        verb = caller.verb if isinstance(caller, ServiceCaller) else ""
+        reason = "" if self._accepts_entra else "bearer tokens need the setting --entra accept"
+        raise IotHubUnauthorized(
+            f"Principal {name} is not authorized for {verb} on "
+            f"/{'/'.join(caller.resource)} due to no assigned permissions"
+        ) from ValueError(reason or f"no role allows {operation.name} with a bearer token")
 
     def _parse_service_token(self, text: str, right: Right) -> SasToken:
         """Parse a token, and check its signature and the right of its policy."""
@@ -166,8 +196,13 @@ class Gate:
 
     def _policy_keys(self, token: SasToken, right: Right) -> SymmetricKeys:
         policy = self._policies.get(token.policy or "")
-        if policy is None or not policy.allows(right):
-            raise IotHubUnauthorizedAccess
+        if policy is None:
+            reason = f"unknown policy {token.policy!r}" if token.policy else "no policy (skn)"
+            raise IotHubUnauthorizedAccess from ValueError(f"the SAS token names {reason}")
+        if not policy.allows(right):
+            wanted = str(right.name).replace("_", " ").lower()
+            reason = f"the policy {policy.name!r} does not have the right {wanted!r}"
+            raise IotHubUnauthorizedAccess from ValueError(reason)
         return policy.keys
 
     def _check_reach(self, token: SasToken, resource: Sequence[str], host: str) -> None:
@@ -181,8 +216,12 @@ class Gate:
         key = caller.key
         identity = self._store.get(Identity, key)
         device = self._store.get(Identity, IdentityKey(key.device_id))
-        if identity is None or device is None or not (identity.enabled and device.enabled):
-            raise IotHubUnauthorizedAccess
+        if identity is None or device is None:
+            unknown = "device" if device is None else "module"
+            raise IotHubUnauthorizedAccess from ValueError(f"unknown {unknown}: {str(key)!r}")
+        if not (identity.enabled and device.enabled):
+            disabled = str(device.key if identity.enabled else key)
+            raise IotHubUnauthorizedAccess from ValueError(f"disabled: {disabled!r}")
         scope = "device" if key.module_id is None else "module"
         authentication, expires = identity.authentication, math.inf
         if authentication.keys is None:

@@ -9,6 +9,7 @@ from emulator.hub.access.throttles import Throttles
 from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core.clock import Clock, SystemClock
 from emulator.hub.core.errors import ServiceUnavailable
+from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
 from emulator.hub.gate import Gate
@@ -25,6 +26,7 @@ from emulator.hub.query.queries import Queries
 from emulator.hub.registry.bulk import Bulk
 from emulator.hub.registry.digital_twins import DigitalTwins
 from emulator.hub.registry.identities import Identities
+from emulator.hub.registry.key_rotation import KeyRotation
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
 
@@ -41,6 +43,7 @@ class IotHub:
         throttles: the allowances of callers; None does not limit requests.
         events: the event log; None is one with default bounds.
         event_sources: the events that the log has beside telemetry, of `notifications.SOURCES`.
+        accepts_entra: see `Gate`.
     """
 
     def __init__(
@@ -54,9 +57,11 @@ class IotHub:
         throttles: Throttles | None = None,
         events: EventLog | None = None,
         event_sources: Collection[str] = (),
+        accepts_entra: bool = False,
     ) -> None:
         self.clock = clock = clock or SystemClock()
         self.feed = feed = Feed()
+        self.slices = slices = Slices(clock)
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.links = links = Links(feed, clock)
@@ -65,23 +70,27 @@ class IotHub:
         self.telemetry = Telemetry(store, links, self.events, clock)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock)
         self.methods = Methods(store, links, feed, clock)
-        rows = Rows(store, links, self.cloud_to_device)
+        rows = Rows(store, links, self.cloud_to_device, feed)
         self.twins = Twins(store, rows, links, feed, clock)
-        self.identities = Identities(store, rows, self.twins, links, feed, clock)
-        self.bulk = Bulk(self.identities, self.twins)
+        self.identities = Identities(store, rows, self.twins, links, feed, clock, slices)
+        self.bulk = Bulk(self.identities, self.twins, slices)
+        self.key_rotation = KeyRotation(self.identities)
         self.digital_twins = DigitalTwins(rows, self.twins)
-        self.queries = Queries(rows)
-        self.jobs = Jobs(store, self.twins, self.methods, self.queries, feed, clock, throttles)
+        self.queries = Queries(rows, slices)
+        self.jobs = Jobs(
+            store, self.twins, self.methods, self.queries, feed, clock, throttles, slices
+        )
         self.configurations = Configurations(
-            store, self.identities, self.twins, rows, self.queries, feed, clock
+            store, self.identities, self.twins, rows, self.queries, feed, clock, slices
         )
         self.transfers = Transfers(
-            store, self.bulk, self.twins, rows, self.configurations, clock, blobs
+            store, self.bulk, self.twins, rows, self.configurations, clock, slices, blobs
         )
         self.notifications = Notifications(
             event_sources, next(iter(hosts)), rows, self.events, feed
         )
         self.gate = Gate(store, policies, hosts, throttles, clock)
+        self.gate = Gate(store, policies, hosts, throttles, clock, accepts_entra=accepts_entra)
 
     async def stop(self) -> None:
         """Close every connection, which ends the calls that wait for a device, and end all jobs."""

@@ -15,6 +15,8 @@ from emulator.hub.access.keys import mask_key
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, limits
 from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -83,7 +85,7 @@ class Channel:
         self._output = output
         self._certificate = certificate
         self._peer = peer
-        self._packets = frame.PacketBuffer(limits.MQTT_PACKET_BYTES)
+        self._packets = frame.PacketBuffer(limits.MQTT_CONNECT_BYTES)
         # What a CONNECT brings
         self._admission: Admission
         self._versioned = False
@@ -143,7 +145,7 @@ class Channel:
     def expire(self) -> None:
         """End the connection of a device that was silent for too long."""
         if not self.closed:
-            log.info("Closed the connection of %s: keep-alive lapsed", self.key)
+            log.info("Closed the connection of %s: keep-alive lapsed", printable(self.key))
             self._end()
 
     def lost(self) -> None:
@@ -187,8 +189,12 @@ class Channel:
         topic = topics.cloud_to_device(device_id, bag)
         if len(topic) > frame.TEXT_BYTES:
             # What a real hub does is unknown. The messages behind this one must still arrive.
-            text = "Rejected a message for %s: its properties take %d bytes in a topic (limit %d)."
-            log.warning(text, self.key, len(topic), frame.TEXT_BYTES)
+            log.warning(
+                "Rejected a message for %s: its properties take %d bytes in a topic (limit %d).",
+                printable(self.key),
+                len(topic),
+                frame.TEXT_BYTES,
+            )
             self._hub.cloud_to_device.reject(device_id, token)
         elif self._commands:
             packet_id = self._next_packet_id()
@@ -248,10 +254,11 @@ class Channel:
                 # What a real hub answers to an invalid will is unknown. This ends the attempts.
                 self._will = messages.will(connect.will, self.key)
         except (errors.IotHubUnauthorizedAccess, frame.ProtocolError) as error:
-            log.info("Refused %r at %s: %s", client, self._peer, error.__cause__ or error)
+            reason = error.__cause__ or error
+            refusals.info("Refused %r at %s: %s", client, self._peer, printable(reason))
             self._refuse(frame.ReturnCode.NOT_AUTHORIZED)
         except errors.ThrottlingException as error:
-            log.info("Refused %r at %s: %s", client, self._peer, error)
+            refusals.info("Refused %r at %s: %s", client, self._peer, printable(error))
             self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
         except Exception:
             log.exception("The authentication of %r at %s failed", client, self._peer)
@@ -277,6 +284,7 @@ class Channel:
     def _begin(self, connect: frame.Connect) -> None:
         """Accept a CONNECT, with the session of an earlier connection, or without."""
         self.connected = True
+        self._packets.limit = limits.MQTT_PACKET_BYTES
         self.silence = _allowed_silence(connect.keep_alive)
         self._persistent = not connect.clean_session
         resumed = self._persistent and self._resume_session()
@@ -372,7 +380,7 @@ class Channel:
         except errors.HubError as error:
             status, version, body = self._failure(error)
         except Exception:
-            log.exception("A twin request of %s failed", self.key)
+            log.exception("A twin request of %s failed", printable(self.key))
             status, version, body = self._failure(errors.ServerError())
         if request.request_id is None:
             return None
@@ -461,7 +469,7 @@ class Channel:
     def _send(self, topic: str, payload: bytes) -> None:
         """Send with QoS 0; a device that does not read loses its connection instead."""
         if self._is_congested():
-            log.info("Closed the connection of %s: the device does not read", self.key)
+            log.info("Closed the connection of %s: the device does not read", printable(self.key))
             self._end()
         else:
             self._output.write(frame.publish(topic, payload))

@@ -112,6 +112,7 @@ class Connection:
         """From the CONNECT on, time the silence of the device in place of its CONNECT."""
         if self._channel.connected and not self._connected:
             self._connected = True
+            self._stream.trust()
             self._timer.cancel()
             if not self._throttles.limits(Operation.SEND_EVENT):
                 self._stream.at_once = self._handle_at_once

@@ -96,11 +96,12 @@ class PacketBuffer:
     """Cuts the bytes of a stream into packets, and keeps the first part of an incomplete packet.
 
     Args:
-        limit: the largest remaining length, in bytes, that a packet may announce.
+        limit: the largest remaining length, in bytes, that a packet may announce now; it can be
+            changed.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -117,8 +118,8 @@ class PacketBuffer:
             if data[position] not in _FIRST_BYTES:
                 raise ProtocolError(f"Unknown first byte {data[position]:#04x} of a packet")
             length, start = _remaining_length(data, position + 1, end)
-            if length > self._limit:
-                raise ProtocolError(f"Packet of {length} bytes: {self._limit} are allowed")
+            if length > self.limit:
+                raise ProtocolError(f"Packet of {length} bytes: {self.limit} are allowed")
             if start == 0 or end - start < length:
                 break
             body_end = start + length

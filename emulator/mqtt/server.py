@@ -25,6 +25,8 @@ from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
+from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
@@ -107,9 +109,9 @@ class MqttServer:
         try:
             await Connection(stream, channel, self._hub.clock, self._hub.gate.throttles).run()
         except ProtocolError as error:
-            log.info("Closed the connection of %s: %s", stream.peer, error)
+            refusals.info("Closed the connection of %s: %s", stream.peer, printable(error))
         except (ConnectionError, ssl.SSLError) as error:
-            log.info("Lost the connection of %s: %s", stream.peer, error)
+            log.info("Lost the connection of %s: %s", stream.peer, printable(error))
         except Exception:
             log.exception("The connection of %s failed", stream.peer)
         finally:

@@ -3,20 +3,34 @@
 azure-iot-device subscribes once, and never again after a reconnect. If the hub lost its
 subscriptions, also in a restart, such a device would connect and receive nothing. A real hub keeps
 them; here a small file does, if there is one.
+
+A file or a row that is damaged is moved aside, with a warning. The hub neither uses nor deletes it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from emulator.hub.core import limits
+from emulator.hub.core.printable import printable
 
 log = logging.getLogger(__name__)
 
 # Topic filters, each with the QoS that was granted.
 Subscriptions = dict[str, int]
+
+# What SQLite says of a file that is not a database, that is damaged, or that has other columns. Its
+# other errors are about the file system, and are not about the content (SQLite docs: result codes).
+_DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
+_ASIDE = "damaged_sessions"  # the table of damaged rows
+_FILTER_BYTES = 0xFFFF  # MQTT 3.1.1, section 1.5.3
+_NAMED = 5  # how many damaged sessions a warning names
 
 
 class Sessions:
@@ -30,7 +44,24 @@ class Sessions:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        self._database = sqlite3.connect(file or ":memory:", isolation_level=None)
+        self._file = file
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            if file is None or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+                raise
+            aside = _move_aside(file)
+            log.warning(
+                "The sessions in %s are damaged (%s). The file is now %s, and every device with "
+                "clean session 0 must subscribe again: restart these devices.",
+                printable(file),
+                printable(error),
+                printable(aside.name),
+            )
+            self._open()
+
+    def _open(self) -> None:
+        self._database = sqlite3.connect(self._file or ":memory:", isolation_level=None)
         try:
             self._sessions = self._load()
         except BaseException:
@@ -42,13 +73,49 @@ class Sessions:
         # journal file that is created and deleted.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS sessions (client_id TEXT PRIMARY KEY, subscriptions TEXT)"
+        columns = "(client_id TEXT PRIMARY KEY, subscriptions TEXT)"
+        self._database.execute(f"CREATE TABLE IF NOT EXISTS sessions {columns}")
+        [[finding]] = self._database.execute("PRAGMA quick_check(1)")
+        if finding != "ok":
+            error = sqlite3.DatabaseError(finding)
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+        sessions: dict[str, Subscriptions] = {}
+        damaged: list[tuple[int, bytes | None]] = []
+        # Casts, because a column of SQLite holds values of any type, and text of any bytes.
+        for row, client_id, text in self._database.execute(
+            "SELECT rowid, CAST(client_id AS BLOB), CAST(subscriptions AS BLOB) FROM sessions"
+        ):
+            try:
+                sessions[client_id.decode()] = _parse(text)
+            except (ValueError, AttributeError, TypeError, RecursionError):
+                damaged.append((row, client_id))
+        if damaged:
+            self._set_aside(damaged)
+        return sessions
+
+    def _set_aside(self, damaged: Sequence[tuple[int, bytes | None]]) -> None:
+        """Move rows to another table, where they stay."""
+        rows = [(row,) for row, _ in damaged]
+        columns = "client_id, subscriptions"
+        execute, execute_each = self._database.execute, self._database.executemany
+        execute(f"CREATE TABLE IF NOT EXISTS {_ASIDE} ({columns})")
+        execute("BEGIN")
+        execute_each(
+            f"INSERT INTO {_ASIDE} SELECT {columns} FROM sessions WHERE rowid = ?",  # noqa: S608
+            rows,
         )
-        return {
-            client_id: json.loads(subscriptions)
-            for client_id, subscriptions in self._database.execute("SELECT * FROM sessions")
-        }
+        execute_each("DELETE FROM sessions WHERE rowid = ?", rows)
+        execute("COMMIT")
+        ids = [repr((client_id or b"").decode(errors="replace")) for _, client_id in damaged]
+        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+        log.warning(
+            "Sessions in %s are damaged: %s. They are in its table %s now. Restart these devices: "
+            "they must subscribe again.",
+            printable(self._file),
+            printable(", ".join(ids[:_NAMED]) + more),
+            printable(_ASIDE),
+        )
 
     def find(self, client_id: str) -> Subscriptions | None:
         """Return a copy of a session's subscriptions, or None if it does not exist."""
@@ -73,10 +140,50 @@ class Sessions:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             log.warning(
-                f"Can't store the session of {values[0]}: {error}. After a restart it will be as "
-                "it was before. Free disk space, or choose another folder with --data-dir."
+                "Can't store the session of %s: %s. After a restart it will be as it was before. "
+                "Free disk space, or choose another folder with --data-dir.",
+                printable(values[0]),
+                printable(error),
             )
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+def _parse(text: Any) -> Subscriptions:
+    """Parse the subscriptions of a session.
+
+    Raises:
+        ValueError, AttributeError, TypeError, RecursionError: they are damaged.
+    """
+    subscriptions = json.loads(text)
+    sound = all(
+        _is_filter(topic_filter) and type(qos) is int and qos in (0, 1)
+        for topic_filter, qos in subscriptions.items()
+    )
+    if not sound or len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
+        raise ValueError(subscriptions)
+    return dict(subscriptions)
+
+
+def _is_filter(text: str) -> bool:
+    """Return whether a text is a topic filter (MQTT 3.1.1, section 4.7)."""
+    *levels, last = text.split("/")
+    return (
+        0 < len(text.encode()) <= _FILTER_BYTES
+        and "\0" not in text
+        and not any("#" in level or ("+" in level and level != "+") for level in levels)
+        and (last in ("#", "+") or not {*"#+"} & {*last})
+    )
+
+
+def _move_aside(file: Path) -> Path:
+    """Rename a database with its journal; return its new name, which no file had."""
+    names = itertools.chain([".damaged"], (f".damaged-{number}" for number in itertools.count(2)))
+    aside = next(path for name in names if not (path := Path(f"{file}{name}")).exists())
+    for suffix in ("", "-wal", "-shm"):
+        part = Path(f"{file}{suffix}")
+        if part.exists():
+            part.rename(f"{aside}{suffix}")
+    return aside

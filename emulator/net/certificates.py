@@ -1,23 +1,25 @@
-"""The TLS certificates: a local CA in a folder, and the server certificate that it signs.
+"""The TLS certificates: a local CA in a folder, and the server certificates that it signs.
 
 The Azure SDKs speak TLS only, and check the host name. To be trusted by unmodified SDKs, `prepare`
-keeps four files in a folder: the CA's key, the CA's certificate, the server's certificate with its
-key, and the bundle for `SSL_CERT_FILE` and `REQUESTS_CA_BUNDLE`.
+keeps five files in a folder: the CA's key, the CA's certificate, two certificates of the server
+with their keys, and the bundle for `SSL_CERT_FILE` and `REQUESTS_CA_BUNDLE`.
 
-The folder holds no record of the certificates. Instead each start makes a handshake in memory: in a
-few milliseconds it shows whether key, chain, dates and names are right, without `cryptography`.
+The server has an RSA certificate, as a real hub has: small TLS libraries know RSA alone. Beside it
+stands an elliptic-curve certificate, which OpenSSL shows to every client that knows both, because
+it costs the server 0.2 ms less in each handshake.
+
+The folder holds no record of the certificates. Instead each start makes two handshakes in memory:
+in a few milliseconds they show whether keys, chain, dates and names are right, without
+`cryptography`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import socket
 import ssl
-import sys
-import time
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address, ip_address
@@ -26,6 +28,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import certifi
 from msgspec import Struct
+
+from emulator.net import files
 
 if TYPE_CHECKING:
     from emulator.net.authority import Authority
@@ -38,14 +42,13 @@ RENEW_BEFORE = timedelta(days=30)
 # A folder that is shared by one container after another collects their host names, and each
 # handshake carries all of them. The newest names stay.
 MAX_NAMES = 64
-# To make all files takes about 0.3 s, most of it for the import of cryptography.
+# To make all files takes about 0.5 s, most of it for RSA keys and the import of cryptography.
 LOCK_WAIT = timedelta(seconds=10)
 
-# X509_V_FLAG_NO_CHECK_TIME in OpenSSL's x509_vfy.h; the ssl module has no name for it.
-_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
+# X509_V_FLAGNO_CHECK_TIME in OpenSSL's x509_vfy.h; the ssl module has no name for it.
+NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 _PEM_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 _BUNDLE_TITLE = b"# Written by local-iot-hub: its CA, the public roots and the system's own bundle."
-_PRIVATE, _PUBLIC = 0o600, 0o644
 # RFC 1123 section 2.1, and the underscore, which Docker Compose and Windows allow in host names.
 _DNS_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_DNS_NAME = 253  # RFC 1035 section 2.3.4, less the length octet and the root label
@@ -64,29 +67,55 @@ class Certificates(Struct, frozen=True):
     """The public roots and our CA, PEM: for `SSL_CERT_FILE` and `REQUESTS_CA_BUNDLE`."""
     server: Path
     """The server's certificate and its private key in one PEM file; only its owner can read it."""
+    server_rsa: Path
+    """The same with an RSA key."""
+
+    @classmethod
+    def of(cls, folder: Path) -> Certificates:
+        """Return the paths in a folder."""
+        names = ("ca.pem", "ca-bundle.pem", "server.pem", "server-rsa.pem")
+        return cls(*(folder / name for name in names))
+
+    @property
+    def ca_key(self) -> Path:
+        """The CA's certificate and its private key; only its owner can read it."""
+        return self.ca.with_name("ca-key.pem")
+
+    @property
+    def of_server(self) -> tuple[Path, Path]:
+        """Both files of the server."""
+        return self.server, self.server_rsa
 
     def server_context(self) -> ssl.SSLContext:
-        """Return a new server-side context: TLS 1.2 and newer, the certificate loaded.
+        """Return a new server-side context: TLS 1.2 and newer, both certificates loaded.
 
         Raises:
             CertificateError: the file can't be read any more.
         """
         try:
-            return _server_context(self.server)
+            return _server_context(*self.of_server)
         except OSError as error:
             raise _unusable(self.server.parent, error) from error
 
 
-def prepare(folder: Path, names: Collection[str], *, now: datetime | None = None) -> Certificates:
-    """Make sure that a folder holds a server certificate for these names, and its CA.
+def prepare(
+    folder: Path,
+    names: Collection[str],
+    *,
+    extra: Collection[str] = (),
+    now: datetime | None = None,
+) -> Certificates:
+    """Make sure that a folder holds server certificates for these names, and their CA.
 
     A file that is valid for another 30 days stays. A missing, damaged or ending file is made again.
     Names that the certificate had before stay in it, so two emulators on different addresses can
-    share a folder. Several processes can call this at once.
+    share a folder. A name outside the CA's name constraints makes a new CA. A file with a key that
+    other users can read becomes private. Several processes can call this at once.
 
     Args:
         folder: the folder of the files; it need not exist.
         names: DNS names and IP addresses, as clients dial them.
+        extra: names that a new certificate also has, where the CA permits them.
         now: an aware datetime; None is the present.
 
     Raises:
@@ -97,35 +126,49 @@ def prepare(folder: Path, names: Collection[str], *, now: datetime | None = None
         raise CertificateError("A server certificate needs at least one host name or IP address.")
     now = now or datetime.now(UTC)
     folder = folder.absolute()
-    certificates = Certificates(folder / "ca.pem", folder / "ca-bundle.pem", folder / "server.pem")
+    certificates = Certificates.of(folder)
     try:
+        for file in (certificates.ca_key, *certificates.of_server):
+            files.make_private(file)
         if not _is_current(certificates, wanted, now):
             # The modes of folder and files keep the keys private. Windows ignores them: there the
             # access list of the user's folder does that.
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(folder):
-                _renew(certificates, wanted, now)
+                _renew(certificates, wanted, [_normal_name(name) for name in extra], now)
     except OSError as error:
         raise _unusable(folder, error) from error
     return certificates
 
 
-def local_names(host: str) -> tuple[str, ...]:
-    """Return the names by which clients can reach an emulator that listens on `host`.
+def local_names(host: str, names: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the names by which clients reach an emulator that listens on `host`.
 
-    A host that means all addresses (empty, 0.0.0.0, ::) adds no name. DNS is not asked.
+    A host that means all addresses (empty, 0.0.0.0, ::) adds no name of its own. Without other
+    names, clients then use the name of this machine. DNS is not asked.
+
+    Args:
+        host: the address or name to listen on.
+        names: other names of the emulator.
 
     Raises:
-        CertificateError: `host` is neither a host name nor an IP address.
+        CertificateError: a name is neither a host name nor an IP address.
     """
-    names = ["localhost", "127.0.0.1", "::1"]
+    found = ["localhost", "127.0.0.1", "::1"]
+    if host and (name := _normal_name(host)) not in ("0.0.0.0", "::"):  # noqa: S104 (not bound)
+        found.append(name)
+    elif not names:
+        found += machine_names()
+    return tuple(dict.fromkeys([*found, *map(_normal_name, names)]))
+
+
+def machine_names() -> tuple[str, ...]:
+    """Return the names of this machine; none if no client can dial it, as with "Ann's PC"."""
     machine = socket.gethostname()
+    names = []
     for name in (machine, machine.partition(".")[0]):
-        # A machine's name can be one that no client can dial, such as "Ann's PC".
         with contextlib.suppress(CertificateError):
             names.append(_normal_name(name))
-    if host and (name := _normal_name(host)) not in ("0.0.0.0", "::"):  # noqa: S104 (not bound)
-        names.append(name)
     return tuple(dict.fromkeys(names))
 
 
@@ -175,25 +218,30 @@ class _State(Struct, frozen=True):
 
 
 def _is_current(certificates: Certificates, names: Collection[str], now: datetime) -> bool:
-    serves = _inspect(certificates).serves(names, now)
-    return serves and _holds(certificates.bundle, _bundle_content(certificates))
+    serves = all(state.serves(names, now) for state in _inspect(certificates))
+    return serves and files.holds(certificates.bundle, _bundle_content(certificates))
 
 
-def _inspect(certificates: Certificates) -> _State:
-    """Validate the server certificate as a strict client does; empty if such a client refuses it.
+def _inspect(certificates: Certificates) -> list[_State]:
+    """Validate both server certificates as a strict client does; see `_inspect_one`."""
+    return [_inspect_one(certificates.ca, server) for server in certificates.of_server]
+
+
+def _inspect_one(ca: Path, server: Path) -> _State:
+    """Validate a server certificate as a strict client does; empty if such a client refuses it.
 
     Whatever is wrong, such as a missing file, the files are made again. An error of that shows what
     is wrong with the folder.
     """
     # The checks of Python 3.13, except for the dates: those are compared with `now`.
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.verify_flags |= ssl.VERIFY_X509_STRICT | _NO_CHECK_TIME
+    client.verify_flags |= ssl.VERIFY_X509_STRICT | NO_CHECK_TIME
     client.check_hostname = False  # the names are compared as a set
     try:
-        client.load_verify_locations(certificates.ca)
-        leaf = _peer_certificate(_server_context(certificates.server), client)
+        client.load_verify_locations(ca)
+        leaf = _peer_certificate(_server_context(server), client)
     except OSError as error:
-        logger.debug("no usable server certificate in %s: %s", certificates.server, error)
+        logger.debug("no usable server certificate in %s: %s", server, error)
         return _State()
     names = (
         str(ip_address(name)) if kind == "IP Address" else name
@@ -218,20 +266,21 @@ def _peer_certificate(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[st
     return cast("dict[str, Any]", client_side.getpeercert())
 
 
-def _server_context(server: Path) -> ssl.SSLContext:
+def _server_context(*chains: Path) -> ssl.SSLContext:
     # Not ssl.create_default_context: since Python 3.13 that is stricter with client certificates
     # than IoT Hub is with a device's self-signed certificate.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # One ticket for the next connection. OpenSSL's two take 10 % of a handshake, for browsers.
     context.num_tickets = 1
-    try:
-        # Without a password OpenSSL would ask for one on the terminal if the key were encrypted.
-        context.load_cert_chain(server, password="")
-    except ssl.SSLError:
-        # OpenSSL opens the file twice, for the certificate and for the key. Another emulator can
-        # replace the file in between, but not twice in so short a time.
-        context.load_cert_chain(server, password="")
+    for file in chains:  # OpenSSL keeps one certificate of each kind of key
+        try:
+            # Without a password OpenSSL would ask for one on the terminal if the key were encrypted
+            context.load_cert_chain(file, password="")
+        except ssl.SSLError:
+            # OpenSSL opens the file twice, for the certificate and for the key. Another emulator
+            # can replace the file in between, but not twice in so short a time.
+            context.load_cert_chain(file, password="")
     return context
 
 
@@ -242,49 +291,77 @@ def _date(text: str) -> datetime:
 # --- Making what is missing ---------------------------------------------------
 
 
-def _renew(certificates: Certificates, names: tuple[str, ...], now: datetime) -> None:
+def _renew(
+    certificates: Certificates, names: tuple[str, ...], extra: Collection[str], now: datetime
+) -> None:
     """Make invalid files again, unless another emulator has just done it."""
-    if not _inspect(certificates).serves(names, now):
-        _issue(certificates, names, now)
-    _write_change(certificates.bundle, _bundle_content(certificates))
+    if not all(state.serves(names, now) for state in _inspect(certificates)):
+        _issue(certificates, names, extra, now)
+    files.write_change(certificates.bundle, _bundle_content(certificates))
 
 
-def _issue(certificates: Certificates, names: tuple[str, ...], now: datetime) -> None:
-    authority = _authority(certificates, now)
-    _write_change(certificates.ca, authority.certificate_pem())
-    state = _inspect(certificates)
-    if state.serves(names, now):
-        return  # only ca.pem was damaged
-    together = tuple(dict.fromkeys([*names, *state.names]))[: max(MAX_NAMES, len(names))]
-    _write(certificates.server, authority.issue(together, now), mode=_PRIVATE)
-    logger.info("Made %s for %s.", certificates.server, ", ".join(together))
+def _issue(
+    certificates: Certificates, names: tuple[str, ...], extra: Collection[str], now: datetime
+) -> None:
+    from emulator.net.authority import rsa_key_of
+
+    before = [name for state in _inspect(certificates) for name in state.names]
+    authority = _authority(certificates, names, [*names, *extra, *before], now)
+    files.write_change(certificates.ca, authority.certificate_pem())
+    states = _inspect(certificates)  # again: ca.pem may have been the damaged file
+    before += [name for state in states for name in state.names]
+    possible = dict.fromkeys([*names, *filter(authority.permits, [*extra, *before])])
+    together = tuple(possible)[: max(MAX_NAMES, len(names))]
+    for server, state in zip(certificates.of_server, states, strict=True):
+        if not state.serves(names, now):
+            # An RSA key takes 30 to 250 ms: it is made once, and stays.
+            is_rsa = server == certificates.server_rsa
+            key = rsa_key_of(server.read_bytes() if server.exists() else b"") if is_rsa else None
+            files.write(server, authority.issue(together, now, key), mode=files.PRIVATE)
+            logger.info("Made %s for %s.", server, ", ".join(together))
 
 
-def _authority(certificates: Certificates, now: datetime) -> Authority:
-    """Return the CA in the folder, or a new one if that is invalid."""
+def _authority(
+    certificates: Certificates, names: Collection[str], known: Collection[str], now: datetime
+) -> Authority:
+    """Return the CA in the folder, or a new one if that is invalid or cannot sign for the names.
+
+    Args:
+        certificates: where the files are.
+        names: the names that it must sign for.
+        known: the names that a new CA can sign for.
+        now: an aware datetime.
+    """
     # Imported only here: that takes longer than all other work of this module at a usual start.
     from emulator.net.authority import Authority
 
-    key_file = certificates.ca.with_name("ca-key.pem")
+    key_file = certificates.ca_key
     try:
         authority = Authority.from_pem(key_file.read_bytes())
     except FileNotFoundError:
         trouble = "its key was missing"
     except ValueError as error:
-        trouble = f"its key could not be read ({error})"
+        trouble = f"its key could not be used ({error})"
     else:
         certificate = authority.certificate
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if start <= now and now + RENEW_BEFORE <= end:
+        outside = [name for name in names if not authority.permits(name)]
+        if not start <= now or not now + RENEW_BEFORE <= end:
+            trouble = f"it is valid only from {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+        elif outside:
+            trouble = f"it cannot sign for {', '.join(outside)}"
+        else:
             return authority
-        trouble = f"it is valid only from {start:%Y-%m-%d} to {end:%Y-%m-%d}"
 
-    authority = Authority.create(socket.gethostname(), now)
-    _write(key_file, authority.to_pem(), mode=_PRIVATE)
+    permitted = tuple(dict.fromkeys(known))[: max(MAX_NAMES, len(names))]
+    authority = Authority.create(socket.gethostname(), permitted, now)
+    files.write(key_file, authority.to_pem(), mode=files.PRIVATE)
     if certificates.ca.exists():
         logger.warning(
-            f"The local CA was made again, because {trouble}. Restart the programs that use "
-            f"{certificates.bundle} or {certificates.ca}, and replace your copies of these files."
+            f"The local CA was made again, because {trouble}. Restart the other hubs that use "
+            f"{key_file.parent}. In each console where SSL_CERT_FILE, REQUESTS_CA_BUNDLE or "
+            f"NODE_EXTRA_CA_CERTS names {certificates.bundle} or {certificates.ca}, restart your "
+            f"programs. Replace your copies of these files, also in trust stores."
         )
     return authority
 
@@ -300,9 +377,9 @@ def _bundle_content(certificates: Certificates) -> bytes:
     """
     # The file whose place SSL_CERT_FILE takes; an administrator may have added to it.
     system = Path(ssl.get_default_verify_paths().openssl_cafile)
-    files = (certificates.ca, Path(certifi.where()), system)
+    sources = (certificates.ca, Path(certifi.where()), system)
     # By their text, so that each comes once: the system's bundle repeats most public roots.
-    trusted = dict.fromkeys(text for file in files for text in _pem_certificates(file))
+    trusted = dict.fromkeys(text for file in sources for text in _pem_certificates(file))
     return b"\n".join([_BUNDLE_TITLE, *trusted, b""])
 
 
@@ -317,49 +394,7 @@ def _pem_certificates(file: Path) -> list[bytes]:
         return []
 
 
-# --- Files --------------------------------------------------------------------
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    return path.exists() and path.read_bytes() == content
-
-
-def _write_change(path: Path, content: bytes) -> None:
-    if not _holds(path, content):
-        _write(path, content, mode=_PUBLIC)
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Replace a file by a new one, with the folder locked.
-
-    A reader gets the whole old file or the whole new one. A private file is private from its first
-    byte.
-    """
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)  # left by a process that was killed
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(new, flags, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        _replace(new, path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-
-
-def _replace(new: Path, path: Path) -> None:
-    # Windows refuses while another process has the file open, as a starting emulator does briefly.
-    for pause in (0.01, 0.1, 1.0) if sys.platform == "win32" else ():
-        try:
-            new.replace(path)
-        except PermissionError:
-            time.sleep(pause)
-        else:
-            return
-    new.replace(path)
+# --- The folder -----------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -369,7 +404,7 @@ def _locked(folder: Path) -> Iterator[None]:
     import filelock
 
     try:
-        with filelock.FileLock(folder / ".lock", LOCK_WAIT.total_seconds(), _PRIVATE):
+        with filelock.FileLock(folder / ".lock", LOCK_WAIT.total_seconds(), files.PRIVATE):
             yield
     except filelock.Timeout:
         raise CertificateError(

@@ -6,18 +6,27 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from emulator.hub.core import limits
+from emulator.hub.core.clock import Clock
+
 MakeProtocol = Callable[[], asyncio.BaseProtocol]
 
 
 class Switch:
     """Makes the protocols of a listener.
 
+    A client that sends nothing is disconnected after `limits.HTTP_REQUEST_TIMEOUT`.
+
     Args:
+        clock: the clock of the hub.
         default: makes the protocol of most connections.
         others: by first bytes, what makes another protocol.
     """
 
-    def __init__(self, default: MakeProtocol, others: Mapping[bytes, MakeProtocol]) -> None:
+    def __init__(
+        self, clock: Clock, default: MakeProtocol, others: Mapping[bytes, MakeProtocol]
+    ) -> None:
+        self.clock = clock
         self._default = default
         self._others = others
         self.waiting: set[asyncio.Transport] = set()
@@ -47,8 +56,12 @@ class _FirstBytes(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._switch.waiting.add(self._transport)
+        self._timer = self._switch.clock.call_later(
+            limits.HTTP_REQUEST_TIMEOUT, self._transport.abort
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
         self._switch.waiting.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
@@ -57,6 +70,7 @@ class _FirstBytes(asyncio.Protocol):
         if make is None:
             return
         self._switch.waiting.discard(self._transport)
+        self._timer.cancel()
         protocol = make()
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import ipaddress
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterable
 
 from emulator.hub.core import limits
@@ -15,7 +18,16 @@ BACKLOG = 1024
 
 
 class ListenError(Exception):
-    """A socket can't be opened. The text is one line: what is wrong, and what to do."""
+    """A socket can't be opened. The text is one line: what is wrong, and what to do.
+
+    Args:
+        text: the text.
+        in_use: whether another program has the port.
+    """
+
+    def __init__(self, text: str, *, in_use: bool = False) -> None:
+        super().__init__(text)
+        self.in_use = in_use
 
 
 def listen(host: str, port: int, *, option: str) -> list[socket.socket]:
@@ -44,7 +56,8 @@ def listen(host: str, port: int, *, option: str) -> list[socket.socket]:
     except OSError as error:
         for opened in sockets:
             opened.close()
-        raise ListenError(_explain(error, host, port, option)) from error
+        in_use = error.errno == errno.EADDRINUSE
+        raise ListenError(_explain(error, host, port, option), in_use=in_use) from error
     return sockets
 
 
@@ -78,12 +91,28 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     return sorted(addresses)  # IPv4 first
 
 
+def other_loopback_address(host: str) -> str | None:
+    """Return a loopback address to use in place of a host; None if the machine has none.
+
+    Azure's device SDKs can't use another port. macOS has 127.0.0.1 only, and an address that other
+    machines use has no substitute.
+    """
+    if sys.platform == "darwin":
+        return None
+    if host in ("localhost", "::1"):
+        return "127.0.0.2"
+    with contextlib.suppress(ValueError):
+        address = ipaddress.IPv4Address(host)
+        if address.is_loopback and (address + 1).is_loopback:
+            return str(address + 1)
+    return None
+
+
 def _explain(error: OSError, host: str, port: int, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"Port {port} is in use on {host}. Stop the other program, or use another address "
-            f"(--host ADDRESS) or another port ({option} PORT)."
-        )
+        address = other_loopback_address(host)
+        other = f"address: --host {address}" if address else f"port: {option} PORT"
+        return f"Port {port} is in use on {host}. Stop the other program, or use another {other}."
     if error.errno == errno.EACCES:
         return f"This user can't open port {port}. Use a port above 1023: {option} PORT."
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:

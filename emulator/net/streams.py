@@ -18,6 +18,15 @@ _AT_ONCE_BYTES = 2 * 1024
 CLOSE_SECONDS = 0.5
 
 
+def peer_of(transport: asyncio.BaseTransport | None) -> str:
+    """Return the address of a peer for the log: `127.0.0.1:50000`, `[::1]:50000`."""
+    address = None if transport is None else transport.get_extra_info("peername")
+    if not address:
+        return "an unknown address"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Stream(ABC):
     """One connection, both ways.
 
@@ -36,11 +45,9 @@ class Stream(ABC):
         self.on_close: Callable[[], object] | None = None
         """Called when the hub ends the connection, for a task that does not `read`."""
         self.tls: ssl.SSLObject | None = None
-        self.peer = "an unknown address"
+        self.peer = peer_of(transport)
         if transport is not None:
             self.tls = transport.get_extra_info("ssl_object")
-            if peer := transport.get_extra_info("peername"):
-                self.peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
     def cork(self) -> None:
         """Hold back what is written, until `uncork` or `drain`."""
@@ -71,6 +78,10 @@ class Stream(ABC):
         self._close()
         if self.on_close is not None:
             self.on_close()
+
+    @abstractmethod
+    def trust(self) -> None:
+        """Accept large messages from now on: the peer is known."""
 
     @abstractmethod
     async def wait_closed(self) -> None:
@@ -205,6 +216,9 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         if self._error is not None:
             raise self._error
         return b""
+
+    def trust(self) -> None:
+        """See `Stream.trust`; a stream of bytes has no messages."""
 
     def unsent(self) -> int:
         """See `Stream.unsent`."""

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import cast
 
-from aiohttp import WSMsgType
-from aiohttp.web_exceptions import HTTPBadRequest
+from aiohttp import WSCloseCode, WSMsgType
+from aiohttp.web_exceptions import HTTPBadRequest, HTTPForbidden
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 from aiohttp.web_ws import WebSocketResponse
 
+from emulator.net.http_connection import HttpConnection
 from emulator.net.streams import CLOSE_SECONDS, Stream
 
 Serve = Callable[[Stream], Awaitable[None]]
+
+_PORT = re.compile(r":\d+$", re.ASCII)
 
 # How much waits for a peer that is too slow.
 _FULL_BYTES = 64 * 1024
@@ -27,14 +32,25 @@ _TURN = 128
 
 
 class WebSocketStream(Stream):
-    """A connection over a WebSocket."""
+    """A connection over a WebSocket.
 
-    def __init__(self, socket: WebSocketResponse, transport: asyncio.Transport | None) -> None:
-        super().__init__(transport)
+    Args:
+        socket: the WebSocket.
+        connection: the connection that was upgraded to it.
+        max_message: the largest message of a client that is known, in bytes.
+    """
+
+    def __init__(
+        self, socket: WebSocketResponse, connection: HttpConnection, max_message: int
+    ) -> None:
+        super().__init__(connection.transport)
         self._socket = socket
-        self._transport = transport
+        self._transport = connection.transport
+        self._frames = connection.frames
+        self._max_message = max_message
         self._outgoing = bytearray()
-        self._frames = 0
+        self._received = 0
+        self._code: int = WSCloseCode.OK
         self._sender: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[None] | None = None
 
@@ -42,15 +58,23 @@ class WebSocketStream(Stream):
         """Read the next frame; empty at the end. A frame that is not binary ends the connection."""
         while True:
             frame = await self._socket.receive()
-            self._frames += 1
-            if self._frames % _TURN == 0:
+            self._received += 1
+            if self._received % _TURN == 0:
                 await asyncio.sleep(0)  # frames that have arrived already come without a pause
             if frame.type is WSMsgType.PING:
                 await self._socket.pong(frame.data)
+            elif frame.type is WSMsgType.CLOSE:
+                self._code = frame.data or self._code
+                return b""
             elif frame.type not in (WSMsgType.BINARY, WSMsgType.PONG):
                 return b""
             elif frame.type is WSMsgType.BINARY and frame.data:  # a frame may be empty
                 return bytes(frame.data)
+
+    def trust(self) -> None:
+        """See `Stream.trust`."""
+        if self._frames is not None:
+            self._frames.limit = self._max_message
 
     def unsent(self) -> int:
         """See `Stream.unsent`."""
@@ -87,7 +111,7 @@ class WebSocketStream(Stream):
 
     async def _send_close(self) -> None:
         await self._sent()
-        await self._socket.close()
+        await self._socket.close(code=self._code)
 
     async def wait_closed(self) -> None:
         """See `Stream.wait_closed`."""
@@ -97,30 +121,68 @@ class WebSocketStream(Stream):
 
 
 def upgrade_handler(
-    subprotocols: Mapping[str, Serve], *, max_message: int
+    subprotocols: Mapping[str, Serve], *, first_message: int, max_message: int
 ) -> Callable[[BaseRequest], Awaitable[StreamResponse]]:
     """Make the HTTP handler that upgrades a request, and serves its connection until it ends.
 
     Args:
         subprotocols: by subprotocol, what serves such a connection.
-        max_message: the largest message that a client may send, in bytes.
+        first_message: the largest message that a client may send at first, in bytes.
+        max_message: the largest message that it may send after `Stream.trust`.
     """
 
     async def upgrade(request: BaseRequest) -> StreamResponse:
+        # A browser sends the origin of the page, and no page of another origin may use the hub.
+        if not _is_own_page(request.headers.getall("Origin", ()), request.headers.get("Host", "")):
+            raise HTTPForbidden(reason="A web page of another origin can't open a WebSocket here.")
         socket = WebSocketResponse(
             protocols=tuple(subprotocols),
             max_msg_size=max_message,
             timeout=CLOSE_SECONDS,
             compress=False,
+            autoclose=False,  # it would answer every Close with code 1000
             autoping=False,  # else a flood of pings is answered where no other device has its turn
         )
-        serve = subprotocols.get(socket.can_prepare(request).protocol or "")
+        serve = subprotocols.get(_protocol(socket, request, subprotocols) or "")
         if serve is None:
             raise HTTPBadRequest(
                 reason=f"Use a WebSocket with the subprotocol {' or '.join(subprotocols)}."
             )
+        connection = cast("HttpConnection", request.protocol)
+        connection.first_message = first_message
         await socket.prepare(request)
-        await serve(WebSocketStream(socket, request.transport))
+        await serve(WebSocketStream(socket, connection, max_message))
         return socket
 
     return upgrade
+
+
+def _protocol(
+    socket: WebSocketResponse, request: BaseRequest, known: Collection[str]
+) -> str | None:
+    """Return the subprotocol of a request; None if it is not a valid request for a WebSocket."""
+    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    if not any(each.strip() in known for each in offered):
+        return None  # aiohttp would log a warning
+    try:
+        return socket.can_prepare(request).protocol
+    except ValueError:  # aiohttp cannot encode a header that is not UTF-8
+        return None
+
+
+def _is_own_page(origins: Iterable[str], host: str) -> bool:
+    """Return whether origins (RFC 6454), if there are any, are those of the hub's own pages.
+
+    Other clients than browsers can send one as well: paho-mqtt sends the hub's.
+    """
+    own = _with_port(host, "443")
+    for origin in origins:
+        scheme, _, page = origin.partition("://")
+        port = "80" if scheme.lower() in ("http", "ws") else "443"
+        if _with_port(page, port) != own:
+            return False
+    return True
+
+
+def _with_port(host: str, port: str) -> str:
+    return host.lower() if _PORT.search(host) else f"{host.lower()}:{port}"

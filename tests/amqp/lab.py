@@ -204,6 +204,9 @@ class RemoteLink:
         transfer, payload = None, b""
         while transfer is None or transfer.more:
             channel, transfer, part = self.client.take()
+            if isinstance(transfer, Flow):  # new credit, of another link
+                transfer = None
+                continue
             assert isinstance(transfer, Transfer), transfer
             assert (channel, transfer.handle) == (self.channel, self.handle)
             if transfer.delivery_tag is not None:

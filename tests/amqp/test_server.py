@@ -159,10 +159,9 @@ def test_a_default_port_in_use_costs_one_warning(
 
 @pytest.mark.parametrize("name", ["amqps_port", "amqp_port"])
 def test_a_named_port_in_use_stops_the_start(settings: Settings, name: str) -> None:
-    option = f"--{name.replace('_', '-')}"
     with socket.create_server((settings.host, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(StartError, match=f"Port {port} is in use.*{option}"):
+        with pytest.raises(StartError, match=f"Port {port} is in use"):
             Emulator(replace(settings, **{name: port})).__enter__()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -59,6 +61,17 @@ def hub(host: str, data_dir: Path) -> Iterator[EmulatorConsole]:
         console.terminate()
 
 
+PRINT_VARIABLES = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+def https_host(host: str) -> str:
+    """Return what a service's connection string names: a port, unless a hub has port 443."""
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, 443), timeout=5).close()
+        return host
+    return f"{host}:8443"
+
+
 def trust(hub: EmulatorConsole) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=hub.variables["SSL_CERT_FILE"])
 
@@ -69,33 +82,49 @@ def trust(hub: EmulatorConsole) -> ssl.SSLContext:
 def test_it_says_what_a_person_needs_next(hub: EmulatorConsole, host: str, data_dir: Path) -> None:
     key = WELL_KNOWN_PRIMARY_KEY
     bundle = str(data_dir / "ca-bundle.pem")
-    service = f"HostName={host}:8443;SharedAccessKeyName=iothubowner;SharedAccessKey={key}"
+    https = https_host(host)
+    service = f"HostName={https};SharedAccessKeyName=iothubowner;SharedAccessKey={key}"
+    events = (
+        f"Endpoint=sb://{host};SharedAccessKeyName=service;SharedAccessKey={key};"
+        "UseDevelopmentEmulator=true;EntityPath=iothub-ehub-emulator"
+    )
     kitchen = f"HostName={host};DeviceId=kitchen;SharedAccessKey={key}"
-    quoted = bundle.replace("'", "''")
-    hub.wait_for(r"  \$env:IOTHUB_DEVICE_ID = .*")
-    assert [line for line in hub.lines if line] == [
-        "The hub is ready. Ctrl-C stops it.",
+    services = [f"https://{each}" for each in dict.fromkeys((https, f"{host}:8443"))]
+    assert [line for line in hub.lines if "port 443" not in line.lower()] == [
         f"  devices   mqtts://{host}:8883",
-        f"  services  https://{host}:8443",
-        "Service connection string:",
-        f"  {service}",
-        "Device connection strings:",
-        f"  {kitchen}",
-        f"  HostName={host};DeviceId=cellar;SharedAccessKey={key}",
-        "Paste these lines into each console whose programs use the hub. POSIX shells:",
+        f"  services  {'  '.join(services)}",
+        "Paste these lines into each console whose programs use the hub, or type there:",
+        f"  . {shlex.quote(str(data_dir / f'{host}-8883.sh'))}",
         f"  export SSL_CERT_FILE={shlex.quote(bundle)}",
         f"  export REQUESTS_CA_BUNDLE={shlex.quote(bundle)}",
+        f"  export NODE_EXTRA_CA_CERTS={shlex.quote(bundle)}",
         f"  export IOTHUB_DEVICE_CONNECTION_STRING='{kitchen}'",
         f"  export IOTHUB_CONNECTION_STRING='{service}'",
+        f"  export EVENTHUB_CONNECTION_STRING='{events}'",
         "  export IOTHUB_DEVICE_ID=kitchen",
-        "PowerShell:",
-        f"  $env:SSL_CERT_FILE = '{quoted}'",
-        f"  $env:REQUESTS_CA_BUNDLE = '{quoted}'",
-        f"  $env:IOTHUB_DEVICE_CONNECTION_STRING = '{kitchen}'",
-        f"  $env:IOTHUB_CONNECTION_STRING = '{service}'",
-        "  $env:IOTHUB_DEVICE_ID = 'kitchen'",
+        "Other devices:",
+        f"  HostName={host};DeviceId=cellar;SharedAccessKey={key}",
+        "The hub is ready. Ctrl-C stops it.",
     ]
     assert hub.errors == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no sh")
+@pytest.mark.parametrize("way", ["paste", "source"])
+def test_the_lines_and_their_file_set_the_same_variables(hub: EmulatorConsole, way: str) -> None:
+    source = next(line for line in hub.lines if line.startswith("  . "))
+    assert stat.S_IMODE(Path(shlex.split(source)[1]).stat().st_mode) == 0o600
+    lines = hub.paste if way == "paste" else [source]
+    printed = subprocess.run(
+        ["sh", "-c", "\n".join([*lines, shlex.join([sys.executable, "-c", PRINT_VARIABLES])])],
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(printed.stdout).items() >= hub.variables.items()
+    assert len(hub.variables) == 7
 
 
 DEVICE_PROGRAM = """\
@@ -184,7 +213,8 @@ def test_help_names_every_setting_the_tutorial_and_the_variables(name: str) -> N
         named = f"{setting.option} {setting.metavar}".strip()
         repeated = "; may be repeated" if setting.many else ""
         assert f"{named} {setting.help}{repeated} (default: {setting.default})" in text
-    assert "--verbose log connections" in text
+    for option in ("--verbose log each", "--quiet log warnings", "--json print", "--version print"):
+        assert option in text
     assert f"usage: {name} [-h]" in text
     assert f"{name} tutorial run the tutorial" in text
     assert "IOTHUB_EMULATOR_MQTT_PORT=8884 means --mqtt-port 8884" in text
@@ -230,7 +260,33 @@ NO_KEY = "bm8ga2V5"
 
 # The options of each failure, the exit status, and what the line must say.
 FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] = {
-    "an unknown option": (lambda _: ("--nonsense",), 2, "--nonsense.*--help"),
+    "an unknown option": (lambda _: ("--nonsense",), 2, "Unknown option --nonsense.*--help"),
+    "devices for device": (
+        lambda _: ("--devices", "a"),
+        2,
+        r"Unknown option --devices\. Use --device\.",
+    ),
+    "devices for device, with =": (lambda _: ("--devices=a",), 2, r"--devices\. Use --device\."),
+    "a port of which head": (
+        lambda _: ("--port", "9000"),
+        2,
+        r"Unknown option --port\. Use --mqtt-port or --https-port",
+    ),
+    "a short option": (lambda _: ("-p", "9000"), 2, "Unknown option -p.*--help"),
+    "a misspelt option": (lambda _: ("--verbos3",), 2, r"--verbos3\. Use --verbose\."),
+    "a negative port": (lambda _: ("--mqtt-port", "-1"), 2, "Invalid port '-1'"),
+    "verbose and quiet": (lambda _: ("--verbose", "--quiet"), 2, "--verbose and --quiet contra"),
+    "a tutorial as JSON": (lambda _: ("tutorial", "--json"), 2, "--json has no use"),
+    "a tutorial on a free port": (
+        lambda _: ("tutorial", "--mqtt-port", "0"),
+        1,
+        "The tutorial can't use --mqtt-port 0: its device dials port 8883",
+    ),
+    "a tutorial on another port": (
+        lambda _: ("tutorial", "--mqtt-port", "9883"),
+        1,
+        "--mqtt-port 9883: .* port 8883 and no other",
+    ),
     "an unknown command": (lambda _: ("tutorials",), 2, "tutorials.*--help"),
     "a port out of range": (
         lambda _: ("--mqtt-port", "65536"),
@@ -334,7 +390,7 @@ def test_a_port_in_use_is_said_in_one_line(usual: Usual, option: str) -> None:
     assert console.lines == []
     assert console.errors == [
         f"emulator: Port {port} is in use on 127.0.0.1. Stop the other program, or use another "
-        f"address (--host ADDRESS) or another port ({option} PORT)."
+        + (f"port: {option} PORT." if sys.platform == "darwin" else "address: --host 127.0.0.2.")
     ]
 
 
@@ -453,10 +509,11 @@ def test_a_signal_ends_it_at_once_with_50_devices_and_an_open_call(
     with EmulatorConsole(*usual, *options) as hub, ExitStack() as stack:
         port = int(hub.wait_for(r"  devices .*").rpartition(":")[2])
         context = trust(hub)
-        strings = hub.device_connection_strings
+        key = f"SharedAccessKey={WELL_KNOWN_PRIMARY_KEY}"
+        strings = [f"HostName=127.0.0.1;DeviceId={device};{key}" for device in devices]
         wires = [
-            stack.enter_context(connect_device(strings[device], port, context, METHODS))
-            for device in devices
+            stack.enter_context(connect_device(string, port, context, METHODS))
+            for string in strings
         ]
         threads = stack.enter_context(ThreadPoolExecutor())
         body = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
@@ -467,6 +524,7 @@ def test_a_signal_ends_it_at_once_with_50_devices_and_an_open_call(
         status = way(hub)
         assert time.monotonic() - began < END_SECONDS
         assert (status, hub.errors) == (0, [])
+        assert "Other devices (2 of 49; --json shows all):" in hub.lines
         answer = call.result()
         assert answer.status_code == 503
         assert answer.headers["iothub-errorcode"] == "ServiceUnavailable"

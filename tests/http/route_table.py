@@ -33,6 +33,7 @@ _FEEDBACK, _DEVICE_BOUND = "/messages/serviceBound/feedback", "/devices/*/messag
 TABLE: dict[tuple[str, str], tuple[set[str], Throttle | None]] = {
     ("GET", "/devices"): (READ, REGISTRY),
     ("POST", "/devices"): (WRITE, REGISTRY),
+    ("POST", "/devices/keys/regenerate"): (WRITE, REGISTRY),
     ("GET", "/devices/*"): (READ, REGISTRY),
     ("PUT", "/devices/*"): (WRITE, REGISTRY),
     ("DELETE", "/devices/*"): (WRITE, REGISTRY),

@@ -10,7 +10,7 @@ from emulator.http.routes import ROUTES
 from tests.http import support
 from tests.http.route_table import DEVICE, READ, SERVICE, TABLE, WRITE, row_of
 from tests.messages import put_module
-from tests.support import Device, Service, sas_token
+from tests.support import Device, Service, jwt, sas_token, second_hub
 
 PRIMARY = base64.b64encode(b"a device's own primary key, no 1").decode()
 SECONDARY = base64.b64encode(b"a device's own secondary key, #2").decode()
@@ -176,6 +176,8 @@ def test_a_token_can_be_for_a_part_of_the_hub(
         ("GET", "/devices/*", own, check_passed),
         ("GET", "/devices/*", "devices", check_passed),
         ("POST", "/twins/*/methods", f"twins/{untouched.id}", check_passed),
+        ("GET", "/devices/*", own.upper(), check_passed),
+        ("POST", "/twins/*/methods", f"TWINS/{untouched.id.upper()}", check_passed),
         ("GET", "/devices/*", f"{own}x", check_refused),
         ("GET", "/devices", own, check_refused),
         ("GET", "/twins/*", own, check_refused),
@@ -192,6 +194,44 @@ def test_a_token_may_carry_any_name_of_this_machine(
     for resource in names:
         token = support.policy_token(emulator, "registryRead", resource=resource)
         assert send(service, "GET", "/devices", untouched.id, token).status_code == 200
+
+
+# --- bearer tokens of Entra ID
+
+
+def test_a_bearer_token_is_refused_as_by_a_hub_where_the_principal_has_no_role(
+    service: Service, untouched: Device
+) -> None:
+    for verb, path in TABLE:
+        response = send(service, verb, path, untouched.id, f"Bearer {jwt(upn='ann@example.com')}")
+        if (verb, path) in OF_DEVICES:
+            check_refused(response)
+            continue
+        at = fill(path, untouched.id)
+        assert support.check_error(response, 401, "IotHubUnauthorized") == (
+            f"Principal ann@example.com is not authorized for {verb} on {at} "
+            "due to no assigned permissions"
+        )
+    check_refused(send(service, "GET", "/devices", untouched.id, "Bearer abc"))
+    check_untouched(service, untouched)
+
+
+def test_with_the_setting_a_bearer_token_opens_the_routes_of_services_alone(
+    emulator: Emulator,
+) -> None:
+    with second_hub(emulator, entra="accept") as hub:
+        client = Service(hub)
+        for verb, path in TABLE:
+            device = register(client)
+            response = send(client, verb, path, device.id, f"Bearer {jwt(oid='1')}")
+            if (verb, path) in OF_DEVICES:
+                check_refused(response)
+            elif path.startswith("/digitaltwins") and "/commands/" in path:
+                support.check_error(response, 401, "IotHubUnauthorized")
+            else:
+                check_passed(response)
+        check_refused(send(client, "GET", "/devices", device.id, "Bearer abc"))
+        client.close()
 
 
 # --- keys stay secret

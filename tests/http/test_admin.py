@@ -4,13 +4,22 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from emulator import Emulator
-from tests.http.support import check_error, device_token, https_connection, policy_token, read
+from tests.devices import connect_device
+from tests.http.support import (
+    ANY,
+    check_error,
+    device_token,
+    https_connection,
+    policy_token,
+    read,
+)
 from tests.messages import bodies, pending, read_events, send, try_to_send
-from tests.support import API_VERSION, Device, Service
+from tests.support import API_VERSION, Device, Service, trust
 
 _EVENTS = "/_emulator/events"
 
@@ -65,13 +74,78 @@ def test_the_log_can_be_read_for_one_device_and_from_a_number_on(
         ({"from": str(first)}, ["1", "2", "3"]),
         ({"device": device.id, "from": str(first + 1)}, ["3"]),
         ({"from": str(last + 1)}, []),
-        ({"device": f"{device.id}-unknown"}, []),
         ({"from": "9" * 40}, []),
+        ({"from": "0" * 40 + str(last + 1)}, []),
+        ({"device": other.id, "api-version": "1999-01-01"}, ["2"]),
     ):
         assert [event["body"] for event in read(service, _EVENTS, **params)] == expected
     after_first: dict[str, str | None] = {"Last-Event-ID": str(first)}
     answer = service.request("GET", _EVENTS, headers=after_first)
     assert [event["body"] for event in answer.json()] == ["2", "3"]
+
+
+def test_the_log_can_be_read_in_pages_and_by_partition(
+    service: Service, report: Report, device: Device, other: Device
+) -> None:
+    report(device, "1", "2")
+    report(other, "3")
+    report(device, "4", "5")
+    start, found = numbers(service, device)[0], list[str]()
+    while page := read(service, _EVENTS, **{"device": device.id, "from": str(start), "top": "3"}):
+        assert len(page) <= 3
+        found += [event["body"] for event in page]
+        start = page[-1]["sequenceNumber"] + 1
+    assert found == ["1", "2", "4", "5"]
+    assert read(service, _EVENTS, top="0") == []
+    assert len(read(service, _EVENTS, top="9" * 30)) == len(read(service, _EVENTS))
+    (event,) = read(service, _EVENTS, device=device.id, top="1")
+    own = read(service, _EVENTS, partition=event["partitionId"], device=device.id)
+    assert [each["body"] for each in own] == ["1", "2", "4", "5"]
+    places = [(each["partitionSequenceNumber"], int(each["offset"])) for each in own]
+    assert places == sorted(set(places))
+    parts = [read(service, _EVENTS, partition=str(number)) for number in range(4)]
+    assert sum(map(len, parts)) == len(read(service, _EVENTS))
+
+
+@pytest.mark.parametrize("query", ["partition=4", "partition=", "top=-1", "top=x", "top="])
+def test_a_page_and_a_partition_must_be_valid(service: Service, query: str) -> None:
+    answer = service.request("GET", f"{_EVENTS}?{query}", params={})
+    check_error(answer, 400, "ArgumentInvalid")
+
+
+def test_an_unknown_device_has_no_events(
+    service: Service, janitor: Service, report: Report, device: Device
+) -> None:
+    for unknown in (f"{device.id}-unknown", device.id.upper(), "", "a/b"):
+        answer = service.request("GET", _EVENTS, params={"device": unknown})
+        assert check_error(answer, 404, "DeviceNotFound") == (unknown or "DeviceNotFound")
+    # What a deleted device has sent can still be read.
+    report(device, "last words")
+    assert janitor.request("DELETE", f"/devices/{device.id}", headers=ANY).status_code == 204
+    assert bodies(service, device.id) == ["last words"]
+
+
+@pytest.mark.parametrize(
+    "query", ["devices=x", "Device=x", "from=0&from=1", "from=0&device=a&device=a", "limit=", "x"]
+)
+def test_a_parameter_is_known_and_there_once(service: Service, device: Device, query: str) -> None:
+    answer = service.request("GET", f"{_EVENTS}?{query}", params={})
+    check_error(answer, 400, "ArgumentInvalid")
+    answer = service.request("POST", f"{path_of(device)}?{query}", json={}, params={})
+    check_error(answer, 400, "ArgumentInvalid")
+    assert pending(service, device) == 0
+
+
+@pytest.mark.parametrize("count", [1, 20, 50])
+def test_a_long_answer_is_sent_in_parts(
+    service: Service, report: Report, device: Device, count: int
+) -> None:
+    report(device, *(f"{number}" + "x" * 10_000 for number in range(count)))
+    answer = service.request("GET", _EVENTS, params={"device": device.id})
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert "Content-Length" not in answer.headers
+    found = [event["body"].strip("x") for event in answer.json()]
+    assert found == [str(number) for number in range(count)]
 
 
 @pytest.mark.parametrize("start", ["", "-1", "x", "1.5", "٣"])
@@ -189,6 +263,10 @@ def test_a_stream_continues_after_the_last_event_that_its_reader_has(
     assert again.bodies(1) == ["4"]
 
 
+def test_a_stream_of_an_unknown_device_is_refused(stream: OpenStream) -> None:
+    assert stream("?device=unknown").response.status == 404
+
+
 def test_a_stream_with_an_invalid_start_is_refused_as_json(stream: OpenStream) -> None:
     response = stream("?from=x").response
     assert response.status == 400
@@ -262,6 +340,13 @@ def test_a_message_must_be_a_json_object(service: Service, device: Device, data:
         {"expiryTimeUtc": "2026-13-01T00:00:00Z"},
         {"ack": "sometimes"},
         {"ack": None},
+        {"properties": {"a": True}},
+        {"properties": {"a": ["x"]}},
+        {"properties": {"iothub-ack": None}},
+        {"to": None},
+        {"to": ""},
+        {"to": "/devices/another/messages/devicebound"},
+        {"to": "/devices/messages/devicebound"},
     ],
 )
 def test_an_invalid_member_is_refused(
@@ -269,6 +354,40 @@ def test_an_invalid_member_is_refused(
 ) -> None:
     check_error(try_to_send(service, device, **members), 400, "ArgumentInvalid")
     assert pending(service, device) == 0
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"text": "x"},
+        {"body": "x", "message": "x"},
+        {"body": "x", "property": {}},
+        {"systemProperties": {}},
+        {"": 1},
+        {"deviceId": "x"},
+    ],
+)
+def test_an_unknown_member_is_refused(
+    service: Service, device: Device, members: dict[str, Any]
+) -> None:
+    text = check_error(try_to_send(service, device, **members), 400, "GenericBadRequest")
+    assert "contentEncoding" in text  # the known members are named
+    assert pending(service, device) == 0
+
+
+def test_a_property_without_a_value_arrives_as_its_bare_name(
+    emulator: Emulator, service: Service, device: Device
+) -> None:
+    properties = {"bare": None, "empty": "", "Colour": "blue"}
+    members = {"Body": "x", "PROPERTIES": properties, "MessageId": "m"}
+    assert try_to_send(service, device, **members).status_code == 204
+    topic = f"devices/{device.id}/messages/devicebound/"
+    with connect_device(
+        device.connection_string, emulator.mqtt_port, trust(emulator), f"{topic}#"
+    ) as wire:
+        to = quote(f"/devices/{device.id}/messages/deviceBound", safe="")
+        bag = f"%24.mid=m&%24.to={to}&bare&empty=&Colour=blue"
+        wire.expect_publish(f"{topic}{bag}", b"x")
 
 
 def test_a_device_id_is_decoded(service: Service, emulator: Emulator) -> None:

@@ -79,19 +79,19 @@ def test_a_refused_item_is_described_and_the_others_are_done(
     exists, missing, *twofold = check_failure(response)
     assert exists == {
         "deviceId": device.id,
-        "errorCode": "DeviceAlreadyExists",
+        "errorCode": 409001,
         "errorStatus": f"A device with ID '{device.id}' is already registered.",
         "operation": "create",
     }
     assert missing == {
         "deviceId": device.id,
-        "errorCode": "ModuleNotFound",
+        "errorCode": 404010,
         "errorStatus": f"{device.id}/m",
         "moduleId": "m",
         "operation": "deleteIfMatchETag",
     }
     codes = [(each["deviceId"], each["errorCode"]) for each in twofold]
-    assert codes == [(twice, "DeviceDefinedMultipleTimes")] * 2
+    assert codes == [(twice, 400011)] * 2
     check_missing(service, twice)
     assert support.read(service, f"/devices/{new}")["deviceId"] == new
 

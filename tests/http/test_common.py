@@ -1,11 +1,15 @@
 """The rules that every route shares: api-versions, headers, paths, bodies, HTTP and TLS."""
 
+import gzip
+import json
 import re
 import socket
 import ssl
+import time
 import uuid
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 
 import pytest
@@ -17,7 +21,7 @@ from emulator.http.routes import ROUTES
 from emulator.hub.core import limits
 from tests.http import support
 from tests.http.route_table import ID, call, name_of
-from tests.support import API_VERSION, Device, Service
+from tests.support import API_VERSION, Device, Service, second_hub
 
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 VERSIONED = [route for route in ROUTES if not route.path.startswith("/_emulator")]
@@ -39,6 +43,16 @@ def check_hubs_own(response: requests.Response) -> None:
     assert response.headers["Server"] == "Microsoft-HTTPAPI/2.0"
     body = response.json()
     assert "Message" in body or "errorCode" in body
+
+
+def check_frameworks_own(response: requests.Response, status: int, text: str) -> None:
+    """Check that an error is the web framework's: it has no code of the hub."""
+    assert response.status_code == status
+    assert "iothub-errorcode" not in response.headers
+    assert response.headers["Content-Type"] == support.JSON_TYPE
+    assert response.headers["Server"] == "Microsoft-HTTPAPI/2.0"
+    if response.request.method != "HEAD":
+        assert response.json() == {"Message": text}
 
 
 @contextmanager
@@ -89,21 +103,49 @@ def test_every_route_needs_an_api_version(
 @pytest.mark.parametrize(
     ("version", "status"),
     [
-        *((version, 200) for version in ("2016-11-14", "2020-05-31-preview", "2024-03-31")),
+        *((version, 200) for version in ("2016-02-03", "2016-11-14", "2018-04-01", "2018-06-30")),
+        *((version, 200) for version in ("2019-10-01", "2020-03-13", "2020-05-31-preview")),
+        *((version, 200) for version in ("2020-09-30", "2021-04-12", "2024-03-31")),
         # A version that is newer than all known ones is accepted.
-        *((version, 200) for version in ("9999-99-99", "2035-12-31-preview")),
+        *((version, 200) for version in ("2024-04-01", "9999-12-31", "2035-12-31-preview")),
+        # These versions never existed, or are not dates.
+        *((version, 400) for version in ("1999-01-01", "0001-01-01", "2016-02-02", "2017-01-01")),
+        *((version, 400) for version in ("2020-05-31", "2024-03-30", "2024-03-31-preview")),
+        *((version, 400) for version in ("9999-99-99", "2035-02-30", "0000-00-00")),
         *((version, 400) for version in ("", "latest", "2021-4-12", "20210412", "2021-04-12-beta")),
         *((version, 400) for version in ("2021-04-12 ", "2021-04-12\n")),
         ("２０２１-04-12", 400),  # noqa: RUF001 - full-width digits
     ],
 )
-def test_an_api_version_is_a_date(
+def test_an_api_version_existed_or_is_newer(
     service: Service, device: Device, version: str, status: int
 ) -> None:
     response = service.request("GET", f"/twins/{device.id}", params={"api-version": version})
     assert response.status_code == status
     if status == 400:
-        support.check_error(response, 400, "InvalidProtocolVersion")
+        text = support.check_error(response, 400, "InvalidProtocolVersion")
+        assert text == "BadRequest"
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("API-Version=2021-04-12", 200),
+        ("Api-version=2021-04-12&top=1", 200),
+        ("api%2Dversion=2021%2D04%2D12", 200),
+        ("api-version=2021-04-12&api-version=2020-09-30", 200),
+        ("api-version=2021-04-12&API-VERSION=1999-01-01", 400),
+        ("api-version=&api-version=2021-04-12", 400),
+        ("api_version=2021-04-12", 400),
+        ("version=2021-04-12", 400),
+        ("api-version", 400),
+        ("api-version=2021-04-12;", 400),
+        ("&&=&api-version=%32021-04-12", 200),
+    ],
+)
+def test_the_parameter_of_an_api_version(service: Service, query: str, status: int) -> None:
+    response = service.request("GET", f"/devices?{query}", params={})
+    assert response.status_code == status, response.text
 
 
 # --- headers
@@ -147,7 +189,17 @@ def test_the_case_of_a_path_and_a_slash_at_its_end_do_not_matter(
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/twins", "/devices/a/b", "//devices"])
 def test_an_unknown_route_is_not_found(service: Service, path: str) -> None:
-    support.check_error(service.request("GET", path), 404, "GenericNotFound")
+    response = service.request("GET", path)
+    text = f"No HTTP resource was found that matches the request URI '{path}'."
+    check_frameworks_own(response, 404, text)
+
+
+@pytest.mark.parametrize("path", ["/a%0d%0ab", "/%ff", "/%C3%A4", "/a'\"b"])
+def test_an_unknown_route_is_quoted_as_it_was_sent(emulator: Emulator, path: str) -> None:
+    answer = exchange(emulator, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert f"request URI '{path}'" in json.loads(body)["Message"]
 
 
 def verbs_of(path: str) -> set[str]:
@@ -170,11 +222,9 @@ def test_a_wrong_verb_is_not_allowed_on_any_route(service: Service, path: str) -
     for verb in VERBS:
         if verb not in allowed:
             response = service.request(verb, filled)
-            assert response.status_code == 405, verb
-            assert response.headers["iothub-errorcode"] == "GenericMethodNotAllowed"
+            text = f"The requested resource does not support http method '{verb}'."
+            check_frameworks_own(response, 405, text)
             assert set(response.headers["Allow"].split(",")) == allowed
-            if verb != "HEAD":
-                support.check_error(response, 405, "GenericMethodNotAllowed")
 
 
 def test_an_answer_to_head_has_no_body(emulator: Emulator) -> None:
@@ -311,6 +361,90 @@ def test_a_caller_may_send_any_expectation(
     assert b'"tags":{"a":1}' in rest
 
 
+def _raw_deflate(data: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=-15)
+    return deflater.compress(data) + deflater.flush()
+
+
+_TAGS = {"tags": {"a": 1}}
+_TEXT = json.dumps(_TAGS).encode()
+
+_BODIES: dict[str, tuple[str, bytes, int]] = {
+    "gzip": ("gzip", gzip.compress(_TEXT), 200),
+    "gzip in capitals": ("GZIP", gzip.compress(_TEXT), 200),
+    "x-gzip": ("x-gzip", gzip.compress(_TEXT), 200),
+    "deflate": ("deflate", zlib.compress(_TEXT), 200),
+    "deflate without a header": ("deflate", _raw_deflate(_TEXT), 200),
+    "identity": ("identity", _TEXT, 200),
+    "an encoding of text": ("utf-8", _TEXT, 200),
+    "no gzip": ("gzip", _TEXT, 400),
+    "half of it": ("gzip", gzip.compress(_TEXT)[:-9], 400),
+    "bytes behind it": ("gzip", gzip.compress(_TEXT) + b"x", 400),
+    "two of them": ("gzip", gzip.compress(_TEXT) * 2, 400),
+    "an empty stream": ("deflate", b"", 400),
+    "a bomb": ("gzip", gzip.compress(bytes(100_000_000), 1), 413),
+    "a byte too much": ("deflate", zlib.compress(bytes(limits.HTTP_BODY_BYTES + 1)), 413),
+}
+
+
+@pytest.mark.parametrize(("encoding", "data", "status"), _BODIES.values(), ids=_BODIES)
+def test_a_body_is_inflated_up_to_the_limit(
+    service: Service, device: Device, encoding: str, data: bytes, status: int
+) -> None:
+    headers: dict[str, str | None] = {"Content-Encoding": encoding}
+    response = service.request("PATCH", f"/twins/{device.id}", data=data, headers=headers)
+    assert response.status_code == status, response.text
+    assert support.read(service, f"/twins/{device.id}").get("tags") == (
+        _TAGS["tags"] if status == 200 else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "status"),
+    [
+        ("POST", "/nothing", 404),
+        ("POST", "/devices", 401),
+        ("PATCH", "/twins/d", 401),
+        ("POST", "/devices/d/messages/events", 401),
+        ("PUT", "/devices/query", 401),
+        ("PATCH", "/devices/query", 405),
+    ],
+)
+def test_no_body_is_inflated_for_a_request_that_is_refused(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, verb: str, path: str, status: int
+) -> None:
+    inflated: list[bytes] = []
+    monkeypatch.setattr("emulator.http.requests._inflate", lambda body, _: inflated.append(body))
+    body = gzip.compress(bytes(1_000_000)).decode("ascii", "surrogateescape")
+    answer = exchange(
+        emulator,
+        f"{verb} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}",
+    )
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert inflated == []
+
+
+@pytest.mark.parametrize("body", ["4\r\nHello\r\n0\r\n\r\n", "x\r\n", "5\r\nHello0\r\n\r\n"])
+@pytest.mark.parametrize(
+    ("verb", "path"), [("PATCH", "/twins/{}"), ("POST", "/devices/query"), ("PUT", "/devices/{}")]
+)
+def test_a_body_in_broken_chunks_is_a_bad_request_at_once(
+    emulator: Emulator, device: Device, verb: str, path: str, body: str
+) -> None:
+    head = head_of(emulator, verb, path.format(device.id), "Transfer-Encoding: chunked")
+    head = head.replace("Connection: close\r\n", "")
+    with connection_to(emulator) as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.1)  # the hub has the head, and waits for the body
+        connection.sendall(body.encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    name = "ArgumentInvalid" if "twins" in path else "DeserializationError"
+    assert f"\r\niothub-errorcode: {name}\r\n".encode() in answer
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_a_body_over_the_limit_is_refused_and_the_connection_is_used_again(
     service: Service,
 ) -> None:
@@ -384,3 +518,20 @@ def test_http_1_0_without_a_host_is_answered(emulator: Emulator, service: Servic
 def test_a_request_that_is_not_http_is_a_bad_request(emulator: Emulator, request_line: str) -> None:
     # The second one lacks a Host header.
     assert b" 400 " in exchange(emulator, f"{request_line}\r\n\r\n").partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("port", ["mqtt_port", "https_port"])
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n"])
+def test_a_tls_handshake_has_a_deadline(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, port: str, data: bytes
+) -> None:
+    assert limits.TLS_HANDSHAKE_TIMEOUT <= 30
+    monkeypatch.setattr(limits, "TLS_HANDSHAKE_TIMEOUT", 0.2)
+    with (
+        second_hub(emulator) as hub,
+        socket.create_connection((hub.host_name, getattr(hub, port)), timeout=30) as plain,
+    ):
+        plain.sendall(data)
+        with suppress(ConnectionError):
+            while plain.recv(65536):
+                pass

@@ -221,7 +221,7 @@ def test_an_invalid_job_is_refused(
     assert get_job(service, job_id)["status"] == "unknown"
 
 
-@pytest.mark.parametrize("job_id", ["Upper", "sp%20ace", "x" * 65])
+@pytest.mark.parametrize("job_id", ["under_score", "sp%20ace", "x" * 65])
 def test_an_invalid_id_is_refused(service: Service, job_id: str) -> None:
     support.check_error(put_job(service, job_id, **method_job()), 400, "ArgumentInvalid")
 

@@ -72,6 +72,12 @@ def test_a_message_is_logged_with_the_properties_of_its_headers(
         iothub_to="somewhere",
         iothub_contenttype="application/json",
         iothub_contentencoding="utf-8",
+        iothub_expiry="2035-01-01T00:00:00Z",
+        iothub_messageschema="s1",
+        iothub_interface_id="i1",
+        dt_subject="thermostat",
+        iothub_ack="full",
+        iothub_creationtimeutc="2026-01-31T14:46:08Z",
         iothub_app_Alert="yes & no",
         IoTHub_App_empty="",
         X_Other="1",
@@ -80,7 +86,12 @@ def test_a_message_is_logged_with_the_properties_of_its_headers(
     assert (answer.status_code, answer.content) == (204, b"")
     (event,) = read_events(service, device.id)
     assert event["body"] == {"t": 21.5}
-    assert event["properties"] == {"Alert": "yes & no", "empty": ""}
+    assert event["properties"] == {
+        "iothub-ack": "full",
+        "iothub-creation-time-utc": "2026-01-31T14:46:08Z",
+        "Alert": "yes & no",
+        "empty": "",
+    }
     assert event["systemProperties"] == {
         "message-id": "m1",
         "correlation-id": "c1",
@@ -88,6 +99,10 @@ def test_a_message_is_logged_with_the_properties_of_its_headers(
         "to": "somewhere",
         "content-type": "application/json",
         "content-encoding": "utf-8",
+        "absolute-expiry-time": "2035-01-01T00:00:00Z",
+        "iothub-message-schema": "s1",
+        "iothub-interface-id": "i1",
+        "dt-subject": "thermostat",
     }
     stamps = event["annotations"]
     identity = read(service, f"/devices/{device.id}")
@@ -115,6 +130,96 @@ def test_a_message_may_have_256_kb_with_its_properties(
 
 def test_a_header_that_is_not_text_is_not_an_error_of_the_hub(api: DeviceApi) -> None:
     assert api.send(b"", iothub_app_a=b"\xe9").status_code in (204, 400)
+
+
+BATCH = "application/vnd.microsoft.iothub.json"
+
+
+def test_each_item_of_a_batch_is_an_event(api: DeviceApi, service: Service, device: Device) -> None:
+    items: list[dict[str, Any]] = [
+        {"body": "b25l"},  # as Node and C# send it
+        {"body": "dHdv", "base64Encoded": True, "properties": {"iothub-app-a": "1", "other": "x"}},
+        {"body": "thrée", "base64Encoded": False, "properties": {"IoTHub-App-Two": "b=c & d"}},
+        {"body": "AP8=", "properties": {"iothub-messageid": "m4", "dt-subject": "t"}},
+        {
+            "Body": "eyJ0IjoxfQ==",
+            "Base64Encoded": None,
+            "PROPERTIES": {"iothub-contenttype": "application/json"},
+            "unknown": 1,
+        },
+        {"body": "", "properties": {"iothub-app-n": 1.0, "iothub-app-t": True, "iothub-app-0": ""}},
+        {"body": "", "base64Encoded": False, "properties": None},
+        # Names of another kind are left out.
+        {"body": "", "properties": {"iothub-app-": "1", "message-id": "m", "": "x"}},
+        # Of names that differ in letter case only, the last one counts.
+        {"body": "", "properties": {"iothub-app-a": "1", "IOTHUB-APP-A": "2", "iothub-app-b": "3"}},
+    ]
+    answer = api.send(json.dumps(items).encode(), Content_Type=BATCH)
+    assert (answer.status_code, answer.content) == (204, b"")
+    events = read_events(service, device.id)
+    assert [event.get("body", event.get("bodyBase64")) for event in events] == [
+        *("one", "two", "thrée", "AP8=", {"t": 1}, "", "", "", "")
+    ]
+    assert [event["properties"] for event in events] == [
+        *({}, {"a": "1"}, {"Two": "b=c & d"}, {}, {}, {"n": "1.0", "t": "true", "0": ""}, {}, {}),
+        {"A": "2", "b": "3"},
+    ]
+    assert [event["systemProperties"] for event in events] == [
+        *({}, {}, {}, {"message-id": "m4", "dt-subject": "t"}),
+        *({"content-type": "application/json"}, {}, {}, {}, {}),
+    ]
+    assert events[3]["annotations"]["dt-subject"] == "t"
+    numbers = [event["sequenceNumber"] for event in events]
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize(
+    "content_type", [BATCH, f"{BATCH}; charset=utf-8", "Application/VND.Microsoft.IoTHub.JSON"]
+)
+def test_the_content_type_tells_a_batch(
+    api: DeviceApi, service: Service, device: Device, content_type: str
+) -> None:
+    body = b'[{"body": "YQ=="}, {"body": "Yg=="}]'
+    assert api.send(body, Content_Type=content_type, iothub_app_x="1").status_code == 204
+    assert api.send(b"[]", Content_Type=content_type).status_code == 204
+    assert [event["body"] for event in read_events(service, device.id)] == ["a", "b"]
+    assert api.send(body, Content_Type="application/json").status_code == 204
+    assert read_events(service, device.id)[2]["body"] == body.decode()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *({}, {"properties": {}}, {"body": None}, {"body": 1}, {"body": {}}, {"body": ["YQ=="]}),
+        *({"body": "YQ"}, {"body": "Y Q=="}, {"body": "é"}, {"body": "YQ==\n"}),
+        *({"body": "YQ==", "base64Encoded": value} for value in ("false", 0, [])),
+        *({"body": "YQ==", "properties": value} for value in ([], "x", 1)),
+        *({"body": "YQ==", "properties": {"iothub-app-a": value}} for value in ({}, [1])),
+        *(None, [], "YQ==", 1),
+    ],
+)
+def test_a_batch_with_an_invalid_item_stores_nothing(
+    api: DeviceApi, service: Service, device: Device, item: Any
+) -> None:
+    good = {"body": "YQ=="}
+    for items in ([item], [good, item], [item, good]):
+        answer = api.send(json.dumps(items).encode(), Content_Type=BATCH)
+        assert answer.status_code == 400, answer.text
+    assert read_events(service, device.id) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"body": "YQ=="}', b"null", b"[{]", b"\xff", b"1"])
+def test_a_batch_is_an_array(api: DeviceApi, service: Service, device: Device, body: bytes) -> None:
+    check_error(api.send(body, Content_Type=BATCH), 400, "DeserializationError")
+    assert read_events(service, device.id) == []
+
+
+def test_a_batch_has_256_kb_at_most(api: DeviceApi, service: Service, device: Device) -> None:
+    item = json.dumps([{"body": "", "base64Encoded": False}]).encode()
+    largest = item + b" " * (_LIMIT - len(item))
+    assert api.send(largest, Content_Type=BATCH).status_code == 204
+    check_error(api.send(largest + b" ", Content_Type=BATCH), 413, "MessageTooLarge")
+    assert len(read_events(service, device.id)) == 1
 
 
 def test_each_message_moves_the_last_activity(
@@ -165,14 +270,44 @@ def test_a_message_brings_its_properties_in_headers(
         "iothub-expiry": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "iothub-app-Colour": "blue & green",
         "iothub-app-empty": "",
-        "content-type": "application/json",
-        "content-encoding": "utf-8",
+        "ContentType": "application/json",
+        "ContentEncoding": "utf-8",
+        "iothub-contenttype": "application/json",
+        "iothub-contentencoding": "utf-8",
     }
     assert {name: headers.get(name) for name in expected} == expected
+    assert expected.keys() <= set(headers)  # the SDK for C compares names with letter case
+    assert "Content-Encoding" not in headers
+    assert headers["Content-Type"] == "application/octet-stream"
     enqueued = datetime.fromisoformat(headers["iothub-enqueuedtime"].partition(".")[0].rstrip("Z"))
     age = datetime.now(UTC).replace(tzinfo=None) - enqueued
     assert timedelta(0) <= age < timedelta(seconds=60)
     assert "iothub-app-iothub-ack" not in headers
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content_type"), [("gzip", "text/plain"), ("deflate", "x"), ("br", "a/b; c=d")]
+)
+def test_a_client_does_not_decode_a_message_by_its_properties(
+    api: DeviceApi, service: Service, device: Device, encoding: str, content_type: str
+) -> None:
+    send(service, device, "no gzip", contentEncoding=encoding, contentType=content_type)
+    answer = api.receive()
+    assert (answer.status_code, answer.text) == (200, "no gzip")
+    assert answer.headers["ContentEncoding"] == encoding
+    assert answer.headers["ContentType"] == content_type
+
+
+@pytest.mark.parametrize("keyword", ["devicebound", "deviceBound", "DEVICEBOUND"])
+def test_the_address_is_what_the_sender_wrote(
+    api: DeviceApi, service: Service, device: Device, keyword: str
+) -> None:
+    address = f"/devices/{device.id}/messages/{keyword}"
+    for level in ("none", "positive", "negative", "full"):
+        send(service, device, to=address, ack=level)
+        answer = api.receive()
+        assert answer.headers["iothub-to"] == address
+        assert answer.headers["iothub-ack"] == level
 
 
 def test_a_property_of_any_text_does_not_block_the_queue(

@@ -274,13 +274,25 @@ def test_an_invalid_query_is_refused(service: Service, text: str, message: str) 
     assert refused(service, text) == message
 
 
+@pytest.mark.parametrize(("length", "status"), [(8192, 200), (8193, 412), (100_000, 412)])
+def test_the_text_of_a_query_has_a_limit(service: Service, length: int, status: int) -> None:
+    body = {"query": "SELECT TOP 1 deviceId FROM devices".ljust(length)}
+    answer = service.request("POST", "/devices/query", json=body)
+    assert answer.status_code == status
+    if status != 200:
+        check_error(answer, 412, "PreconditionFailed")
+    members = {"type": "scheduleUpdateTwin", "updateTwin": {"etag": "*"}}
+    job = {**members, "queryCondition": "deviceId = 'none'".ljust(length), "jobId": f"l{length}"}
+    assert service.request("PUT", f"/jobs/v2/l{length}", json=job).status_code == status
+
+
 @pytest.mark.parametrize(
     ("body", "name"),
     [
         (b"[]", "DeserializationError"),
         (b"{}", "ArgumentInvalid"),
         (b'{"query":["SELECT * FROM devices"]}', "ArgumentInvalid"),
-        (b'{"Query":"SELECT * FROM devices"}', "ArgumentInvalid"),
+        (b'{"queries":"SELECT * FROM devices"}', "ArgumentInvalid"),
     ],
 )
 def test_a_body_must_have_a_query(service: Service, body: bytes, name: str) -> None:

@@ -1,11 +1,12 @@
 """What the tests of the hub share: a store that counts, a link that records, a hub to fill."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from emulator.hub.links.link import Admission, Delivery, DeviceLink
 from tests.clock import START, ManualClock
 
 L = TypeVar("L", bound=DeviceLink)
+T = TypeVar("T")
 
 CREATE, ANY, STALE = IfMatch(None), IfMatch("*"), IfMatch("c3RhbGU=")
 KEYS, OTHER_KEYS = (
@@ -111,6 +113,31 @@ def self_signed(primary: str | None = None, secondary: str | None = None) -> dic
     """Return the `authentication` of an identity that names thumbprints."""
     thumbprints = {"primaryThumbprint": primary, "secondaryThumbprint": secondary}
     return {"type": "selfSigned", "x509Thumbprint": thumbprints}
+
+
+def done(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of work in slices, also where a test is not a coroutine."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    while True:  # the work waits for nothing except its next slice
+        try:
+            turn = work.send(None)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        turn._asyncio_future_blocking = False
+        turn.set_result(None)
+
+
+def all_configurations(hub: IotHub) -> list[dict[str, Any]]:
+    """Return the documents of all configurations."""
+
+    async def all_of_them() -> list[dict[str, Any]]:
+        return [document async for document in hub.configurations.all()]
+
+    return done(all_of_them())
 
 
 def make_hub(store: Store | None = None, clock: Clock | None = None, **options: Any) -> IotHub:

@@ -10,7 +10,11 @@ from emulator.hub.access.operations import Operation, Throttle
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, Right
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.errors import InvalidProtocolVersion as Flaw
-from emulator.hub.core.errors import IotHubUnauthorizedAccess, ThrottlingException
+from emulator.hub.core.errors import (
+    IotHubUnauthorized,
+    IotHubUnauthorizedAccess,
+    ThrottlingException,
+)
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity, IdentityKey
@@ -27,6 +31,7 @@ from tests.hub.fakes import (
     put,
     self_signed,
 )
+from tests.support import jwt
 
 SAS = {"symmetricKey": {"primaryKey": OTHER_KEYS.primary, "secondaryKey": OTHER_KEYS.secondary}}
 OWN, OTHER = certificate(), certificate("other")
@@ -118,6 +123,96 @@ def test_a_token_that_passed_before_expires_all_the_same(hub: IotHub, clock: Man
     assert not refused(hub, caller, Operation.QUERY)
     clock.advance(1)
     assert refused(hub, caller, Operation.QUERY)
+
+
+# --- services by bearer tokens of Entra ID
+
+
+def part(value: object) -> str:
+    return jwt(value).partition(".")[0]
+
+
+def bearer(token: str, scheme: str = "Bearer", path: str = "twins/d") -> ServiceCaller:
+    return ServiceCaller(f"{scheme} {token}", "localhost", tuple(path.split("/")), "GET")
+
+
+@pytest.fixture
+def open_hub(store: fakes.CountingStore, clock: ManualClock) -> IotHub:
+    """A hub that accepts every bearer token with the right form."""
+    return fakes.make_hub(store, clock, accepts_entra=True)
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        *(bearer(jwt(), scheme) for scheme in ("Bearer", "bearer", "BEARER", "Bearer ")),
+        *(bearer(jwt(signature=each)) for each in ("", "A-_9")),
+        bearer(jwt({"alg": "none"}, exp=0, aud="https://elsewhere.example")),
+        bearer(jwt(upn="a@b.example", comment="ü" * 500)),
+    ],
+)
+def test_a_bearer_token_has_the_rights_of_a_data_contributor(
+    hub: IotHub, open_hub: IotHub, caller: ServiceCaller
+) -> None:
+    for operation in Operation:
+        with pytest.raises(IotHubUnauthorized):
+            hub.gate.enter(caller, operation)
+        if operation not in OF_DEVICES:
+            open_hub.gate.enter(caller, operation)
+            continue
+        with pytest.raises(IotHubUnauthorized):
+            open_hub.gate.enter(caller, operation)
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({"upn": "ann@example.com", "oid": "1"}, "ann@example.com"),
+        ({"unique_name": "live.com#ann"}, "live.com#ann"),
+        ({"appid": "9f", "oid": "2"}, "9f"),
+        ({"oid": 7, "sub": "s"}, "s"),
+        ({}, "unknown"),
+    ],
+)
+def test_the_refusal_names_the_principal(hub: IotHub, claims: dict[str, Any], name: str) -> None:
+    with pytest.raises(IotHubUnauthorized) as refusal:
+        hub.gate.enter(bearer(jwt(**claims)), Operation.READ_TWIN)
+    assert refusal.value.text == (
+        f"Principal {name} is not authorized for GET on /twins/d due to no assigned permissions"
+    )
+    assert "--entra accept" in str(refusal.value.__cause__)
+
+
+MALFORMED_TOKENS = [
+    *("", "abc", "a.b", "a.b.c", "a.b.c.d"),
+    *(f"{jwt()}.more", f" {jwt()} ", f"{jwt()}\n", f"{jwt()}="),
+    *(jwt("text"), jwt([]), jwt({}), jwt({"alg": 1}), f"{part({'alg': 'x'})}.{part([1])}.s"),
+    *(jwt().replace(".", ".."), f"x{jwt()}", f"{part({'alg': 'x'})}.{'W1' * 3000}.s", "é.é.é"),
+    fakes.token_text("localhost", skn="iothubowner"),
+]
+
+
+@pytest.mark.parametrize("token", MALFORMED_TOKENS)
+def test_a_bearer_token_of_another_form_is_refused_as_any_bad_token(
+    hub: IotHub, open_hub: IotHub, token: str
+) -> None:
+    for each in (hub, open_hub):
+        assert refused(each, bearer(token), Operation.READ_TWIN)
+
+
+def test_a_command_of_a_digital_twin_is_refused_whatever_the_role(open_hub: IotHub) -> None:
+    for path in ("digitaltwins/d/commands/c", "DigitalTwins/d/components/x/commands/c"):
+        with pytest.raises(IotHubUnauthorized):
+            open_hub.gate.enter(bearer(jwt(), path=path), Operation.INVOKE_METHOD)
+        open_hub.gate.enter(bearer(jwt(), path=path), Operation.READ_TWIN)
+    open_hub.gate.enter(bearer(jwt(), path="twins/d/methods"), Operation.INVOKE_METHOD)
+
+
+def test_no_device_authenticates_with_a_bearer_token(open_hub: IotHub) -> None:
+    put(open_hub, DEVICE, authentication=SAS)
+    for token in (jwt(), jwt(upn="d"), jwt(appid="d", roles=["owner"])):
+        for operation in OF_DEVICES:
+            assert refused(open_hub, device(token=f"Bearer {token}"), operation)
 
 
 # --- devices and modules by their tokens

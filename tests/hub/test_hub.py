@@ -4,16 +4,26 @@ import pytest
 
 from emulator.hub.hub import IotHub
 from emulator.hub.messages.message import Message
-from tests.hub.fakes import ANY, DEVICE, CountingStore, FakeLink, connect, put, record_changes
+from tests.hub.fakes import (
+    ANY,
+    CREATE,
+    DEVICE,
+    CountingStore,
+    FakeLink,
+    connect,
+    done,
+    put,
+    record_changes,
+)
 
 
 @pytest.mark.parametrize(
     "call",
     [
         lambda hub: hub.identities.get(DEVICE),
-        lambda hub: hub.identities.list_devices(),
+        lambda hub: done(hub.identities.list_devices()),
         lambda hub: hub.identities.list_modules("d"),
-        lambda hub: hub.identities.device_statistics(),
+        lambda hub: done(hub.identities.device_statistics()),
         lambda hub: hub.identities.service_statistics(),
         lambda hub: hub.twins.get(DEVICE),
         lambda hub: hub.twins.read_own(DEVICE),
@@ -22,21 +32,23 @@ from tests.hub.fakes import ANY, DEVICE, CountingStore, FakeLink, connect, put, 
         lambda hub: hub.bulk.apply({"id": "d", "importMode": "updateTwin"}),
         lambda hub: hub.digital_twins.get("d"),
         lambda hub: hub.digital_twins.update("d", [], ANY),
-        lambda hub: hub.queries.run("SELECT * FROM devices", size=10, continuation=None),
+        lambda hub: done(hub.queries.run("SELECT * FROM devices", size=10, continuation=None)),
         lambda hub: hub.cloud_to_device.receive_feedback(),
         lambda hub: hub.cloud_to_device.receive("d"),
         lambda hub: hub.cloud_to_device.pending("d"),
         lambda hub: hub.cloud_to_device.purge("d"),
         lambda hub: hub.links.disconnect(FakeLink()),
         lambda hub: hub.jobs.get("j"),
-        lambda hub: hub.jobs.query(kind="", status="", size=10, continuation=None),
-        lambda hub: hub.configurations.list(),
+        lambda hub: done(hub.jobs.query(kind="", status="", size=10, continuation=None)),
+        lambda hub: done(hub.configurations.get("c")),
     ],
 )
 @pytest.mark.parametrize("sent", [False, True], ids=["without messages", "after a message"])
 def test_nothing_is_committed_where_nothing_changed(
     hub: IotHub, store: CountingStore, call: Callable[[IotHub], object], sent: bool
 ) -> None:
+    content = {"deviceContent": {"properties.desired.x": 1}}
+    done(hub.configurations.put("c", {"id": "c", "content": content}, CREATE))
     put(hub, DEVICE)
     connect(hub, FakeLink(accepts_commands=not sent))
     if sent:

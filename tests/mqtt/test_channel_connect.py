@@ -92,6 +92,19 @@ def test_connections_over_the_rate_are_refused() -> None:
     lab.sessions.close()
 
 
+@pytest.mark.parametrize("device_id", ["MyDevice", "SENSOR.a", "x$Y"])
+def test_a_token_may_be_for_the_uri_in_lower_case(lab: Lab, device_id: str) -> None:
+    other = device_id.swapcase()
+    lab.register(device_id)
+    lab.register(other, key=_OTHER_KEY)
+    for audience in (f"{HOST}/devices/{device_id}".lower(), f"{HOST}/DEVICES/{other}"):
+        token = lab.token(audience)
+        client = lab.dial(raw.connect(device_id, f"{HOST}/{device_id}{_TAIL}", token))
+        client.expect(raw.connack(0))
+        # Ids stay case-sensitive: the key decides.
+        lab.refuse(raw.connect(other, f"{HOST}/{other}{_TAIL}", token))
+
+
 def test_a_device_may_know_the_hub_by_another_name(lab: Lab) -> None:
     """The name of a container, or of a hub behind `GatewayHostName`: the token is for it."""
     token = lab.token("hub.example/devices/d1")
@@ -218,7 +231,7 @@ def test_packets_after_a_refused_connect_are_not_handled(lab: Lab) -> None:
 def test_the_log_names_the_reason_of_a_refusal_and_no_key(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "emulator.mqtt.channel")
+    caplog.set_level("INFO", "emulator.refusals")
     pasted = f"d1;SharedAccessKey={KEY}"
     lab.refuse(raw.connect(pasted, f"{HOST}/{pasted}", "x"))
     lab.refuse(lab.greeting(lifetime=-60))

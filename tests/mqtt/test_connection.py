@@ -32,7 +32,7 @@ class FakeStream(Stream):
     def __init__(self) -> None:
         super().__init__(None)
         self.sent: list[bytes] = []
-        self.closed = False
+        self.closed = self.trusted = False
         self.reading = asyncio.Event()
         """Whether the peer reads; while it does not, `drain` waits."""
         self.reading.set()
@@ -54,6 +54,9 @@ class FakeStream(Stream):
 
     async def read(self) -> bytes:
         return await self._incoming.get()
+
+    def trust(self) -> None:
+        self.trusted = True
 
     def unsent(self) -> int:
         return self.held + (0 if self.reading.is_set() else sum(map(len, self.sent)))

@@ -160,6 +160,50 @@ def test_a_message_may_come_in_fragments(
     assert wire.receive_frame() == Frame(ws.BINARY, PINGRESP)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(bytes(limits.MQTT_CONNECT_BYTES + 1)),
+        frame(bytes(20_000), final=False) + frame(bytes(20_000), ws.CONTINUATION),
+        b"\x82\xff" + (2**62).to_bytes(8, "big") + bytes(4),
+        b"\x82\xfe\xff\xff" + bytes(4),
+    ],
+    ids=["a frame", "two fragments", "a header that announces exabytes", "one with 64 KB"],
+)
+def test_a_message_before_the_connect_is_small(dial_web_socket: DialWebSocket, data: bytes) -> None:
+    wire = dial_web_socket()
+    wire.send_bytes(data)
+    wire.expect_closed()
+    assert wire.close_code == ws.TOO_BIG
+
+
+# --- web pages
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://{host}", "https://{host}:1", "null", "", "\udcff"]
+)
+def test_a_page_of_another_origin_is_refused(
+    emulator: Emulator, dial_web_socket: DialWebSocket, origin: str
+) -> None:
+    field = f"Origin: {origin.format(host=emulator.host_name)}"
+    with pytest.raises(UpgradeRefusedError, match=" 403 "):
+        dial_web_socket(fields=(field,))
+
+
+@pytest.mark.parametrize("origin", ["https://{host}", "HTTPS://{host}", "wss://{host}"])
+def test_a_page_of_the_hub_and_paho_are_accepted(
+    emulator: Emulator,
+    dial_web_socket: DialWebSocket,
+    greet: Greet,
+    device: Device,
+    origin: str,
+) -> None:
+    wire = dial_web_socket(fields=(f"Origin: {origin.format(host=emulator.https_host)}",))
+    wire.send(greet(device))
+    wire.expect(connack(0))
+
+
 # --- how it ends
 
 
@@ -201,6 +245,10 @@ _INVALID = {
     "a reserved bit": b"\xc2" + frame(PINGREQ)[1:],
     "a ping of 126 bytes": frame(bytes(126), ws.PING),
     "no MQTT": frame(b"\xf0\x00"),
+    "no mask": b"\x82\x02" + PINGREQ,
+    "no mask, and empty": b"\x82\x00",
+    "no mask, and a ping": b"\x89\x00",
+    "no mask, and long": b"\x82\x7e\x03\xe8" + PINGREQ * 500,
 }
 
 

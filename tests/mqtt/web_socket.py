@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import ssl
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tests.mqtt.raw import PATIENCE, Wire
@@ -58,18 +59,21 @@ class WebSocketWire(Wire):
         path: str = PATH,
         subprotocol: str | None = "mqtt",
         receive_buffer: int | None = None,
+        fields: Sequence[str] = (),
     ) -> None:
         super().__init__((host, port), context, receive_buffer=receive_buffer)
         self._tls, self._socket = self._socket, _Frames(self)
         self.unread = bytearray()
         self.close_code: int | None = None
         try:
-            self._upgrade(f"{host}:{port}", path, subprotocol)
+            self._upgrade(f"{host}:{port}", path, subprotocol, fields)
         except BaseException:
             self._tls.close()
             raise
 
-    def _upgrade(self, host: str, path: str, subprotocol: str | None) -> None:
+    def _upgrade(
+        self, host: str, path: str, subprotocol: str | None, fields: Sequence[str]
+    ) -> None:
         key = base64.b64encode(os.urandom(16)).decode()
         lines = [
             f"GET {path} HTTP/1.1",
@@ -79,16 +83,19 @@ class WebSocketWire(Wire):
             f"Sec-WebSocket-Key: {key}",
             "Sec-WebSocket-Version: 13",
             *([f"Sec-WebSocket-Protocol: {subprotocol}"] if subprotocol else []),
+            *fields,
         ]
-        self.send_bytes("\r\n".join([*lines, "", ""]).encode())
+        self.send_bytes("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
         while b"\r\n\r\n" not in self.unread:
             assert self._read_more(), "the hub closed the connection"
         head, _, rest = bytes(self.unread).partition(b"\r\n\r\n")
         self.unread[:] = rest
-        status, *fields = head.decode().split("\r\n")
+        status, *answered = head.decode().split("\r\n")
         if " 101 " not in status:
             raise UpgradeRefusedError(status)
-        headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in fields)}
+        headers = {
+            name.lower(): value for name, value in (each.split(": ", 1) for each in answered)
+        }
         digest = hashlib.sha1((key + _ACCEPT_SALT).encode(), usedforsecurity=False).digest()
         assert headers["sec-websocket-accept"] == base64.b64encode(digest).decode()
         assert headers["sec-websocket-protocol"] == subprotocol

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -20,13 +22,21 @@ import certifi
 import pytest
 import requests
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from emulator.net import certificates
+from emulator.net import authority, certificates
 from emulator.net.authority import Authority
-from emulator.net.certificates import CertificateError, Certificates, local_names, prepare
+from emulator.net.certificates import (
+    CertificateError,
+    Certificates,
+    local_names,
+    machine_names,
+    prepare,
+)
 from tests.support import small_files
+from tests.x509 import issue
 
 NOW = datetime.now(UTC)
 NAMES = ("localhost", "127.0.0.1", "::1")
@@ -38,6 +48,15 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no file mod
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "certificates"
+
+
+@pytest.fixture(autouse=True)
+def quick_rsa_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take RSA keys in turn from a few, because each takes 30 to 250 ms."""
+    monkeypatch.setattr(authority, "new_rsa_key", lambda: next(RSA_KEYS))
+
+
+RSA_KEYS = itertools.cycle([rsa.generate_private_key(65537, 2048) for _ in range(7)])
 
 
 # --- Clients and the server -----------------------------------------------------------------------
@@ -93,6 +112,46 @@ def test_a_strict_client_trusts_the_server_under_each_of_its_names(folder: Path,
     prepared = prepare(folder, [*NAMES, "hub.example"])
     with serving(prepared) as port:
         assert connect(port, name, strict_client(prepared.ca)) == "TLSv1.3"
+
+
+@pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA256"])
+def test_a_client_that_knows_rsa_alone_trusts_the_server(folder: Path, cipher: str) -> None:
+    prepared = prepare(folder, NAMES)
+    client = strict_client(prepared.ca)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(f"ECDHE-RSA-{cipher}")
+    with serving(prepared) as port:
+        assert connect(port, "localhost", client) == "TLSv1.2"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize(
+    ("algorithms", "shown"),
+    [
+        # No signature of another kind, neither in the handshake nor in a certificate
+        ("RSA-PSS+SHA256:RSA+SHA256", "RSA"),
+        ("ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256", "ECDSA"),
+        ("RSA-PSS+SHA256:RSA+SHA256:ECDSA+SHA256", "ECDSA"),
+    ],
+)
+def test_a_client_is_shown_the_certificate_that_it_knows(
+    folder: Path, version: str, algorithms: str, shown: str
+) -> None:
+    prepared = prepare(folder, NAMES)
+    with serving(prepared) as port:
+        command = ["openssl", "s_client", version, "-sigalgs", algorithms, "-verify_return_error"]
+        command += ["-verify_hostname", "localhost", "-CAfile", str(prepared.ca)]
+        run = subprocess.run(
+            [*command, "-connect", f"127.0.0.1:{port}"],
+            input=b"GET / HTTP/1.0\r\n\r\n",
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+    output = run.stdout.decode()
+    assert "Verify return code: 0 (ok)" in output
+    assert f"Peer signature type: {shown}" in output
 
 
 @pytest.mark.parametrize("name", ["hub.example", "sub.localhost", "127.0.0.2"])
@@ -160,10 +219,14 @@ def certificate(path: Path) -> x509.Certificate:
 
 
 def names(prepared: Certificates) -> list[str]:
-    extension = certificate(prepared.server).extensions.get_extension_for_class(
-        x509.SubjectAlternativeName
-    )
-    return [str(name.value) for name in extension.value]
+    """Return the names of the server's certificates, which are the same in both."""
+    found = []
+    for file in (prepared.server, prepared.server_rsa):
+        extensions = certificate(file).extensions
+        listed = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found.append([str(name.value) for name in listed])
+    assert found[0] == found[1]
+    return found[0]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -175,7 +238,7 @@ def test_the_ca_certificate_may_sign_server_certificates_and_no_other_ca(folder:
     assert ca.subject == ca.issuer
     assert "local-iot-hub CA" in ca.subject.rfc4514_string()
     assert "development only" in ca.subject.rfc4514_string()
-    assert isinstance(ca.public_key(), ec.EllipticCurvePublicKey)
+    assert isinstance(ca.public_key(), rsa.RSAPublicKey)
     constraints = ca.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert constraints.value == x509.BasicConstraints(ca=True, path_length=0)
@@ -188,9 +251,14 @@ def test_the_ca_certificate_may_sign_server_certificates_and_no_other_ca(folder:
     assert ca.not_valid_after_utc - NOW > timedelta(days=3649)
 
 
-def test_the_server_certificate_is_for_servers_only(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("server", ec.EllipticCurvePublicKey), ("server_rsa", rsa.RSAPublicKey)],
+)
+def test_a_server_certificate_is_for_servers_only(folder: Path, file: str, kind: type) -> None:
     prepared = prepare(folder, NAMES, now=NOW)
-    ca, server = certificate(prepared.ca), certificate(prepared.server)
+    ca, server = certificate(prepared.ca), certificate(getattr(prepared, file))
+    assert isinstance(server.public_key(), kind)
     server.verify_directly_issued_by(ca)
     extensions = server.extensions
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -212,8 +280,8 @@ def test_the_server_certificate_is_for_servers_only(folder: Path) -> None:
 
 @pytest.mark.parametrize("machine", ["", "büro", "b\udcfcro", "a" * 253])
 def test_a_machine_of_any_name_can_have_a_ca(machine: str) -> None:
-    authority = Authority.create(machine, NOW)
-    assert Authority.from_pem(authority.to_pem()).certificate == authority.certificate
+    made = Authority.create(machine, (), NOW)
+    assert Authority.from_pem(made.to_pem()).certificate == made.certificate
 
 
 @posix_only
@@ -228,6 +296,7 @@ def test_only_the_owner_can_read_folder_and_keys(folder: Path) -> None:
     assert modes == {
         "ca-key.pem": 0o600,
         "server.pem": 0o600,
+        "server-rsa.pem": 0o600,
         ".lock": 0o600,
         "ca.pem": 0o644,
         "ca-bundle.pem": 0o644,
@@ -282,8 +351,8 @@ def test_a_missing_name_is_added_to_those_that_the_certificate_has(folder: Path)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.pem")}
     prepared = prepare(folder, ["127.0.0.3", "localhost"])
     assert names(prepared) == ["127.0.0.3", "localhost", "127.0.0.2"]
-    changed = [path for path in before if path.stat().st_mtime_ns != before[path]]
-    assert changed == [prepared.server]
+    changed = {path for path in before if path.stat().st_mtime_ns != before[path]}
+    assert changed == {prepared.server, prepared.server_rsa}
     server = prepared.server.read_bytes()
     prepare(folder, ["localhost", "127.0.0.2"])
     assert prepared.server.read_bytes() == server
@@ -329,6 +398,7 @@ def test_a_ca_near_its_end_is_made_again_with_a_warning(
         ("ca.pem", set()),  # ca-key.pem holds it as well
         ("ca-bundle.pem", set()),
         ("server.pem", {"server.pem"}),
+        ("server-rsa.pem", {"server-rsa.pem"}),
     ],
 )
 def test_a_damaged_file_is_made_again_and_the_ca_stays(
@@ -382,11 +452,179 @@ def test_a_server_certificate_of_another_ca_is_made_again(folder: Path, tmp_path
     certificate(prepared.server).verify_directly_issued_by(certificate(prepared.ca))
 
 
+def test_the_rsa_key_of_the_server_is_made_once(folder: Path) -> None:
+    key = certificate(prepare(folder, NAMES, now=NOW).server_rsa).public_key()
+    for names, days in (([*NAMES, "127.0.0.2"], 0), (NAMES, 400), ([*NAMES, "hub.example"], 400)):
+        prepared = prepare(folder, names, now=NOW + timedelta(days=days))
+        assert certificate(prepared.server_rsa).public_key() == key
+
+
+@pytest.mark.parametrize("bits", [1024, 4096])
+def test_an_rsa_key_that_is_too_short_is_made_again(folder: Path, bits: int) -> None:
+    prepared = prepare(folder, NAMES)
+    key = rsa.generate_private_key(65537, bits)
+    ca = Authority.from_pem((folder / "ca-key.pem").read_bytes())
+    prepared.server_rsa.write_bytes(ca.issue(["127.0.0.9"], NOW, key))
+    now = certificate(prepare(folder, NAMES).server_rsa).public_key()
+    assert isinstance(now, rsa.RSAPublicKey)
+    assert now.key_size == max(2048, bits)
+
+
 def test_a_file_that_a_killed_process_left_is_in_nobodys_way(folder: Path) -> None:
     folder.mkdir()
     (folder / "ca-key.pem.new").write_bytes(b"-----BEGIN")
     prepare(folder, NAMES)
     assert not [*folder.glob("*.new")]
+
+
+# --- What the CA can sign for ---------------------------------------------------------------------
+
+
+def permitted(ca: Path) -> set[str]:
+    constraints = certificate(ca).extensions.get_extension_for_class(x509.NameConstraints)
+    assert not constraints.critical  # mbedTLS would refuse the CA
+    assert constraints.value.excluded_subtrees is None
+    return {str(each.value) for each in constraints.value.permitted_subtrees or ()}
+
+
+def test_a_ca_can_sign_for_loopback_and_for_the_names_that_it_is_made_for(folder: Path) -> None:
+    loopback = {"localhost", "127.0.0.0/8", "::1/128"}
+    assert permitted(prepare(folder, NAMES).ca) >= loopback
+    names = ["hub", "10.1.2.3", "fe80::1", "hub.example"]
+    prepared = prepare(folder, names, extra=["machine"])
+    added = {"hub", "10.1.2.3/32", "fe80::1/128", "hub.example", "machine"}
+    assert permitted(prepared.ca) >= loopback | added
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted"),
+    [
+        ("localhost", True),
+        ("127.9.9.9", True),
+        ("hub.example", True),
+        ("10.1.2.3", True),
+        ("google.com", False),
+        ("hub.example.com", False),
+        ("example", False),
+        ("xlocalhost", False),
+        ("10.1.2.4", False),
+        ("128.0.0.1", False),
+        ("::2", False),
+    ],
+)
+def test_a_client_trusts_the_ca_for_no_other_name(
+    folder: Path, tmp_path: Path, name: str, trusted: bool
+) -> None:
+    prepared = prepare(folder, [*NAMES, "hub.example", "10.1.2.3"])
+    ca = Authority.from_pem((folder / "ca-key.pem").read_bytes())
+    assert ca.permits(name) == trusted
+    for file in (prepared.server, prepared.server_rsa):
+        file.write_bytes(ca.issue([name], NOW))  # as a thief of the key could do
+    with serving(prepared) as port:
+        if trusted:
+            connect(port, name, strict_client(prepared.ca))
+            return
+        with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+            connect(port, name, strict_client(prepared.ca))
+
+
+@pytest.mark.parametrize("name", ["hub", "10.1.2.3", "fe80::1", "other.example"])
+def test_a_name_outside_makes_a_new_ca_and_says_what_to_restart(
+    folder: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = prepare(folder, [*NAMES, "hub.example"]).ca.read_bytes()
+    assert not caplog.records
+    prepared = prepare(folder, [*NAMES, name])
+    assert prepared.ca.read_bytes() != before
+    [record] = caplog.records
+    text = record.getMessage()
+    assert f"it cannot sign for {name}." in text
+    for part in (prepared.bundle, prepared.ca, folder, "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        assert str(part) in text
+    assert "NODE_EXTRA_CA_CERTS" in text
+    with serving(prepared) as port:
+        for each in (name, "localhost", "hub.example"):  # old names stay
+            connect(port, each, strict_client(prepared.bundle))
+    # From now on the CA stays.
+    ca = prepared.ca.read_bytes()
+    for names in ([*NAMES, "hub.example"], [name], [*NAMES, "127.0.0.77"]):
+        assert prepare(folder, names).ca.read_bytes() == ca
+
+
+def test_a_name_of_the_machine_alone_makes_no_new_ca(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A laptop takes another name from each network that it joins.
+    ca = prepare(folder, NAMES, extra=["anns-mac", "anns-mac.office.example"]).ca.read_bytes()
+    for extra in (["anns-mac", "anns-mac.home.example"], [], ["10.0.0.7"]):
+        prepared = prepare(folder, NAMES, extra=extra)
+        assert prepared.ca.read_bytes() == ca
+    prepared = prepare(folder, [*NAMES, "127.0.0.2"], extra=["elsewhere", "new.anns-mac"])
+    assert prepared.ca.read_bytes() == ca
+    assert {"127.0.0.2", "anns-mac", "anns-mac.office.example", "new.anns-mac"} < {*names(prepared)}
+    assert "elsewhere" not in names(prepared)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["elliptic curve", "without constraints"])
+def test_the_ca_of_an_earlier_version_is_made_again(
+    folder: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.mkdir()
+    ca = issue("local-iot-hub CA, development only", ca=True)
+    pem = ca.client_file(folder).read_bytes()
+    if kind == "without constraints":
+        key = rsa.generate_private_key(65537, 2048)
+        subject, end = ca.certificate.subject, NOW + timedelta(days=3650)
+        builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, NOW, end)
+        pem = Authority(builder.sign(key, hashes.SHA256()), key).to_pem()
+    (folder / "ca-key.pem").write_bytes(pem)
+    (folder / "ca-key.pem").chmod(0o600)
+    (folder / "ca.pem").write_bytes(pem[pem.index(b"-----BEGIN CERT") :])
+    prepared = prepare(folder, NAMES)
+    assert "localhost" in permitted(prepared.ca)
+    assert "The local CA was made again" in caplog.text
+    assert str(prepared.bundle) in caplog.text
+
+
+# --- Private keys that others can read ------------------------------------------------------------
+
+KEY_FILES = ("ca-key.pem", "server.pem", "server-rsa.pem")
+
+
+@posix_only
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o777])
+@pytest.mark.parametrize("name", KEY_FILES)
+def test_a_key_that_others_can_read_becomes_private_with_a_warning(
+    folder: Path, name: str, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare(folder, NAMES)
+    (folder / name).chmod(mode)
+    before = contents(folder)
+    prepare(folder, NAMES)
+    assert (folder / name).stat().st_mode & 0o777 == 0o600
+    assert contents(folder) == before
+    [record] = caplog.records
+    assert str(folder / name) in record.getMessage()
+    caplog.clear()
+    prepare(folder, NAMES)
+    assert not caplog.records
+
+
+@posix_only
+@pytest.mark.parametrize("name", KEY_FILES)
+def test_a_key_that_stays_readable_for_others_is_refused(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(folder, NAMES)
+    (folder / name).chmod(0o644)
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)  # a file system without modes
+    with pytest.raises(CertificateError) as raised:
+        prepare(folder, NAMES)
+    assert str(raised.value) == (
+        f"Can't keep certificates in {folder}: other users can read the private key in {name}. "
+        "Choose another folder: --cert-dir DIR."
+    )
 
 
 # --- The bundle -----------------------------------------------------------------------------------
@@ -538,7 +776,9 @@ def test_a_write_that_breaks_off_leaves_no_half_file(folder: Path) -> None:
         "Choose another folder: --cert-dir DIR."
     )
     ca = (folder / "ca.pem").read_bytes()
-    assert {*contents(folder)} == {".lock", "ca-key.pem", "ca.pem", "server.pem"}
+    assert {*contents(folder)} == {
+        *(".lock", "ca-key.pem", "ca.pem", "server.pem", "server-rsa.pem")
+    }
     assert prepare(folder, NAMES).ca.read_bytes() == ca
 
 
@@ -596,13 +836,20 @@ def test_no_names_at_all_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "[::]", "localhost", "127.0.0.1", "[::1]"])
-def test_every_emulator_answers_to_the_loopback_and_to_the_machines_name(host: str) -> None:
+def test_every_emulator_answers_to_the_loopback(host: str) -> None:
     found = local_names(host)
     assert found[:3] == NAMES
-    assert {*found[3:]} <= {
-        socket.gethostname().lower(),
-        socket.gethostname().partition(".")[0].lower(),
-    }
+    everywhere = host in ("", "0.0.0.0", "::", "[::]")
+    machine = {socket.gethostname().lower(), socket.gethostname().partition(".")[0].lower()}
+    assert {*found[3:]} <= (machine if everywhere else {*()})
+    assert {*machine_names()} <= machine
+
+
+def test_an_emulator_answers_to_the_names_that_it_is_given() -> None:
+    assert local_names("0.0.0.0", ("Hub", "10.1.2.3")) == (*NAMES, "hub", "10.1.2.3")
+    assert local_names("127.0.0.2", ("hub",)) == (*NAMES, "127.0.0.2", "hub")
+    with pytest.raises(CertificateError, match="Invalid host 'a b'"):
+        local_names("localhost", ("hub", "a b"))
 
 
 def test_an_emulator_answers_to_the_host_that_it_listens_on() -> None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from emulator import Emulator, Settings, StartError
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.net.certificates import CertificateError, Certificates, prepare
-from emulator.net.tls import Handshakes, _leaf
+from emulator.net.tls import Handshakes, _chain
 from tests.clock import ManualClock
 from tests.x509 import DAY, Credential, issue
 
@@ -31,10 +31,6 @@ TLS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 CA = issue("Root", ca=True)
 INTERMEDIATE = issue("Intermediate", by=CA, ca=True)
 UNKNOWN_CA = issue("Unknown", ca=True)
-
-
-class RefusedError(Exception):
-    """The server ended the handshake."""
 
 
 @dataclass
@@ -63,18 +59,21 @@ class Server:
     ) -> Meeting:
         """Connect as a client, and return what the server saw."""
         context = self._client_context(credential, version)
-        try:
-            with (
-                socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain,
-                context.wrap_socket(plain, server_hostname="localhost", session=session) as tls,
-            ):
-                if tls.recv(1) != b".":
-                    raise RefusedError
-                meeting = self.meetings.get(timeout=10)
-                meeting.session = tls.session
-                return meeting
-        except (ssl.SSLError, ConnectionError) as error:
-            raise RefusedError from error
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as tls,
+        ):
+            assert tls.recv(1) == b"."
+            meeting = self.meetings.get(timeout=10)
+            meeting.session = tls.session
+            return meeting
+
+    def shown(self, credential: Credential, version: str) -> ClientCertificate:
+        """Connect with a certificate, and return it as the hub sees it."""
+        certificate = self.meet(credential, version).certificate
+        assert certificate
+        assert (certificate.sha1, certificate.sha256) == (credential.sha1, credential.sha256)
+        return certificate
 
     def register(self, credential: Credential) -> None:
         self.registered.add(credential.sha256)
@@ -209,13 +208,14 @@ def test_named_certificates_may_share_a_subject(server: Server, version: str) ->
 
 
 @each_version
-def test_a_certificate_that_is_no_longer_named_is_refused(server: Server, version: str) -> None:
+def test_a_certificate_that_is_no_longer_named_still_passes_the_handshake(
+    server: Server, version: str
+) -> None:
     credential = issue("device")
     server.register(credential)
-    assert server.meet(credential, version).certificate
+    assert server.shown(credential, version)
     server.registered.clear()
-    with pytest.raises(RefusedError):
-        server.meet(credential, version)
+    assert not server.shown(credential, version).by_authority
 
 
 # --- certificates that a CA signed
@@ -270,82 +270,107 @@ def test_a_subject_with_one_common_name_has_a_name(
     assert certificate.common_name == common_name
 
 
-# --- certificates that are refused
+# --- certificates that authenticate nothing: they pass the handshake, and the hub refuses them
+
+OLD_INTERMEDIATE = issue("Old", by=CA, ca=True, end=-DAY / 2)
+
+UNKNOWN = {
+    "self-signed": issue("device"),
+    "self-signed, able to sign": issue("device", ca=True),
+    "of an unknown CA": issue("device", by=UNKNOWN_CA),
+    "of an unknown CA, with its chain": issue("device", by=UNKNOWN_CA, chain=(UNKNOWN_CA,)),
+    "of a CA with the same name": issue("device", by=issue("Root", ca=True)),
+    "signed with a certificate that is not a CA's": issue(
+        "device", by=issue("device", by=CA, ca=False)
+    ),
+    "with the chain of another": issue("device", chain=(INTERMEDIATE, CA)),
+    "of an intermediate that is missing": issue("device", by=INTERMEDIATE),
+    "of an intermediate that has expired": issue(
+        "device", by=OLD_INTERMEDIATE, chain=(OLD_INTERMEDIATE,)
+    ),
+    "longer than a record": issue("device", comment=bytes(20_000)),
+    "a CA of the same name itself": issue("Root", ca=True),
+    "without a subject": issue(),
+}
 
 
 @each_version
-@pytest.mark.parametrize(
-    "credential",
-    [
-        issue("device"),
-        issue("device", ca=True),
-        issue("device", by=UNKNOWN_CA, chain=(UNKNOWN_CA,)),
-        issue("device", by=issue("Root", ca=True)),
-        issue("device", by=issue("device", by=CA, ca=False)),
-        issue("device", by=CA, end=-DAY / 2),
-        issue("device", by=CA, start=DAY),
-    ],
-    ids=[
-        "self-signed",
-        "self-signed, able to sign",
-        "of an unknown CA",
-        "of a CA with the same name",
-        "signed with a certificate that is not a CA's",
-        "expired",
-        "not yet valid",
-    ],
-)
-def test_a_certificate_that_is_neither_named_nor_signed_is_refused(
-    server: Server, version: str, credential: Credential
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_a_certificate_that_is_neither_named_nor_signed_passes_as_an_unknown_one(
+    server: Server, version: str, kind: str
 ) -> None:
-    with pytest.raises(RefusedError):
-        server.meet(credential, version)
+    assert not server.shown(UNKNOWN[kind], version).by_authority
     server.register(issue("device"))
-    with pytest.raises(RefusedError):
-        server.meet(credential, version)
+    for _ in range(2):
+        certificate = server.shown(UNKNOWN[kind], version)
+        assert (certificate.by_authority, certificate.in_date) == (False, True)
+
+
+@each_version
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_unknown_certificate_passes_where_no_ca_is_registered(
+    serve: Callable[..., Server], version: str, loop: str
+) -> None:
+    server = serve(loop)
+    for credential in (issue("device"), issue("device", by=CA, chain=(CA,)), issue("x", ca=True)):
+        assert not server.shown(credential, version).by_authority
 
 
 @each_version
 @pytest.mark.parametrize("dates", [{"end": -DAY / 2}, {"start": DAY}])
-def test_a_named_certificate_outside_its_dates_is_refused(
-    server: Server, version: str, dates: dict[str, Any]
+@pytest.mark.parametrize("kind", ["unknown", "named", "CA-signed"])
+def test_a_certificate_outside_its_dates_passes_as_one_that_is_not_valid(
+    server: Server, version: str, kind: str, dates: dict[str, Any]
 ) -> None:
-    credential = issue("device", **dates)
-    server.register(credential)
-    with pytest.raises(RefusedError):
-        server.meet(credential, version)
+    credential = issue("device", by=CA if kind == "CA-signed" else None, **dates)
+    if kind == "named":
+        server.register(credential)
+    certificate = server.shown(credential, version)
+    assert (certificate.by_authority, certificate.in_date) == (False, False)
 
 
 @each_version
-def test_a_certificate_signed_with_a_named_one_is_refused(server: Server, version: str) -> None:
-    device = issue("device", ca=True)
+def test_a_certificate_signed_with_a_named_one_is_unknown(server: Server, version: str) -> None:
+    device, unknown = issue("device", ca=True), issue("unknown", ca=True)
     server.register(device)
-    assert server.meet(device, version).certificate  # from now on, it is a trust anchor
-    for signed in (
-        issue("other", by=device),
-        issue("other", by=device, chain=(device,)),
-        issue("device", by=device, chain=(device,)),
-    ):
-        with pytest.raises(RefusedError):
-            server.meet(signed, version)
+    assert server.shown(device, version)  # from now on, it is a trust anchor
+    server.shown(unknown, version)  # and this one is not
+    for by in (device, unknown):
+        for signed in (
+            issue("other", by=by),
+            issue("other", by=by, chain=(by,)),
+            issue("device", by=by, chain=(by,)),
+            issue("device", by=by, chain=(by, CA)),
+        ):
+            assert not server.shown(signed, version).by_authority
 
 
 @each_version
 def test_a_named_certificate_within_a_chain_does_not_count(server: Server, version: str) -> None:
     device, thief = issue("device", ca=True), issue("device")
     server.register(device)
-    with pytest.raises(RefusedError):
-        server.meet(Credential(thief.certificate, thief.key, (device.certificate,)), version)
+    shown = Credential(thief.certificate, thief.key, (device.certificate,))
+    assert not server.shown(shown, version).by_authority
 
 
-def test_a_refusal_is_logged_with_the_thumbprints(
+@each_version
+def test_a_signature_that_was_verified_before_does_not_count_without_its_chain(
+    server: Server, version: str
+) -> None:
+    signed = issue("device", by=INTERMEDIATE, chain=(INTERMEDIATE,))
+    alone = Credential(signed.certificate, signed.key)
+    assert server.shown(signed, version).by_authority
+    server.clients.clear()
+    assert not server.shown(alone, version).by_authority
+
+
+def test_an_unknown_certificate_is_logged_with_its_thumbprints(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "emulator.net.tls")
     server.register(issue("other"))
     credential = issue("device")
-    with pytest.raises(RefusedError):
-        server.meet(credential, "1.2")
+    server.shown(credential, "1.2")
     assert credential.sha1 in caplog.text
     assert credential.sha256 in caplog.text
 
@@ -375,7 +400,7 @@ def test_a_resumed_session_has_the_certificate_of_the_first(
 
 @each_version
 @pytest.mark.parametrize("by", [None, CA], ids=["named", "CA-signed"])
-def test_a_session_resumed_with_a_certificate_that_has_expired_since_has_none(
+def test_a_session_resumed_with_a_certificate_that_has_expired_since_is_not_valid(
     server: Server, version: str, by: Credential | None
 ) -> None:
     credential = issue("device", by=by)
@@ -385,7 +410,19 @@ def test_a_session_resumed_with_a_certificate_that_has_expired_since_has_none(
     server.clock.advance((31 * DAY).total_seconds())
     resumed = server.meet(credential, version, first.session)
     assert resumed.connection.session_reused
-    assert resumed.certificate is None
+    assert resumed.certificate
+    assert not resumed.certificate.in_date
+
+
+@each_version
+def test_a_session_of_an_unknown_certificate_resumes(server: Server, version: str) -> None:
+    credential = issue("device", ca=True)
+    first = server.meet(credential, version)
+    resumed = server.meet(credential, version, first.session)
+    assert resumed.connection.session_reused
+    assert resumed.certificate == first.certificate
+    assert resumed.certificate
+    assert not resumed.certificate.by_authority
 
 
 # --- cost
@@ -412,20 +449,19 @@ def _vector(data: bytes, length_bytes: int) -> bytes:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=3), st.binary(max_size=255))
-def test_the_first_certificate_of_a_message_is_the_clients(
+def test_the_certificates_of_a_message_are_a_chain(
     certificates: list[bytes], request_context: bytes
 ) -> None:
-    first = certificates[0] if certificates else b""
     listed = b"".join(_vector(each, 3) for each in certificates)
-    assert _leaf(b"\x0b" + _vector(_vector(listed, 3), 3), TLS["1.2"]) == first
+    assert _chain(b"\x0b" + _vector(_vector(listed, 3), 3), TLS["1.2"]) == certificates
     listed = b"".join(_vector(each, 3) + _vector(b"extensions", 2) for each in certificates)
     body = _vector(request_context, 1) + _vector(listed, 3)
-    assert _leaf(b"\x0b" + _vector(body, 3), TLS["1.3"]) == first
+    assert _chain(b"\x0b" + _vector(body, 3), TLS["1.3"]) == certificates
 
 
 @given(st.binary(max_size=40), st.sampled_from(list(TLS.values())))
 def test_a_malformed_message_raises_nothing(message: bytes, version: int) -> None:
-    assert _leaf(message, version) in message
+    assert all(each in message for each in _chain(message, version))
 
 
 # --- the files of CAs
@@ -464,5 +500,5 @@ def test_an_unusable_ca_file_is_one_line_at_the_start(tmp_path: Path) -> None:
     settings = Settings(
         mqtt_port=0, https_port=0, cert_dir=tmp_path, authorities=(tmp_path / "missing.pem",)
     )
-    with pytest.raises(StartError, match=r"missing\.pem for --client-ca: .*"), Emulator(settings):
+    with pytest.raises(StartError, match=r"missing\.pem for authorities: .*"), Emulator(settings):
         pass

@@ -84,7 +84,7 @@ def test_devices_are_updated_under_their_etags(registry: Any, ids: list[str]) ->
         new = registry.get_device(old.device_id)
         assert (new.status, new.status_reason) == ("disabled", "off season")
         assert (new.generation_id, new.etag != old.etag) == (old.generation_id, True)
-    assert refusals(registry, *items) == [(each, "PreconditionFailed") for each in ids]
+    assert refusals(registry, *items) == [(each, "412001") for each in ids]
 
 
 def test_twins_are_updated_under_their_etags(registry: Any, device: Device) -> None:
@@ -101,7 +101,7 @@ def test_twins_are_updated_under_their_etags(registry: Any, device: Device) -> N
     after = registry.get_twin(device.id)
     assert (after.tags, after.properties.desired["b"]) == ({"a": 1}, 2)
     assert after.device_etag == twin.device_etag
-    assert refusals(registry, update) == [(device.id, "PreconditionFailed")]
+    assert refusals(registry, update) == [(device.id, "412001")]
 
 
 def test_modules_are_created_updated_and_deleted(registry: Any, device: Device) -> None:
@@ -123,7 +123,7 @@ def test_a_refused_item_does_not_stop_the_others(
     registry: Any, device: Device, ids: list[str]
 ) -> None:
     items = [item(each, "create") for each in (device.id, ids[0])]
-    assert refusals(registry, *items) == [(device.id, "DeviceAlreadyExists")]
+    assert refusals(registry, *items) == [(device.id, "409001")]
     assert registry.get_device(ids[0]).device_id == ids[0]
 
 

@@ -10,20 +10,22 @@ from emulator.hub.core.errors import IotHubUnauthorizedAccess
 class ClientCertificate(Struct, frozen=True):
     """The certificate that a client sent in its TLS handshake.
 
-    The handshake has proved that the client has the private key, and that the certificate is valid
-    at this time.
+    The handshake has proved that the client has the private key. It has proved nothing else: any
+    certificate can come here.
 
     Args:
         sha1: the SHA-1 thumbprint, in lower-case hexadecimal.
         sha256: the SHA-256 thumbprint, in lower-case hexadecimal.
         common_name: the common name of the subject; None if the subject has none or several.
         by_authority: whether a CA that is registered with the hub signed the certificate.
+        in_date: whether the certificate is valid at this time.
     """
 
     sha1: str
     sha256: str
     common_name: str | None
     by_authority: bool
+    in_date: bool = True
 
 
 def check_certificate(
@@ -46,7 +48,9 @@ def check_certificate(
             service's own; the cause has the reason, for the log.
     """
     if certificate is None:
-        reason = "the client sent no certificate that is valid now"
+        reason = "the client sent no certificate"
+    elif not certificate.in_date:
+        reason = "the client's certificate has expired, or is not valid yet"
     elif thumbprints is not None:
         known = {thumbprint.lower() for thumbprint in thumbprints if thumbprint}
         if known & {certificate.sha1, certificate.sha256}:

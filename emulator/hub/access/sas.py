@@ -83,7 +83,7 @@ class SasToken(Struct, frozen=True):
 
     @property
     def path(self) -> Sequence[str]:
-        """The path of the audience, decoded, without the host: `("devices", "a")`."""
+        """The path of the audience, decoded and in lower case, without the host."""
         segments = _segments(self.audience)
         path = segments[_scheme_end(segments) + 1 :]
         return path[:-1] if path and not path[-1] else path
@@ -94,19 +94,21 @@ class SasToken(Struct, frozen=True):
         The host can have any name: a client can be told to use another address (custom endpoint).
         Clients write `ConsumerGroups` and `consumergroups`.
         """
-        path = [segment.lower() for segment in self.path]
+        path = list(self.path)
         return self.is_for_event_hubs and path == [part.lower() for part in resource[: len(path)]]
 
     def covers(self, resource: Sequence[str], hosts: Collection[str]) -> bool:
         """Return whether the audience is the resource, or a parent of it, on one of the hosts.
 
         `hub/devices/a` covers itself and `hub/devices/a/modules/m`, not `hub/devices/ab`; `hub`
-        covers everything. The comparison of the path is case-sensitive.
+        covers everything. Letter case is ignored, also in ids: documentation and clients write the
+        URI in lower case (IoT Hub docs: control access with SAS). Ids stay case-sensitive, because
+        the key decides. A policy's key opens every device anyway.
 
         The audience of a policy's token must be URL-encoded once, as documented. So the token never
-        covers two devices, whatever their ids. A token without a policy is signed with the key of
-        the identity, which proves its identity. So its `sr` can also have the ids encoded twice (C#
-        SDK, Edge) or not at all (C SDK).
+        covers two devices whose ids differ in more than letter case. A token without a policy is
+        signed with the key of the identity, which proves its identity. So its `sr` can also have
+        the ids encoded twice (C# SDK, Edge) or not at all (C SDK).
 
         Args:
             resource: the path of the request, decoded, as segments: `("devices", "a")`; empty for
@@ -124,7 +126,7 @@ class SasToken(Struct, frozen=True):
         pairs = zip(path, resource, strict=False)
         if self.policy is None:
             return all(_may_spell(segment, wanted) for segment, wanted in pairs)
-        return all(segment == wanted for segment, wanted in pairs)
+        return all(segment == wanted.lower() for segment, wanted in pairs)
 
 
 def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
@@ -150,7 +152,7 @@ def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
     ]
     if not any(matches):
         raise IotHubUnauthorizedAccess from ValueError(
-            "the SAS token is signed with neither the primary nor the secondary key"
+            "wrong key: the SAS token is signed with neither the primary nor the secondary key"
         )
 
 
@@ -212,13 +214,13 @@ def _expiry(text: str) -> int:
 
 @functools.lru_cache(_REMEMBERED)
 def _segments(audience: str) -> Sequence[str]:
-    """Split `sr` at its slashes and decode it; the first segment is the host."""
+    """Split `sr` at its slashes, decode it, and lower its case; the first segment is the host."""
     if "/" in audience:
         # The slashes are not encoded, so an encoded slash is a part of a segment.
-        return [unquote(segment) for segment in audience.split("/")]
+        return [unquote(segment).lower() for segment in audience.split("/")]
     decoded = unquote(audience)
     # Without a slash it is a host alone, or it is encoded twice. The name of a host has no '%'.
-    return (decoded if "/" in decoded else unquote(decoded)).split("/")
+    return (decoded if "/" in decoded else unquote(decoded)).lower().split("/")
 
 
 def _scheme_end(segments: Sequence[str]) -> int:
@@ -227,11 +229,12 @@ def _scheme_end(segments: Sequence[str]) -> int:
 
 
 def _may_spell(segment: str, wanted: str) -> bool:
-    """Return whether a segment that was decoded once can be a spelling of the wanted one.
+    """Return whether a segment, decoded once and in lower case, can spell the wanted one.
 
     Its client encoded it once, or twice, or not at all.
     """
-    return wanted in (segment, unquote(segment)) or segment == unquote(wanted)
+    spellings = segment, unquote(segment).lower()
+    return wanted.lower() in spellings or segment == unquote(wanted).lower()
 
 
 @functools.lru_cache(_REMEMBERED)

@@ -13,7 +13,7 @@ from emulator.hub import query
 from emulator.hub.configurations.content import AGENT, Kind
 from emulator.hub.core import errors
 from emulator.hub.query import tree
-from emulator.hub.query.expressions import compile_condition
+from emulator.hub.query.expressions import compile_condition, steps
 from emulator.hub.registry.documents import QUERY_MEMBERS, TwinRow
 
 EVERY_DEVICE = "*"
@@ -47,6 +47,12 @@ def targets(text: str, kind: Kind) -> Callable[[TwinRow], bool]:
     return matches
 
 
+def condition_steps(text: str) -> int:
+    """Return what a target condition costs for one twin, in steps as those of a query."""
+    where = check_condition(text).where if text.strip() else None
+    return 1 + (0 if where is None else steps(where))
+
+
 def _invalid(why: str) -> errors.InvalidConfigurationTargetCondition:
     return errors.InvalidConfigurationTargetCondition(f"Invalid targetCondition. {why}")
 
@@ -61,7 +67,7 @@ def check_condition(text: str) -> query.Query:
     """
     try:
         condition = query.parse_condition(text)
-    except errors.ArgumentInvalid as error:
+    except errors.HubError as error:
         raise errors.InvalidConfigurationTargetCondition(error.text) from None
     if condition.source is query.Source.JOBS:
         raise errors.InvalidConfigurationTargetCondition("BadRequest: devices.jobs has no twins")
@@ -102,7 +108,7 @@ def metric_query(text: str) -> str:
         return f"{text} from devices"
     try:
         query.parse(text)
-    except errors.ArgumentInvalid as error:
+    except errors.HubError as error:
         raise errors.InvalidConfigurationCustomMetricsQuery(error.text) from None
     return text
 

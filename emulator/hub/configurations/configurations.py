@@ -6,10 +6,10 @@ of what was seen on a real hub. A real hub applies them every five minutes; this
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from emulator.hub.configurations import records, rules
@@ -21,10 +21,12 @@ from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.printable import printable
+from emulator.hub.core.slices import Slices, Work
 from emulator.hub.core.store import Store
 from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import Identity, IdentityCreated, IdentityDeleted, IdentityKey
-from emulator.hub.query.queries import Queries
+from emulator.hub.query.queries import Budget, Queries
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.identities import Identities
 from emulator.hub.registry.rows import Rows
@@ -61,6 +63,7 @@ class Configurations:
         queries: Queries,
         feed: Feed,
         clock: Clock,
+        slices: Slices,
     ) -> None:
         self._store = store
         self._identities = identities
@@ -68,30 +71,45 @@ class Configurations:
         self._twin_rows = rows
         self._queries = queries
         self._clock = clock
-        self._rules = rules.make_rules(self._store.scan(Configuration))
+        self._slices = slices
+        self._rules = rules.make_rules(self._store.scan(Configuration), {})
         # The deployments that each IoT Edge device has: see `_deploy`.
         self._deployed: dict[str, list[Configuration]] = {}
-        queries.add_member("configurations", lambda row: self.statuses(row.identity.key))
+        queries.add_member(
+            "configurations",
+            lambda row: self.statuses(row.identity.key),
+            lambda: rules.steps(self._rules),
+        )
         feed.subscribe(IdentityCreated, lambda change: self.reconcile(change.key))
         feed.subscribe(TwinChanged, self._twin_changed)
         feed.subscribe(IdentityDeleted, self._forget)
 
     # --- for services
 
-    def get(self, configuration_id: str) -> JsonObject:
+    async def get(self, configuration_id: str) -> JsonObject:
         """Return a configuration, with its metrics as they are now.
+
+        A metric that is too expensive has no result.
 
         Raises:
             ConfigurationNotFound
         """
         configuration = self._configuration(ConfigurationKey(configuration_id))
-        return self._document(configuration, self._tally(configuration.content.kind))
+        work = await self._slices.begin()
+        tally = await self._tally(configuration.content.kind, work)
+        return await self._document(configuration, tally, work)
 
-    def list(self) -> list[JsonObject]:
-        """Return the configurations, the oldest first, with their metrics as they are now."""
-        tallies = {kind: self._tally(kind) for kind in self._rules}
+    async def all(self) -> AsyncIterator[JsonObject]:
+        """Return the configurations, the oldest first, with their metrics as they are now.
+
+        A metric that is too expensive has no result.
+        """
+        work = await self._slices.begin()
         found = self._store.scan(Configuration)
-        return [self._document(each, tallies[each.content.kind]) for each in found]
+        kinds = {each.content.kind for each in found}
+        tallies = {kind: await self._tally(kind, work) for kind in kinds}
+        for each in found:
+            yield await self._document(each, tallies[each.content.kind], work)
 
     async def put(self, configuration_id: str, body: object, if_match: IfMatch) -> JsonObject:
         """Create a configuration, or with `If-Match` update it, and reconcile the twins.
@@ -100,11 +118,13 @@ class Configurations:
 
         Raises:
             ConfigurationAlreadyExists, ConfigurationNotFound, PreconditionFailed
-            ConfigurationCountLimitExceeded: 100 are allowed.
+            ConfigurationCountLimitExceeded: 100 are allowed, or fewer that are expensive.
             InvalidConfigurationContent, InvalidConfigurationTargetCondition
             InvalidConfigurationCustomMetricsQuery, ArgumentInvalid, DeserializationError
         """
         key = ConfigurationKey(configuration_id)
+        work = await self._slices.begin()
+        await records.parse_queries(body, work)
         if if_match.absent:
             if self._store.get(Configuration, key) is not None:
                 raise errors.ConfigurationAlreadyExists(
@@ -121,8 +141,9 @@ class Configurations:
             if not if_match.allows(before.etag):
                 raise errors.PreconditionFailed
             configuration = records.update(before, body, self._clock.now())
+        self._check_cost(configuration)
         self._store.commit(put=(configuration,))
-        await self._changed(configuration.content.kind)
+        await self._changed(configuration.content.kind, work)
         return configuration.document({}, {})
 
     async def delete(self, configuration_id: str, if_match: IfMatch) -> None:
@@ -135,13 +156,13 @@ class Configurations:
         if not if_match.allows(configuration.etag):
             raise errors.PreconditionFailed
         self._store.commit(delete=((Configuration, configuration.key),))
-        await self._changed(configuration.content.kind)
+        await self._changed(configuration.content.kind, await self._slices.begin())
 
-    def check_queries(self, body: object) -> JsonObject:
+    async def check_queries(self, body: object) -> JsonObject:
         """Check a target condition and metrics: see `records.check_queries`."""
-        return records.check_queries(body)
+        return await records.check_queries(body, await self._slices.begin())
 
-    def apply_content(self, device_id: str, body: object) -> None:
+    async def apply_content(self, device_id: str, body: object) -> None:
         """Write modules of one IoT Edge device directly (IoT Edge docs).
 
         Deployments that target the device do not undo this until they change (seen on a real hub).
@@ -152,12 +173,15 @@ class Configurations:
             ArgumentInvalid: it is not an IoT Edge device, or a module twin can't hold the content.
             TooManyModulesOnDevice
         """
-        content = Content.parse(body)
+        work = await self._slices.begin()
+        content = await work.finish(Content.parsing(body))
         if content.kind is not Kind.EDGE:
             raise errors.InvalidConfigurationContent(f"The content must have {Kind.EDGE.value}")
         if not self._twin_rows.row(IdentityKey(device_id)).identity.iot_edge:
             raise errors.ArgumentInvalid("Not an Azure IoT Edge device")
         for module_id, settings in content.settings.items():
+            if work.over:
+                await work.rest()
             self._set_module(IdentityKey(device_id, module_id), settings)
 
     def statuses(self, key: IdentityKey) -> JsonObject:
@@ -182,20 +206,36 @@ class Configurations:
             raise errors.ConfigurationNotFound(key.id)
         return configuration
 
+    def _check_cost(self, configuration: Configuration) -> None:
+        """Refuse a configuration with which each change of a twin would take too long."""
+        others = [each for each in self._store.scan(Configuration) if each.key != configuration.key]
+        cost = rules.steps(rules.make_rules([*others, configuration], self._rules))
+        if cost > limits.CONFIGURATION_STEPS:
+            raise errors.ConfigurationCountLimitExceeded(
+                f"The configurations of the hub would take {cost} steps for each twin. "
+                f"{limits.CONFIGURATION_STEPS} are allowed. Use shorter conditions or less content."
+            )
+
     # --- metrics
 
-    def _document(self, configuration: Configuration, tally: _Tally) -> JsonObject:
+    async def _document(
+        self, configuration: Configuration, tally: _Tally, work: Work
+    ) -> JsonObject:
         key, kind = configuration.key, configuration.content.kind
         names = system_queries(key.id, kind, configuration.target_condition)
-        metrics = configuration.metrics.items()
-        results = {name: self._queries.count(metric_query(text)) for name, text in metrics}
+        results = {}
+        for name, text in configuration.metrics.items():
+            with contextlib.suppress(errors.ArgumentInvalid):  # it is too expensive
+                results[name] = await self._queries.count(metric_query(text), work, Budget())
         return configuration.document({name: tally[key.id, name] for name in names}, results)
 
-    def _tally(self, kind: Kind) -> _Tally:
+    async def _tally(self, kind: Kind, work: Work) -> _Tally:
         """Return the system metrics of all configurations of a kind, by id and metric."""
         tally: _Tally = Counter()
         rows = self._twin_rows.modules() if kind is Kind.MODULE else self._twin_rows.devices()
-        for row in rows:
+        for _, row in rows:
+            if work.over:
+                await work.rest()
             for rule, applied in self._standings(kind, row):
                 tally[rule.id, "targetedCount"] += 1
                 if not applied:
@@ -224,18 +264,17 @@ class Configurations:
 
     # --- applying them
 
-    async def _changed(self, kind: Kind) -> None:
+    async def _changed(self, kind: Kind, work: Work) -> None:
         """Apply the configurations to all twins.
 
         Other work has its turn in between: a hub can have thousands of devices.
         """
-        self._rules = rules.make_rules(self._store.scan(Configuration))
-        every = self._twin_rows.identity_keys()
-        keys = [key for key in every if (kind is Kind.MODULE) is (key.module_id is not None)]
-        for start in range(0, len(keys), limits.CONFIGURATION_SLICE):
-            for key in keys[start : start + limits.CONFIGURATION_SLICE]:
-                self.reconcile(key)
-            await asyncio.sleep(0)
+        self._rules = rules.make_rules(self._store.scan(Configuration), self._rules)
+        rows = self._twin_rows.modules() if kind is Kind.MODULE else self._twin_rows.devices()
+        for _, row in rows:
+            self.reconcile(row.identity.key)
+            if work.over:
+                await work.rest()
 
     def reconcile(self, key: IdentityKey) -> None:
         """Write into a twin what the configurations that target it want; it may be deleted."""
@@ -279,7 +318,7 @@ class Configurations:
         try:
             write(key, change)
         except _IMPOSSIBLE as error:
-            log.warning("Cannot apply configurations to %s: %s", key, error)
+            log.warning("Cannot apply configurations to %s: %s", printable(key), printable(error))
             return False
         return True
 

@@ -9,7 +9,7 @@ IoT Edge docs: deployments).
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -21,6 +21,8 @@ from emulator.hub.core.errors import (
     InvalidConfigurationContent,
 )
 from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
+from emulator.hub.core.members import Form
+from emulator.hub.core.slices import at_once
 from emulator.hub.core.times import NEVER
 from emulator.hub.identities.identity import IdentityKey, check_id
 from emulator.hub.twins import twin as twins
@@ -33,12 +35,20 @@ _DESIRED = "properties.desired"
 _INVALID = "The content provided for configuration is invalid. Please check and try again"
 
 
+_BYTES_PER_STEP = 20
+# How many characters of a path an error repeats.
+_SHOWN = 200
+
+
 class Kind(enum.Enum):
     """The target of a configuration; the value is the member of its content that names it."""
 
     DEVICE = "deviceContent"
     MODULE = "moduleContent"
     EDGE = "modulesContent"
+
+
+CONTENT = Form(*(kind.value for kind in Kind))
 
 
 class Setting(NamedTuple):
@@ -70,13 +80,20 @@ class Content(Struct, frozen=True):
         Raises:
             InvalidConfigurationContent: its form is invalid, or no twin could hold it.
         """
-        members = _object(value, "content")
+        return at_once(cls.parsing(value))
+
+    @classmethod
+    def parsing(cls, value: object) -> Generator[None, None, Content]:
+        """Do the same module by module, as a part of long work."""
+        members = CONTENT.read(_object(value, "content"))
         kinds = [kind for kind in Kind if members.get(kind.value) is not None]
         if len(kinds) != 1:
             names = ", ".join(kind.value for kind in Kind)
             raise _invalid(f"it must have one of {names}")
         kind = kinds[0]
         given = _object(members[kind.value], kind.value)
+        if (size := len(dumps(given))) > limits.CONFIGURATION_BYTES:
+            raise _invalid(f"it has {size} bytes. {limits.CONFIGURATION_BYTES} are allowed")
         if kind is Kind.EDGE:
             _check_modules(given)
         for name, part in given.items() if kind is Kind.EDGE else [(kind.value, given)]:
@@ -89,12 +106,18 @@ class Content(Struct, frozen=True):
         else:
             settings = {None: _settings(given, kind.value)}
         for each in settings.values():
+            yield
             _check_twin(patch_of([each]) if kind is not Kind.EDGE else replaced({}, each))
         return cls(kind, given, settings)
 
     def document(self) -> JsonObject:
         """Return it as a service sees it."""
         return {self.kind.value: self.given}
+
+    @property
+    def steps(self) -> int:
+        """What it costs to compare it with a twin, in steps as those of a query."""
+        return len(dumps(self.given)) // _BYTES_PER_STEP
 
     @property
     def is_base(self) -> bool:
@@ -122,7 +145,7 @@ def patch_of(contents: Iterable[Settings]) -> JsonObject:
         by_path[path] = value
     patch = _overlaid(by_path.items())
     for setting in made:
-        patch = _cleared(patch, _overlaid([setting]))
+        _clear(patch, _overlaid([setting]))
     return patch
 
 
@@ -165,29 +188,27 @@ def _overlaid(settings: Iterable[tuple[tuple[str, ...], Any]]) -> JsonObject:
     for path, value in settings:
         for name in reversed(path):
             value = {name: value}
-        patch = _overlay(patch, value)
+        _overlay(patch, value)
     return patch
 
 
-def _overlay(patch: JsonObject, over: JsonObject) -> JsonObject:
-    """Merge one patch into another; unlike in a document, a null stays."""
-    result = dict(patch)
+def _overlay(patch: JsonObject, over: JsonObject) -> None:
+    """Merge another patch into a patch; unlike in a document, a null stays."""
     for name, value in over.items():
-        below = result.get(name)
-        if isinstance(value, dict) and isinstance(below, dict):
-            value = _overlay(below, value)
-        result[name] = value
-    return result
+        if isinstance(value, dict):
+            if not isinstance(patch.get(name), dict):
+                patch[name] = {}
+            _overlay(patch[name], value)
+        else:
+            patch[name] = value
 
 
-def _cleared(patch: JsonObject, part: JsonObject) -> JsonObject:
-    """Return a merge patch that also removes the members of a part which it lacks."""
-    result = dict(patch)
+def _clear(patch: JsonObject, part: JsonObject) -> None:
+    """Let a merge patch also remove the members of a part which it lacks."""
     for name, value in part.items():
-        there = result.setdefault(name, None)
+        there = patch.setdefault(name, None)
         if isinstance(value, dict) and isinstance(there, dict):
-            result[name] = _cleared(there, value)
-    return result
+            _clear(there, value)
 
 
 # --- for the modules of IoT Edge devices
@@ -195,20 +216,20 @@ def _cleared(patch: JsonObject, part: JsonObject) -> JsonObject:
 
 def replaced(values: JsonObject, settings: Iterable[Setting]) -> JsonObject:
     """Replace the value at the path of each setting, one after the other."""
+    result: JsonObject = _without_nulls(values)
     for path, value in settings:
-        values = _replace(values, path, value)
-    return values
-
-
-def _replace(present: Any, path: tuple[str, ...], value: Any) -> Any:
-    """Return a value with another value at a path in it; a null removes what is there."""
-    if not path:
-        return _without_nulls(value)
-    result = dict(present) if isinstance(present, dict) else {}
-    name, rest = path[0], path[1:]
-    result[name] = _replace(result.get(name), rest, value)
-    if result[name] is None:
-        del result[name]
+        if not path:
+            result = _without_nulls(value)
+            continue
+        at = result
+        for name in path[:-1]:
+            if not isinstance(at.get(name), dict):
+                at[name] = {}
+            at = at[name]
+        if value is None:
+            at.pop(path[-1], None)
+        else:
+            at[path[-1]] = _without_nulls(value)
     return result
 
 
@@ -243,8 +264,11 @@ def _path(name: str, value: object, where: str) -> tuple[str, ...]:
         _object(value, f"{name} of {where}")
         return ()
     start, path = name[: len(_DESIRED) + 1], tuple(name[len(_DESIRED) + 1 :].split("."))
-    if start != f"{_DESIRED}." or not all(path):
-        raise _invalid(f"{name} of {where} is not {_DESIRED}, or a path below it")
+    if start != f"{_DESIRED}." or not all(path) or len(path) > limits.TWIN_DEPTH:
+        raise _invalid(
+            f"{name[:_SHOWN]} of {where} is not {_DESIRED}, or a path of at most "
+            f"{limits.TWIN_DEPTH} names below it"
+        )
     return path
 
 

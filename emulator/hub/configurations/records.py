@@ -7,6 +7,7 @@ hub.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -15,14 +16,24 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from emulator.hub import query
 from emulator.hub.configurations import conditions
-from emulator.hub.configurations.content import Content
+from emulator.hub.configurations.content import CONTENT, Content
 from emulator.hub.core import errors, limits, members
 from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core.slices import Work
 from emulator.hub.core.times import iso
 
 # Seen on a real hub; no upper case.
 _ID = re.compile(rf"[a-z0-9\-+%_*!']{{1,{limits.CONFIGURATION_ID_LENGTH}}}", re.ASCII)
+
+
+FORM = members.Form(
+    *("id", "schemaVersion", "labels", "targetCondition", "priority", "etag"),
+    content=CONTENT,
+    metrics=members.Form("queries"),
+)
+_CHECK = members.Form("targetCondition", "customMetricQueries")
 
 
 class ConfigurationKey(NamedTuple):
@@ -108,7 +119,24 @@ def update(configuration: Configuration, body: object, now: datetime) -> Configu
     return replace(configuration, updated=now, revision=revision, **given)
 
 
-def check_queries(body: object) -> JsonObject:
+async def parse_queries(body: object, work: Work) -> None:
+    """Parse the condition and the metrics of a request as a part of long work.
+
+    The functions that check the request then find them parsed. Errors are left to them.
+    """
+    body = body if isinstance(body, dict) else {}
+    metrics = body.get("metrics")
+    queries = metrics.get("queries") if isinstance(metrics, dict) else None
+    texts = list(queries.values()) if isinstance(queries, dict) else []
+    if len(texts) > limits.CONFIGURATION_METRICS:
+        return  # they are refused unread
+    for text in (body.get("targetCondition"), *texts):
+        if isinstance(text, str):
+            with contextlib.suppress(errors.HubError):
+                await query.parse_in(work, text, condition=text is body.get("targetCondition"))
+
+
+async def check_queries(body: object, work: Work) -> JsonObject:
     """Check a target condition and metrics; nothing is stored.
 
     Args:
@@ -121,15 +149,22 @@ def check_queries(body: object) -> JsonObject:
     Raises:
         DeserializationError, ArgumentInvalid: the body is not of that form.
     """
-    body = members.document(body)
+    body = members.document(body, _CHECK)
     condition = members.text(body, "targetCondition")
     queries = members.texts(body, "customMetricQueries") or {}
     if not condition and not queries:
         raise errors.ArgumentInvalid  # seen on a real hub
-    found = {name: _error(conditions.metric_query, text) for name, text in queries.items()}
+    found = {}
+    for name, text in queries.items():
+        await parse_queries({"metrics": {"queries": {name: text}}}, work)
+        if error := _error(conditions.metric_query, text):
+            found[name] = error
+        if work.over:
+            await work.rest()
+    await parse_queries({"targetCondition": condition}, work)
     return {
         "targetConditionError": _error(_check_condition, condition) if condition else None,
-        "customMetricQueryErrors": {name: error for name, error in found.items() if error},
+        "customMetricQueryErrors": found,
     }
 
 
@@ -139,7 +174,7 @@ def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[
     Args:
         content: the content that stays, if the configuration exists.
     """
-    body = members.document(body)
+    body = members.document(body, FORM)
     if body.get("id") != key.id:
         raise errors.ArgumentInvalid("The id in the body is not the one in the URL")
     others = len(dumps({**body, "content": None}))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from emulator.hub.configurations.conditions import targets
+from emulator.hub.configurations.conditions import condition_steps, targets
 from emulator.hub.configurations.content import Kind, Setting, kept, missing, patch_of
 from emulator.hub.configurations.records import Configuration
 from emulator.hub.core.json import JsonObject
@@ -30,11 +30,13 @@ class Rule(Struct, frozen=True, eq=False):
     Args:
         targets: returns whether it targets a twin.
         patch: its own merge patch, if it is for devices or modules.
+        steps: what it costs for one twin, in steps as those of a query.
     """
 
     configuration: Configuration
     targets: Callable[[TwinRow], bool]
     patch: JsonObject
+    steps: int
 
     @property
     def id(self) -> str:
@@ -46,18 +48,33 @@ class Rule(Struct, frozen=True, eq=False):
 Rules = Mapping[Kind, Sequence[Rule]]
 
 
-def make_rules(configurations: Iterable[Configuration]) -> Rules:
+def make_rules(configurations: Iterable[Configuration], before: Rules) -> Rules:
     """Return the rules of configurations; the oldest configuration comes first.
 
     The highest priority wins, and of the same priority the newest (IoT Hub docs).
+
+    Args:
+        configurations: the configurations.
+        before: the rules before; those of configurations that have not changed are kept.
     """
+    known = {id(rule.configuration): rule for each in before.values() for rule in each}
     rules: dict[Kind, list[Rule]] = defaultdict(list)
     for configuration in sorted(configurations, key=lambda each: each.priority):
-        content = configuration.content
-        matches = targets(configuration.target_condition, content.kind)
-        patch = {} if content.kind is Kind.EDGE else patch_of([content.settings[None]])
-        rules[content.kind].append(Rule(configuration, matches, patch))
+        rule = known.get(id(configuration)) or _make_rule(configuration)
+        rules[configuration.content.kind].append(rule)
     return rules
+
+
+def _make_rule(configuration: Configuration) -> Rule:
+    content, condition = configuration.content, configuration.target_condition
+    matches = targets(condition, content.kind)
+    patch = {} if content.kind is Kind.EDGE else patch_of([content.settings[None]])
+    return Rule(configuration, matches, patch, condition_steps(condition) + content.steps)
+
+
+def steps(rules: Rules) -> int:
+    """Return what the rules cost for one twin."""
+    return sum(rule.steps for each in rules.values() for rule in each)
 
 
 class Standing(NamedTuple):

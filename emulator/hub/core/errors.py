@@ -97,6 +97,14 @@ class ManagedIdentityNotEnabled(HubError, code=400032):
     """A job asks for the managed identity of the hub, which the emulator does not have."""
 
 
+class InvalidPolicyKey(HubError, code=400035):
+    """A call for new keys does not name which of the keys to replace."""
+
+
+class BulkRegenerateDeviceKeyOperationFailure(HubError, code=400036):
+    """A call for new keys replaced none."""
+
+
 class InvalidConfigurationTargetCondition(HubError, code=400401):
     """The target condition of a configuration is invalid."""
 
@@ -128,7 +136,7 @@ class IotHubUnauthorizedAccess(HubError, code=401002):
 
 
 class IotHubUnauthorized(HubError, code=401003):
-    """The credentials of a connected device expired."""
+    """The credentials of a connected device expired, or a principal of Entra ID has no role."""
 
     text = "Authentication failed for this device, renew token or certificate and reconnect"
 
@@ -137,6 +145,12 @@ class SystemModuleModifyUnauthorizedAccess(HubError, code=401100):
     """Only the hub changes a module of the IoT Edge runtime."""
 
     text = "Unauthorized to modify reserved module."
+
+
+class GenericForbidden(HubError, code=403000):
+    """The request is not allowed, and no other code describes the reason."""
+
+    text = "Forbidden"
 
 
 class JobQuotaExceeded(HubError, code=403003):
@@ -153,6 +167,12 @@ class IotHubMaxCbsTokenExceeded(HubError, code=403005):
     """A connection has sent SAS tokens for too many audiences."""
 
     text = "Too many SAS tokens on one connection. Use more connections."
+
+
+class DeviceMaximumQueueSizeExceeded(HubError, code=403007):
+    """The messages in the queue of the device take too much memory."""
+
+    text = "The messages that wait for the device are too large. Receive or purge them first."
 
 
 class InvalidMessageExpiryTime(HubError, code=403009):
@@ -173,10 +193,6 @@ class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
     """Too many direct methods wait for one device."""
 
     text = "Too many direct method calls are in flight on this device."
-
-
-class GenericNotFound(HubError, code=404000):
-    """The route is unknown."""
 
 
 class DeviceNotFound(HubError, code=404001):
@@ -206,10 +222,6 @@ class DeviceNotOnline(HubError, code=404103):
 
 class ConfigurationNotFound(HubError, code=404301):
     """The configuration is unknown."""
-
-
-class GenericMethodNotAllowed(HubError, code=405000):
-    """The route does not allow this HTTP method."""
 
 
 class OperationNotAllowedInCurrentState(HubError, code=405102):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# Ours: long work has its turn on the event loop for this time, then other work has.
+SLICE_SECONDS = 0.005
+
 # Identities (IoT Hub docs: identity registry).
 ID_LENGTH = 128
 STATUS_REASON_LENGTH = 128
@@ -47,6 +50,13 @@ BULK_ITEMS = 100
 QUERY_TEXT_LENGTH = 8192
 QUERY_PAGE = 100
 QUERY_DEPTH = 100  # nested brackets and operators; ours: the number of a real hub is unknown
+# Ours: what a query can cost. A step takes about 0.3 µs.
+QUERY_ROW_STEPS = 20_000  # for one row
+QUERY_STEPS = 5_000_000  # for one page: 5 for each device of the largest hub
+QUERY_CELLS = 100_000  # groups times members of a group
+QUERY_PAGE_BYTES = 4 * 1024 * 1024  # a page with more has fewer rows
+QUERY_ANSWERS_HELD = 8  # aggregations whose next page may follow
+QUERY_ANSWER_BYTES = 16 * 1024 * 1024  # of an aggregation
 
 # Jobs (IoT Hub docs: jobs; the start, and the characters of an id, as seen on a real hub).
 JOB_ID_LENGTH = 64
@@ -56,9 +66,9 @@ JOB_EXECUTION_TIME = range(1, 2**31)  # seconds; the end is ours: the maximum of
 # Ours: a payload of a method, or a whole twin, which a service can send back.
 JOB_CONTENT_BYTES = 256 * 1024
 JOB_EXECUTION_TIME_DEFAULT = 60 * 60  # seconds; as in samples, the service's own is unknown
-# Ours: other work of the hub has its turn between the steps of a job.
+# Ours.
 JOB_METHODS_AT_ONCE = 100
-JOB_SLICE = 100  # devices in one step
+JOB_SLICE = 20  # devices in one commit
 JOBS_ACTIVE = 10  # without throttles: the number of the largest hub
 JOBS_ACTIVE_BY_TIER: Mapping[str, int] = {"S1": 1, "S2": 5, "S3": 10}
 
@@ -68,7 +78,6 @@ BLOB_NAME_LENGTH = 1024
 EDGE_LAYERS = 5
 TRANSFER_BLOB_BYTES = 256 * 1024 * 1024
 IMPORT_LINE_BYTES = 1024 * 1024
-TRANSFER_SLICE = 50  # lines in one step; other work has its turn between the steps
 
 # Configurations (IoT Hub docs: quotas and throttling).
 CONFIGURATIONS_PER_HUB = 100
@@ -80,7 +89,11 @@ CONFIGURATION_MODULES = 20  # of one deployment, without `$edgeAgent` and `$edge
 # properties; the rest has room for 5 metrics, a target condition and labels.
 CONFIGURATION_CONTENT_BYTES = TWIN_TEXT_FACTOR * TWIN_DESIRED_BYTES
 CONFIGURATION_OTHER_BYTES = 64 * 1024
-CONFIGURATION_SLICE = 50  # twins in one step; ours: other work has its turn between the steps
+# Ours: the twins of the modules of one deployment, with all their desired properties.
+CONFIGURATION_BYTES = 1024 * 1024
+# Ours: what all configurations of a hub can cost for one twin, in steps as those of a query. Each
+# change of a twin takes this time.
+CONFIGURATION_STEPS = 50_000
 
 # Messages (IoT Hub docs: quotas and throttling, create and read messages).
 D2C_MESSAGE_BYTES = 256 * 1024
@@ -90,6 +103,8 @@ MESSAGE_ID_LENGTH = 128  # also of a correlation id
 # Cloud-to-device messages and their feedback (IoT Hub docs: cloud-to-device messages): the default
 # values of a hub. Times are in seconds.
 C2D_QUEUE_DEPTH = 50
+# Ours: all these messages at their largest, in memory.
+C2D_QUEUE_BYTES = 4 * 1024 * 1024
 C2D_TIME_TO_LIVE = 60 * 60
 C2D_TIME_TO_LIVE_MAX = 2 * 24 * 60 * 60
 C2D_LOCK = 60
@@ -124,6 +139,8 @@ MQTT_PACKET_BYTES = D2C_MESSAGE_BYTES + 64 * 1024
 MQTT_FILTERS = 1_000
 # Ours: a TLS handshake on one machine takes milliseconds, and a slow one holds an open file.
 TLS_HANDSHAKE_TIMEOUT = 10  # seconds
+# Ours: a client that has not connected may send this much, with its will.
+MQTT_CONNECT_BYTES = 32 * 1024
 # EdgeHub's: for a client that opens a connection and never sends its CONNECT.
 MQTT_CONNECT_TIMEOUT = 60  # seconds
 # Ours: if more bytes than this wait for a device that does not read, its connection is closed.
@@ -131,6 +148,10 @@ MQTT_WRITE_BUFFER_BYTES = 1024 * 1024
 
 # HTTP. Ours: the largest body of the service API is a bulk call.
 HTTP_BODY_BYTES = 4 * 1024 * 1024
+# Ours: a request without its body. A real hub's front end, HTTP.sys, has 16 KB by default, and the
+# same time for a connection without a complete request.
+HTTP_HEAD_BYTES = 64 * 1024
+HTTP_REQUEST_TIMEOUT = 120  # seconds
 
 # Throttles: by tier, the operations and the seconds in which a hub of one unit allows them (IoT Hub
 # docs: quotas and throttling). They are off by default. The docs count direct methods in KB per

@@ -1,24 +1,69 @@
-"""The members of a request's JSON document, by type. A member that is null counts as missing."""
+"""The members of a request's JSON document: their names, then each by its type.
+
+A member that is null counts as missing.
+"""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from emulator.hub.core.errors import ArgumentInvalid, DeserializationError
+from emulator.hub.core.errors import ArgumentInvalid, DeserializationError, GenericBadRequest
 from emulator.hub.core.json import JsonObject
 
 _T = TypeVar("_T")
 
+_SHOWN = 100  # characters of an unknown name that an error repeats
 
-def document(body: object) -> JsonObject:
-    """Return a request's body, which must be an object.
+
+class Form:
+    """The members that a document can have.
+
+    A real hub reads their names in any letter case (seen there with one name). What it does with
+    two names that differ in letter case only is unknown: the last one counts here, as it does if a
+    name is repeated.
+
+    Args:
+        names: the members, as the hub writes them.
+        closed: whether other members are an error. An open document keeps them, and its reader
+            ignores them.
+        objects: the members that are objects, each with its form.
+    """
+
+    def __init__(self, *names: str, closed: bool = False, **objects: Form) -> None:
+        self._names = {name.lower(): name for name in (*names, *objects)}
+        self._closed = closed
+        self._objects = objects
+
+    def read(self, members: JsonObject) -> JsonObject:
+        """Return the members with their names as the hub writes them.
+
+        Raises:
+            GenericBadRequest: the form is closed, and a member is unknown.
+        """
+        result: JsonObject = {}
+        for given, value in members.items():
+            name = self._names.get(given.lower())
+            if name is None and self._closed:
+                known = ", ".join(self._names.values())
+                raise GenericBadRequest(
+                    f"BadRequest: unknown member {given[:_SHOWN]}. Known members are {known}"
+                )
+            if name in self._objects and isinstance(value, dict):
+                value = self._objects[name].read(value)
+            result[name or given] = value
+        return result
+
+
+def document(body: object, form: Form) -> JsonObject:
+    """Return a request's body, which must be an object, with its names as the hub writes them.
 
     Raises:
         DeserializationError: it is not an object.
+        GenericBadRequest: a member is unknown; see `Form`.
     """
     if not isinstance(body, dict):
         raise DeserializationError
-    return body
+    return form.read(body)
 
 
 def text(members: JsonObject, name: str) -> str | None:

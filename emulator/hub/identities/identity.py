@@ -30,6 +30,18 @@ _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}", re.ASCII)
 _SYSTEM_MODULES = ("$edgeAgent", "$edgeHub")
 
 
+# The members that a client can set (swagger of the service API).
+FORM = members.Form(
+    *("deviceId", "moduleId", "managedBy", "status", "statusReason", "deviceScope", "parentScopes"),
+    authentication=members.Form(
+        "type",
+        symmetricKey=members.Form("primaryKey", "secondaryKey"),
+        x509Thumbprint=members.Form("primaryThumbprint", "secondaryThumbprint"),
+    ),
+    capabilities=members.Form("iotEdge"),
+)
+
+
 class IdentityKey(NamedTuple):
     """The key of a device, or of a module of it."""
 
@@ -240,7 +252,7 @@ def _parse(key: IdentityKey, body: object) -> tuple[dict[str, Any], Scopes]:
 
     The other members are ignored (seen on a real hub).
     """
-    body = members.document(body)
+    body = members.document(body, FORM)
     if body.get("deviceId") != key.device_id or body.get("moduleId") != key.module_id:
         raise ArgumentInvalid("The ids in the body and in the URL differ")
     authentication = members.block(body, "authentication")

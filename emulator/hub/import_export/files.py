@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
+from emulator.hub.configurations.records import FORM
 from emulator.hub.core import limits
 from emulator.hub.core.errors import DeserializationError, HubError
 from emulator.hub.core.json import JsonObject, dumps, loads
 from emulator.hub.registry import documents
+from emulator.hub.registry.bulk import ITEM
 from emulator.hub.registry.documents import TwinRow
 
 # The first line of an export without credentials. A real hub writes such a line too (seen there);
@@ -23,14 +25,6 @@ NO_KEYS_WARNING = (
 
 # Members of a configuration whose own members are spelled in PascalCase too.
 _NESTED = ("content", "metrics", "systemMetrics")
-# The members of a configuration that an import reads, the nested ones too.
-_MEMBERS = {
-    name.lower(): name
-    for name in (
-        *("id", "schemaVersion", "labels", "content", "targetCondition", "priority", "metrics"),
-        *("etag", "deviceContent", "moduleContent", "modulesContent", "queries"),
-    )
-}
 # How many bytes of a line an error repeats.
 _SHOWN = 1_000
 
@@ -77,14 +71,12 @@ def _pascal(members: JsonObject) -> JsonObject:
 
 
 def lines(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """Return the lines of a file that are not blank, each with the percentage of the file that is
+    """Return the lines of a file, also blank ones, each with the percentage of the file that is
     before it.
     """
     done = 0
     for text in io.BytesIO(content):
-        stripped = text.strip()
-        if stripped:
-            yield stripped, done * 100 // len(content)
+        yield text.strip(), done * 100 // len(content)
         done += len(text)
 
 
@@ -97,7 +89,7 @@ def read_identity(line: bytes) -> JsonObject:
         DeserializationError: the line is not a JSON object, or its id or status is missing. Each
             line needs a status, also to delete a device (seen on a real hub).
     """
-    item = _object(line, "device")
+    item = ITEM.read(_object(line, "device"))
     for name in ("id", "status"):
         if not isinstance(item.get(name), str):
             raise _invalid("device", line, f"Required property '{name}' not found in JSON")
@@ -111,26 +103,15 @@ def read_identity(line: bytes) -> JsonObject:
 
 
 def read_configuration(line: bytes) -> JsonObject:
-    """Parse a configuration, with members in any case, into the body of a request.
+    """Parse a configuration into the body of a request.
 
     Raises:
         DeserializationError: the line is not a JSON object, or its id is missing.
     """
-    item = _spelt(_object(line, "configuration"))
-    for name in _NESTED:
-        if isinstance(item.get(name), dict):
-            members = _spelt(item[name])
-            item[name] = {inner: each for inner, each in members.items() if each is not None}
+    item = FORM.read(_object(line, "configuration"))
     if not isinstance(item.get("id"), str):
         raise _invalid("configuration", line, "Required property 'id' not found in JSON")
     return item
-
-
-def _spelt(members: JsonObject) -> JsonObject:
-    """Return the known members in their usual spelling."""
-    return {
-        _MEMBERS[name.lower()]: value for name, value in members.items() if name.lower() in _MEMBERS
-    }
 
 
 def error_line(error: HubError, names: JsonObject | None = None) -> bytes:

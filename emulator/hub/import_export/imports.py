@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.slices import Work
 from emulator.hub.core.store import Store
 from emulator.hub.identities import scopes
 from emulator.hub.identities.identity import Identity, IdentityKey
@@ -40,29 +41,37 @@ class Import:
         self._refusals: list[bytes] = []
 
     async def run(
-        self, turn: Callable[[int], Awaitable[None]], devices: bytes, configurations: bytes
+        self, work: Work, progress: Callable[[int], None], devices: bytes, configurations: bytes
     ) -> list[bytes]:
         """Apply all lines.
 
         Args:
-            turn: is called at times with the progress in percent; it lets other work run.
+            work: the work that this is a part of.
+            progress: is called at times with the progress in percent.
             devices: the file of the identities.
             configurations: the file of the configurations; empty without configurations.
 
         Returns:
             A line for each refusal.
         """
-        for number, (line, percent) in enumerate(lines(devices)):
-            if number % limits.TRANSFER_SLICE == 0:
-                await turn(percent)
+        for line, percent in lines(devices):
+            if work.over:
+                progress(percent)
+                await work.rest()
+            if not line:
+                continue
             try:
                 self._carry_out(read_identity(line), postpone=True)
             except errors.DeserializationError as error:
                 self._refusals.append(error_line(error))
-        await self._do_postponed(turn)
+        progress(_ALMOST_DONE)
+        await self._do_postponed(work)
         # These come last: then their targets exist.
         for line, _ in lines(configurations):
-            await self._configuration(line)
+            if work.over:
+                await work.rest()
+            if line:
+                await self._configuration(line)
         return self._refusals
 
     # --- identities
@@ -80,13 +89,13 @@ class Import:
             else:
                 self._refuse(item, error)
 
-    async def _do_postponed(self, turn: Callable[[int], Awaitable[None]]) -> None:
+    async def _do_postponed(self, work: Work) -> None:
         """Apply the lines that waited for their parents, layer by layer."""
         for layer in range(limits.EDGE_LAYERS + 1):
             waiting, self._postponed = self._postponed, {}
-            for number, item in enumerate(itertools.chain(*waiting.values())):
-                if number % limits.TRANSFER_SLICE == 0:
-                    await turn(_ALMOST_DONE)
+            for item in itertools.chain(*waiting.values()):
+                if work.over:
+                    await work.rest()
                 self._carry_out(item, postpone=layer < limits.EDGE_LAYERS)
 
     def _apply(self, item: JsonObject) -> None:

@@ -67,6 +67,13 @@ class Transfer(Struct, frozen=True):
         return {name: value for name, value in document.items() if value is not None}
 
 
+_ORDER = members.Form(
+    *("type", "inputBlobContainerUri", "outputBlobContainerUri", "inputBlobName", "outputBlobName"),
+    *("excludeKeysInExport", "includeConfigurations", "configurationsBlobName"),
+    "storageAuthenticationType",
+)
+
+
 class Order(Struct, frozen=True):
     """The request for a job.
 
@@ -99,7 +106,7 @@ class Order(Struct, frozen=True):
             DeserializationError, ArgumentNull, ArgumentInvalid
             ManagedIdentityNotEnabled: the request needs a managed identity of the hub.
         """
-        body = members.document(body)
+        body = members.document(body, _ORDER)
         kind = _type(body)
         _check_authentication(body)
         source = members.text(body, "inputBlobContainerUri")

@@ -21,8 +21,9 @@ from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.printable import printable
+from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Store
-from emulator.hub.identities.identity import Identity
 from emulator.hub.import_export.files import NO_KEYS_WARNING, configuration_line, identity_line
 from emulator.hub.import_export.imports import Import
 from emulator.hub.import_export.records import Order, Transfer, TransferType
@@ -86,6 +87,7 @@ class Transfers:
         rows: Rows,
         configurations: Configurations,
         clock: Clock,
+        slices: Slices,
         blobs: Blobs | None,
     ) -> None:
         self._store = store
@@ -94,6 +96,7 @@ class Transfers:
         self._rows = rows
         self._configurations = configurations
         self._clock = clock
+        self._slices = slices
         self._blobs = blobs
         self._preparing = False
         self._task: asyncio.Task[None] | None = None
@@ -233,38 +236,37 @@ class Transfers:
         except errors.BlobContainerValidationError as error:  # the storage has changed meanwhile
             self._end(key, JobStatus.FAILED, error.text)
         except Exception:
-            log.exception("The job %s failed", key.id)
+            log.exception("The job %s failed", printable(key.id))
             self._end(key, JobStatus.FAILED, errors.ServerError.text)
         else:
             self._end(key, JobStatus.COMPLETED)
 
     async def _export(self, order: Order, write: _Write, key: JobKey) -> None:
-        """Write a line for each identity that exists during the whole export."""
-        keys = self._rows.identity_keys()
+        """Write a line for each identity, as it is when the export reaches it."""
         lines = [NO_KEYS_WARNING] if order.exclude_keys else []
-        for number, identity_key in enumerate(keys):
-            if number % limits.TRANSFER_SLICE == 0:
-                await self._progress(key, number * 100 // len(keys))
-            if self._store.get(Identity, identity_key) is not None:  # else it was deleted
-                row = self._rows.row(identity_key)
-                lines.append(identity_line(row, with_keys=not order.exclude_keys))
+        work = await self._slices.begin()
+        for number, family in enumerate(self._rows.families()):
+            lines += [identity_line(row, with_keys=not order.exclude_keys) for row in family]
+            if work.over:
+                self._progress(key, number * 100 // (self._rows.device_count + 1))
+                await work.rest()
         await write(order.devices, b"".join(lines))
         if order.configurations is not None:
-            configurations = map(configuration_line, self._configurations.list())
+            configurations = [configuration_line(each) async for each in self._configurations.all()]
             await write(order.configurations, b"".join(configurations))
 
     async def _import(self, files: Iterable[bytes], write: _Write, key: JobKey) -> None:
         """Apply the lines; the job is completed even if some lines were refused."""
-        work = Import(self._store, self._bulk, self._twins, self._configurations)
-        refusals = await work.run(functools.partial(self._progress, key), *files)
+        work = await self._slices.begin()
+        lines = Import(self._store, self._bulk, self._twins, self._configurations)
+        refusals = await lines.run(work, functools.partial(self._progress, key), *files)
         # The blob is written also if it is empty: no line was refused (IoT Hub docs: clone a hub).
         await write(_ERRORS, b"".join(refusals))
 
-    async def _progress(self, key: JobKey, percent: int) -> None:
-        """Store the progress of a job, and let other work run."""
+    def _progress(self, key: JobKey, percent: int) -> None:
+        """Store the progress of a job."""
         if percent != self._transfer(key).progress:
             self._change(key, progress=percent)
-        await asyncio.sleep(0)
 
     async def _cut_off(self) -> None:
         if self._task is not None and not self._task.done():
@@ -277,7 +279,7 @@ class Transfers:
         progress = {"progress": 100} if status is JobStatus.COMPLETED else {}
         now = self._clock.now()
         self._change(key, status=status, ended=now, failure_reason=reason, **progress)
-        log.info("The job %s is %s", key.id, status.value)
+        log.info("The job %s is %s", printable(key.id), status.value)
 
     def _change(self, key: JobKey, **members: Any) -> None:
         self._store.commit(put=(replace(self._transfer(key), **members),))

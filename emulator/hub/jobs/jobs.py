@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -21,6 +21,9 @@ from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.places import Place, Places
+from emulator.hub.core.printable import printable
+from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Deletion, Store
 from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import IdentityKey
@@ -28,8 +31,8 @@ from emulator.hub.jobs import records
 from emulator.hub.jobs.changes import JobEnded, JobStarted
 from emulator.hub.jobs.records import DeviceJob, DeviceJobStatus, Job, JobKey, JobStatus, JobType
 from emulator.hub.methods.methods import Methods
-from emulator.hub.query.continuations import Continuation
-from emulator.hub.query.queries import Page, Queries
+from emulator.hub.query.continuations import Continuation, Page, encode
+from emulator.hub.query.queries import Queries
 from emulator.hub.query.tree import Source
 from emulator.hub.registry.twins import Twins
 
@@ -64,6 +67,7 @@ class Jobs:
         feed: Feed,
         clock: Clock,
         throttles: Throttles,
+        slices: Slices,
     ) -> None:
         self._store = store
         self._twins = twins
@@ -72,6 +76,9 @@ class Jobs:
         self._feed = feed
         self._clock = clock
         self._throttles = throttles
+        self._slices = slices
+        self._places = Places(job.place for job in store.scan(Job))
+        self._device_places = Places(record.place for record in store.scan(DeviceJob))
         self._tasks: dict[JobKey, asyncio.Task[None]] = {}
         self._stopped = False
         queries.add_collection(Source.JOBS, records.device_jobs_collection(self._device_jobs))
@@ -98,6 +105,7 @@ class Jobs:
                 f"{slots} jobs are active or scheduled: no more are allowed"
             )
         self._store.commit(put=(job,))
+        self._places.add(job.place)
         task = asyncio.get_running_loop().create_task(self._run(job.key, job.start))
         self._tasks[job.key] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
@@ -131,7 +139,7 @@ class Jobs:
         self._tasks[job.key].cancel()
         return self._end(job, JobStatus.CANCELLED).document()
 
-    def query(self, *, kind: str, status: str, size: int, continuation: str | None) -> Page:
+    async def query(self, *, kind: str, status: str, size: int, continuation: str | None) -> Page:
         """Return jobs, the oldest first, in pages of at most `size`.
 
         Args:
@@ -147,18 +155,24 @@ class Jobs:
         self._forget_old()
         kind, status = _known("jobType", kind, _TYPES), _known("jobStatus", status, _STATUSES)
         listed = f"{kind} {status}"
+        start = Continuation.read(continuation, listed)
+        jobs = (self._store.get(Job, JobKey(place[1])) for place in self._places.after(start.after))
         found = (
-            ((f"{job.created:%Y-%m-%dT%H:%M:%S.%f}", job.key.id), job)
-            for job in self._store.scan(Job)
-            if kind in ("", job.type.value) and status in ("", job.status.value)
+            (job.place, encode(job.document()) if job.is_of(kind, status) else None)
+            for job in jobs
+            if job is not None
         )
-        jobs, following = Continuation.read(continuation, listed).page(found, size, listed)
-        return Page([job.document() for job in jobs], "JobResponse", following)
+        work = await self._slices.begin()
+        return await start.page(found, size, listed, "JobResponse", work)
 
-    def _device_jobs(self) -> Iterable[JsonObject]:
-        """Return the documents of `devices.jobs`."""
+    def _device_jobs(self, after: Place) -> Iterator[tuple[Place, JsonObject]]:
+        """Return the documents of `devices.jobs` after a place, each with its place."""
         self._forget_old()
-        return (record.document() for record in self._store.scan(DeviceJob))
+        for place in self._device_places.after(after):
+            _, job_id, device_id, module_id = place
+            record = self._store.get(DeviceJob, (job_id, device_id, module_id or None))
+            if record is not None:
+                yield place, record.document()
 
     async def stop(self) -> None:
         """End the tasks of all jobs: the hub is stopping.
@@ -184,7 +198,10 @@ class Jobs:
         if old:
             deletions: list[Deletion] = [(Job, key) for key in old]
             for key in old:
-                deletions += [(DeviceJob, each.key) for each in self._store.scan(DeviceJob, key)]
+                self._places.remove(self._job(key).place)
+                for record in self._store.scan(DeviceJob, key):
+                    self._device_places.remove(record.place)
+                    deletions.append((DeviceJob, record.key))
             self._store.commit(delete=deletions)
 
     def _job(self, key: JobKey) -> Job:
@@ -204,7 +221,7 @@ class Jobs:
         except errors.HubError as error:  # the condition is invalid
             self._end(self._job(key), JobStatus.FAILED, error.text or error.name)
         except Exception:
-            log.exception("The job %s failed", key.id)
+            log.exception("The job %s failed", printable(key.id))
             await self._fail_rest(key, errors.ServerError())
             self._end(self._job(key), JobStatus.FAILED, errors.ServerError.text)
 
@@ -217,7 +234,7 @@ class Jobs:
         Raises:
             ArgumentInvalid: the condition is invalid.
         """
-        targets = self._queries.find(job.condition)
+        targets = await self._queries.find(job.condition)
         job = replace(job, status=JobStatus.RUNNING, devices=Counter())
         self._store.commit(put=(job,))
         self._feed.publish(JobStarted(job))
@@ -227,30 +244,34 @@ class Jobs:
 
     async def _enlist(self, job: Job, targets: Iterable[IdentityKey]) -> list[DeviceJob]:
         """Store a pending record for each device."""
-        left, enlisted = iter(targets), []
+        left, enlisted, work = iter(targets), [], await self._slices.begin()
         while some := list(itertools.islice(left, limits.JOB_SLICE)):
             now = self._clock.now()
             new = [DeviceJob(job.key, each, job.type, created=now, updated=now) for each in some]
             counted = self._job(job.key).counted(None, DeviceJobStatus.PENDING, len(new))
             self._store.commit(put=(*new, counted))
+            for record in new:
+                self._device_places.add(record.place)
             enlisted += new
-            await asyncio.sleep(0)
+            if work.over:
+                await work.rest()
         return enlisted
 
     async def _work_on(self, job: Job, enlisted: Sequence[DeviceJob]) -> bool:
         """Run a job on its devices; return whether it ended within the execution time."""
         # A twin is written at once. Devices need time to answer, so many are called.
         at_once = limits.JOB_METHODS_AT_ONCE if job.type is JobType.METHOD else 1
-        left = iter(enlisted)
+        left, work = iter(enlisted), await self._slices.begin()
 
-        async def work() -> None:
+        async def worker() -> None:
             for record in left:
                 await self._throttles.wait(Operation.WORK_ON_DEVICE)
                 self._throttles.charge(Operation.WORK_ON_DEVICE)
                 await self._work_on_one(job, record)
-                await asyncio.sleep(0)  # a twin update waits for nothing
+                if work.over:  # a twin update waits for nothing
+                    await work.rest()
 
-        workers = [asyncio.create_task(work()) for _ in range(min(at_once, len(enlisted)))]
+        workers = [asyncio.create_task(worker()) for _ in range(min(at_once, len(enlisted)))]
         if not workers:
             return True
         timer = self._clock.call_later(job.execution_time, _cancel, workers)
@@ -260,9 +281,9 @@ class Jobs:
             timer.cancel()
             _cancel(workers)
             await asyncio.gather(*workers, return_exceptions=True)
-        in_time = [worker for worker in done if not worker.cancelled()]
-        for worker in in_time:
-            worker.result()  # raises what it raised
+        in_time = [each for each in done if not each.cancelled()]
+        for each in in_time:
+            each.result()  # raises what it raised
         return len(in_time) == len(done)
 
     async def _work_on_one(self, job: Job, record: DeviceJob) -> None:
@@ -281,10 +302,12 @@ class Jobs:
 
     async def _fail_rest(self, key: JobKey, error: errors.HubError) -> None:
         """Store a failure for each device where the job has not ended."""
+        work = await self._slices.begin()
         for record in self._store.scan(DeviceJob, (key.id,)):
             if not record.status.over:
                 self._move(record, DeviceJobStatus.FAILED, error=records.reason(error))
-                await asyncio.sleep(0)
+                if work.over:
+                    await work.rest()
 
     def _move(self, before: DeviceJob, status: DeviceJobStatus, **outcome: object) -> DeviceJob:
         """Store the new status of a device, and count it in the job."""
@@ -296,7 +319,7 @@ class Jobs:
         job = replace(job, status=status, ended=self._clock.now(), failure_reason=failure_reason)
         self._store.commit(put=(job,))
         self._feed.publish(JobEnded(job))
-        log.info("The job %s is %s", job.key.id, status.value)
+        log.info("The job %s is %s", printable(job.key.id), status.value)
         return job
 
 

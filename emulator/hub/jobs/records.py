@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -20,22 +20,29 @@ from emulator.hub.core import limits, members
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     ArgumentNull,
+    GenericBadRequest,
     HubError,
     MessageTooLarge,
     PreconditionFailed,
 )
 from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps, loads
+from emulator.hub.core.places import Place
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.methods.request import MethodRequest, MethodResult
-from emulator.hub.query.continuations import Place
+from emulator.hub.methods.request import METHOD, MethodRequest, MethodResult
 from emulator.hub.query.queries import Collection
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
 
-# Seen on a real hub, which refuses capitals, underscores and points.
-_JOB_ID = re.compile(rf"[a-z0-9\-']{{1,{limits.JOB_ID_LENGTH}}}", re.ASCII)
+# Reports of capitals disagree: one hub refused them, but Microsoft's samples use them. Two ids that
+# differ in letter case are two jobs. Underscores and points are refused (seen on a real hub).
+_JOB_ID = re.compile(rf"[A-Za-z0-9\-']{{1,{limits.JOB_ID_LENGTH}}}", re.ASCII)
+_JOB = members.Form(
+    *("jobId", "type", "queryCondition", "startTime", "maxExecutionTimeInSeconds"),
+    cloudToDeviceMethod=METHOD,
+    updateTwin=writes.TWIN,
+)
 # The forms of the SDKs: with or without a fraction; in UTC, with an offset, or without one.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 
@@ -126,6 +133,11 @@ class Job(Struct, frozen=True):
     failure_reason: str | None = None
     devices: Counter[DeviceJobStatus] | None = None
 
+    @property
+    def place(self) -> Place:
+        """The place of the job in a list: the oldest is first."""
+        return place_time(self.created), self.key.id
+
     @classmethod
     def parse(cls, job_id: str, body: object, now: datetime) -> Job:
         """Parse the request for a job.
@@ -139,15 +151,16 @@ class Job(Struct, frozen=True):
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
             PreconditionFailed: the condition is too long.
             DeviceModelMaxPropertiesExceeded: no twin could hold the patch.
+            GenericBadRequest: the type is unknown, or a member of the twin.
         """
-        body = members.document(body)
+        body = members.document(body, _JOB)
         _check_id(job_id, body.get("jobId"))
         kind = _job_type(body.get("type"))
         content = _content(kind, body, now)
         condition = members.text(body, "queryCondition")
         if not condition:
             raise ArgumentNull("queryCondition is missing")
-        if len(condition) > limits.QUERY_TEXT_LENGTH:  # the status of azure-iot-sdk-csharp#1680
+        if len(condition) > limits.QUERY_TEXT_LENGTH:  # refused at once (seen on a real hub)
             raise PreconditionFailed(
                 f"queryCondition has {len(condition)} characters. {limits.QUERY_TEXT_LENGTH} are "
                 "allowed"
@@ -163,6 +176,10 @@ class Job(Struct, frozen=True):
             execution_time=_execution_time(body),
             status=JobStatus.SCHEDULED if start > now else JobStatus.QUEUED,
         )
+
+    def is_of(self, kind: str, status: str) -> bool:
+        """Return whether the job has a type and a status; an empty text stands for any."""
+        return kind in ("", self.type.value) and status in ("", self.status.value)
 
     def counted(
         self, before: DeviceJobStatus | None, after: DeviceJobStatus, devices: int = 1
@@ -245,6 +262,11 @@ class DeviceJob(Struct, frozen=True):
         """See `Record.key`."""
         return (self.job.id, *self.target)
 
+    @property
+    def place(self) -> Place:
+        """The place of the record among the rows of `devices.jobs`."""
+        return (place_time(self.created), self.job.id, self.target[0], self.target[1] or "")
+
     def moved(self, status: DeviceJobStatus, now: datetime, **members: object) -> DeviceJob:
         """Return the record with a new status: the job has begun or ended on the device."""
         times = {"started": self.started or now, "ended": now if status.over else None}
@@ -280,19 +302,19 @@ class DeviceJob(Struct, frozen=True):
 # --- the rows of `devices.jobs`
 
 
-def device_jobs_collection(documents: Callable[[], Iterable[JsonObject]]) -> Collection:
-    """Return the collection for queries over these documents."""
+def device_jobs_collection(
+    documents: Callable[[Place], Iterator[tuple[Place, JsonObject]]],
+) -> Collection:
+    """Return the collection for queries over documents, which are called for by their place."""
     readers = {name: _reader(name) for name in _MEMBERS}
     readers["createdTimeUtc"] = readers["createdDateTimeUtc"]
     readers["outcome"] = _outcome
-    return Collection(documents, readers, _place, lambda document: document, "DeviceJob")
+    return Collection(documents, readers, lambda document: document, "DeviceJob")
 
 
-def _place(document: JsonObject) -> Place:
-    created = str(document.get("createdDateTimeUtc", ""))
-    ids = (document.get(name) or "" for name in ("jobId", "deviceId", "moduleId"))
-    # Without its Z, a time of whole seconds stands before those with a fraction.
-    return created.rstrip("Z"), *ids
+def place_time(time: datetime) -> str:
+    """Return a time as a part of a place: in this form, times are ordered as texts."""
+    return f"{time:%Y-%m-%dT%H:%M:%S.%f}"
 
 
 def _outcome(document: JsonObject) -> JsonObject:
@@ -318,7 +340,7 @@ def _reader(name: str) -> Callable[[JsonObject], Any]:
 def _check_id(job_id: str, given: object) -> None:
     if not _JOB_ID.fullmatch(job_id):
         raise ArgumentInvalid(
-            f"Invalid job id '{job_id}': 1 to {limits.JOB_ID_LENGTH} lowercase letters, digits, "
+            f"Invalid job id '{job_id}': 1 to {limits.JOB_ID_LENGTH} ASCII letters, digits, "
             "hyphens and apostrophes are allowed"
         )
     if given not in (None, job_id):
@@ -332,7 +354,8 @@ def _job_type(given: object) -> JobType:
         return JobType(given)
     except ValueError:
         types = " or ".join(kind.value for kind in JobType)
-        raise ArgumentInvalid(f"type ({given}) must be {types}") from None
+        # The name and the start of the text were seen on a real hub.
+        raise GenericBadRequest(f"BadRequest: type ({given}) must be {types}") from None
 
 
 def _content(kind: JobType, body: JsonObject, now: datetime) -> JsonObject:

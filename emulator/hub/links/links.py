@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from emulator.hub.core import errors
 from emulator.hub.core.clock import Clock, Timer
+from emulator.hub.core.printable import printable
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
@@ -81,7 +82,7 @@ class Links:
         if admission.expires != math.inf:
             seconds, expired = admission.expires - now.timestamp(), errors.IotHubUnauthorized()
             self._expiries[link] = self._clock.call_later(seconds, self.drop, link.key, expired)
-        log.info("%s connected", link.key)
+        log.info("%s connected", printable(link.key))
         self._feed.publish(Connected(admission, now))
         if replaced is not None:
             replaced.close(errors.ConnectionForcefullyClosedOnNewConnection())
@@ -157,7 +158,7 @@ class Links:
         presence.takeovers = self._takeovers(key) + 1
         presence.taken_over = self._clock.monotonic()
         if presence.takeovers == _TAKEOVERS_OF_TWO:
-            log.warning("%s is connected from two programs. Stop one of them.", key)
+            log.warning("%s is connected from two programs. Stop one of them.", printable(key))
 
     def _end(self, link: DeviceLink, reason: errors.HubError) -> None:
         """Remove an open link, and publish that it ended."""
@@ -168,6 +169,8 @@ class Links:
         presence.state_updated = now
         if timer := self._expiries.pop(link, None):
             timer.cancel()
-        by_device = isinstance(reason, errors.DeviceNotOnline)
-        log.info("%s disconnected%s", link.key, "" if by_device else f": {reason}")
+        if isinstance(reason, errors.DeviceNotOnline):  # by the device
+            log.info("%s disconnected", printable(link.key))
+        else:
+            log.info("%s disconnected: %s", printable(link.key), printable(reason))
         self._feed.publish(Disconnected(link, reason, now))

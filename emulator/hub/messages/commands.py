@@ -138,6 +138,7 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
             or the expiry time is invalid.
         InvalidMessageExpiryTime: it expires in the past, or more than two days from now.
         DeviceMaximumQueueDepthExceeded: 50 messages are pending.
+        DeviceMaximumQueueSizeExceeded: the pending messages are too large.
     """
     if message.size > limits.C2D_MESSAGE_BYTES:
         raise errors.MessageTooLarge(
@@ -148,6 +149,9 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
     queue, outcomes, _ = expire(queue, now)
     if len(queue.commands) >= limits.C2D_QUEUE_DEPTH:
         raise errors.DeviceMaximumQueueDepthExceeded
+    waiting = sum(command.message.memory for command in queue.commands)
+    if waiting + message.memory > limits.C2D_QUEUE_BYTES:
+        raise errors.DeviceMaximumQueueSizeExceeded
     number = queue.next_sequence_number
     command = Command(
         sequence_number=number, message=message, enqueued=now, expires=expires, ack=ack

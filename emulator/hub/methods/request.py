@@ -21,6 +21,9 @@ from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.times import span
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
+METHOD = members.Form(
+    *("methodName", "payload", "responseTimeoutInSeconds", "connectTimeoutInSeconds")
+)
 
 
 class MethodRequest(Struct, frozen=True):
@@ -43,7 +46,7 @@ class MethodRequest(Struct, frozen=True):
         Raises:
             DeserializationError, ArgumentNull, ArgumentInvalid, MessageTooLarge
         """
-        body = members.document(body)
+        body = members.document(body, METHOD)
         name = members.text(body, "methodName")
         if not name:
             raise ArgumentNull("methodName is missing")

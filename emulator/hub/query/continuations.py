@@ -9,19 +9,34 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
-from heapq import nsmallest
-from operator import itemgetter
-from typing import TypeVar
+from typing import Any
 
 from msgspec import Struct
 
+from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.json import JsonObject, dumps, loads
+from emulator.hub.core.places import Place
+from emulator.hub.core.slices import Work
 
-_T = TypeVar("_T")
 
-# The order of rows: unique for each row, and constant while the row exists.
-Place = tuple[str, ...]
+class Page(Struct, frozen=True):
+    """A page of an answer.
+
+    Args:
+        rows: the rows as JSON text.
+        type: their type, in the words of the header `x-ms-item-type`: Twin, DeviceJob, Raw.
+        continuation: the token for the next page; None on the last page.
+    """
+
+    rows: list[bytes]
+    type: str
+    continuation: str | None
+
+    @property
+    def items(self) -> list[Any]:
+        """The rows as JSON values."""
+        return [loads(row) for row in self.rows]
 
 
 class Continuation(Struct, frozen=True):
@@ -40,28 +55,42 @@ class Continuation(Struct, frozen=True):
         content = {"query": _digest(query), "after": self.after, "left": self.left}
         return base64.urlsafe_b64encode(dumps(content)).decode()
 
-    def page(
-        self, placed: Iterable[tuple[Place, _T]], size: int, query: str
-    ) -> tuple[list[_T], str | None]:
-        """Return at most `size` rows in the order of their places, and the token for the next page.
+    async def page(
+        self,
+        found: Iterable[tuple[Place, bytes | None]],
+        size: int,
+        query: str,
+        kind: str,
+        work: Work,
+    ) -> Page:
+        """Return the next rows.
+
+        The page is full with `size` rows, or with `limits.QUERY_PAGE_BYTES`. It is of one moment
+        only if the work has no rest: a row is sent as it is when the scan reaches it.
 
         Args:
-            placed: all rows with their places.
+            found: the rows after this place, in order; None stands for a row that is not sent.
             size: the largest number of rows.
             query: the query that the token belongs to.
-
-        Returns:
-            The rows; and the token, which is None after the last row.
+            kind: the type of the rows.
+            work: the work that this is a part of.
         """
+        rows: list[bytes] = []
         wanted = size if self.left is None else min(size, self.left)
-        # One more row shows that another page follows.
-        rest = (each for each in placed if each[0] > self.after)
-        found = nsmallest(wanted + 1, rest, key=itemgetter(0))
-        page = found[:wanted]
-        left = None if self.left is None else self.left - wanted
-        last = len(found) <= wanted or left == 0
-        following = None if last else Continuation(page[-1][0], left).token(query)
-        return [row for _, row in page], following
+        room, last, more = limits.QUERY_PAGE_BYTES, self.after, False
+        if wanted:  # TOP 0 has no rows
+            for place, row in found:
+                # One more row shows that another page follows.
+                if more := row is not None and (len(rows) == wanted or room <= 0):
+                    break
+                if row is not None:
+                    rows.append(row)
+                    room, last = room - len(row), place
+                if work.over:
+                    await work.rest()
+        left = None if self.left is None else self.left - len(rows)
+        token = Continuation(last, left).token(query) if more and left != 0 else None
+        return Page(rows, kind, token)
 
     @classmethod
     def read(cls, token: str | None, query: str, left: int | None = None) -> Continuation:
@@ -87,6 +116,25 @@ class Continuation(Struct, frozen=True):
                 if counts and all(isinstance(part, str) for part in after):
                     return cls(tuple(after), left)
         raise ArgumentInvalid("BadRequest: the continuation token is not one of this query")
+
+
+def encode(row: JsonObject) -> bytes:
+    """Return a row as JSON text.
+
+    Raises:
+        ArgumentInvalid: it is larger than a page can be.
+    """
+    parts, size = [], 0
+    for name, value in row.items():
+        part = b"%s:%s" % (dumps(name), dumps(value))
+        parts.append(part)
+        size += len(part)
+        if size > limits.QUERY_PAGE_BYTES:
+            raise ArgumentInvalid(
+                f"BadRequest: a row of the answer has more than {limits.QUERY_PAGE_BYTES} bytes. "
+                "Select fewer members"
+            )
+    return b"{%s}" % b",".join(parts)
 
 
 def _digest(query: str) -> str:

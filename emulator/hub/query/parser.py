@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Generator
 from typing import Any, NoReturn
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 
 from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.errors import ArgumentInvalid, PreconditionFailed
 from emulator.hub.core.json import UNDEFINED
 from emulator.hub.query import tree
 from emulator.hub.query.values import FUNCTIONS, Kind, kind, plain
@@ -29,13 +30,25 @@ _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _WORD = re.compile(r"[\w$]+|.", re.DOTALL)
 
 
-def parse_query(text: str) -> tree.Query:
-    """Parse a whole query.
+def steps(text: str, *, condition: bool) -> Generator[None, None, tree.Query]:
+    """Parse a query, or the condition of a job or a configuration, word by word.
+
+    Returns:
+        The query, or the query that the condition stands for.
 
     Raises:
         ArgumentInvalid: the text is invalid; the error names the place.
+        PreconditionFailed: it is longer than `limits.QUERY_TEXT_LENGTH`.
     """
-    top, selection, source_node, where, group_by = _read(text, "query").children
+    node = yield from _read(text, "condition" if condition else "query")
+    yield
+    query = _condition(node) if condition else _query(node)
+    yield  # the next step can be long too
+    return query
+
+
+def _query(node: _Node) -> tree.Query:
+    top, selection, source_node, where, group_by = node.children
     source = _source(source_node)
     build = _Builder(source)
     query = tree.Query(
@@ -53,13 +66,8 @@ def parse_query(text: str) -> tree.Query:
     return query
 
 
-def parse_condition(text: str) -> tree.Query:
-    """Parse the condition of a job or a configuration into the query that it stands for.
-
-    Raises:
-        ArgumentInvalid: the text is invalid; the error names the place.
-    """
-    match _read(text, "condition"):
+def _condition(node: _Node) -> tree.Query:
+    match node:
         case Tree("every_device"):
             return tree.Query(tree.Source.DEVICES)
         case Tree("devices_where", [where]):
@@ -84,14 +92,17 @@ def _parser() -> Lark:
     )
 
 
-def _read(text: str, start: str) -> _Node:
+def _read(text: str, start: str) -> Generator[None, None, _Node]:
     if len(text) > limits.QUERY_TEXT_LENGTH:
-        raise ArgumentInvalid(
-            f"BadRequest: the query has {len(text)} characters, more than the "
-            f"{limits.QUERY_TEXT_LENGTH} that are allowed"
+        # The code was seen on a real hub.
+        raise PreconditionFailed(
+            f"The query has {len(text)} characters. {limits.QUERY_TEXT_LENGTH} are allowed"
         )
     try:
-        return _parser().parse(text, start=start)
+        parsing = _parser().parse_interactive(text, start=start)
+        for _ in parsing.iter_parse():
+            yield
+        return parsing.feed_eof()  # type: ignore[no-untyped-call]
     except UnexpectedToken as error:
         at, found = error.token.start_pos, f"{tree.quoted(error.token)} is unexpected"
         if error.token.type == "$END":  # lark gives it the place of the last token

@@ -138,6 +138,17 @@ def walk(expression: Expression) -> Iterator[Expression]:
         yield from walk(part)
 
 
+def expressions(query: Query) -> Iterator[Expression]:
+    """Return the expressions that a query has for each row."""
+    for item in query.items or ():
+        value = item.value.path if isinstance(item.value, Aggregate) else item.value
+        if value is not None:
+            yield value
+    yield from query.group_by
+    if query.where is not None:
+        yield query.where
+
+
 def quoted(part: str) -> str:
     """Quote a part of a query in an error. The SDK for Node splits the text at semicolons."""
     if part == ";":

@@ -107,9 +107,22 @@ def _of_strings(test: Callable[[str, str], bool]) -> Callable[[Any, Any], Any]:
     return lambda one, two: test(one, two) if type(one) is type(two) is str else UNDEFINED
 
 
-# IoT Hub docs name only IS_DEFINED. STARTSWITH and ENDSWITH work on a real hub, and queries in
-# production use the types. A real hub refuses other functions, such as STARTS_WITH and CONTAINS:
-# they exist in message routing only (seen on a real hub).
+def _array_contains(array: object, value: object) -> Any:
+    """Return whether an element equals a value; objects and arrays equal no value."""
+    if type(array) is not list or value is UNDEFINED:
+        return UNDEFINED
+    wanted = kind(value)
+    if wanted is None:
+        return False
+    if wanted is Kind.NUMBER:
+        number = float(value)  # type: ignore[arg-type] # a number
+        return any(kind(element) is wanted and float(element) == number for element in array)
+    return any(element == value and kind(element) is wanted for element in array)
+
+
+# The docs name only IS_DEFINED. STARTSWITH and ENDSWITH work on a real hub, ARRAY_CONTAINS is in
+# tests of the CLI, and queries in production use the types. A real hub refuses other functions,
+# such as STARTS_WITH and CONTAINS: they exist in message routing only (seen on a real hub).
 FUNCTIONS = {
     "IS_DEFINED": Function(1, lambda value: value is not UNDEFINED),
     "IS_NULL": Function(1, lambda value: value is None),
@@ -121,4 +134,5 @@ FUNCTIONS = {
     "IS_PRIMITIVE": Function(1, lambda value: kind(value) is not None),
     "STARTSWITH": Function(2, _of_strings(str.startswith)),
     "ENDSWITH": Function(2, _of_strings(str.endswith)),
+    "ARRAY_CONTAINS": Function(2, _array_contains),
 }

@@ -18,6 +18,7 @@ from msgspec import Struct
 from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import UNDEFINED, JsonObject
+from emulator.hub.core.members import Form
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.rows import Rows
@@ -35,6 +36,8 @@ _ACKNOWLEDGEMENT = {"av": "ackVersion", "ac": "ackCode", "ad": "ackDescription"}
 # A valid name in DTDL v2, for components, properties, fields and the keys of maps.
 _NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,62}[A-Za-z0-9])?", re.ASCII)
 _DEPTH = 5
+
+_STEP = Form("op", "path", "value")
 
 # RFC 6902. Digital twins refuse the last two. The docs do not mention `test`, but a library that
 # creates patches can send it, so it has the meaning of the RFC.
@@ -166,6 +169,7 @@ class _Step(Struct, frozen=True):
     def parse(cls, item: object) -> _Step:
         if not isinstance(item, dict):
             raise errors.InvalidDigitalTwinJsonPatch("An operation of the patch is not an object.")
+        item = _STEP.read(item)
         operation = item.get("op")
         if operation not in _OPERATIONS:
             raise errors.InvalidDigitalTwinJsonPatch(

@@ -6,16 +6,18 @@ connection is closed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import islice
 
 from msgspec.structs import replace
 
+from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Deletion, Store
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
@@ -37,7 +39,14 @@ class Identities:
     """The device and module identities of a hub."""
 
     def __init__(
-        self, store: Store, rows: Rows, twins: Twins, links: Links, feed: Feed, clock: Clock
+        self,
+        store: Store,
+        rows: Rows,
+        twins: Twins,
+        links: Links,
+        feed: Feed,
+        clock: Clock,
+        slices: Slices,
     ) -> None:
         self._store = store
         self._rows = rows
@@ -45,6 +54,7 @@ class Identities:
         self._links = links
         self._feed = feed
         self._clock = clock
+        self._slices = slices
         self._device_count = sum(1 for _ in device_identities(store))
         feed.subscribe(Connected, self._note_model)
 
@@ -80,13 +90,19 @@ class Identities:
         self._check_device_of(key)
         self.delete(key, if_match)
 
-    def list_devices(self, top: int = limits.LIST_DEVICES) -> list[JsonObject]:
+    async def list_devices(self, top: int = limits.LIST_DEVICES) -> list[JsonObject]:
         """Return the `top` oldest device identities.
 
         A number that is not in 1 to 1,000 counts as 1,000 (seen on a real hub).
         """
         count = top if 1 <= top <= limits.LIST_DEVICES else limits.LIST_DEVICES
-        return [self._document(each) for each in islice(device_identities(self._store), count)]
+        listed, work = [], await self._slices.begin()
+        for device in islice(device_identities(self._store), count):
+            if self.has(device.key):  # else it was deleted meanwhile
+                listed.append(self._document(device))
+            if work.over:
+                await work.rest()
+        return listed
 
     def list_modules(self, device_id: str) -> list[JsonObject]:
         """Return the module identities of a device.
@@ -109,13 +125,18 @@ class Identities:
 
     # --- statistics
 
-    def device_statistics(self) -> JsonObject:
+    async def device_statistics(self) -> JsonObject:
         """Return the numbers of all, of enabled and of disabled devices."""
-        enabled = sum(1 for device in device_identities(self._store) if device.enabled)
+        total, enabled, work = 0, 0, await self._slices.begin()
+        for device in device_identities(self._store):
+            total += 1
+            enabled += device.enabled
+            if work.over:
+                await work.rest()
         return {
-            "totalDeviceCount": self._device_count,
+            "totalDeviceCount": total,
             "enabledDeviceCount": enabled,
-            "disabledDeviceCount": self._device_count - enabled,
+            "disabledDeviceCount": total - enabled,
         }
 
     def service_statistics(self) -> JsonObject:
@@ -201,6 +222,34 @@ class Identities:
             self._twins.publish(change)
         self._publish_created(created, now)
         return document
+
+    def renew_keys(self, key: IdentityKey, names: Collection[str]) -> JsonObject:
+        """Replace symmetric keys of an identity; open connections stay.
+
+        Args:
+            key: the key of the identity.
+            names: `primaryKey`, `secondaryKey`, or both.
+
+        Returns:
+            The new keys, by name.
+
+        Raises:
+            DeviceNotFound, ModuleNotFound
+            SystemModuleModifyUnauthorizedAccess: the module is the hub's own.
+            ArgumentInvalid: the identity does not authenticate with keys.
+        """
+        body = self._document(self._changeable(key))
+        authentication = body["authentication"]
+        if authentication["type"] != "sas":
+            raise errors.ArgumentInvalid(
+                f"{key} has no symmetric keys: its authentication type is {authentication['type']}"
+            )
+        keys = SymmetricKeys.generate()
+        new = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
+        new = {name: new[name] for name in names}
+        authentication["symmetricKey"] |= new
+        self.update(key, body, IfMatch("*"))
+        return new
 
     def delete(self, key: IdentityKey, if_match: IfMatch) -> None:
         """Delete an identity with its twin; a device also with its modules and its messages.

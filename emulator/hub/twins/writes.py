@@ -13,9 +13,21 @@ from msgspec import structs
 
 from emulator.hub.core.errors import PreconditionFailed
 from emulator.hub.core.json import JsonObject
+from emulator.hub.core.members import Form
 from emulator.hub.core.times import iso
 from emulator.hub.twins.twin import Section, Twin, TwinChanged
 from emulator.hub.twins.validation import check_object, check_part, check_size
+
+# The members of a twin, which services send back. Every other member is an error (seen on a real
+# hub for the root).
+TWIN = Form(
+    *("deviceId", "moduleId", "etag", "deviceEtag", "status", "statusReason", "statusUpdateTime"),
+    *("connectionState", "lastActivityTime", "cloudToDeviceMessageCount", "authenticationType"),
+    *("x509Thumbprint", "modelId", "version", "tags", "configurations", "capabilities"),
+    *("deviceScope", "parentScopes"),
+    closed=True,
+    properties=Form("desired", "reported", closed=True),
+)
 
 
 def patch(twin: Twin, body: object, now: datetime) -> TwinChanged:
@@ -27,13 +39,14 @@ def patch(twin: Twin, body: object, now: datetime) -> TwinChanged:
 
     Args:
         twin: the old twin.
-        body: `{"tags": {…}, "properties": {"desired": {…}}}`; other members are ignored, because
-            SDKs send a whole twin.
+        body: `{"tags": {…}, "properties": {"desired": {…}}}`; the other members of a twin are
+            ignored, because SDKs send a whole twin.
         now: the time in UTC.
 
     Raises:
         ArgumentInvalid: the patch is invalid; nothing of it is applied.
         DeviceModelMaxPropertiesExceeded: a section would be too large.
+        GenericBadRequest: it has a member that no twin has.
     """
     parts = _service_parts(body)
     if not parts:
@@ -67,6 +80,7 @@ def replace(twin: Twin, body: object, now: datetime) -> TwinChanged:
     Raises:
         ArgumentInvalid: the body is invalid, or has a null within a part (seen on a real hub).
         DeviceModelMaxPropertiesExceeded: a section would be too large.
+        GenericBadRequest: it has a member that no twin has.
     """
     parts = {name: part for name, part in _service_parts(body).items() if part is not None}
     tags = check_part("tags", parts.get("tags", {}), nulls=False)
@@ -120,7 +134,7 @@ def overwriting(old: Any, new: Any) -> Any:
 
 def _service_parts(body: object) -> JsonObject:
     """Return the parts in the body that a service can write: `tags` and `desired`."""
-    document = check_object(body, "the body")
+    document = TWIN.read(check_object(body, "the body"))
     parts = {"tags": document["tags"]} if "tags" in document else {}
     properties = document.get("properties")
     if properties is not None:

@@ -230,7 +230,7 @@ def test_each_message_is_charged() -> None:
     assert refusal(link, command()) == ("com.microsoft:device-container-throttled", 429001)
 
 
-# --- who may send
+# --- callers
 
 UNAUTHORIZED = "amqp:unauthorized-access", 401002
 

@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from emulator.hub.access.certificates import ClientCertificate, check_certificate
 from emulator.hub.core.errors import IotHubUnauthorizedAccess
@@ -6,6 +7,7 @@ from tests.hub.fakes import certificate
 
 OWN = certificate()
 OTHER = certificate("other")
+EXPIRED = replace(OWN, in_date=False)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,9 @@ def test_a_thumbprint_is_matched_by_either_hash_in_either_place_in_any_case(
             (OTHER.sha1, None),
             "Thumbprint does not match configuration",
         ),
+        (EXPIRED, (OWN.sha1, OWN.sha256), "has expired, or is not valid yet"),
+        (replace(EXPIRED, common_name="d", by_authority=True), None, "has expired"),
+        (replace(EXPIRED, sha1=OTHER.sha1), (OTHER.sha1, None), "has expired"),
         (certificate(common_name="d"), None, "no registered CA"),
         (certificate(common_name="e", by_authority=True), None, "common name is 'e', not 'd'"),
         (certificate(common_name="D", by_authority=True), None, "common name"),

@@ -68,7 +68,14 @@ documented = st.sampled_from(SPELLINGS)
 any_spelling = st.sampled_from([*SPELLINGS, ids_twice, str])
 
 
+CASES = [str.lower, str.upper, str.swapcase]
+
+
 # --- what a token covers
+
+
+def lower(resource):
+    return [segment.lower() for segment in resource]
 
 
 @settings(deadline=None)
@@ -76,7 +83,7 @@ any_spelling = st.sampled_from([*SPELLINGS, ids_twice, str])
 def test_a_policy_token_covers_its_own_path_and_what_lies_below(granted, wanted, host, write, key):
     keys = SymmetricKeys(key, OTHER_KEYS.secondary)
     text = token_text(write("/".join([host, *granted])), skn="device", key=keys.primary)
-    covered = wanted[: len(granted)] == granted
+    covered = lower(wanted[: len(granted)]) == lower(granted)
     assert passes(text, wanted, keys=keys, hosts=[host]) == covered
     assert passes(text, granted, keys=keys, hosts=[host])
     assert not passes(text, wanted, keys=keys, hosts=["elsewhere"])
@@ -87,9 +94,18 @@ def test_a_policy_token_covers_its_own_path_and_what_lies_below(granted, wanted,
 def test_a_policy_token_never_covers_two_devices(device, write):
     token = SasToken.parse(token_text(write(f"localhost/devices/{device}"), skn="device"))
     decoded = [device, unquote(device), unquote(unquote(device))]
-    look_alikes = {*decoded, *map(encoded, decoded), device.partition("%2F")[0], device.lower()}
-    covered = [other for other in look_alikes if token.covers(("devices", other), HOSTS)]
+    look_alikes = {*decoded, *map(encoded, decoded), device.partition("%2F")[0], device.swapcase()}
+    covered = {each.lower() for each in look_alikes if token.covers(("devices", each), HOSTS)}
     assert len(covered) <= 1
+
+
+@settings(deadline=None)
+@given(granted=resources, host=dialled, write=any_spelling, change=st.sampled_from(CASES))
+def test_an_audience_is_compared_without_regard_to_letter_case(granted, host, write, change):
+    path = "/".join([host, *granted])
+    assert passes(token_text(change(encoded(path)), skn="device"), granted, hosts=[host])
+    assert passes(token_text(write(change(path))), granted, hosts=[host])
+    assert passes(token_text(write(path)), tuple(map(change, granted)), hosts=[host])
 
 
 @settings(deadline=None)
@@ -106,7 +122,10 @@ COVERED = {
         *("localhost/", "localhost%2F", "localhost/devices", "localhost/devices/"),
         *("localhost%2Fdevices%2F", "localhost%2Fdevices%2Fa%2F", "localhost/devices/a"),
         *("localhost%252Fdevices%252Fa", "localhost%3A8443/devices/a"),
+        *("localhost/Devices/a", "LOCALHOST/DEVICES/A", "localhost%2Fdevices%2FA"),
     ],
+    "devices/MyDevice": ["localhost%2fdevices%2fmydevice", "localhost/devices/MYDEVICE"],
+    "devices/MyDevice/modules/M": ["localhost%2fdevices%2fmydevice%2fmodules%2fm"],
     "devices/a/modules/m": ["localhost", "localhost/devices/a", "localhost/devices/a/modules"],
     "devices/a/messages/events": ["localhost/devices/a"],
 }
@@ -115,7 +134,7 @@ NOT_COVERED = {
     "": ["localhost/devices", "localhost/devices/a"],
     "devices": ["localhost/devices/a"],
     "devices/a": [
-        *("localhost/devices/a/modules/m", "localhost/devices/ab", "localhost/Devices/a"),
+        *("localhost/devices/a/modules/m", "localhost/devices/ab", "localhost/Devices/AB"),
         "localhost/modules/a",
         # Slashes that are too many, or that belong to an id
         *("localhost//devices/a", "localhost/devices//", "localhost/devices//a"),
@@ -125,7 +144,6 @@ NOT_COVERED = {
         *("localhost2/devices/a", "other/devices/a", "%2Fdevices%2Fa", "devices/a"),
     ],
     "devices/ab": ["localhost/devices/a"],
-    "devices/A": ["localhost/devices/a"],
     "devices/a%2Fb": ["localhost%2Fdevices%2Fa"],
     "devices/a/modules/n": ["localhost/devices/a/modules/m"],
     "devices/a/modules/m": [

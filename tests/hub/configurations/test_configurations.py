@@ -16,9 +16,21 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from tests.clock import ManualClock
+from emulator.hub.query.queries import Budget
+from tests.clock import ManualClock, TickingClock, eventually
 from tests.hub.configurations.contents import SETTINGS, Values, device_content, edge_content
-from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, FakeLink, connect, make_hub, put
+from tests.hub.fakes import (
+    ANY,
+    CREATE,
+    DEVICE,
+    MODULE,
+    FakeLink,
+    all_configurations,
+    connect,
+    done,
+    make_hub,
+    put,
+)
 
 EDGE, AGENT = IdentityKey("e"), IdentityKey("e", "$edgeAgent")
 EDGE_MODULE = IdentityKey("e", "m")
@@ -91,7 +103,7 @@ def statuses(hub: IotHub, key: IdentityKey = DEVICE) -> dict[str, str]:
 
 
 def results(hub: IotHub, name: str) -> dict[str, int]:
-    found: dict[str, int] = hub.configurations.get(name)["systemMetrics"]["results"]
+    found: dict[str, int] = done(hub.configurations.get(name))["systemMetrics"]["results"]
     return found
 
 
@@ -154,7 +166,7 @@ async def test_an_update_sets_all_members_except_the_content(
         await hub.configurations.delete("c", IfMatch("MQ=="))
     await hub.configurations.delete("c", IfMatch("Mg=="))
     with pytest.raises(errors.ConfigurationNotFound):
-        hub.configurations.get("c")
+        done(hub.configurations.get("c"))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +183,7 @@ async def test_an_update_sets_all_members_except_the_content(
 async def test_the_texts_of_a_configuration_are_bounded(hub: IotHub, members: Values) -> None:
     with pytest.raises(errors.ArgumentInvalid, match="65536 are allowed"):
         await configure(hub, "c", content(a=1), **members)
-    assert hub.configurations.list() == []
+    assert all_configurations(hub) == []
 
 
 async def test_a_hub_has_at_most_100_configurations(hub: IotHub) -> None:
@@ -182,7 +194,7 @@ async def test_a_hub_has_at_most_100_configurations(hub: IotHub) -> None:
     await configure(hub, "c7", content(x=1), if_match=ANY)  # an update
     await delete(hub, "c7")
     await configure(hub, "one-more", content(x=1))
-    ids = [document["id"] for document in hub.configurations.list()]
+    ids = [document["id"] for document in all_configurations(hub)]
     assert (len(ids), ids[0], ids[-1]) == (100, "c0", "one-more")
 
 
@@ -319,24 +331,24 @@ async def test_metrics_are_counted_when_they_are_read(hub: IotHub) -> None:
     }
     created = await configure(hub, "c", content(x=1), metrics={"queries": queries})
     assert created["metrics"]["results"] == created["systemMetrics"]["results"] == {}
-    assert hub.configurations.get("c")["metrics"]["results"] == {"done": 0, "applied": 2}
+    assert done(hub.configurations.get("c"))["metrics"]["results"] == {"done": 0, "applied": 2}
     report(hub, x=1)
-    assert hub.configurations.list()[0]["metrics"]["results"] == {"done": 1, "applied": 2}
+    assert all_configurations(hub)[0]["metrics"]["results"] == {"done": 1, "applied": 2}
 
 
-async def write_many(hub: IotHub, slices: int) -> tuple[list[IdentityKey], asyncio.Future[Values]]:
+async def write_many(hub: IotHub) -> tuple[list[IdentityKey], asyncio.Future[Values]]:
     """Create devices, and begin to write a configuration into their twins."""
-    keys = [IdentityKey(f"x{number}") for number in range(slices * limits.CONFIGURATION_SLICE)]
+    keys = [IdentityKey(f"x{number:02}") for number in range(50)]
     for key in keys:
         put(hub, key)
     writing = asyncio.ensure_future(configure(hub, "c", content(x=1)))
-    await asyncio.sleep(0)
+    await eventually(lambda: desired(hub) == {"x": 1})
     return keys, writing
 
 
+@pytest.mark.parametrize("clock", [TickingClock()], ids=["ticking"])
 async def test_other_work_runs_while_many_twins_are_written(hub: IotHub) -> None:
-    keys, writing = await write_many(hub, slices=3)
-    await asyncio.sleep(0)
+    keys, writing = await write_many(hub)
     assert (desired(hub), desired(hub, keys[-1])) == ({"x": 1}, {})
     # The reconciliation sees what this work changes.
     hub.identities.remove(keys[-1], ANY)
@@ -346,8 +358,9 @@ async def test_other_work_runs_while_many_twins_are_written(hub: IotHub) -> None
         assert desired(hub, key) == {"x": 1}
 
 
+@pytest.mark.parametrize("clock", [TickingClock()], ids=["ticking"])
 async def test_a_deleted_configuration_writes_no_more_twins(hub: IotHub) -> None:
-    keys, writing = await write_many(hub, slices=2)
+    keys, writing = await write_many(hub)
     await delete(hub, "c")
     await writing
     assert (desired(hub), desired(hub, keys[-1])) == ({"x": 1}, {})
@@ -392,8 +405,9 @@ async def test_the_reports_of_an_edge_agent_are_counted(
     assert counted["reportedSuccessfulCount"] == success
     assert counted["reportedFailedCount"] == failure
     # The queries count the same.
-    for name, query in hub.configurations.get("base")["systemMetrics"]["queries"].items():
-        assert hub.queries.count(query) == counted[name], name
+    for name, query in done(hub.configurations.get("base"))["systemMetrics"]["queries"].items():
+        work = await hub.slices.begin()
+        assert await hub.queries.count(query, work, Budget()) == counted[name], name
 
 
 async def test_the_base_of_the_highest_priority_wins(hub: IotHub) -> None:
@@ -472,18 +486,18 @@ async def test_modules_that_were_applied_directly_stay_until_deployments_change(
     hub: IotHub,
 ) -> None:
     own = base({"modules": {"own": {}}}, own={"properties.desired.x": 1})
-    hub.configurations.apply_content("e", own)
+    done(hub.configurations.apply_content("e", own))
     assert modules(hub) == ["own"]
     await configure(hub, "base", base({"modules": {"a": {}}}))
     assert modules(hub) == ["a"]
-    hub.configurations.apply_content("e", own)
+    done(hub.configurations.apply_content("e", own))
     tag(hub, EDGE, any="thing")
     report(hub, AGENT, any="thing")
     assert (modules(hub), statuses(hub, AGENT)) == (["own"], {"base": "Targeted"})
     await configure(hub, "base", base(), if_match=ANY)
     assert (modules(hub), statuses(hub, AGENT)) == (["a"], {"base": "Applied"})
     # A path changes nothing else in a module that the deployment does not have.
-    hub.configurations.apply_content("e", edge_content(own={"properties.desired.y": 2}))
+    done(hub.configurations.apply_content("e", edge_content(own={"properties.desired.y": 2})))
     assert desired(hub, IdentityKey("e", "own")) == {"x": 1, "y": 2}
 
 
@@ -515,6 +529,6 @@ def test_invalid_content_is_not_applied(
     hub: IotHub, device_id: str, invalid: object, error: type[errors.HubError]
 ) -> None:
     with pytest.raises(error) as caught:
-        hub.configurations.apply_content(device_id, invalid)
+        done(hub.configurations.apply_content(device_id, invalid))
     assert caught.type is error
     assert desired(hub, AGENT) == {}

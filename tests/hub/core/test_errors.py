@@ -20,16 +20,17 @@ DOCUMENTED = """
 400005 ArgumentNull  400008 BlobContainerValidationError  400011 DeviceDefinedMultipleTimes
 400012 DeserializationError  400013 BulkRegistryOperationFailure
 400027 ConnectionForcefullyClosedOnNewConnection  400028 InvalidDeviceScope
-400032 ManagedIdentityNotEnabled  400401 InvalidConfigurationTargetCondition
+400032 ManagedIdentityNotEnabled  400035 InvalidPolicyKey
+400036 BulkRegenerateDeviceKeyOperationFailure  400401 InvalidConfigurationTargetCondition
 400402 InvalidConfigurationContent  400404 InvalidConfigurationCustomMetricsQuery
 400505 InvalidDigitalTwinJsonPatch  400507 InvalidDigitalTwinPatch
 400508 InvalidDigitalTwinPatchPath  401002 IotHubUnauthorizedAccess  401003 IotHubUnauthorized
-401100 SystemModuleModifyUnauthorizedAccess  403003 JobQuotaExceeded
-403004 DeviceMaximumQueueDepthExceeded  403009 InvalidMessageExpiryTime  403012 DeviceDisabled
+401100 SystemModuleModifyUnauthorizedAccess  403000 GenericForbidden  403003 JobQuotaExceeded
+403004 DeviceMaximumQueueDepthExceeded  403007 DeviceMaximumQueueSizeExceeded
+403009 InvalidMessageExpiryTime  403012 DeviceDisabled
 403100 DeviceModelMaxPropertiesExceeded  403800 DeviceMaximumInflightMethodExceeded
-404000 GenericNotFound  404001 DeviceNotFound  404002 JobNotFound  404010 ModuleNotFound
-404103 DeviceNotOnline  404301 ConfigurationNotFound
-405000 GenericMethodNotAllowed  405102 OperationNotAllowedInCurrentState
+404001 DeviceNotFound  404002 JobNotFound  404010 ModuleNotFound
+404103 DeviceNotOnline  404301 ConfigurationNotFound  405102 OperationNotAllowedInCurrentState
 409001 DeviceAlreadyExists  409104 JobAlreadyExists  409301 ModuleAlreadyExistsOnDevice
 409401 ConfigurationAlreadyExists  412001 PreconditionFailed  412002 DeviceMessageLockLost
 412003 JobRunPreconditionFailed  413001 MessageTooLarge  413002 TooManyDevices

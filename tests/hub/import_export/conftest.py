@@ -3,9 +3,14 @@
 import pytest
 
 from emulator.hub.hub import IotHub
-from tests.clock import ManualClock
+from tests.clock import ManualClock, TickingClock
 from tests.hub.fakes import CountingStore, make_hub
 from tests.hub.import_export.depot import Box
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return TickingClock()
 
 
 @pytest.fixture

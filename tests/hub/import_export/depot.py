@@ -8,6 +8,7 @@ from emulator.hub.core.errors import BlobContainerValidationError
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from tests.clock import eventually
+from tests.hub.fakes import done
 
 JsonObject = dict[str, Any]
 
@@ -88,7 +89,7 @@ async def begun(hub: IotHub, job_id: str) -> None:
 
 
 def device_ids(hub: IotHub) -> list[str]:
-    return [device["deviceId"] for device in hub.identities.list_devices()]
+    return [device["deviceId"] for device in done(hub.identities.list_devices())]
 
 
 def twin(hub: IotHub, device_id: str, module_id: str | None = None) -> JsonObject:

@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import tracemalloc
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -60,16 +62,15 @@ def test_events_are_numbered_from_zero() -> None:
     ("bounds", "sizes", "kept"),
     [
         ({"events": 3}, [0, 0, 0, 0, 0], [2, 3, 4]),
-        ({"size": 10}, [4, 4, 4, 1], [1, 2, 3]),
-        ({"size": 10}, [4, 4, 4, 1, 10], [4]),
-        ({"size": 10}, [0, 11 + EMPTY], []),  # a message larger than the log leaves it empty
+        ({"size": 3 * EMPTY + 10}, [4, 4, 4, 1], [1, 2, 3]),
+        ({"size": 2 * EMPTY + 10}, [4, 4, 4, 1, 10], [4]),
+        ({"size": EMPTY + 10}, [0, 11], []),  # a message larger than the log leaves it empty
+        ({"size": EMPTY + 10}, [0, 11, 10], [2]),
     ],
 )
 def test_a_full_log_drops_its_oldest_events(
     bounds: dict[str, int], sizes: list[int], kept: list[int]
 ) -> None:
-    if "size" in bounds:
-        bounds = {"size": bounds["size"] + len(kept) * EMPTY}
     log = EventLog(**bounds)
     for size in sizes:
         append(log, bytes(size))
@@ -78,23 +79,49 @@ def test_a_full_log_drops_its_oldest_events(
 
 @given(
     events=st.integers(1, 6),
-    size=st.integers(0, 2_000),
-    sizes=st.lists(st.integers(0, 1_500), max_size=30),
+    size=st.integers(0, 50),
+    sizes=st.lists(st.integers(0, 25), max_size=30),
     start=st.integers(0, 40),
 )
 def test_the_log_holds_as_many_of_the_last_events_as_fit(
     events: int, size: int, sizes: list[int], start: int
 ) -> None:
-    size += events * EMPTY
-    log = EventLog(events, size)
+    log = EventLog(events, size * 100)
     fits: deque[int] = deque()
     for number, each in enumerate(sizes):
-        append(log, bytes(each))
+        append(log, bytes(each * 100))
         fits.append(number)
-        while len(fits) > events or sum(EMPTY + sizes[n] for n in fits) > size:
+        while len(fits) > events or sum(EMPTY + sizes[n] * 100 for n in fits) > size * 100:
             fits.popleft()
     assert numbers(log.read()) == list(fits)
     assert numbers(log.read(start)) == [number for number in fits if number >= start]
+    assert numbers(log.read(start, most=2)) == numbers(log.read(start))[:2]
+
+
+HOSTILE = {
+    "names without values": lambda n: Message(b"", {}, {f"{n}-{i}": None for i in range(2_000)}),
+    "short names and values": lambda n: Message(b"", {}, {f"{n}-{i}": f"{i}" for i in range(500)}),
+    "wide characters": lambda n: Message(b"", {}, {f"{n}": "a" * 50_000 + "\N{OWL}"}),
+    "a large body": lambda n: Message(bytes(100_000 + n)),
+    "nothing at all": lambda n: Message(b"", {}, {}),
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+def test_the_log_takes_no_more_memory_than_its_bound(make: Callable[[int], Message]) -> None:
+    bound = 4 * 1024 * 1024
+    log = EventLog(100_000, bound)
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            sender = Admission(IdentityKey(f"d{number}"), math.inf, f"1{number}", f"{{}}{number}")
+            log.extend(Origin(sender.key, TELEMETRY, sender), [make(number)], datetime.now(UTC))
+            if number > 50 and len(log.read()) <= number:
+                break
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert bound / 4 < taken < 1.25 * bound
 
 
 # --- readers

@@ -111,6 +111,16 @@ undefined  'b' IN tags.list; 'a' IN tags.text; 'a' IN tags.absent; 'a' IN tags.o
 # Operands that are not numbers, and results that are not finite numbers.
 undefined  tags.text + 'a'; tags.digit + 1; tags.yes + 1; null + 1; tags.absent * 0; -tags.text
 undefined  -tags.absent; 1 / 0; 0 / 0; 1 % 0; 1e308 * 10; -1e308 - 1e308; 1 / 0 + 1
+# ARRAY_CONTAINS
+true       ARRAY_CONTAINS(tags.list, 1); array_contains(tags.list, 'a')
+true       Array_Contains(tags.list, true)
+true       ARRAY_CONTAINS(tags.list, tags.onePoint); ARRAY_CONTAINS(tags.nulls, null)
+false      ARRAY_CONTAINS(tags.list, 2); ARRAY_CONTAINS(tags.list, '1')
+false      ARRAY_CONTAINS(tags.list, false)
+false      ARRAY_CONTAINS(tags.list, null); ARRAY_CONTAINS(tags.list, tags.object)
+undefined  ARRAY_CONTAINS(tags.absent, 1); ARRAY_CONTAINS(tags.text, 'a')
+undefined  ARRAY_CONTAINS(tags.object, 1)
+undefined  ARRAY_CONTAINS(tags.list, tags.absent); NOT ARRAY_CONTAINS(tags.absent, 1)
 # STARTSWITH and ENDSWITH
 true       STARTSWITH(tags.text, 'ab'); STARTSWITH(tags.text, ''); StartsWith(tags.text, tags.text)
 true       ENDSWITH(tags.text, 'bc'); NOT STARTSWITH(tags.text, 'b') AND IS_DEFINED(tags.one)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -10,14 +11,16 @@ from hypothesis import strategies as st
 
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps
+from emulator.hub.core.places import Place
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.records import device_jobs_collection
 from emulator.hub.query import Source
-from emulator.hub.query.queries import Page, Queries
+from emulator.hub.query.continuations import Page
+from emulator.hub.query.queries import Budget, Queries
 from emulator.hub.registry.rows import Rows
 from tests.clock import ManualClock
-from tests.hub.fakes import ANY, make_hub, put
+from tests.hub.fakes import ANY, done, make_hub, put
 from tests.hub.query.tables import cases
 
 NOW = "2026-01-31T14:46:08Z"
@@ -31,11 +34,13 @@ class House:
         self.hub = make_hub(store, self.clock)
         self.statuses: dict[str, JsonObject] = {}
         self.jobs: list[JsonObject] = []
-        self.queries = Queries(Rows(store, self.hub.links, self.hub.cloud_to_device))
-        self.queries.add_member(
-            "configurations", lambda row: self.statuses.get(str(row.identity.key), {})
+        self.queries = Queries(
+            Rows(store, self.hub.links, self.hub.cloud_to_device, self.hub.feed), self.hub.slices
         )
-        self.queries.add_collection(Source.JOBS, device_jobs_collection(lambda: iter(self.jobs)))
+        self.queries.add_member(
+            "configurations", lambda row: self.statuses.get(str(row.identity.key), {}), lambda: 1
+        )
+        self.queries.add_collection(Source.JOBS, device_jobs_collection(self.placed_jobs))
 
     def create(self, key: str, *, reported: JsonObject | None = None, **parts: Any) -> None:
         """Create a device `d` or a module `d/m`, with parts of its twin."""
@@ -48,11 +53,25 @@ class House:
     def twin(self, key: str) -> JsonObject:
         return self.hub.twins.get(IdentityKey(*key.split("/")))
 
+    def placed_jobs(self, after: Place) -> Iterator[tuple[Place, JsonObject]]:
+        names = ("createdDateTimeUtc", "jobId", "deviceId", "moduleId")
+        placed = [
+            (tuple((job.get(name) or "").rstrip("Z") for name in names), job) for job in self.jobs
+        ]
+        return (each for each in sorted(placed, key=itemgetter(0)) if each[0] > after)
+
+    def count(self, text: str) -> int:
+        async def counting() -> int:
+            work = await self.hub.slices.begin()
+            return await self.queries.count(text, work, Budget())
+
+        return done(counting())
+
     def ask(self, text: str) -> list[Any]:
         return self.page(text, 100).items
 
     def page(self, text: str, size: int, continuation: str | None = None) -> Page:
-        page = self.queries.run(text, size=size, continuation=continuation)
+        page = done(self.queries.run(text, size=size, continuation=continuation))
         assert json.loads(dumps(page.items)) is not None
         return page
 
@@ -202,9 +221,7 @@ def test_modules_are_another_collection(house: House) -> None:
     assert [row["moduleId"] for row in found] == ["m2"]
     text = "SELECT devices.modules.moduleId AS m FROM devices.modules WHERE devices.tags.x > 2"
     assert house.ask(text) == [{"m": "m1"}]
-    assert house.ask("SELECT COUNT() AS n, MAX(tags.x) FROM devices.modules") == [
-        {"n": 3, "max": 3}
-    ]
+    assert house.ask("SELECT COUNT() AS n, MAX(tags.x) FROM devices.modules") == [{"n": 3, "$1": 3}]
     assert house.ask("SELECT capabilities FROM devices.modules WHERE moduleId = 'm2'") == [{}]
 
 
@@ -225,6 +242,7 @@ JOBS: list[JsonObject] = [
     {**JOB, "deviceId": "b", "status": "failed", "error": {"code": "DeviceNotOnline"}},
     {**JOB, "jobId": "j0", "createdDateTimeUtc": LATER},
 ]
+JOBS_READ = json.loads(dumps(JOBS))
 
 
 JOBS_FOUND = f"""
@@ -242,16 +260,16 @@ JOBS_FOUND = f"""
 @pytest.mark.parametrize(("where", "found"), cases(JOBS_FOUND))
 def test_conditions_on_jobs(house: House, where: str, found: list[int]) -> None:
     house.jobs = JOBS
-    rows = [JOBS[index] for index in found]
+    rows = [JOBS_READ[index] for index in found]
     assert house.ask(f"SELECT * FROM devices.jobs WHERE {where}") == rows
 
 
 def test_jobs_are_another_collection(house: House) -> None:
     house.jobs = JOBS
     page = house.page("SELECT * FROM devices.jobs", 100)
-    assert (page.items, page.type) == (JOBS, "DeviceJob")
-    assert list(house.pages("SELECT * FROM devices.jobs", 1)) == [[row] for row in JOBS]
-    assert house.ask("SELECT TOP 1 * FROM devices.jobs") == [JOB]
+    assert (page.items, page.type) == (JOBS_READ, "DeviceJob")
+    assert list(house.pages("SELECT * FROM devices.jobs", 1)) == [[row] for row in JOBS_READ]
+    assert house.ask("SELECT TOP 1 * FROM devices.jobs") == JOBS_READ[:1]
 
 
 def test_an_answer_has_the_present_state(house: House) -> None:
@@ -281,7 +299,7 @@ def test_count(house: House, text: str, count: int) -> None:
     for number in range(5):
         house.create(f"d{number}", tags={"n": number, "odd": number % 2})
     house.create("d0/m")
-    assert house.queries.count(text) == count
+    assert house.count(text) == count
 
 
 FOUND = """
@@ -300,17 +318,68 @@ def test_find(house: House, condition: str, found: list[str]) -> None:
     for key in ("b", "b/m", "a/m"):
         house.create(key)
     house.statuses["b"] = {"c": {"status": "Applied"}}
-    assert [str(key) for key in house.queries.find(condition)] == found
+    assert [str(key) for key in done(house.queries.find(condition))] == found
 
 
 def test_an_invalid_query_is_not_counted_and_an_invalid_condition_finds_nothing(
     house: House,
 ) -> None:
     with pytest.raises(ArgumentInvalid):
-        house.queries.count("deviceId = 'x'")
+        house.count("deviceId = 'x'")
     for condition in ("", "SELECT * FROM devices", "FROM devices.jobs", "x ="):
         with pytest.raises(ArgumentInvalid):
-            house.queries.find(condition)
+            done(house.queries.find(condition))
+
+
+EDGE_SCOPE = "ms-azure-iot-edge://edge-639054099680000000"
+# Queries of clients and of the docs, and the devices that they find.
+ACCEPTED = [
+    ("SELECT * FROM devices", ["edge", "leaf"]),
+    ("SELECT TOP 10 * FROM devices", ["edge", "leaf"]),
+    ("SELECT TOP(10) * FROM devices", ["edge", "leaf"]),
+    (f"select deviceId from devices where array_contains(parentScopes, '{EDGE_SCOPE}')", ["leaf"]),
+    (
+        f"SELECT deviceId, deviceScope FROM devices WHERE (deviceScope = '{EDGE_SCOPE}' OR "
+        f"ARRAY_CONTAINS(parentScopes, '{EDGE_SCOPE}')) AND deviceId <> 'edge'",
+        ["leaf"],
+    ),
+    ("SELECT * FROM devices WHERE capabilities.iotEdge = true", ["edge"]),
+    (
+        "SELECT * FROM devices WHERE tags.location.region = 'US' "
+        "AND properties.reported.telemetryConfig.sendFrequencyInSecs >= 60",
+        ["leaf"],
+    ),
+    (
+        "SELECT * FROM devices WHERE properties.reported.connectivity IN ['wired', 'wifi']",
+        ["leaf"],
+    ),
+    ("SELECT * FROM devices WHERE is_defined(properties.reported.connectivity)", ["leaf"]),
+    ("SELECT * FROM devices WHERE properties.reported.telemetryConfig.status != 'ok'", ["leaf"]),
+    (
+        "SELECT DeviceId, LastActivityTime FROM devices WHERE status = 'enabled' "
+        "AND connectionState = 'Disconnected'",
+        ["edge", "leaf"],
+    ),
+    ("SELECT * FROM devices WHERE configurations.[[cfg]].status = 'Applied'", []),
+]
+
+
+@pytest.mark.parametrize(("text", "found"), ACCEPTED)
+def test_the_queries_of_clients_are_answered(house: House, text: str, found: list[str]) -> None:
+    put(house.hub, IdentityKey("edge"), capabilities={"iotEdge": True})
+    scope = house.hub.identities.get(IdentityKey("edge"))["deviceScope"]
+    put(house.hub, IdentityKey("leaf"), deviceScope=scope)
+    house.hub.twins.patch(IdentityKey("leaf"), {"tags": {"location": {"region": "US"}}}, ANY)
+    config = {"sendFrequencyInSecs": 60, "status": "busy"}
+    reported = {"telemetryConfig": config, "connectivity": "wired"}
+    house.hub.twins.report(IdentityKey("leaf"), reported, None)
+    assert ids(house.ask(text.replace(EDGE_SCOPE, scope))) == found
+
+
+@pytest.mark.parametrize("text", ["select count() from devices", "SELECT COUNT(*) FROM devices"])
+def test_an_aggregate_without_an_alias_has_a_number(house: House, text: str) -> None:
+    house.create("a")
+    assert house.ask(text) == [{"$1": 1}]
 
 
 # --- pages
@@ -332,7 +401,7 @@ def test_pages_are_in_the_order_of_registration(house: House, size: int) -> None
 
 def test_groups_keep_their_order_over_many_pages(house: House) -> None:
     for number in range(25):
-        house.create(f"d{number}", tags={"n": number})
+        house.create(f"d{number:02}", tags={"n": number})
     assert house.rows(GROUPED, 4) == house.ask(GROUPED) == [{"n": n, "c": 1} for n in range(25)]
 
 
@@ -413,7 +482,7 @@ def test_pages_go_on_after_the_last_row_was_deleted(house: House) -> None:
     assert [row["jobId"] for row in first.items] == ["x", "x"]
     house.jobs = house.jobs[2:]
     rest = house.page(text, 2, first.continuation)
-    assert (rest.items, rest.continuation) == (house.jobs, None)
+    assert (rest.items, rest.continuation) == (json.loads(dumps(house.jobs)), None)
 
 
 # --- continuations

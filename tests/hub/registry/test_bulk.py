@@ -14,7 +14,7 @@ from emulator.hub.identities.identity import Identity, IdentityChanged, Identity
 from emulator.hub.registry.bulk import ImportMode
 from emulator.hub.twins.twin import Twin, TwinChanged
 from tests.hub import fakes
-from tests.hub.fakes import ANY, DEVICE, MODULE, put, stored
+from tests.hub.fakes import ANY, DEVICE, MODULE, done, put, stored
 
 NEVER, NOW = "0001-01-01T00:00:00Z", "2026-01-31T14:46:08Z"
 IDS = {DEVICE: {"id": "d"}, MODULE: {"id": "d", "moduleId": "m"}}
@@ -147,8 +147,8 @@ def test_a_child_is_created_below_its_parent(hub: IotHub) -> None:
 def test_a_bulk_call_counts_against_the_limit_of_modules(hub: IotHub) -> None:
     names = [f"n{number}" for number in range(limits.MODULES_PER_DEVICE)]
     body = [{"id": "d", "moduleId": name, "importMode": "create"} for name in names]
-    result = hub.bulk.run(body)
-    assert [error["errorCode"] for error in result["errors"]] == ["TooManyModulesOnDevice"]
+    result = done(hub.bulk.run(body))
+    assert [error["errorCode"] for error in result["errors"]] == [413003]
     assert len(hub.identities.list_modules("d")) == limits.MODULES_PER_DEVICE
 
 
@@ -249,15 +249,33 @@ def test_a_mode_with_an_etag_needs_the_current_one(
 ) -> None:
     before = everything(store)
     item = IDS[key] | {"importMode": mode, "tags": {"new": 1}}
-    absent = [] if mode.startswith("delete") else [None, ""]
-    for etag in [STALE, *absent]:
-        with pytest.raises(errors.PreconditionFailed):
-            hub.bulk.apply({**item, needs: etag})
+    with pytest.raises(errors.PreconditionFailed):
+        hub.bulk.apply({**item, needs: STALE})
     with pytest.raises(errors.ArgumentInvalid):
         hub.bulk.apply({**item, needs: 7})
     assert everything(store) == before
     hub.bulk.apply({**item, **etags(store, key)})
     assert everything(store) != before
+
+
+@pytest.mark.parametrize("key", IDS)
+@pytest.mark.parametrize(
+    "mode", ["UpdateIfMatchETag", "createOrUpdateIfMatchETag", "deleteIfMatchEtag"]
+)
+@pytest.mark.parametrize("etag", [{}, {"eTag": None}, {"eTag": ""}, {"eTag": '""'}, {"etag": "*"}])
+def test_a_missing_etag_passes(
+    hub: IotHub, store: Store, key: IdentityKey, mode: str, etag: JsonObject
+) -> None:
+    before = everything(store)
+    hub.bulk.apply({**IDS[key], "importMode": mode, "twinETag": STALE, **etag})
+    assert everything(store) != before
+
+
+@pytest.mark.parametrize("etag", [{}, {"twinETag": None}, {"twinETag": ""}, {"TWINETAG": "*"}])
+def test_a_missing_etag_of_a_twin_passes(hub: IotHub, etag: JsonObject) -> None:
+    item = {"id": "d", "importMode": "updateTwinIfMatchETag", "eTag": STALE, "tags": {"new": 1}}
+    hub.bulk.apply({**item, **etag})
+    assert hub.twins.get(DEVICE)["tags"]["new"] == 1
 
 
 GONE, GONE_MODULE = {"id": "gone"}, {"id": "d", "moduleId": "gone"}
@@ -320,23 +338,23 @@ def test_each_item_is_applied_or_refused_on_its_own(hub: IotHub) -> None:
         {"importMode": "create"},
         {"id": "x", "importMode": 7},
     ]
-    result = hub.bulk.run(body)
+    result = done(hub.bulk.run(body))
     assert list(result) == ["isSuccessful", "errors", "warnings"]
     assert (result["isSuccessful"], result["warnings"]) == (False, [])
     module = result["errors"].pop(1)
-    assert (module["moduleId"], module["errorCode"]) == ("m", "ModuleAlreadyExistsOnDevice")
+    assert (module["moduleId"], module["errorCode"]) == ("m", 409301)
     names = ("deviceId", "errorCode", "operation")
     texts = [error.pop("errorStatus") for error in result["errors"]]
     assert (all(texts), texts[1]) == (True, "gone")
     assert all(tuple(sorted(error)) == names for error in result["errors"])
     assert [tuple(error[name] for name in names) for error in [*result["errors"], module]] == [
-        ("d", "DeviceAlreadyExists", "create"),
-        ("gone", "DeviceNotFound", "delete"),
-        (None, "ArgumentInvalid", "create"),
-        ("x", "ArgumentInvalid", 7),
-        ("d", "ModuleAlreadyExistsOnDevice", "Create"),
+        ("d", 409001, "create"),
+        ("gone", 404001, "delete"),
+        (None, 400004, "create"),
+        ("x", 400004, 7),
+        ("d", 409301, "Create"),
     ]
-    devices = [device["deviceId"] for device in hub.identities.list_devices()]
+    devices = [device["deviceId"] for device in done(hub.identities.list_devices())]
     assert devices == ["d", "new", "other"]
 
 
@@ -349,9 +367,9 @@ def test_an_identity_that_a_call_names_twice_is_left_alone(hub: IotHub) -> None:
         {"id": "d", "moduleId": "twice", "importMode": "update"},
         {"id": "Twice", "importMode": "create"},
     ]
-    result = hub.bulk.run(body)
+    result = done(hub.bulk.run(body))
     codes = [(error["deviceId"], error["errorCode"]) for error in result["errors"]]
-    twice = "DeviceDefinedMultipleTimes"
+    twice = 400011
     assert codes == [("twice", twice), ("d", twice), ("twice", twice), ("d", twice)]
     keys = [("once",), ("Twice",), ("twice",), ("d", "twice")]
     assert [hub.identities.has(IdentityKey(*key)) for key in keys] == [True, True, False, False]
@@ -360,18 +378,18 @@ def test_an_identity_that_a_call_names_twice_is_left_alone(hub: IotHub) -> None:
 @pytest.mark.parametrize("body", [None, {}, {"devices": []}, "x", 1, [1], [{"id": "new"}, None]])
 def test_a_call_is_an_array_of_objects(hub: IotHub, body: object) -> None:
     with pytest.raises(errors.DeserializationError):
-        hub.bulk.run(body)
+        done(hub.bulk.run(body))
     assert not hub.identities.has(NEW)
 
 
 def test_a_call_has_a_hundred_items_at_most(hub: IotHub) -> None:
-    assert hub.bulk.run([]) == {"isSuccessful": True, "errors": [], "warnings": []}
+    assert done(hub.bulk.run([])) == {"isSuccessful": True, "errors": [], "warnings": []}
     body = [{"id": f"n{number}", "importMode": "create"} for number in range(101)]
     with pytest.raises(errors.TooManyDevices):
-        hub.bulk.run(body)
-    assert hub.identities.device_statistics()["totalDeviceCount"] == 2
-    assert hub.bulk.run(body[:100])["isSuccessful"] is True
-    assert hub.identities.device_statistics()["totalDeviceCount"] == 102
+        done(hub.bulk.run(body))
+    assert done(hub.identities.device_statistics())["totalDeviceCount"] == 2
+    assert done(hub.bulk.run(body[:100]))["isSuccessful"] is True
+    assert done(hub.identities.device_statistics())["totalDeviceCount"] == 102
 
 
 JSON = st.recursive(
@@ -399,13 +417,13 @@ ITEMS = st.fixed_dictionaries(
 def test_any_call_leaves_a_consistent_registry(body: list[Any]) -> None:
     store = MemoryStore()
     hub = fill(fakes.make_hub(store))
-    result = hub.bulk.run(body)
+    result = done(hub.bulk.run(body))
     assert result["isSuccessful"] == (result["errors"] == [])
     assert len(result["errors"]) <= len(body)
     keys = {identity.key for identity in store.scan(Identity)}
     assert {twin.key for twin in store.scan(Twin)} == keys
     devices = [stored(store, Identity, key) for key in keys if key.module_id is None]
-    assert hub.identities.device_statistics()["totalDeviceCount"] == len(devices)
+    assert done(hub.identities.device_statistics())["totalDeviceCount"] == len(devices)
     assert {key.device_id for key in keys} == {device.key.device_id for device in devices}
     for device in devices:
         family = [key for key in keys if key.device_id == device.key.device_id]

@@ -14,7 +14,7 @@ from emulator.hub.identities.identity import (
 )
 from emulator.hub.twins.twin import TwinDeleted
 from tests.hub import fakes
-from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, put
+from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, done, put
 
 EDGE = {"iotEdge": True}
 
@@ -41,22 +41,24 @@ def names(hub: IotHub) -> list[str]:
 def test_a_list_has_devices_without_their_modules_the_oldest_first(hub: IotHub) -> None:
     put(hub, IdentityKey("a"))
     put(hub, DEVICE, ANY)
-    assert [device["deviceId"] for device in hub.identities.list_devices()] == ["d", "a"]
+    assert [device["deviceId"] for device in done(hub.identities.list_devices())] == ["d", "a"]
 
 
 def test_a_list_has_1000_devices_at_most(hub: IotHub) -> None:
     for number in range(1000):
         put(hub, IdentityKey(f"d{number}"))
-    counts = [len(hub.identities.list_devices(top)) for top in (999, 1000, 1001, 0, -1)]
+    counts = [len(done(hub.identities.list_devices(top))) for top in (999, 1000, 1001, 0, -1)]
     assert counts == [999, 1000, 1000, 1000, 1000]
-    assert len(hub.identities.list_devices()) == 1000
+    assert len(done(hub.identities.list_devices())) == 1000
 
 
 def test_devices_are_counted_by_their_status_and_their_connection(
     hub: IotHub, store: fakes.CountingStore
 ) -> None:
     def counts(each: IotHub = hub) -> list[int]:
-        statistics = each.identities.device_statistics() | each.identities.service_statistics()
+        statistics = (
+            done(each.identities.device_statistics()) | each.identities.service_statistics()
+        )
         assert list(statistics) == [
             *("totalDeviceCount", "enabledDeviceCount", "disabledDeviceCount"),
             "connectedDeviceCount",

@@ -105,9 +105,9 @@ async def test_every_write_of_a_service_counts_and_a_report_moves_no_etag(hub: I
     hub.twins.report(key, {"r": 1}, None)
     hub.twins.report(key, {}, None)
     assert _counters(hub, key) == (4, 7, 2, 3)
-    assert hub.bulk.run([{**item, "importMode": "updateTwin"}])["isSuccessful"]
+    assert (await hub.bulk.run([{**item, "importMode": "updateTwin"}]))["isSuccessful"]
     assert _counters(hub, key) == (5, 8, 3, 3)
-    assert hub.bulk.run([{**item, "importMode": "update"}])["isSuccessful"]
+    assert (await hub.bulk.run([{**item, "importMode": "update"}]))["isSuccessful"]
     assert _counters(hub, key) == (6, 9, 4, 3)
     hub.digital_twins.update(key.device_id, [path], ANY)
     assert _counters(hub, key) == (7, 10, 5, 3)

@@ -1,7 +1,7 @@
 """What a patch, a replacement and a report make of a twin."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from emulator.hub.core.errors import (
 from emulator.hub.core.json import dumps, loads
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.registry.documents import TWIN_MEMBERS
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
 from emulator.hub.twins.twin import Twin, TwinChanged
@@ -144,7 +145,7 @@ def test_replace_empties_a_part_that_it_leaves_out(body: Any) -> None:
         (desired(None), {"a": None, "c": None, "$version": 3}, 3),
         ({}, None, 2),
         ({"properties": {}}, None, 2),
-        ({"desired": {"a": 1}, "etag": "x", "properties": {"reported": [1]}}, None, 2),
+        ({"etag": "x", "properties": {"reported": [1]}}, None, 2),
     ],
 )
 def test_a_patch_counts_what_it_writes_and_has_a_notice_for_the_device(
@@ -156,6 +157,13 @@ def test_a_patch_counts_what_it_writes_and_has_a_notice_for_the_device(
     assert change.twin.desired.version == (2 if notice is None else 3)
     assert change.twin.version == revision + 1
     assert (change.twin is FULL) == (revision == 2)
+
+
+@pytest.mark.parametrize("name", sorted({*TWIN_MEMBERS} - {"tags", "properties"}))
+@pytest.mark.parametrize("spell", [str, str.upper, str.lower])
+def test_the_other_members_of_a_twin_are_ignored(name: str, spell: Callable[[str], str]) -> None:
+    for value in (None, 1, {"x": 1}):
+        assert writes.patch(FULL, {spell(name): value}, NOW).twin is FULL
 
 
 def test_a_part_that_is_null_loses_all_its_members() -> None:

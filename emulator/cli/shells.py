@@ -1,0 +1,87 @@
+"""Environment variables as the lines of a shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Shell(Struct, frozen=True):
+    """How a shell sets variables.
+
+    Args:
+        assignment: the line that sets a variable, with its name and its quoted value.
+        call: the line that runs a script within the present console.
+        suffix: how the name of such a script ends.
+        quote: quotes a value.
+    """
+
+    assignment: str
+    call: str
+    suffix: str
+    quote: Callable[[str], str]
+
+    def assign(self, variables: Mapping[str, str]) -> list[str]:
+        """Return the lines that set some variables."""
+        return [
+            self.assignment.format(name=name, value=self.quote(value))
+            for name, value in variables.items()
+        ]
+
+    def run(self, file: Path) -> str:
+        """Return the line that runs a script within the present console."""
+        return self.call.format(file=self.quote(str(file)))
+
+
+def _fish_quote(text: str) -> str:
+    return "'" + text.replace("\\", r"\\").replace("'", r"\'") + "'"
+
+
+def _powershell_quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+POSIX = Shell("export {name}={value}", ". {file}", ".sh", shlex.quote)
+FISH = Shell("set -gx {name} {value}", "source {file}", ".fish", _fish_quote)
+POWERSHELL = Shell("$env:{name} = {value}", ". {file}", ".ps1", _powershell_quote)
+# There the quotes do not belong to the value.
+CMD = Shell('set "{name}={value}"', 'call "{file}"', ".cmd", str)
+
+_BY_PROGRAM = {
+    **dict.fromkeys(("ash", "bash", "dash", "ksh", "sh", "zsh"), POSIX),
+    "fish": FISH,
+    **dict.fromkeys(("powershell", "pwsh"), POWERSHELL),
+}
+
+# PowerShell adds folders to the ones that Windows has in this variable: a usual sign of it.
+_MODULES, _WINDOWS_MODULES = "PSModulePath", 2
+
+
+def shell_in_use(environ: Mapping[str, str], *, parent: str | None = None) -> Shell:
+    """Return the shell that started this process; POSIX where that is unknown.
+
+    Args:
+        environ: the environment variables.
+        parent: the program that started this process; None if that is unknown.
+    """
+    if parent in _BY_PROGRAM:
+        return _BY_PROGRAM[parent]
+    modules = environ.get(_MODULES, "")
+    if sys.platform == "win32":
+        return POWERSHELL if len(modules.split(os.pathsep)) > _WINDOWS_MODULES else CMD
+    if modules:
+        return POWERSHELL
+    return _BY_PROGRAM.get(Path(environ.get("SHELL", "")).name, POSIX)
+
+
+def parent_program() -> str | None:
+    """Return the name of the program that started this process, where the system shows it."""
+    try:
+        return Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,107 @@
+"""What a person, or a program, needs next when a hub has started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from emulator.cli.shells import POSIX, Shell, parent_program, shell_in_use
+from emulator.connection_strings import host_with_port
+from emulator.emulator import Emulator
+from emulator.settings import MQTT_PORT
+
+READY = "The hub is ready. Ctrl-C stops it."
+
+# With more, the text does not fit on a terminal of 80 columns and 24 rows.
+_SHOWN_DEVICES = 3
+
+_PRIVATE = 0o600
+
+
+def welcome(emulator: Emulator, script: Path | None, advice: str) -> str:
+    """Write the text for a person.
+
+    Args:
+        emulator: a running emulator.
+        script: the script that sets the environment variables; None if it can't be written.
+        advice: what to do about port 443; empty if there is nothing to do.
+    """
+    shell = _shell()
+    first, *others = dict.fromkeys(emulator.settings.devices)
+    shown = others[: _SHOWN_DEVICES - 1]
+    with_port = host_with_port(emulator.host_name, emulator.https_port)
+    services = dict.fromkeys((emulator.https_host, with_port))
+    gap = [""] if not others else []
+    lines = [
+        f"  devices   mqtts://{emulator.mqtt_host}",
+        f"  services  {'  '.join(f'https://{each}' for each in services)}",
+        *gap,
+        "Paste these lines into each console whose programs use the hub"
+        + (", or type there:" if script else ":"),
+        *([f"  {shell.run(script)}", *gap] if script else []),
+        *(f"  {line}" for line in shell.assign(emulator.environment(first))),
+        *gap,
+    ]
+    if others:
+        count = f" ({len(shown)} of {len(others)}; --json shows all)" if others != shown else ""
+        lines.append(f"Other devices{count}:")
+        lines += [f"  {emulator.device_connection_string(each)}" for each in shown]
+    if emulator.mqtt_port != MQTT_PORT:
+        lines.append(
+            f"Azure's device SDKs dial port {MQTT_PORT} and no other. They can't reach this hub: "
+            f"it is on port {emulator.mqtt_port}."
+        )
+    return "\n".join([*lines, *([advice] if advice else []), READY])
+
+
+def as_json(emulator: Emulator) -> str:
+    """Write the same, and all devices, for a program: one line."""
+    devices = dict.fromkeys(emulator.settings.devices)
+    return json.dumps(
+        {
+            "hostName": emulator.host_name,
+            "mqttPort": emulator.mqtt_port,
+            "httpsPort": emulator.https_port,
+            "serviceConnectionString": emulator.service_connection_string,
+            "eventHubsConnectionString": emulator.event_hubs_connection_string,
+            "deviceConnectionStrings": {
+                each: emulator.device_connection_string(each) for each in devices
+            },
+            "environment": emulator.environment(emulator.settings.devices[0]),
+        }
+    )
+
+
+@contextlib.contextmanager
+def environment_script(emulator: Emulator) -> Iterator[Path | None]:
+    """Keep a script that sets the environment variables, for this user alone, while a hub runs."""
+    shell, folder = _shell(), emulator.settings.data_dir
+    if folder is None:
+        yield None
+        return
+    address = re.sub(r"[^\w.-]", "_", emulator.settings.host)
+    file = folder / f"{address}-{emulator.mqtt_port}{shell.suffix}"
+    lines = shell.assign(emulator.environment(emulator.settings.devices[0]))
+    try:
+        file.unlink(missing_ok=True)
+        file.touch(_PRIVATE)
+        file.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    except OSError:
+        yield None  # the lines to paste are enough
+        return
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _shell() -> Shell:
+    """Return the shell in use; POSIX where the output goes to a program."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return POSIX
+    return shell_in_use(os.environ, parent=parent_program())
