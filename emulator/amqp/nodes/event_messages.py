@@ -6,13 +6,14 @@ Encoded events are kept for a while, as many readers can read the same ones.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from emulator.amqp.encoder import (
+    WRITERS,
     encode,
     encode_annotations,
     encode_binary,
@@ -83,39 +84,68 @@ def runtime_metrics(partition: Partition, now: datetime) -> bytes:
 
 
 def _encode(event: Event) -> bytes:
+    message = event.message
+    system, properties = tuple(message.system.items()), message.properties
     try:
-        return _encode_texts(event, str)
+        return _encode_texts(event, system, properties)
     except ValueError:  # a text without an encoding must not stop the readers
-        return _encode_texts(event, lambda text: text.encode("ascii", "replace").decode())
-
-
-def _encode_texts(event: Event, text: Callable[[str], str]) -> bytes:
-    message, time = event.message, encode(Timestamp(event.enqueued_ms))
-    origin, count = _encode_origin(event.origin)
-    annotations = [_NUMBER, encode(event.sequence_number), _OFFSET, encode(event.offset)]
-    annotations += (_TIME, time, origin, _HUB_TIME, time)
-    fields: dict[str, Any] = {}
-    for name, value in message.system.items():
-        if (field := _PROPERTIES.get(name)) is not None:
-            fields[field] = _property(field, text(value))
-        else:
-            annotations += (encode_symbol(name), encode(text(value)))
-    parts = [b"\x00\x53\x72", encode_map(annotations, len(annotations) + count - 1)]
-    if fields:
-        parts.append(Properties(**fields).to_bytes())
-    if message.properties:
+        system = tuple((name, _in_ascii(value)) for name, value in system)
         properties = {
-            text(name): None if value is None else text(value)
-            for name, value in message.properties.items()
+            _in_ascii(name): None if value is None else _in_ascii(value)
+            for name, value in properties.items()
         }
-        parts += (b"\x00\x53\x74", encode(properties))
-    return b"".join((*parts, b"\x00\x53\x75", encode_binary(message.body)))
+        return _encode_texts(event, system, properties)
 
+
+def _encode_texts(event: Event, system: _System, properties: Mapping[str, str | None]) -> bytes:
+    time = _TIMESTAMP(event.enqueued_ms)
+    origin, origin_count = _encode_origin(event.origin)
+    is_small = sum(len(value) for _, value in system) <= _CACHED_LENGTH
+    encode_system = _encode_system if is_small else _encode_system.__wrapped__
+    others, others_count, fields = encode_system(system)
+    annotations = (
+        *(_NUMBER, _LONG(event.sequence_number), _OFFSET, _STRING(event.offset)),
+        *(_TIME, time, origin, _HUB_TIME, time, others),
+    )
+    return b"".join(
+        (
+            b"\x00\x53\x72",
+            encode_map(annotations, 8 + origin_count + others_count),
+            fields,
+            b"\x00\x53\x74" + encode(dict(properties)) if properties else b"",
+            b"\x00\x53\x75",
+            encode_binary(event.message.body),
+        )
+    )
+
+
+# The length of the system properties that are worth a place in a cache.
+_CACHED_LENGTH = 500
+
+_System = tuple[tuple[str, str], ...]
 
 _NUMBER, _OFFSET, _TIME, _HUB_TIME = map(
     encode_symbol,
     ("x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "iothub-enqueuedtime"),
 )
+_LONG, _STRING, _TIMESTAMP = WRITERS[int], WRITERS[str], WRITERS[Timestamp]
+
+
+@lru_cache(256)
+def _encode_system(system: _System) -> tuple[bytes, int, bytes]:
+    """Encode system properties: as annotations, with their number, and as properties of AMQP.
+
+    Many events have the same ones: a content type.
+    """
+    fields: dict[str, Any] = {}
+    annotations: list[bytes] = []
+    for name, value in system:
+        if (field := _PROPERTIES.get(name)) is not None:
+            fields[field] = _property(field, value)
+        else:
+            annotations += (encode_symbol(name), encode(value))
+    properties = Properties(**fields).to_bytes() if fields else b""
+    return b"".join(annotations), len(annotations), properties
 
 
 @lru_cache(1024)
@@ -125,6 +155,10 @@ def _encode_origin(origin: Origin) -> tuple[bytes, int]:
     for name, value in origin.annotations().items():
         parts += (encode_symbol(name), encode(value))
     return b"".join(parts), len(parts)
+
+
+def _in_ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
 
 
 def _property(field: str, value: str) -> Any:
