@@ -9,7 +9,7 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
@@ -183,7 +183,7 @@ class Client:
         parts = parse_address(link.address)
         for found in _router().find(parts):
             if node := found.verbs.get(verb):
-                resource = node.resource or parts
+                resource = node.resource or _resource(node.path, found.names)
                 return node, LinkRequest(self, link, found.names, resource, node.operation)
         raise AmqpAddressNotFound(
             f"The link address '{link.address[:_SHOWN]}' did not match any of the expected formats."
@@ -267,6 +267,11 @@ def parse_address(address: str) -> Sequence[str]:
     _, scheme, rest = address.partition("://")
     path = rest.partition("/")[2] if scheme else address
     return [unquote(segment) for segment in path.strip("/").split("/")]
+
+
+def _resource(path: str, names: Mapping[str, str]) -> Sequence[str]:
+    """Return a path with the values of its names, in the letter case that tokens have."""
+    return [names.get(part.strip("{}"), part) for part in path.strip("/").split("/")]
 
 
 @functools.cache

@@ -99,11 +99,20 @@ def decode_messages(data: bytes, message_format: int = STANDARD_FORMAT) -> list[
     Raises:
         AmqpError: the format is unknown, or the bytes are not such a message.
     """
+    return [decode_message(each) for each in split_messages(data, message_format)]
+
+
+def split_messages(data: bytes, message_format: int = STANDARD_FORMAT) -> list[bytes]:
+    """Return the message of a delivery, or the messages of a batch, each still encoded.
+
+    Raises:
+        AmqpError: the format is unknown, or a batch is malformed.
+    """
     if message_format == BATCH_FORMAT:
-        return [decode_message(body) for body in _batch(data)]
+        return [*_batch(data)]
     if message_format:
         raise AmqpError(Condition.NOT_IMPLEMENTED, f"Unknown message format {message_format:#x}")
-    return [decode_message(data)]
+    return [data]
 
 
 def _batch(data: bytes) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ _BY_ERROR: dict[type[HubError], str] = {
     errors.ArgumentInvalid: "com.microsoft:argument-error",
     errors.ArgumentNull: "com.microsoft:argument-error",
     errors.DeviceMaximumQueueDepthExceeded: Condition.RESOURCE_LIMIT_EXCEEDED,
+    errors.DeviceMaximumQueueSizeExceeded: Condition.RESOURCE_LIMIT_EXCEEDED,
     errors.InvalidMessageExpiryTime: "com.microsoft:argument-error",
     errors.DeviceMessageLockLost: "com.microsoft:message-lock-lost",
     errors.DeviceAlreadyExists: "com.microsoft:device-already-exists",

@@ -103,6 +103,13 @@ class AmqpClient(Peer):
         self.send(write(channel, attach))
         return RemoteLink(self, attach, channel)
 
+    def pending(self, address: str) -> Attach:
+        """Send the attach of a link that sends, and take no answer."""
+        handle = next(self._handles)
+        attach = Attach(f"link-{handle}", handle, SENDER, target=Target(address))
+        self.send(write(0, attach))
+        return attach
+
     def sender(self, address: str | None, channel: int = 0, **fields: Any) -> RemoteLink:
         """Attach a link that sends to a node."""
         handle = next(self._handles)

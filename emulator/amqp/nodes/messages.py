@@ -1,4 +1,4 @@
-"""A message of AMQP as a message of the hub, whose properties are texts."""
+"""Messages of AMQP as messages of the hub, whose properties are texts, and the other way round."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from emulator.amqp.message import Message as AmqpMessage
 from emulator.amqp.message import Value
-from emulator.amqp.types import Timestamp
+from emulator.amqp.performatives import Properties
+from emulator.amqp.types import Timestamp, UByte, ULong
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.times import iso
+from emulator.hub.links.link import Delivery
 from emulator.hub.messages.message import Message
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,6 +28,18 @@ _SYSTEM = {
     "correlation_id": "correlation-id",
     "content_type": "content-type",
     "content_encoding": "content-encoding",
+}
+
+# The message annotations that are system properties, with the names of the hub. Node's SDK writes
+# x-opt-output-name; C#'s SDK writes the names of the tracing headers.
+_ANNOTATIONS = {
+    "iothub-outputname": "iothub-outputname",
+    "x-opt-output-name": "iothub-outputname",
+    "iothub-message-schema": "iothub-message-schema",
+    "iothub-interface-id": "iothub-interface-id",
+    "dt-subject": "dt-subject",
+    "Diagnostic-Id": "diagnostic-id",
+    "Correlation-Context": "diagnostic-context",
 }
 
 
@@ -45,7 +61,56 @@ def hub_message(message: AmqpMessage) -> Message:
         name: None if value is None else _text(name, value)
         for name, value in message.application_properties.items()
     }
-    return Message(_body(message.body), system, properties)
+    return Message(body_bytes(message), system, properties)
+
+
+def telemetry(message: AmqpMessage) -> Message:
+    """Return a message of a device.
+
+    Of names that differ in letter case alone the last one counts, as over MQTT.
+
+    Raises:
+        ArgumentInvalid: see `hub_message`.
+    """
+    found = hub_message(message)
+    system = {
+        known: _text(name, value)
+        for name, value in message.message_annotations.items()
+        if (known := _ANNOTATIONS.get(name)) is not None and value is not None
+    }
+    if system:
+        found = replace(found, system={**found.system, **system})
+    last = {name.lower(): name for name in found.properties}
+    if len(last) < len(found.properties):
+        kept = {name: found.properties[name] for name in last.values()}
+        found = replace(found, properties=kept)
+    return found
+
+
+def to_device(delivery: Delivery) -> AmqpMessage:
+    """Return a cloud-to-device message, with the annotations that the SDK for C# reads."""
+    system = delivery.system
+    user_id = system.get("user-id")
+    has_expiry = "absolute-expiry-time" in system
+    return AmqpMessage(
+        delivery.body,
+        Properties(
+            message_id=system.get("message-id"),
+            user_id=None if user_id is None else user_id.encode(),
+            to=system.get("to"),
+            correlation_id=system.get("correlation-id"),
+            content_type=_symbol(system.get("content-type")),
+            content_encoding=_symbol(system.get("content-encoding")),
+            absolute_expiry_time=timestamp(delivery.expires) if has_expiry else None,
+        ),
+        dict(delivery.properties),
+        {
+            "x-opt-sequence-number": ULong(delivery.sequence_number),
+            "x-opt-lock-token": delivery.lock_token,
+            "iothub-deliverycount": UByte(delivery.delivery_count),
+            "iothub-enqueuedtime": timestamp(delivery.enqueued),
+        },
+    )
 
 
 def time_of(milliseconds: int) -> datetime:
@@ -62,14 +127,24 @@ def timestamp(time: datetime) -> Timestamp:
     return Timestamp((time - _EPOCH) // timedelta(milliseconds=1))
 
 
-def _body(body: Any) -> bytes:
-    """Return the bytes of a body; rhea sends a text as a value."""
+def body_bytes(message: AmqpMessage) -> bytes:
+    """Return the bytes of a body; rhea sends a text as a value.
+
+    Raises:
+        ArgumentInvalid: it is another value.
+    """
+    body: Any = message.body
     if isinstance(body, Value):
         body = "" if body.value is None else body.value
         body = body.encode("utf-8", "replace") if isinstance(body, str) else body
     if not isinstance(body, bytes):
         raise ArgumentInvalid("The body of the message is not binary data.")
     return body
+
+
+def _symbol(text: str | None) -> str | None:
+    """Return a text in ASCII: a symbol has no other characters."""
+    return text if text is None or text.isascii() else text.encode("ascii", "replace").decode()
 
 
 def _text(name: str, value: Any) -> str:

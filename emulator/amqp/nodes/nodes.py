@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from emulator.amqp import cbs
-from emulator.amqp.nodes import commands, events, feedback, management
+from emulator.amqp.nodes import (
+    commands,
+    device_commands,
+    device_methods,
+    device_telemetry,
+    device_twins,
+    events,
+    feedback,
+    management,
+)
 from emulator.amqp.nodes.node import AnyNode
 
-_FAMILIES = (cbs, commands, feedback, events, management)
+_SERVICES = (commands, feedback)
+_READERS = (events, management)
+_DEVICES = (device_telemetry, device_commands, device_methods, device_twins)
 
-NODES: tuple[AnyNode, ...] = tuple(node for family in _FAMILIES for node in family.NODES)
+NODES: tuple[AnyNode, ...] = tuple(
+    node for family in (cbs, *_SERVICES, *_READERS, *_DEVICES) for node in family.NODES
+)

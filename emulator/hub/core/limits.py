@@ -146,6 +146,10 @@ MQTT_CONNECT_TIMEOUT = 60  # seconds
 # Ours: if more bytes than this wait for a device that does not read, its connection is closed.
 MQTT_WRITE_BUFFER_BYTES = 1024 * 1024
 
+# AMQP. Ours: the longest encoded message of a device; above it, its link ends. A message between
+# the documented limit and this one is rejected.
+AMQP_MESSAGE_BYTES = 1024 * 1024
+
 # HTTP. Ours: the largest body of the service API is a bulk call.
 HTTP_BODY_BYTES = 4 * 1024 * 1024
 # Ours: a request without its body. A real hub's front end, HTTP.sys, has 16 KB by default, and the
