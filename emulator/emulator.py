@@ -30,6 +30,7 @@ from emulator.hub.core.printable import printable
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.messages.event_log import ENTITY, EventLog
 from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates, listeners
@@ -66,6 +67,8 @@ _DEFAULT_PORTS = {"amqps_port": AMQPS_PORT, "amqp_port": AMQP_PORT}
 # The policy that a service connection string is made for: it has every right.
 _OWNER = "iothubowner"
 
+# The policy that a connection string for Event Hubs is made for: it can read events.
+_READER = "service"
 # Why a start fails. Their texts name options of the command.
 _START_ERRORS = (
     *(CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError),
@@ -180,6 +183,26 @@ class Emulator:
         key = self._running.policies[policy].keys.primary
         return connection_strings.for_service(self.https_host, policy, key)
 
+    @property
+    def event_hubs_connection_string(self) -> str:
+        """A connection string for clients of Event Hubs, which read what devices send.
+
+        If the hub has plain AMQP, it has UseDevelopmentEmulator=true: the client needs no
+        certificate.
+        """
+        ports = self._running.ports
+        name = next(each for each in ("amqp_port", "amqps_port", "https_port") if each in ports)
+        host = connection_strings.host_with_port(
+            self.host_name, ports[name], default=_DEFAULT_PORTS.get(name)
+        )
+        return connection_strings.for_event_hubs(
+            host,
+            _READER,
+            self._running.policies[_READER].keys.primary,
+            entity=ENTITY,
+            plain=name == "amqp_port",
+        )
+
     def device_connection_string(self, device_id: str) -> str:
         """Return a device's connection string.
 
@@ -202,6 +225,7 @@ class Emulator:
             device_id=device_id,
             device=self.device_connection_string(device_id),
             service=self.service_connection_string,
+            event_hubs=self.event_hubs_connection_string,
         )
 
     def register_device(self, device_id: str) -> str:
@@ -334,6 +358,14 @@ def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequenc
         hosts=names,
         blobs=Storage(settings.storage, settings.allowed_storage_hosts),
         throttles=Throttles.parse(settings.throttle, clock=clock),
+        events=EventLog(
+            clock=clock,
+            partitions=settings.partitions,
+            retention=settings.retention,
+            consumer_groups=settings.consumer_groups,
+            **settings.event_log_bounds,
+        ),
+        event_sources=settings.event_sources,
         accepts_entra=settings.entra == ACCEPT,
     )
     for device_id in dict.fromkeys(settings.devices):

@@ -25,7 +25,9 @@ from msgspec import Struct
 from emulator.errors import StartError
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.throttles import Throttles
+from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.notifications.notifications import SOURCES
 
 # MQTT's registered port for TLS; Azure's device SDKs dial no other.
 MQTT_PORT = 8883
@@ -38,6 +40,8 @@ AMQP_PORT = 5672
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
+# Every kind of events that is not telemetry.
+ALL_EVENTS = "all"
 # The only value of `entra`, besides the empty default.
 ACCEPT = "accept"
 
@@ -49,6 +53,13 @@ LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
 # stand in a README or a test.
 WELL_KNOWN_PRIMARY_KEY = base64.b64encode(b"this local IoT Hub key is public").decode()
 WELL_KNOWN_SECONDARY_KEY = base64.b64encode(b"the 2nd local IoT Hub key is too").decode()
+
+_TIME_UNITS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+_SIZE_UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
+# A real hub's rules for a name (Event Hubs docs: resource names), and `$Default`.
+_CONSUMER_GROUP = re.compile(
+    rf"\$Default|[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.CONSUMER_GROUP_LENGTH - 1}}}", re.ASCII
+)
 
 _VARIABLE_PREFIX = "IOTHUB_EMULATOR_"
 _LAST_PORT = 65535
@@ -127,6 +138,58 @@ def flag(text: str) -> bool:
 
 def _throttle(text: str) -> str:
     Throttles.parse([text])
+    return text
+
+
+def _partitions(text: str) -> int:
+    allowed = limits.EVENT_LOG_PARTITIONS_ALLOWED
+    if not text.isascii() or not text.isdigit() or int(text[:9]) not in allowed:
+        raise ValueError(
+            f"Invalid number of partitions {text!r}: use {allowed.start} to {allowed.stop - 1}."
+        )
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,9})(s|m|h|d)", text, re.ASCII)
+    if found is None or not int(found[1]):
+        raise ValueError(f"Invalid time {text!r}: use a number and a unit, such as 90s, 12h or 7d.")
+    return int(found[1]) * _TIME_UNITS[found[2]]
+
+
+def _log_size(text: str) -> str:
+    _parse_log_size(text)
+    return text
+
+
+def _parse_log_size(text: str) -> tuple[str, int]:
+    """Return which bound of the event log a text is, and its value."""
+    found = re.fullmatch(r"(\d{1,12})(KB|MB|GB)?", text, re.ASCII)
+    if found is None or not int(found[1]):
+        raise ValueError(
+            f"Invalid size of the event log {text!r}: use a number of events, such as 50000, or a "
+            "size in memory, such as 256MB."
+        )
+    if found[2] is None:
+        return "events", int(found[1])
+    return "size", int(found[1]) * _SIZE_UNITS[found[2]]
+
+
+def _consumer_group(text: str) -> str:
+    if not _CONSUMER_GROUP.fullmatch(text):
+        raise ValueError(
+            f"Invalid consumer group {text!r}: use letters, digits, '.', '-' and '_', at most "
+            f"{limits.CONSUMER_GROUP_LENGTH}; a letter or digit is first."
+        )
+    return text
+
+
+def _events(text: str) -> str:
+    for source in text.split(","):
+        if source not in (*SOURCES, ALL_EVENTS):
+            raise ValueError(
+                f"Invalid kind of events {source!r}: use {', '.join(SOURCES)} or {ALL_EVENTS}."
+            )
     return text
 
 
@@ -225,6 +288,28 @@ class Settings:
         "storage-host", "HOST[:PORT]", "storage account or emulator that these jobs can use",
         "a storage emulator on port 10000 of this machine", many=True,
     ))
+    partitions: int = _field(limits.EVENT_LOG_PARTITIONS, Setting(
+        "partitions", "NUMBER", "partitions of the built-in endpoint",
+        str(limits.EVENT_LOG_PARTITIONS), _partitions,
+    ))
+    consumer_groups: tuple[str, ...] = _field((), Setting(
+        "consumer-group", "NAME", "consumer group of the built-in endpoint, beside $Default",
+        "$Default alone", _consumer_group, many=True,
+    ))
+    retention: float = _field(limits.EVENT_LOG_RETENTION, Setting(
+        "retention", "TIME", "how long an event is kept, such as 90s, 12h or 7d", "1d", _seconds,
+    ))
+    event_log_size: tuple[str, ...] = _field((), Setting(
+        "event-log-size", "NUMBER|BYTES",
+        "how many events are kept, such as 50000, or how many bytes in memory, such as 256MB",
+        f"{limits.EVENT_LOG_EVENTS} and {limits.EVENT_LOG_BYTES // 1024**2}MB", _log_size,
+        many=True,
+    ))
+    events: tuple[str, ...] = _field((), Setting(
+        "events", "KIND", "events that the built-in endpoint has beside telemetry: "
+        f"{', '.join(SOURCES)}, or {ALL_EVENTS}; several have commas between them",
+        "telemetry alone", _events, many=True,
+    ))
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -242,6 +327,15 @@ class Settings:
                 continue
             if not isinstance(port, int) or port not in range(_LAST_PORT + 1):
                 raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {_LAST_PORT}.")
+        try:
+            _partitions(str(self.partitions))
+            for name in ("consumer_groups", "event_log_size", "events"):
+                for text in getattr(self, name):
+                    table()[name].parse(text)
+        except ValueError as error:
+            raise StartError(str(error)) from None
+        if not self.retention > 0:
+            raise StartError(f"Invalid retention {self.retention!r}: use seconds above 0.")
         if self.entra not in ("", ACCEPT):
             raise StartError(f"Invalid entra {self.entra!r}: use {ACCEPT!r}.")
         if self.entra and not self.on_loopback:
@@ -278,6 +372,17 @@ class Settings:
         An emulator that other machines can reach does not call what serves this machine alone.
         """
         return (*(LOCAL_STORAGE_HOSTS if self.on_loopback else ()), *self.storage_hosts)
+
+    @property
+    def event_log_bounds(self) -> dict[str, int]:
+        """The bounds of the event log, as the arguments of `EventLog`."""
+        return dict(_parse_log_size(text) for text in self.event_log_size)
+
+    @property
+    def event_sources(self) -> frozenset[str]:
+        """The events that the built-in endpoint has beside telemetry."""
+        named = {source for text in self.events for source in text.split(",")}
+        return frozenset(SOURCES if ALL_EVENTS in named else named)
 
     def key_pair(self, name: str) -> tuple[str, str]:
         """Choose the primary and secondary key of a policy or device: given, well known, random."""

@@ -84,7 +84,8 @@ class Client:
         """By the path of a `RequestNode`, the links that receive its replies."""
         self._certificate = certificate
         self._trust = trust
-        self._host = ""
+        self.host = ""
+        """The name by which the client calls the hub."""
         self._authorized = False
         self._logged = False
         self._timer: Timer | None = None
@@ -109,7 +110,7 @@ class Client:
 
     def opened(self, peer: Open) -> None:
         """Note the host that the client dialled, which tokens can name."""
-        self._host = (peer.hostname or "").partition("/")[0]
+        self.host = (peer.hostname or "").partition("/")[0]
 
     def attach(self, link: Link) -> None:
         """Find the node of a link, check the caller, and let the node accept the link.
@@ -141,11 +142,17 @@ class Client:
         """Keep a SAS token for links, those that are attached too.
 
         Raises:
-            IotHubUnauthorizedAccess: it is malformed, or has expired.
+            IotHubUnauthorizedAccess: it is malformed, or has expired; or it is for Event Hubs, and
+                its signature is wrong.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
-        limit, now = MANY if self._authorized else FEW, self.hub.clock.now().timestamp()
-        return self.tokens.put(text, limit, now)
+        token = Token.parse(text, self.hub.clock.now().timestamp())
+        if token.entity is not None and token.resource is None:
+            # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
+            caller = EventHubsCaller(token.text, token.entity)
+            self.hub.gate.check(caller, Operation.READ_EVENTS)
+        self.tokens.put(token, MANY if self._authorized else FEW)
+        return token
 
     def _attach(self, link: Link) -> None:
         node, request = self._find(link)
@@ -172,7 +179,7 @@ class Client:
         parts = parse_address(link.address)
         for found in _router().find(parts):
             if node := found.verbs.get(verb):
-                resource = _resource(node.path, found.names)
+                resource = node.resource or _resource(node.path, found.names)
                 return node, LinkRequest(self, link, found.names, resource, node.operation)
         raise AmqpAddressNotFound(
             f"The link address '{link.address[:_SHOWN]}' did not match any of the expected formats."
@@ -206,14 +213,14 @@ class Client:
         if node.callers is Callers.EVENT_HUBS:
             return EventHubsCaller(token, request.resource)
         if node.callers is Callers.SERVICES:
-            return ServiceCaller(token, self._host, request.resource)
+            return ServiceCaller(token, self.host, request.resource)
         key = IdentityKey(request.names["device_id"], request.names.get("module_id"))
         properties = request.link.attach.properties or {}
         model_id = properties.get(_MODEL_ID)
         return DeviceCaller(
             key,
             token,
-            self._host,
+            self.host,
             self._certificate,
             model_id if isinstance(model_id, str) else "",
         )

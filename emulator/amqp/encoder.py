@@ -64,6 +64,11 @@ def encode_list(fields: Iterable[bytes], count: int) -> bytes:
     return _compound(0xC0, 0xD0, b"".join(fields), count)
 
 
+def encode_map(fields: Iterable[bytes], count: int) -> bytes:
+    """Encode a map whose keys and values are encoded already; `count` counts both."""
+    return _compound(0xC1, 0xD1, b"".join(fields), count)
+
+
 def encode_binary(data: bytes) -> bytes:
     """Encode binary data (section 1.6.19)."""
     size = len(data)

@@ -222,15 +222,15 @@ def test_a_token_for_an_entity_is_signed_with_the_text_of_the_key(
 def test_other_tokens_are_refused_there(lab: Lab, recorder: Recorder) -> None:
     client = AmqpClient(lab).open()
     now = lab.clock.now().timestamp()
-    for token in (
-        service_token(lab),
-        lab.token("sb://any.host/hub-events", POLICY_KEY, policy="service"),
-        entity_token("sb://any.host/hub-events", KEY, "service", now),
-        entity_token("sb://any.host/other", POLICY_KEY, "service", now),
-        entity_token("sb://any.host/hub-events", POLICY_KEY, "device", now),
-        entity_token("sb://any.host/hub-event", POLICY_KEY, "service", now),
+    for token, status in (
+        (service_token(lab), 200),
+        (lab.token("sb://any.host/hub-events", POLICY_KEY, policy="service"), 401),
+        (entity_token("sb://any.host/hub-events", KEY, "service", now), 401),
+        (entity_token("sb://any.host/other", POLICY_KEY, "service", now), 200),
+        (entity_token("sb://any.host/hub-events", POLICY_KEY, "device", now), 401),
+        (entity_token("sb://any.host/hub-event", POLICY_KEY, "service", now), 200),
     ):
-        client.put_token(token)
+        client.put_token(token, status=status)
         assert client.refused(client.receiver(ENTITY)) == UNAUTHORIZED
 
 

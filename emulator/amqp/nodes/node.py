@@ -130,12 +130,14 @@ class Node(Struct, Generic[L], frozen=True):
             charged as `CONNECT`, and its messages enter the gate with its admission.
         open: accepts the link, now or later. It raises `HubError` or `AmqpError` to refuse it.
         callers: the kind of callers.
+        resource: what tokens must be for, where it is not the address.
     """
 
     path: str
     operation: Operation
     open: Callable[[LinkRequest[L]], None]
     callers: Callers = Callers.SERVICES
+    resource: Sequence[str] = ()
 
 
 class Sends(Node[IncomingLink], frozen=True):

@@ -6,7 +6,7 @@ of the request (@azure/event-hubs), or else to the client's newest one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from emulator.amqp.message import Message, Value
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Properties, Target
-from emulator.amqp.types import Int
+from emulator.amqp.types import Int, Symbol
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import HubError
 
@@ -33,11 +33,13 @@ class Reply(Struct, frozen=True):
         body: a value of AMQP.
         status: as of HTTP.
         description: the status as text.
+        condition: the condition of an error; "" for none.
     """
 
     body: Any = None
     status: int = 200
     description: str = "OK"
+    condition: str = ""
 
 
 Answer = Callable[[LinkRequest[IncomingLink], Message], Reply]
@@ -51,16 +53,23 @@ class RequestNode:
         operation: see `Node`.
         answer: answers a request. What it raises as `HubError` becomes the status of the reply.
         callers: see `Node`.
+        resource: see `Node`.
     """
 
     def __init__(
-        self, path: str, operation: Operation, answer: Answer, callers: Callers = Callers.SERVICES
+        self,
+        path: str,
+        operation: Operation,
+        answer: Answer,
+        callers: Callers = Callers.SERVICES,
+        resource: Sequence[str] = (),
     ) -> None:
         self.path = path
         self.answer = answer
+        who = callers, resource
         self.nodes = (
-            Sends(path, operation, lambda request: _Requests(self, request).accept(), callers),
-            Receives(path, operation, lambda request: _Replies(self, request).accept(), callers),
+            Sends(path, operation, lambda request: _Requests(self, request).accept(), *who),
+            Receives(path, operation, lambda request: _Replies(self, request).accept(), *who),
         )
 
 
@@ -79,7 +88,8 @@ class _Requests:
             try:
                 reply = self._node.answer(self._request, message)
             except HubError as error:
-                reply = Reply(status=error.status, description=error.text or error.name)
+                condition = self._request.error(error).condition
+                reply = Reply(None, error.status, error.text or error.name, condition)
             # uamqp reads a reply only behind the disposition of its request.
             delivery.settle()
             self._send(message, reply)
@@ -96,11 +106,14 @@ class _Requests:
             near = [link for link in links if link.session is session]
             chosen = next(reversed(near or links), None)
         if chosen is not None:
+            status = {"status-code": Int(reply.status), "status-description": reply.description}
+            if reply.condition:  # @azure/event-hubs shows it
+                status["error-condition"] = Symbol(reply.condition)
             answer = Message(
                 Value(reply.body),
                 # The same value is in the same type of AMQP.
                 Properties(correlation_id=message.properties.message_id),
-                {"status-code": Int(reply.status), "status-description": reply.description},
+                status,
             )
             chosen.send(answer.to_bytes())
 

@@ -117,9 +117,18 @@ FEEDBACK_LOCK = 60
 FEEDBACK_BATCHES = 1_000
 FEEDBACK_DELIVERIES = 10
 
-# The event log. A real hub keeps the events of a day or more; ours keeps the newest ones.
+
+# The event log (IoT Hub docs: read device-to-cloud messages). A real hub keeps all events of the
+# retention time; ours keeps them within a number and a size.
+EVENT_LOG_PARTITIONS = 4  # of a new hub
+EVENT_LOG_PARTITIONS_ALLOWED = range(1, 129)  # a real hub has at least 2
+EVENT_LOG_RETENTION = 24 * 60 * 60  # seconds, of a new hub
 EVENT_LOG_EVENTS = 10_000
-EVENT_LOG_BYTES = 64 * 1024 * 1024
+EVENT_LOG_BYTES = 64 * 1024 * 1024  # of memory
+# Readers of a partition in one consumer group, without an owner level (Event Hubs docs: quotas).
+EVENT_READERS = 5
+CONSUMER_GROUPS = 20  # of a hub (IoT Hub docs: quotas), with `$Default`
+CONSUMER_GROUP_LENGTH = 50
 
 # MQTT (IoT Hub docs: MQTT support, direct methods).
 MQTT_SUBSCRIPTIONS = 5
