@@ -465,8 +465,9 @@ class Connection:
                 raise AmqpError(Condition.NOT_ALLOWED, f"Channel {channel} has a session already")
             self._begin(channel, performative)
         elif session is None:
-            # azure-eventhub ends a session and detaches its links after that.
-            if not isinstance(performative, Detach | End):
+            # azure-eventhub ends a session and detaches its links after that. @azure/event-hubs
+            # accepts messages after that.
+            if not isinstance(performative, Detach | End | Disposition):
                 raise AmqpError(Condition.NOT_ALLOWED, f"Channel {channel} has no session")
         elif isinstance(performative, End):
             session.peer_ended(performative)

@@ -220,7 +220,6 @@ _BROKEN = {
     "an attach without a session": (write(1, Attach("l", 0, True)), "amqp:not-allowed"),
     "a flow without a session": (write(1, Flow(0, 0, 0, 0)), "amqp:not-allowed"),
     "a transfer without a session": (write(1, Transfer(0)), "amqp:not-allowed"),
-    "a disposition without a session": (write(1, Disposition(True, 0)), "amqp:not-allowed"),
     "a transfer on no link": (transfer(0, handle=5), "amqp:session:unattached-handle"),
     "a flow on no link": (write(0, Flow(0, 9, 0, 9, 5)), "amqp:session:unattached-handle"),
     "a transfer on a link of the other direction": (transfer(0, handle=1), "amqp:not-allowed"),
@@ -345,6 +344,15 @@ def test_the_number_of_sessions_is_limited() -> None:
     peer.play(">> 5 End()", "<< 5 End()", ">> 7 Begin(None, 0, 1, 1)", "<< 7 Begin()")
     peer.send(write(8, Begin(None, 0, 1, 1)))
     peer.expect_closed("amqp:resource-limit-exceeded")
+
+
+def test_what_a_client_still_says_about_an_ended_session_is_ignored() -> None:
+    """azure-eventhub detaches links, and @azure/event-hubs accepts messages."""
+    peer = Peer().begin(">> 5 Begin(None, 0, 1, 1)", "<< 5 Begin()", ">> 5 End()", "<< 5 End()")
+    peer.play(">> 5 Detach(0, True)", ">> 5 End()")
+    peer.send(write(5, Disposition(True, 0, 5, True)))
+    peer.expect_nothing()
+    assert not peer.connection.closed
 
 
 def test_the_number_of_links_is_limited_over_all_sessions() -> None:

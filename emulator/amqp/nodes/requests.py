@@ -66,10 +66,10 @@ class RequestNode:
     ) -> None:
         self.path = path
         self.answer = answer
-        who = callers, resource
+        access = callers, resource
         self.nodes = (
-            Sends(path, operation, lambda request: _Requests(self, request).accept(), *who),
-            Receives(path, operation, lambda request: _Replies(self, request).accept(), *who),
+            Sends(path, operation, lambda request: _Requests(self, request).accept(), *access),
+            Receives(path, operation, lambda request: _Replies(self, request).accept(), *access),
         )
 
 

@@ -1,4 +1,4 @@
-"""The readers of the event log: who may read a partition in a consumer group.
+"""The readers of the event log, by consumer group and partition: which of them may read.
 
 Readers with an owner level (an epoch) are alone: a higher or equal level takes the partition over.
 Without one, five readers share it (Event Hubs docs: event consumers; the texts are those of a real

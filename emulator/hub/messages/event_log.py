@@ -147,8 +147,8 @@ class EventLog:
         """The number that the next event will have."""
         self._size = 0
         self._appended = Signal(clock)
-        # Offsets are larger than those of earlier runs: who continues where an earlier run ended
-        # receives all events of this one.
+        # Offsets are larger than those of earlier runs: a reader that continues where an earlier
+        # run ended receives all events of this one.
         first_offset = int(self.created.timestamp() * 1_000_000)
         self.partitions = [
             Partition(PartitionName(each, first_offset), self) for each in range(partitions)

@@ -144,7 +144,7 @@ def test_a_named_consumer_group_reads_too(lab: Lab) -> None:
     assert take(receiver(open_client(lab), address(group="Mine"), credit=1), 1) == [b"x"]
 
 
-# --- who may read
+# --- rights
 
 
 @pytest.mark.parametrize("policy", ["iothubowner", "service"])
