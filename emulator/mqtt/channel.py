@@ -167,7 +167,7 @@ class Channel:
     def accepts_method(self, name: str) -> bool:
         """See `DeviceLink.accepts_method`."""
         # Without an api-version a device is not online for methods (azure-iot-sdk-csharp#33).
-        return self._versioned and self._granted(topics.method_request(name, _ANY)) is not None
+        return self._versioned and self._is_granted(topics.method_request(name, _ANY))
 
     @property
     def accepts_commands(self) -> bool:
@@ -213,7 +213,7 @@ class Channel:
     def notify_desired(self, patch: bytes, version: int) -> None:
         """See `DeviceLink.notify_desired`; not sent to a device that is not subscribed to it."""
         topic = topics.desired_patch(version)
-        if self._versioned and self._granted(topic) is not None:
+        if self._versioned and self._is_granted(topic):
             self._send(topic, patch)
 
     def close(self, reason: errors.HubError) -> None:
@@ -385,7 +385,7 @@ class Channel:
         if request.request_id is None:
             return None
         topic = topics.twin_response(status, request.request_id, version)
-        return None if self._granted(topic) is None else (topic, body)
+        return (topic, body) if self._is_granted(topic) else None
 
     def _carry_out(
         self, request: TwinGet | TwinPatch, payload: bytes
@@ -440,17 +440,11 @@ class Channel:
         for name in subscriptions:
             topics.check_filter(name)
         self._subscriptions = subscriptions
-        self._commands = self._granted(topics.cloud_to_device(self.key.device_id, _ANY))
+        commands = topics.cloud_to_device(self.key.device_id, _ANY)
+        self._commands = topics.granted_qos(subscriptions, commands)
 
-    def _granted(self, topic: str) -> int | None:
-        """Return the highest QoS that a filter grants for a topic, or None if none matches."""
-        granted = None
-        for name, qos in self._subscriptions.items():
-            if topics.matches(name, topic):
-                if qos:
-                    return qos
-                granted = qos
-        return granted
+    def _is_granted(self, topic: str) -> bool:
+        return topics.granted_qos(self._subscriptions, topic) is not None
 
     def _store_session(self) -> None:
         if self._persistent:
