@@ -20,8 +20,10 @@ from emulator.hub.links.links import Links
 from emulator.hub.methods.request import MethodRequest, MethodResult, response_payload
 
 # What a caller learns of a lost connection: a takeover (IoT Hub docs: error 400027), and a hub that
-# stops. Any other way in which a device is gone is "not online", whatever ended the connection.
+# stops. Any other way in which a device is gone is "not online", whatever ended the connection. The
+# text is a real hub's (its team in azure-iot-sdk-csharp#317).
 _TOLD = (errors.ConnectionForcefullyClosedOnNewConnection, errors.ServiceUnavailable)
+_UNAVAILABLE = "Device unavailable"
 
 _Response = asyncio.Future[MethodResult]
 
@@ -139,7 +141,8 @@ class Methods:
 
     def _abandon(self, change: Disconnected) -> None:
         """Fail every open call of a device that is gone."""
-        reason = change.reason if isinstance(change.reason, _TOLD) else errors.DeviceNotOnline()
+        told = isinstance(change.reason, _TOLD)
+        reason = change.reason if told else errors.DeviceNotOnline(_UNAVAILABLE)
         if calls := self._calls.pop(change.link, None):
             for response in calls.open.values():
                 _fail(response, reason)
