@@ -91,7 +91,7 @@ class Channel:
         self._versioned = False
         self._is_cut = False
         self._persistent = False
-        self._will: Message | None = None
+        self._will: frame.Publish | None = None
         # The session
         self._subscriptions: Subscriptions = {}
         self._commands: int | None = None  # the QoS that was granted for messages to the device
@@ -154,7 +154,7 @@ class Channel:
         if self.connected:
             self._hub.links.disconnect(self)
             if self._will is not None:
-                self._telemetry.append(self._will)
+                self._telemetry.append(messages.will(self._will, self.key))
             self.flush()
 
     # --- what the hub calls: see `DeviceLink`
@@ -252,7 +252,9 @@ class Channel:
             self._admit(connect, user)
             if connect.will is not None:
                 # What a real hub answers to an invalid will is unknown. This ends the attempts.
-                self._will = messages.will(connect.will, self.key)
+                messages.will(connect.will, self.key)
+                # The packet is kept: a message of many short properties takes 100 times its size.
+                self._will = connect.will
         except (errors.IotHubUnauthorizedAccess, frame.ProtocolError) as error:
             reason = error.__cause__ or error
             refusals.info("Refused %r at %s: %s", client, self._peer, printable(reason))

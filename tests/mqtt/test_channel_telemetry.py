@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 from urllib.parse import quote
 
@@ -230,6 +231,21 @@ def test_a_will_is_a_message_like_any_other(lab: Lab) -> None:
     assert will["properties"] == {"a": "1", "null": "", "iothub-MessageType": "Will"}
     assert will["systemProperties"] == {"message-id": "m1", "content-type": "application/json"}
     assert will["annotations"] == alive["annotations"]
+
+
+def test_a_will_of_many_properties_takes_no_memory_before_it_is_sent(lab: Lab) -> None:
+    names = "&".join(f"{n:x}" for n in range(4_000))
+    tracemalloc.start()
+    try:
+        client = lab.connect(will=(_EVENTS + names, b"gone"))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The packet has 20 KB; the message takes 900 KB.
+    assert taken < 200_000
+    client.lose()
+    (will,) = lab.events()
+    assert len(will["properties"]) == 4_001
 
 
 @pytest.mark.parametrize(
