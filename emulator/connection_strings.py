@@ -27,6 +27,25 @@ def for_service(host: str, policy: str, key: str) -> str:
     return f"HostName={host};SharedAccessKeyName={policy};SharedAccessKey={key}"
 
 
+def for_event_hubs(host: str, policy: str, key: str, *, entity: str, plain: bool) -> str:
+    """Write a connection string for clients of Event Hubs.
+
+    Args:
+        host: with a port, unless that is the default one. azure-eventhub takes a port only where
+            `plain` is set.
+        policy: the shared access policy.
+        key: one of the policy's keys.
+        entity: the Event Hubs-compatible name.
+        plain: without TLS, as Microsoft's own Event Hubs emulator: then a client needs no
+            certificate.
+    """
+    mode = "UseDevelopmentEmulator=true;" if plain else ""
+    return (
+        f"Endpoint=sb://{host};SharedAccessKeyName={policy};SharedAccessKey={key};"
+        f"{mode}EntityPath={entity}"
+    )
+
+
 def for_device(host: str, device_id: str, key: str | None) -> str:
     """Write a device's connection string; a device without a key has a certificate."""
     proof = f"SharedAccessKey={key}" if key else "x509=true"
@@ -46,7 +65,7 @@ def _without_proxy(host: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def environment(
-    *, bundle: Path, host: str, device_id: str, device: str, service: str
+    *, bundle: Path, host: str, device_id: str, device: str, service: str, event_hubs: str
 ) -> dict[str, str]:
     """Return the environment variables that the SDKs and the tutorial's scripts read.
 
@@ -56,6 +75,7 @@ def environment(
         device_id: the device that the service's script calls.
         device: the device's connection string.
         service: the service's connection string.
+        event_hubs: the connection string for clients of Event Hubs.
     """
     return {
         "SSL_CERT_FILE": str(bundle),
@@ -64,5 +84,6 @@ def environment(
         **_without_proxy(host, os.environ),
         "IOTHUB_DEVICE_CONNECTION_STRING": device,
         "IOTHUB_CONNECTION_STRING": service,
+        "EVENTHUB_CONNECTION_STRING": event_hubs,
         "IOTHUB_DEVICE_ID": device_id,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 
 from emulator import connection_strings, event_loop
+from emulator.amqp.server import AmqpServer
 from emulator.errors import StartError
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
@@ -24,9 +26,11 @@ from emulator.hub.core import limits
 from emulator.hub.core.clock import SystemClock
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.printable import printable
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.messages.event_log import ENTITY, EventLog
 from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates, listeners
@@ -34,19 +38,37 @@ from emulator.net.certificates import CertificateError, Certificates
 from emulator.net.listeners import ListenError
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
-from emulator.settings import ACCEPT, Settings, in_program, table, user_folder
+from emulator.settings import (
+    ACCEPT,
+    AMQP_PORT,
+    AMQPS_PORT,
+    Settings,
+    in_program,
+    table,
+    user_folder,
+)
 from emulator.storage.container import StorageError
 from emulator.storage.storage import Storage
 from emulator.thread import BlockThread
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
-# Where MQTT is spoken over a WebSocket, on the services' port (IoT Hub docs: MQTT support).
+# Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
+# apart (IoT Hub docs: MQTT support; the SDKs). Clients of Event Hubs use the second path.
 _WEB_SOCKET = "/$iothub/websocket"
+_EVENT_HUBS_WEB_SOCKET = "/$servicebus/websocket"
+_MQTT, _AMQP = "mqtt", "AMQPWSB10"
+
+# The ports that AMQP has by default, if they are free.
+_DEFAULT_PORTS = {"amqps_port": AMQPS_PORT, "amqp_port": AMQP_PORT}
 
 # The policy that a service connection string is made for: it has every right.
 _OWNER = "iothubowner"
 
+# The policy that a connection string for Event Hubs is made for: it can read events.
+_READER = "service"
 # Why a start fails. Their texts name options of the command.
 _START_ERRORS = (
     *(CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError),
@@ -116,6 +138,16 @@ class Emulator:
         return self._running.ports["https_port"]
 
     @property
+    def amqps_port(self) -> int | None:
+        """Where services and devices connect over AMQP; None if this port is not served."""
+        return self._running.ports.get("amqps_port")
+
+    @property
+    def amqp_port(self) -> int | None:
+        """As `amqps_port`, without TLS."""
+        return self._running.ports.get("amqp_port")
+
+    @property
     def host_name(self) -> str:
         """The host that device connection strings name."""
         return self._running.host_name
@@ -151,6 +183,26 @@ class Emulator:
         key = self._running.policies[policy].keys.primary
         return connection_strings.for_service(self.https_host, policy, key)
 
+    @property
+    def event_hubs_connection_string(self) -> str:
+        """A connection string for clients of Event Hubs, which read what devices send.
+
+        If the hub has plain AMQP, it has UseDevelopmentEmulator=true: the client needs no
+        certificate.
+        """
+        ports = self._running.ports
+        name = next(each for each in ("amqp_port", "amqps_port", "https_port") if each in ports)
+        host = connection_strings.host_with_port(
+            self.host_name, ports[name], default=_DEFAULT_PORTS.get(name)
+        )
+        return connection_strings.for_event_hubs(
+            host,
+            _READER,
+            self._running.policies[_READER].keys.primary,
+            entity=ENTITY,
+            plain=name == "amqp_port",
+        )
+
     def device_connection_string(self, device_id: str) -> str:
         """Return a device's connection string.
 
@@ -173,6 +225,7 @@ class Emulator:
             device_id=device_id,
             device=self.device_connection_string(device_id),
             service=self.service_connection_string,
+            event_hubs=self.event_hubs_connection_string,
         )
 
     def register_device(self, device_id: str) -> str:
@@ -242,7 +295,7 @@ class Emulator:
         # accepts connections shows that the certificates are there. So the ports are tried first.
         with ExitStack() as trial:
             for name in settings.ports:
-                _listen(trial, settings, name)
+                _listen(trial, settings, name, report=log.debug)
         files = certificates.prepare(settings.cert_dir or user_folder(), names, extra=extra)
         bound = {name: _listen(stack, settings, name) for name in settings.ports}
         bound["https_port"] += self._port_443
@@ -260,23 +313,31 @@ class Emulator:
         stack.callback(sessions.close)
 
         mqtt = MqttServer(hub, sessions, handshakes)
-        upgrade = upgrade_handler(
-            {"mqtt": mqtt.serve},
-            first_message=limits.MQTT_CONNECT_BYTES,
-            max_message=limits.MQTT_PACKET_BYTES,
-        )
-        heads: dict[str, Head] = {
-            "mqtt_port": mqtt,
-            "https_port": HttpServer(hub, ROUTES, handshakes, {_WEB_SOCKET: upgrade}),
+        amqp = AmqpServer(hub, handshakes)
+        web_sockets = {
+            path: upgrade_handler(
+                served,
+                first_message=limits.MQTT_CONNECT_BYTES,
+                max_message=limits.MQTT_PACKET_BYTES,
+            )
+            for path, served in (
+                (_WEB_SOCKET, {_MQTT: mqtt.serve, _AMQP: amqp.serve}),
+                (_EVENT_HUBS_WEB_SOCKET, {_AMQP: amqp.serve}),
+            )
         }
+        # Node's service SDK speaks AMQP to the port of its HostName.
+        https = HttpServer(hub, ROUTES, handshakes, web_sockets, {b"AMQP": amqp.protocol})
+        # Of the heads, the last one stops first: its WebSockets end with those of HTTPS.
+        heads: dict[str, Head] = {"mqtt_port": mqtt, "https_port": https, "amqps_port": amqp}
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
         # answer them before they cut off the callers.
         started = await stack.enter_async_context(AsyncExitStack())
         stack.push_async_callback(hub.stop)
+        await amqp.start_plain(bound["amqp_port"])
         for name, head in heads.items():
             await head.start(bound[name])
             started.push_async_callback(head.stop)
-        ports = {name: sockets[0].getsockname()[1] for name, sockets in bound.items()}
+        ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         return _Running(
             loop=asyncio.get_running_loop(),
             certificates=files,
@@ -297,6 +358,14 @@ def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequenc
         hosts=names,
         blobs=Storage(settings.storage, settings.allowed_storage_hosts),
         throttles=Throttles.parse(settings.throttle, clock=clock),
+        events=EventLog(
+            clock=clock,
+            partitions=settings.partitions,
+            retention=settings.retention,
+            consumer_groups=settings.consumer_groups,
+            **settings.event_log_bounds,
+        ),
+        event_sources=settings.event_sources,
         accepts_entra=settings.entra == ACCEPT,
     )
     for device_id in dict.fromkeys(settings.devices):
@@ -330,11 +399,33 @@ def _open_sessions(settings: Settings) -> Sessions:
 
 
 def _listen(
-    stack: ExitStack | AsyncExitStack, settings: Settings, name: str
+    stack: ExitStack | AsyncExitStack,
+    settings: Settings,
+    name: str,
+    report: Callable[..., None] = log.warning,
 ) -> list[socket.socket]:
-    """Open the sockets of a port."""
-    option = table()[name].option
-    bound = listeners.listen(settings.host, settings.ports[name], option=option)
+    """Open the sockets of a port.
+
+    Another program, such as RabbitMQ, can have a default port of AMQP: then the hub does without.
+    So does it without plain AMQP where other machines could read it.
+    """
+    option, port = table()[name].option, settings.ports[name]
+    if port is None and name == "amqp_port" and not settings.on_loopback:
+        return []
+    chosen = _DEFAULT_PORTS[name] if port is None else port
+    try:
+        bound = listeners.listen(settings.host, chosen, option=option)
+    except ListenError as error:
+        if port is not None or not error.in_use:
+            raise
+        report(
+            "Port %d is in use on %s, so the hub does not serve AMQP there. Stop the other "
+            "program, or use another port: %s PORT.",
+            chosen,
+            printable(settings.host),
+            printable(option),
+        )
+        return []
     for each in bound:
         stack.callback(each.close)
     return bound

@@ -25,15 +25,23 @@ from msgspec import Struct
 from emulator.errors import StartError
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.throttles import Throttles
+from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.notifications.notifications import SOURCES
 
 # MQTT's registered port for TLS; Azure's device SDKs dial no other.
 MQTT_PORT = 8883
 # Service SDKs take a port in `HostName`, so this one needs no privilege, as 443 would.
 HTTPS_PORT = 8443
+# AMQP's registered ports, with TLS and without. The SDKs of IoT Hub dial the first one, and clients
+# of Event Hubs the second one if their connection string has UseDevelopmentEmulator=true.
+AMQPS_PORT = 5671
+AMQP_PORT = 5672
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
+# Every kind of events that is not telemetry.
+ALL_EVENTS = "all"
 # The only value of `entra`, besides the empty default.
 ACCEPT = "accept"
 
@@ -45,6 +53,13 @@ LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
 # stand in a README or a test.
 WELL_KNOWN_PRIMARY_KEY = base64.b64encode(b"this local IoT Hub key is public").decode()
 WELL_KNOWN_SECONDARY_KEY = base64.b64encode(b"the 2nd local IoT Hub key is too").decode()
+
+_TIME_UNITS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+_SIZE_UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
+# A real hub's rules for a name (Event Hubs docs: resource names), and `$Default`.
+_CONSUMER_GROUP = re.compile(
+    rf"\$Default|[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.CONSUMER_GROUP_LENGTH - 1}}}", re.ASCII
+)
 
 _VARIABLE_PREFIX = "IOTHUB_EMULATOR_"
 _LAST_PORT = 65535
@@ -126,6 +141,58 @@ def _throttle(text: str) -> str:
     return text
 
 
+def _partitions(text: str) -> int:
+    allowed = limits.EVENT_LOG_PARTITIONS_ALLOWED
+    if not text.isascii() or not text.isdigit() or int(text[:9]) not in allowed:
+        raise ValueError(
+            f"Invalid number of partitions {text!r}: use {allowed.start} to {allowed.stop - 1}."
+        )
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,9})(s|m|h|d)", text, re.ASCII)
+    if found is None or not int(found[1]):
+        raise ValueError(f"Invalid time {text!r}: use a number and a unit, such as 90s, 12h or 7d.")
+    return int(found[1]) * _TIME_UNITS[found[2]]
+
+
+def _log_size(text: str) -> str:
+    _parse_log_size(text)
+    return text
+
+
+def _parse_log_size(text: str) -> tuple[str, int]:
+    """Return which bound of the event log a text is, and its value."""
+    found = re.fullmatch(r"(\d{1,12})(KB|MB|GB)?", text, re.ASCII)
+    if found is None or not int(found[1]):
+        raise ValueError(
+            f"Invalid size of the event log {text!r}: use a number of events, such as 50000, or a "
+            "size in memory, such as 256MB."
+        )
+    if found[2] is None:
+        return "events", int(found[1])
+    return "size", int(found[1]) * _SIZE_UNITS[found[2]]
+
+
+def _consumer_group(text: str) -> str:
+    if not _CONSUMER_GROUP.fullmatch(text):
+        raise ValueError(
+            f"Invalid consumer group {text!r}: use letters, digits, '.', '-' and '_', at most "
+            f"{limits.CONSUMER_GROUP_LENGTH}; a letter or digit is first."
+        )
+    return text
+
+
+def _events(text: str) -> str:
+    for source in text.split(","):
+        if source not in (*SOURCES, ALL_EVENTS):
+            raise ValueError(
+                f"Invalid kind of events {source!r}: use {', '.join(SOURCES)} or {ALL_EVENTS}."
+            )
+    return text
+
+
 def _entra(text: str) -> str:
     if text != ACCEPT:
         raise ValueError(f"Invalid value {text!r}: use {ACCEPT}.")
@@ -179,6 +246,14 @@ class Settings:
     https_port: int = _field(HTTPS_PORT, Setting(
         "https-port", "PORT", "port for services; 0 chooses a free one", str(HTTPS_PORT), _port,
     ))
+    amqps_port: int | None = _field(None, Setting(
+        "amqps-port", "PORT", "port for AMQP over TLS; 0 chooses a free one",
+        f"{AMQPS_PORT}, if it is free", _port,
+    ))
+    amqp_port: int | None = _field(None, Setting(
+        "amqp-port", "PORT", "port for AMQP without TLS; 0 chooses a free one",
+        f"{AMQP_PORT}, if it is free and only this machine can reach it", _port,
+    ))
     devices: tuple[str, ...] = _field((DEVICE_ID,), Setting(
         "device", "ID", "register this device at the start", DEVICE_ID, many=True,
     ))
@@ -215,6 +290,28 @@ class Settings:
         "storage-host", "HOST[:PORT]", "storage account or emulator that these jobs can use",
         "a storage emulator on port 10000 of this machine", many=True,
     ))
+    partitions: int = _field(limits.EVENT_LOG_PARTITIONS, Setting(
+        "partitions", "NUMBER", "partitions of the built-in endpoint",
+        str(limits.EVENT_LOG_PARTITIONS), _partitions,
+    ))
+    consumer_groups: tuple[str, ...] = _field((), Setting(
+        "consumer-group", "NAME", "consumer group of the built-in endpoint, beside $Default",
+        "$Default alone", _consumer_group, many=True,
+    ))
+    retention: float = _field(limits.EVENT_LOG_RETENTION, Setting(
+        "retention", "TIME", "how long an event is kept, such as 90s, 12h or 7d", "1d", _seconds,
+    ))
+    event_log_size: tuple[str, ...] = _field((), Setting(
+        "event-log-size", "NUMBER|BYTES",
+        "how many events are kept, such as 50000, or how many bytes in memory, such as 256MB",
+        f"{limits.EVENT_LOG_EVENTS} and {limits.EVENT_LOG_BYTES // 1024**2}MB", _log_size,
+        many=True,
+    ))
+    events: tuple[str, ...] = _field((), Setting(
+        "events", "KIND", "events that the built-in endpoint has beside telemetry: "
+        f"{', '.join(SOURCES)}, or {ALL_EVENTS}; several have commas between them",
+        "telemetry alone", _events, many=True,
+    ))
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -228,8 +325,19 @@ class Settings:
             if each.many and isinstance(value, str):
                 raise StartError(f"{name} is the text {value!r}. Use a tuple: {name}=({value!r},).")
         for name, port in self.ports.items():
+            if port is None and name in ("amqps_port", "amqp_port"):
+                continue
             if not isinstance(port, int) or port not in range(_LAST_PORT + 1):
                 raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {_LAST_PORT}.")
+        try:
+            _partitions(str(self.partitions))
+            for name in ("consumer_groups", "event_log_size", "events"):
+                for text in getattr(self, name):
+                    table()[name].parse(text)
+        except ValueError as error:
+            raise StartError(str(error)) from None
+        if not self.retention > 0:
+            raise StartError(f"Invalid retention {self.retention!r}: use seconds above 0.")
         if self.entra not in ("", ACCEPT):
             raise StartError(f"Invalid entra {self.entra!r}: use {ACCEPT!r}.")
         if self.entra and not self.on_loopback:
@@ -239,9 +347,10 @@ class Settings:
             )
 
     @property
-    def ports(self) -> dict[str, int]:
-        """The port of each head, by the name of its field."""
-        return {"mqtt_port": self.mqtt_port, "https_port": self.https_port}
+    def ports(self) -> dict[str, int | None]:
+        """The ports, by the names of their fields; None is the default of AMQP, if it is free."""
+        names = ("mqtt_port", "https_port", "amqps_port", "amqp_port")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def on_loopback(self) -> bool:
@@ -265,6 +374,17 @@ class Settings:
         An emulator that other machines can reach does not call what serves this machine alone.
         """
         return (*(LOCAL_STORAGE_HOSTS if self.on_loopback else ()), *self.storage_hosts)
+
+    @property
+    def event_log_bounds(self) -> dict[str, int]:
+        """The bounds of the event log, as the arguments of `EventLog`."""
+        return dict(_parse_log_size(text) for text in self.event_log_size)
+
+    @property
+    def event_sources(self) -> frozenset[str]:
+        """The events that the built-in endpoint has beside telemetry."""
+        named = {source for text in self.events for source in text.split(",")}
+        return frozenset(SOURCES if ALL_EVENTS in named else named)
 
     def key_pair(self, name: str) -> tuple[str, str]:
         """Choose the primary and secondary key of a policy or device: given, well known, random."""

@@ -25,7 +25,7 @@ from emulator.errors import StartError
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
 from tests.devices import METHODS, connect_device
 from tests.processes import END_SECONDS, Console, posix_only
-from tests.support import Service, trust, wait_until
+from tests.support import Service, free_loopback_address, trust, wait_until
 
 METHOD = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
 
@@ -475,6 +475,34 @@ def test_with_a_proxy_the_environment_keeps_it_away_from_the_hub(
     assert [sorted(each) for each in hosts] == [sorted(expected.split(","))] * 2
 
 
+@pytest.mark.parametrize(
+    ("taken", "port", "plain"),
+    [
+        ([], None, "UseDevelopmentEmulator=true;"),
+        ([5672], None, ""),
+        ([5672, 5671], "https_port", ""),
+    ],
+)
+def test_a_client_of_event_hubs_uses_plain_amqp_if_the_hub_has_it(
+    settings: Settings, taken: list[int], port: str | None, plain: str
+) -> None:
+    host = free_loopback_address()
+    with ExitStack() as stack:
+        for each in taken:
+            stack.enter_context(socket.create_server((host, each)))
+        it = stack.enter_context(Emulator(replace(settings, host=host)))
+        where = f"{host}:{getattr(it, port)}" if port else host
+        assert it.event_hubs_connection_string == (
+            f"Endpoint=sb://{where};SharedAccessKeyName=service;"
+            f"SharedAccessKey={WELL_KNOWN_PRIMARY_KEY};{plain}EntityPath=iothub-ehub-emulator"
+        )
+
+
+def test_a_port_that_a_user_chose_stands_in_the_string_for_event_hubs(settings: Settings) -> None:
+    with Emulator(replace(settings, amqp_port=0)) as it:
+        assert f"Endpoint=sb://127.0.0.1:{it.amqp_port};" in it.event_hubs_connection_string
+
+
 def test_it_tells_how_to_reach_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     for proxy in PROXIES:
         monkeypatch.delenv(proxy, raising=False)
@@ -490,6 +518,7 @@ def test_it_tells_how_to_reach_it(settings: Settings, monkeypatch: pytest.Monkey
             "NODE_EXTRA_CA_CERTS": str(it.ca_bundle),
             "IOTHUB_DEVICE_CONNECTION_STRING": device,
             "IOTHUB_CONNECTION_STRING": owner,
+            "EVENTHUB_CONNECTION_STRING": it.event_hubs_connection_string,
             "IOTHUB_DEVICE_ID": "myDeviceId",
         }
         assert it.policy_connection_string("service").endswith(

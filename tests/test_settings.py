@@ -18,7 +18,9 @@ from emulator.settings import SettingError, in_program, read, table, user_folder
 
 OPTIONS = {
     *("--host", "--mqtt-port", "--https-port", "--device", "--keys", "--client-ca", "--data-dir"),
-    *("--cert-dir", "--throttle", "--storage", "--storage-host", "--name", "--entra"),
+    *("--amqps-port", "--amqp-port", "--cert-dir", "--throttle", "--storage", "--storage-host"),
+    *("--partitions", "--consumer-group", "--retention", "--event-log-size", "--events"),
+    *("--name", "--entra"),
 }
 
 
@@ -164,3 +166,54 @@ def test_a_wrong_value_in_a_program_is_one_clear_error(values: dict[str, Any], t
 )
 def test_in_a_program_an_error_names_fields(text: str, expected: str) -> None:
     assert in_program(text) == expected
+
+
+# --- the event log
+
+
+def test_the_event_log_has_its_settings() -> None:
+    options = {
+        "partitions": ["2"],
+        "consumer_groups": ["mine", "$Default"],
+        "retention": ["12h"],
+        "event_log_size": ["50000", "256MB"],
+        "events": ["twinChangeEvents,deviceLifecycleEvents", "twinChangeEvents"],
+    }
+    settings = read(options, {})
+    assert (settings.partitions, settings.retention) == (2, 12 * 60 * 60)
+    assert settings.consumer_groups == ("mine", "$Default")
+    assert settings.event_log_bounds == {"events": 50_000, "size": 256 * 1024 * 1024}
+    assert settings.event_sources == {"twinChangeEvents", "deviceLifecycleEvents"}
+    assert len(read({"events": ["all"]}, {}).event_sources) == 5
+    assert Settings().event_sources == set()
+    assert Settings().event_log_bounds == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("partitions", each) for each in ("0", "129", "x", "-1", "٣")),
+        *(("retention", each) for each in ("0s", "1", "1w", "-1d", "1.5h")),
+        *(("event_log_size", each) for each in ("0", "x", "1TB", "1 MB", "-1")),
+        *(("consumer_groups", each) for each in ("", "a/b", "a b", "$Other", "a" * 51)),
+        *(("events", each) for each in ("", "Telemetry", "all,x", "twinchangeevents")),
+    ],
+)
+def test_an_invalid_setting_of_the_event_log_is_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingError, match=f"{table()[name].option}: Invalid"):
+        read({name: [text]}, {})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"partitions": 0},
+        {"retention": 0},
+        {"event_log_size": ("1TB",)},
+        {"consumer_groups": ("a b",)},
+        {"events": ("x",)},
+    ],
+)
+def test_a_program_gets_an_error_for_such_a_setting(values: dict[str, Any]) -> None:
+    with pytest.raises(StartError, match="Invalid"):
+        Settings(**values)

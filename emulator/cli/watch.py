@@ -12,6 +12,7 @@ from emulator.hub.feed import Change
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent
+from emulator.hub.messages.event import TELEMETRY
 from emulator.hub.methods.methods import MethodCalled, MethodEnded
 from emulator.hub.methods.request import MethodResult
 from emulator.hub.twins.twin import TwinChanged
@@ -32,9 +33,10 @@ async def watch(hub: IotHub) -> None:
     start = hub.events.end
     while True:
         events = await hub.events.wait(start, seconds=_WAIT_SECONDS)
-        for key, count in Counter(event.sender.key for event in events).items():
+        senders = (event.origin.key for event in events if event.origin.source == TELEMETRY)
+        for key, count in Counter(senders).items():
             log.debug("%s sent messages: %d", printable(key), count)
-        start = events[-1].sequence_number + 1 if events else start
+        start = events[-1].number + 1 if events else start
         await asyncio.sleep(_PAUSE_SECONDS)  # a flood of messages makes few lines
 
 

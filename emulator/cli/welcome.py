@@ -18,7 +18,7 @@ from emulator.settings import MQTT_PORT
 READY = "The hub is ready. Ctrl-C stops it."
 
 # With more, the text does not fit on a terminal of 80 columns and 24 rows.
-_SHOWN_DEVICES = 5
+_SHOWN_DEVICES = 3
 
 _PRIVATE = 0o600
 
@@ -68,6 +68,7 @@ def as_json(emulator: Emulator) -> str:
             "mqttPort": emulator.mqtt_port,
             "httpsPort": emulator.https_port,
             "serviceConnectionString": emulator.service_connection_string,
+            "eventHubsConnectionString": emulator.event_hubs_connection_string,
             "deviceConnectionStrings": {
                 each: emulator.device_connection_string(each) for each in devices
             },

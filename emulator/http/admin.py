@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from aiohttp.web_response import StreamResponse
@@ -19,6 +20,7 @@ from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound
 from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.messages.event_log import Partition
 from emulator.hub.messages.message import Message
 
 # A stream without events sends a comment after this time, so that both ends keep it open.
@@ -40,38 +42,54 @@ _SYSTEM = {
 _FORM = members.Form("body", "properties", "ack", "to", *_SYSTEM, closed=True)
 
 
-async def read_events(hub: IotHub, request: Request) -> StreamResponse:
-    """`GET /_emulator/events?from=n&device=id`: the events from sequence number n on.
+class _Query(NamedTuple):
+    """Which events a request asks for.
 
-    200 with a JSON array. If the request accepts `text/event-stream`: live server-sent events,
-    with the sequence numbers as ids. The stream continues after the event in `Last-Event-ID`.
-    404 if the device is unknown, and no event is from it.
+    Args:
+        start: the number of the first event.
+        device_id: the device; None is all.
+        partition: the partition; None is all.
+        top: how many events at most; None is all.
     """
-    _check_parameters(request, "from", "device")
-    start, device_id = _start(request), request.query.get("device")
-    if device_id is not None:
-        _check_device(hub, device_id)
+
+    start: int
+    device_id: str | None
+    partition: Partition | None
+    top: int | None
+
+
+async def read_events(hub: IotHub, request: Request) -> StreamResponse:
+    """`GET /_emulator/events?from=n&device=id&partition=id&top=m`: the events from number n on.
+
+    200 with a JSON array; `top` makes it a page, and the next page begins behind its last number.
+    If the request accepts `text/event-stream`: live server-sent events, with the numbers as ids.
+    The stream continues after the event in `Last-Event-ID`. 404 if the device is unknown, and no
+    event is from it.
+    """
+    query = _query(hub, request)
     if "text/event-stream" in request.headers.get("Accept", ""):
-        return await _stream_events(hub, request, start, device_id)
-    return await stream_array(request, _events(hub, start, device_id))
+        return await _stream_events(hub, request, query)
+    return await stream_array(request, _events(hub, query))
 
 
-async def _events(hub: IotHub, start: int, device_id: str | None) -> AsyncIterator[bytes]:
+async def _events(hub: IotHub, query: _Query) -> AsyncIterator[bytes]:
     """Return the present events as JSON text; those that the log drops meanwhile are missing."""
+    start, device_id, partition, top = query
     work, end = await hub.slices.begin(), hub.events.end
-    while events := hub.events.read(start, device_id, _AT_ONCE):
+    left = hub.events.end if top is None else top
+    while events := hub.events.read(start, device_id, min(_AT_ONCE, left), partition):
         for event in events:
-            start = event.sequence_number + 1
+            start = event.number + 1
             if start > end:
                 return
+            left -= 1
             yield dumps(event.document())
             if work.over:
                 await work.rest()
 
 
-async def _stream_events(
-    hub: IotHub, request: Request, start: int, device_id: str | None
-) -> StreamResponse:
+async def _stream_events(hub: IotHub, request: Request, query: _Query) -> StreamResponse:
+    start, device_id, partition, _ = query
     response = StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     )
@@ -81,14 +99,17 @@ async def _stream_events(
         work = await hub.slices.begin()
         while True:
             events = await hub.events.wait(
-                start, device_id, seconds=_STREAM_ALIVE_SECONDS, most=_AT_ONCE
+                *(start, device_id),
+                seconds=_STREAM_ALIVE_SECONDS,
+                most=_AT_ONCE,
+                partition=partition,
             )
             for event in events:
                 if work.over:
                     await work.rest()
                 data = dumps(event.document())
-                await response.write(b"id: %d\ndata: %s\n\n" % (event.sequence_number, data))
-                start = event.sequence_number + 1
+                await response.write(b"id: %d\ndata: %s\n\n" % (event.number, data))
+                start = event.number + 1
             if not events:
                 await response.write(b": alive\n\n")
     return response
@@ -107,12 +128,29 @@ async def send_command(hub: IotHub, request: Request) -> None:
     hub.cloud_to_device.send(device_id, _message(device_id, await read_json(request)))
 
 
-def _start(request: Request) -> int:
+def _query(hub: IotHub, request: Request) -> _Query:
+    _check_parameters(request, "from", "device", "partition", "top")
     last = request.headers.get("Last-Event-ID")
     text = request.query.get("from", "0") if last is None else last
+    start = _number("sequence number", text) + (last is not None)
+    device_id, partition_id = request.query.get("device"), request.query.get("partition")
+    top = request.query.get("top")
+    if device_id is not None:
+        _check_device(hub, device_id)
+    partition = None
+    if partition_id is not None:
+        partition = hub.events.find_partition(partition_id)
+        if partition is None:
+            raise ArgumentInvalid(
+                f"Unknown partition: {partition_id}. Use 0 to {len(hub.events.partitions) - 1}"
+            )
+    return _Query(start, device_id, partition, None if top is None else _number("top", top))
+
+
+def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ArgumentInvalid(f"Invalid sequence number: {text}. Use a whole number from 0 up")
-    return int(text.lstrip("0")[:18] or "0") + (last is not None)
+        raise ArgumentInvalid(f"Invalid {name}: {text}. Use a whole number from 0 up")
+    return int(text.lstrip("0")[:18] or "0")
 
 
 def _check_device(hub: IotHub, device_id: str) -> None:

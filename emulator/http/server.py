@@ -16,6 +16,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,14 +27,15 @@ from emulator.http import api_versions
 from emulator.http.requests import Request, identity_key
 from emulator.http.responses import ErrorForm, json_response, message_body
 from emulator.http.route import Route
-from emulator.http.router import Found, Router
 from emulator.hub.core import errors, limits
 from emulator.hub.core.printable import printable
 from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
+from emulator.net.first_bytes import MakeProtocol, Switch
 from emulator.net.http_connection import HttpConnections
 from emulator.net.listeners import accept
+from emulator.net.router import Found, Router
 from emulator.net.tls import Handshakes
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class HttpServer:
         routes: the routes of services and of devices.
         handshakes: the handshakes of TLS, with the certificates of clients.
         web_sockets: by path, the handlers that upgrade a request to a WebSocket.
+        others: by first bytes, other protocols that are spoken on this port (see `Switch`).
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class HttpServer:
         routes: Iterable[Route],
         handshakes: Handshakes,
         web_sockets: Mapping[str, RequestHandler],
+        others: Mapping[bytes, MakeProtocol] = MappingProxyType({}),
     ) -> None:
         self._hub = hub
         self._handshakes = handshakes
@@ -88,6 +92,7 @@ class HttpServer:
             self._router.add("GET", path, functools.partial(self._upgrade, upgrade))
         self._find = functools.lru_cache(_REMEMBERED_PATHS)(self._find_route)
         self._listening: list[asyncio.Server] = []
+        self._others = others
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept HTTPS connections on bound sockets."""
@@ -97,7 +102,8 @@ class HttpServer:
         dispatch: Any = self._log_each if log.isEnabledFor(logging.DEBUG) else self._dispatch
         self._server = HttpConnections(dispatch, make, self._hub.clock, self._malformed)
         # Not aiohttp's own site, which has no time limit for a handshake.
-        self._listening = await accept(self._server, sockets, self._handshakes.context)
+        self._switch = Switch(self._hub.clock, self._server, self._others)
+        self._listening = await accept(self._switch, sockets, self._handshakes.context)
 
     async def stop(self) -> None:
         """Stop accepting, answer the requests that have arrived, and close the connections."""
@@ -107,7 +113,7 @@ class HttpServer:
         await asyncio.sleep(0)  # the server begins to answer requests that have arrived
         self._server.pre_shutdown()
         await self._server.shutdown(_DRAIN_SECONDS)
-        for transport in transports:
+        for transport in (*transports, *self._switch.waiting):
             if transport is not None:
                 transport.abort()  # a close would wait for the end of TLS from the client
         await asyncio.sleep(0)

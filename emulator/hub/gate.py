@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from emulator.hub.access import entra
 from emulator.hub.access.certificates import ClientCertificate, check_certificate
@@ -45,6 +45,18 @@ class ServiceCaller(NamedTuple):
     verb: str = ""
 
 
+class EventHubsCaller(NamedTuple):
+    """A service at the Event Hubs-compatible endpoint.
+
+    Args:
+        token: its SAS token, for an `sb://` URI; None if it sent no token.
+        resource: the path of the request, as segments, the first of which is the entity.
+    """
+
+    token: str | None
+    resource: Sequence[str]
+
+
 class DeviceCaller(NamedTuple):
     """A device or module that authenticates itself.
 
@@ -61,6 +73,9 @@ class DeviceCaller(NamedTuple):
     host: str
     certificate: ClientCertificate | None = None
     model_id: str = ""
+
+
+Caller: TypeAlias = ServiceCaller | EventHubsCaller | DeviceCaller
 
 
 class Gate:
@@ -95,7 +110,7 @@ class Gate:
 
     def enter(
         self,
-        caller: ServiceCaller | DeviceCaller | Admission,
+        caller: Caller | Admission,
         operation: Operation,
         *,
         size: int = 0,
@@ -121,21 +136,25 @@ class Gate:
             ThrottlingException: the throttle of the operation is used up.
             HubError: the flaw.
         """
-        admission = None
-        if isinstance(caller, Admission):
-            admission = caller
-        elif isinstance(caller, DeviceCaller):
-            admission = self._admit(caller)
-        else:
-            self._authorize(caller, operation)
+        admission = caller if isinstance(caller, Admission) else self.check(caller, operation)
         if flaw is not None:
             raise flaw
         self.throttles.charge(operation, size=size)
         return admission
 
+    def check(self, caller: Caller, operation: Operation) -> Admission | None:
+        """Check credentials, and charge nothing: for a link by which requests will come.
+
+        Returns, and raises: see `enter`.
+        """
+        if isinstance(caller, DeviceCaller):
+            return self._admit(caller)
+        self._authorize(caller, operation)
+        return None
+
     # --- services
 
-    def _authorize(self, caller: ServiceCaller, operation: Operation) -> None:
+    def _authorize(self, caller: ServiceCaller | EventHubsCaller, operation: Operation) -> None:
         """Check a service's token (IoT Hub docs: control access with SAS)."""
         if caller.token is None:
             raise IotHubUnauthorizedAccess from ValueError("no SAS token")
@@ -143,9 +162,15 @@ class Gate:
             self._authorize_principal(bearer, caller, operation)
             return
         token = self._authenticate(caller.token, operation.right)
-        self._check_reach(token, caller.resource, caller.host)
+        if isinstance(caller, EventHubsCaller):
+            now = self._clock.now().timestamp()
+            check_reach(token, resource=caller.resource, hosts=None, now=now)
+        else:
+            self._check_reach(token, caller.resource, caller.host)
 
-    def _authorize_principal(self, token: str, caller: ServiceCaller, operation: Operation) -> None:
+    def _authorize_principal(
+        self, token: str, caller: ServiceCaller | EventHubsCaller, operation: Operation
+    ) -> None:
         """Check the bearer token of a service; without the setting, no principal has a role."""
         try:
             name = entra.principal(token)
@@ -156,9 +181,10 @@ class Gate:
         is_command = operation is Operation.INVOKE_METHOD and family == "digitaltwins"
         if self._accepts_entra and operation.right & entra.DATA_CONTRIBUTOR and not is_command:
             return
+        verb = caller.verb if isinstance(caller, ServiceCaller) else ""
         reason = "" if self._accepts_entra else "bearer tokens need the setting --entra accept"
         raise IotHubUnauthorized(
-            f"Principal {name} is not authorized for {caller.verb} on "
+            f"Principal {name} is not authorized for {verb} on "
             f"/{'/'.join(caller.resource)} due to no assigned permissions"
         ) from ValueError(reason or f"no role allows {operation.name} with a bearer token")
 

@@ -18,8 +18,10 @@ from emulator.hub.import_export.transfers import Blobs, Transfers
 from emulator.hub.jobs.jobs import Jobs
 from emulator.hub.links.links import Links
 from emulator.hub.messages.cloud_to_device import CloudToDevice
+from emulator.hub.messages.consumer_groups import ConsumerGroups
 from emulator.hub.messages.event_log import EventLog, Telemetry
 from emulator.hub.methods.methods import Methods
+from emulator.hub.notifications.notifications import Notifications
 from emulator.hub.query.queries import Queries
 from emulator.hub.registry.bulk import Bulk
 from emulator.hub.registry.digital_twins import DigitalTwins
@@ -39,6 +41,8 @@ class IotHub:
         clock: the source of time; None is the clock of the machine.
         blobs: the blob containers for import and export jobs; None refuses these jobs.
         throttles: the allowances of callers; None does not limit requests.
+        events: the event log; None is one with default bounds.
+        event_sources: the events that the log has beside telemetry, of `notifications.SOURCES`.
         accepts_entra: see `Gate`.
     """
 
@@ -51,6 +55,8 @@ class IotHub:
         clock: Clock | None = None,
         blobs: Blobs | None = None,
         throttles: Throttles | None = None,
+        events: EventLog | None = None,
+        event_sources: Collection[str] = (),
         accepts_entra: bool = False,
     ) -> None:
         self.clock = clock = clock or SystemClock()
@@ -59,7 +65,8 @@ class IotHub:
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.links = links = Links(feed, clock)
-        self.events = EventLog(clock=clock)
+        self.events = events or EventLog(clock=clock)
+        self.readers = ConsumerGroups()
         self.telemetry = Telemetry(store, links, self.events, clock)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock)
         self.methods = Methods(store, links, feed, clock)
@@ -79,6 +86,10 @@ class IotHub:
         self.transfers = Transfers(
             store, self.bulk, self.twins, rows, self.configurations, clock, slices, blobs
         )
+        self.notifications = Notifications(
+            event_sources, next(iter(hosts)), rows, self.events, feed
+        )
+        self.gate = Gate(store, policies, hosts, throttles, clock)
         self.gate = Gate(store, policies, hosts, throttles, clock, accepts_entra=accepts_entra)
 
     async def stop(self) -> None:

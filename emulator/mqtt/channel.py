@@ -179,6 +179,10 @@ class Channel:
         """See `DeviceLink.unacknowledged`."""
         return self._in_flight.values()
 
+    @property
+    def lock_seconds(self) -> None:
+        """See `DeviceLink.lock_seconds`: whether a lock over MQTT ends in time is unknown."""
+
     def deliver(self, delivery: Delivery) -> None:
         """See `DeviceLink.deliver`; QoS 1 where that was granted.
 

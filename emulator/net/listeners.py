@@ -64,9 +64,9 @@ def listen(host: str, port: int, *, option: str) -> list[socket.socket]:
 async def accept(
     protocol: Callable[[], asyncio.BaseProtocol],
     sockets: Iterable[socket.socket],
-    tls: ssl.SSLContext,
+    tls: ssl.SSLContext | None,
 ) -> list[asyncio.Server]:
-    """Accept TLS connections on bound sockets, each with a protocol of its own."""
+    """Accept connections on bound sockets, over TLS or plain, each with a protocol of its own."""
     loop = asyncio.get_running_loop()
     return [
         await loop.create_server(
@@ -74,7 +74,7 @@ async def accept(
             sock=each,
             ssl=tls,
             backlog=BACKLOG,
-            ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT,
+            ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT if tls else None,
         )
         for each in sockets
     ]

@@ -1,4 +1,4 @@
-"""Byte streams: one connection, both ways, over TLS here or in the frames of a WebSocket."""
+"""Byte streams: one connection, both ways, over TCP here or in the frames of a WebSocket."""
 
 from __future__ import annotations
 
@@ -100,6 +100,11 @@ class Stream(ABC):
     def unsent(self) -> int:
         """Return how many bytes wait for the peer to read."""
 
+    @property
+    @abstractmethod
+    def is_full(self) -> bool:
+        """Whether much waits for the peer to read, so that `drain` waits."""
+
     @abstractmethod
     def _send(self, data: bytes) -> None: ...
 
@@ -111,7 +116,7 @@ class Stream(ABC):
 
 
 class TcpStream(Stream, asyncio.BufferedProtocol):
-    """A connection over TLS.
+    """A connection over TLS, or over plain TCP.
 
     It is the asyncio protocol of the connection: asyncio's own streams would take a turn of a task
     for each packet, and memory for each device.
@@ -218,6 +223,11 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     def unsent(self) -> int:
         """See `Stream.unsent`."""
         return self.held + self._transport.get_write_buffer_size()
+
+    @property
+    def is_full(self) -> bool:
+        """See `Stream.is_full`."""
+        return self._full is not None
 
     def _send(self, data: bytes) -> None:
         if not self._transport.is_closing():

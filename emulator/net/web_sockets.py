@@ -24,6 +24,9 @@ Serve = Callable[[Stream], Awaitable[None]]
 
 _PORT = re.compile(r":\d+$", re.ASCII)
 
+# How much waits for a peer that is too slow.
+_FULL_BYTES = 64 * 1024
+
 # How many frames are taken before other connections have their turn.
 _TURN = 128
 
@@ -76,6 +79,11 @@ class WebSocketStream(Stream):
     def unsent(self) -> int:
         """See `Stream.unsent`."""
         return self.held + len(self._outgoing)
+
+    @property
+    def is_full(self) -> bool:
+        """See `Stream.is_full`."""
+        return len(self._outgoing) > _FULL_BYTES
 
     def _send(self, data: bytes) -> None:
         if self._closer is not None:

@@ -55,7 +55,8 @@ def test_an_event_is_an_object(service: Service, report: Report, device: Device)
     report(device, "one")
     (event,) = read(service, _EVENTS, device=device.id)
     assert list(event) == [
-        *("sequenceNumber", "enqueuedTime", "deviceId", "moduleId", "systemProperties"),
+        *("sequenceNumber", "enqueuedTime", "partitionId", "partitionSequenceNumber", "offset"),
+        *("deviceId", "moduleId", "systemProperties"),
         *("properties", "annotations", "body"),
     ]
     assert (event["deviceId"], event["moduleId"], event["body"]) == (device.id, None, "one")
@@ -81,6 +82,35 @@ def test_the_log_can_be_read_for_one_device_and_from_a_number_on(
     after_first: dict[str, str | None] = {"Last-Event-ID": str(first)}
     answer = service.request("GET", _EVENTS, headers=after_first)
     assert [event["body"] for event in answer.json()] == ["2", "3"]
+
+
+def test_the_log_can_be_read_in_pages_and_by_partition(
+    service: Service, report: Report, device: Device, other: Device
+) -> None:
+    report(device, "1", "2")
+    report(other, "3")
+    report(device, "4", "5")
+    start, found = numbers(service, device)[0], list[str]()
+    while page := read(service, _EVENTS, **{"device": device.id, "from": str(start), "top": "3"}):
+        assert len(page) <= 3
+        found += [event["body"] for event in page]
+        start = page[-1]["sequenceNumber"] + 1
+    assert found == ["1", "2", "4", "5"]
+    assert read(service, _EVENTS, top="0") == []
+    assert len(read(service, _EVENTS, top="9" * 30)) == len(read(service, _EVENTS))
+    (event,) = read(service, _EVENTS, device=device.id, top="1")
+    own = read(service, _EVENTS, partition=event["partitionId"], device=device.id)
+    assert [each["body"] for each in own] == ["1", "2", "4", "5"]
+    places = [(each["partitionSequenceNumber"], int(each["offset"])) for each in own]
+    assert places == sorted(set(places))
+    parts = [read(service, _EVENTS, partition=str(number)) for number in range(4)]
+    assert sum(map(len, parts)) == len(read(service, _EVENTS))
+
+
+@pytest.mark.parametrize("query", ["partition=4", "partition=", "top=-1", "top=x", "top="])
+def test_a_page_and_a_partition_must_be_valid(service: Service, query: str) -> None:
+    answer = service.request("GET", f"{_EVENTS}?{query}", params={})
+    check_error(answer, 400, "ArgumentInvalid")
 
 
 def test_an_unknown_device_has_no_events(

@@ -55,6 +55,7 @@ class FakeLink:
     key: IdentityKey = DEVICE
     accepts_methods: bool = True
     accepts_commands: bool = True
+    lock_seconds: float | None = None
     delivered: list[Delivery] = field(default_factory=list)
     invoked: list[tuple[str, str, Any]] = field(default_factory=list)
     desired: list[dict[str, Any]] = field(default_factory=list)

@@ -11,7 +11,7 @@ from emulator.hub.links.link import Connected, Disconnected, Subscribed
 from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent
 from emulator.hub.messages.message import Message
 from emulator.hub.methods.methods import MethodCalled, MethodEnded
-from emulator.hub.twins.twin import TwinChanged
+from emulator.hub.twins.twin import TwinChanged, TwinDeleted
 from tests.clock import settle
 from tests.hub.fakes import ANY, DEVICE, FakeLink, connect, put, record_changes
 
@@ -144,5 +144,6 @@ async def test_the_life_of_a_device_is_a_sequence_of_changes(hub: IotHub) -> Non
     disconnected = take(Disconnected)
     assert (disconnected.link, disconnected.reason.name) == (link, "DeviceNotOnline")
     hub.identities.delete(DEVICE, ANY)
-    deleted = take(IdentityDeleted)
+    deleted, twin_deleted = take(IdentityDeleted, TwinDeleted)
+    assert twin_deleted.key == deleted.key
     assert (deleted.key, deleted.time) == (DEVICE, hub.clock.now())

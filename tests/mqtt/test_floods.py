@@ -13,101 +13,35 @@ import socket
 import ssl
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
-from pathlib import Path
 
 import psutil
 import pytest
 
 from emulator.hub.core import limits
-from emulator.settings import WELL_KNOWN_PRIMARY_KEY
-from tests.devices import greeting
+from tests.floods import (
+    ANSWER_SECONDS,
+    MEGABYTES,
+    SHARE_SECONDS,
+    TWIN_ANSWERS,
+    Flood,
+    Hub,
+    twin_seconds,
+)
 from tests.mqtt import raw
 from tests.mqtt.raw import Wire
 from tests.mqtt.web_socket import PING, WebSocketWire, frame
 from tests.processes import EmulatorConsole
-from tests.support import Service, free_loopback_address, trust, wait_until
+from tests.support import free_loopback_address, wait_until
 
 _METHODS = "$iothub/methods/POST/#"
-_TWIN_ANSWERS = "$iothub/twin/res/#"
 _DESIRED = "$iothub/twin/PATCH/properties/desired/#"
 
-# How long a device may wait for its twin while others do their worst, and how long on average in a
-# flood. It takes 10 to 20 ms if the hub gives each device its turn; the rest is for a slow machine.
-_ANSWER_SECONDS = 1.0
-_SHARE_SECONDS = 0.25
-
-# What a flood, or a crowd of idle clients, may leave in memory. Allocators don't return everything;
-# a queue without a bound would take gigabytes.
-_MEGABYTES = 100
-
 _CROWD = 150
-
-
-class Hub:
-    """The emulator as a process, with two devices: one that offends, and a bystander."""
-
-    def __init__(self, console: EmulatorConsole, host: str) -> None:
-        self._console = console
-        self.log_start = 0
-        self.host = host
-        self.service = Service(console)
-        self.https_port = int(self.service.url.rpartition(":")[2])
-        self.trust = trust(console)
-        self.process = psutil.Process(console.pid)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        return self.host, 8883
-
-    @property
-    def megabytes(self) -> float:
-        """The memory that the process holds."""
-        return float(self.process.memory_info().rss / 1e6)
-
-    @property
-    def new_log(self) -> list[str]:
-        """What it has logged since the test began."""
-        return self._console.errors[self.log_start :]
-
-    def sockets(self, port: int) -> int:
-        """How many connections it has at a port."""
-        return sum(
-            each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED
-            for each in self.process.net_connections("tcp")
-        )
-
-    def connect(
-        self,
-        device_id: str,
-        *filters: str,
-        receive_buffer: int | None = None,
-        keep_alive: int = 60,
-        web_socket: bool = False,
-    ) -> Wire:
-        """Connect a device, and subscribe it to filters."""
-        wire = (
-            WebSocketWire(self.host, self.https_port, self.trust)
-            if web_socket
-            else Wire(self.address, self.trust, receive_buffer=receive_buffer)
-        )
-        key = WELL_KNOWN_PRIMARY_KEY
-        wire.begin(greeting(self.host, device_id, key, keep_alive=keep_alive), *filters)
-        return wire
-
-    def drop(self, device_id: str) -> None:
-        """Close the connection of a device: to replace it is what two programs do."""
-        identity = self.service.request("GET", f"/devices/{device_id}").json()
-        for status in ("disabled", "enabled"):
-            body = {**identity, "status": status}
-            path, any_etag = f"/devices/{device_id}", {"If-Match": "*"}
-            answer = self.service.request("PUT", path, json=body, headers=any_etag)
-            assert answer.status_code == 200
 
 
 @pytest.fixture(scope="module")
@@ -135,71 +69,11 @@ def quiet_log(hub: Hub) -> Iterator[None]:
 
 @pytest.fixture
 def bystander(hub: Hub) -> Iterator[Wire]:
-    with hub.connect("bystander", _TWIN_ANSWERS) as wire:
+    with hub.connect("bystander", TWIN_ANSWERS) as wire:
         yield wire
 
 
-def _twin_seconds(hub: Hub, wire: Wire) -> float:
-    """How long a device waits for its twin, without what a busy machine adds (Linux tells it)."""
-    started = time.monotonic() - _starved_seconds(hub)
-    wire.send(raw.publish("$iothub/twin/GET/?$rid=1"))
-    wire.expect_publish("$iothub/twin/res/200/?$rid=1")
-    return time.monotonic() - _starved_seconds(hub) - started
-
-
-def _starved_seconds(hub: Hub) -> float:
-    """How long the hub and this thread were ready to run, but had no processor (man 5 proc)."""
-    files = (Path(f"/proc/{hub.process.pid}/schedstat"), Path("/proc/thread-self/schedstat"))
-    return sum(int(each.read_text().split()[1]) for each in files if each.exists()) / 1e9
-
-
 # --- floods
-
-
-class Flood:
-    """Sends the same bytes again and again, in a thread, and reads whatever comes back."""
-
-    def __init__(self, wire: Wire, data: bytes) -> None:
-        self.rounds = 0
-        self._wire = wire
-        self._socket = wire._tls if isinstance(wire, WebSocketWire) else wire._socket
-        self._data = memoryview(data)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Flood:
-        self._socket.settimeout(0)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._wire.close()
-
-    def _run(self) -> None:
-        rest = self._data
-        while not self._stop.is_set():
-            moved = False
-            try:
-                rest = rest[self._socket.send(rest) :]
-                moved = True
-                if not rest:
-                    self.rounds += 1
-                    rest = self._data
-            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                pass
-            except (ConnectionError, ssl.SSLEOFError):
-                return  # the hub has cut it off
-            try:
-                data = self._socket.recv(262144)
-                moved = True
-                if not data:
-                    return
-            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                pass
-            if not moved:
-                time.sleep(0.001)
 
 
 _FLOODS = {
@@ -210,10 +84,10 @@ _FLOODS = {
     "reported properties": raw.publish("$iothub/twin/PATCH/properties/reported/?$rid=", b'{"a":1}'),
     "responses to no method": raw.publish("$iothub/methods/res/200/?$rid=1"),
     "PUBACKs for nothing": b"\x40\x02\x00\x01",
-    "subscriptions": raw.subscribe(1, _TWIN_ANSWERS, _DESIRED, _METHODS),
+    "subscriptions": raw.subscribe(1, TWIN_ANSWERS, _DESIRED, _METHODS),
     "UNSUBSCRIBEs": raw.unsubscribe(1, "a"),
     "an UNSUBSCRIBE of 150 KB": raw.unsubscribe(1, *["a"] * 50_000),
-    "a SUBSCRIBE of 200 KB": raw.subscribe(1, *[_TWIN_ANSWERS] * 10_000),
+    "a SUBSCRIBE of 200 KB": raw.subscribe(1, *[TWIN_ANSWERS] * 10_000),
 }
 
 
@@ -232,12 +106,12 @@ def test_a_flood_leaves_other_devices_their_share(hub: Hub, bystander: Wire, kin
     large = {"properties": {"desired": {f"p{n}": "x" * 3000 for n in range(9)}}}
     hub.service.request("PATCH", "/twins/offender", json=large)
     before = hub.megabytes
-    offender = hub.connect("offender", _TWIN_ANSWERS, web_socket=kind in _FRAMES)
+    offender = hub.connect("offender", TWIN_ANSWERS, web_socket=kind in _FRAMES)
     with Flood(offender, one * (200_000 // len(one) + 1)) as flood:
         wait_until(lambda: flood.rounds)
-        seconds = [_twin_seconds(hub, bystander) for _ in range(8)]
-        assert hub.megabytes < before + _MEGABYTES
-    assert statistics.mean(seconds) < _SHARE_SECONDS, seconds
+        seconds = [twin_seconds(hub, bystander) for _ in range(8)]
+        assert hub.megabytes < before + MEGABYTES
+    assert statistics.mean(seconds) < SHARE_SECONDS, seconds
 
 
 def test_fifty_thousand_messages_are_all_taken_and_the_oldest_forgotten(
@@ -248,7 +122,7 @@ def test_fifty_thousand_messages_are_all_taken_and_the_oldest_forgotten(
         for _ in range(5):
             wire.send(message * 10_000)
             wire.expect_nothing()
-    assert _twin_seconds(hub, bystander) < _ANSWER_SECONDS
+    assert twin_seconds(hub, bystander) < ANSWER_SECONDS
     events = hub.service.request("GET", "/_emulator/events").json()
     assert len(events) == 10_000  # see limits.py
 
@@ -270,18 +144,18 @@ def test_a_device_that_never_reads_what_the_service_sends_it_is_cut_off(
         # A megabyte in the emulator (limits.py), and some that the systems' buffers take.
         assert number_ * 28_000 < 16e6
         wait_until(lambda: hub.sockets(8883) == 1, raw.PATIENCE)  # the bystander's
-        assert _twin_seconds(hub, bystander) < _ANSWER_SECONDS
+        assert twin_seconds(hub, bystander) < ANSWER_SECONDS
 
 
 def test_a_device_that_never_reads_its_answers_is_read_no_further(
     hub: Hub, bystander: Wire
 ) -> None:
-    wire = hub.connect("offender", _TWIN_ANSWERS, receive_buffer=4096, keep_alive=1)
+    wire = hub.connect("offender", TWIN_ANSWERS, receive_buffer=4096, keep_alive=1)
     with wire:
         wire.send_what_goes(raw.publish("$iothub/twin/GET/?$rid=1") * 500_000)
         # So it is silent, for the hub, and its keep-alive lapses.
         wait_until(lambda: hub.sockets(8883) == 1, raw.PATIENCE)
-        assert _twin_seconds(hub, bystander) < _ANSWER_SECONDS
+        assert twin_seconds(hub, bystander) < ANSWER_SECONDS
 
 
 # --- clients that connect, and no more
@@ -340,10 +214,10 @@ def test_a_crowd_of_idle_clients_leaves_room_for_a_device(hub: Hub, kind: str, h
     with ExitStack() as crowd:
         for _ in range(_CROWD):
             crowd.enter_context(_CROWDS[kind](hub, port))
-        with hub.connect("bystander", _TWIN_ANSWERS) as wire:
-            assert _twin_seconds(hub, wire) < _ANSWER_SECONDS
+        with hub.connect("bystander", TWIN_ANSWERS) as wire:
+            assert twin_seconds(hub, wire) < ANSWER_SECONDS
         assert hub.service.request("GET", "/devices/bystander").status_code == 200
-        assert hub.megabytes < before + _MEGABYTES
+        assert hub.megabytes < before + MEGABYTES
     wait_until(
         lambda: hub.sockets(port) <= 1, raw.PATIENCE
     )  # requests keeps one for the next request
@@ -355,9 +229,9 @@ def test_web_sockets_without_a_connect_leave_room_for_a_device(hub: Hub) -> None
         for _ in range(100):
             wire = crowd.enter_context(WebSocketWire(hub.host, hub.https_port, hub.trust))
             wire.send_bytes(frame(b"\x10\x7f\x00\x04MQ"))
-        with hub.connect("bystander", _TWIN_ANSWERS) as wire:
-            assert _twin_seconds(hub, wire) < _ANSWER_SECONDS
-        assert hub.megabytes < before + _MEGABYTES
+        with hub.connect("bystander", TWIN_ANSWERS) as wire:
+            assert twin_seconds(hub, wire) < ANSWER_SECONDS
+        assert hub.megabytes < before + MEGABYTES
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
@@ -370,8 +244,8 @@ def test_a_crowd_that_takes_every_file_does_no_harm_once_it_is_gone(hub: Hub) ->
             for _ in range(_CROWD):
                 crowd.enter_context(_plain(hub, 8883))
         wait_until(lambda: hub.sockets(8883) == 0, raw.PATIENCE)
-        with hub.connect("bystander", _TWIN_ANSWERS) as wire:
-            assert _twin_seconds(hub, wire) < _ANSWER_SECONDS
+        with hub.connect("bystander", TWIN_ANSWERS) as wire:
+            assert twin_seconds(hub, wire) < ANSWER_SECONDS
 
 
 # --- clients before authentication: what each of them, or all of them, may take
@@ -400,8 +274,8 @@ def test_an_unfinished_connect_takes_little_memory(hub: Hub, web_socket: bool) -
             else:
                 plain = crowd.enter_context(Wire(hub.address, hub.trust))
                 plain.send(_unfinished_connect(limits.MQTT_CONNECT_BYTES))
-        with hub.connect("bystander", _TWIN_ANSWERS) as device:
-            assert _twin_seconds(hub, device) < _ANSWER_SECONDS
+        with hub.connect("bystander", TWIN_ANSWERS) as device:
+            assert twin_seconds(hub, device) < ANSWER_SECONDS
         assert (hub.megabytes - before) / count < 0.12  # with what TLS takes, 0.05
 
 
@@ -460,7 +334,7 @@ def test_bodies_that_are_refused_are_not_inflated(hub: Hub, bystander: Wire) -> 
             headers["Authorization"] = None
         answer = hub.service.request("POST", path, data=bomb, headers=headers)
         assert answer.status_code == status
-        assert _twin_seconds(hub, bystander) < _ANSWER_SECONDS
+        assert twin_seconds(hub, bystander) < ANSWER_SECONDS
     after = hub.process.cpu_times()
     assert after.user + after.system - before.user - before.system < 1.5  # inflated: 2 s and more
 
@@ -486,11 +360,11 @@ def test_large_bodies_at_once_leave_a_device_its_share(
         answers = [services.submit(ask, number) for number in range(24)]
         waits = []
         while not all(each.done() for each in answers):
-            waits.append(_twin_seconds(hub, bystander))
+            waits.append(twin_seconds(hub, bystander))
             time.sleep(0.01)
         assert {each.result() for each in answers} == {400}
     assert statistics.median(waits) < 0.05
-    assert max(waits) < _SHARE_SECONDS
+    assert max(waits) < SHARE_SECONDS
 
 
 # --- the log
@@ -513,5 +387,5 @@ def test_port_scanners_leave_no_line_in_the_log(hub: Hub) -> None:
     for open_one in _CROWDS.values():
         open_one(hub, 8883).close()
         open_one(hub, hub.https_port).close()
-    with hub.connect("bystander", _TWIN_ANSWERS) as wire:
-        _twin_seconds(hub, wire)
+    with hub.connect("bystander", TWIN_ANSWERS) as wire:
+        twin_seconds(hub, wire)

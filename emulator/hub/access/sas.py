@@ -77,6 +77,27 @@ class SasToken(Struct, frozen=True):
         except ValueError as error:
             raise IotHubUnauthorizedAccess from error
 
+    @property
+    def is_for_event_hubs(self) -> bool:
+        """Whether the audience is a URI: `sb://…`, or `amqps://…` in .NET."""
+        return _scheme_end(_segments(self.audience)) > 0
+
+    @property
+    def path(self) -> Sequence[str]:
+        """The path of the audience, decoded and in lower case, without the host."""
+        segments = _segments(self.audience)
+        path = segments[_scheme_end(segments) + 1 :]
+        return path[:-1] if path and not path[-1] else path
+
+    def covers_entity(self, resource: Sequence[str]) -> bool:
+        """Return whether a token for Event Hubs is for a resource, or a parent of it.
+
+        The host can have any name: a client can be told to use another address (custom endpoint).
+        Clients write `ConsumerGroups` and `consumergroups`.
+        """
+        path = list(self.path)
+        return self.is_for_event_hubs and path == [part.lower() for part in resource[: len(path)]]
+
     def covers(self, resource: Sequence[str], hosts: Collection[str]) -> bool:
         """Return whether the audience is the resource, or a parent of it, on one of the hosts.
 
@@ -112,6 +133,9 @@ class SasToken(Struct, frozen=True):
 def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
     """Check that one of two keys signed a token.
 
+    The key of a token for Event Hubs is the text of the key, which is not decoded (Event Hubs docs:
+    authenticate access with shared access signatures).
+
     Args:
         token: the token.
         keys: the keys of its policy, or of the identity if the token names no policy.
@@ -121,9 +145,10 @@ def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
             cause has the reason, for the log.
     """
     signed = f"{token.audience}\n{token.expiry_text}".encode()
+    decode = str.encode if token.is_for_event_hubs else decode_key
     # Both keys are always compared, so that the time shows nothing about the right one.
     matches = [
-        hmac.compare_digest(token.signature, hmac.digest(decode_key(key), signed, "sha256"))
+        hmac.compare_digest(token.signature, hmac.digest(decode(key), signed, "sha256"))
         for key in (keys.primary, keys.secondary)
     ]
     if not any(matches):
@@ -133,14 +158,14 @@ def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
 
 
 def check_reach(
-    token: SasToken, *, resource: Sequence[str], hosts: Collection[str], now: float
+    token: SasToken, *, resource: Sequence[str], hosts: Collection[str] | None, now: float
 ) -> None:
     """Check the expiry time and the audience of a token; no clock skew is allowed.
 
     Args:
         token: the token.
         resource: see `SasToken.covers`.
-        hosts: see `SasToken.covers`.
+        hosts: see `SasToken.covers`; None stands for an entity of Event Hubs, on any host.
         now: seconds since the epoch.
 
     Raises:
@@ -148,9 +173,10 @@ def check_reach(
     """
     if token.expiry <= now:
         reason = f"the SAS token expired: se is {token.expiry}, the time is {now:.0f}"
-    elif not token.covers(resource, hosts):
+    elif not (token.covers_entity(resource) if hosts is None else token.covers(resource, hosts)):
         wanted = "/".join(resource) or "the hub"
-        reason = f"the SAS token is for {token.audience!r}, not for {wanted!r} on {sorted(hosts)}"
+        where = "Event Hubs" if hosts is None else sorted(hosts)
+        reason = f"the SAS token is for {token.audience!r}, not for {wanted!r} on {where}"
     else:
         return
     raise IotHubUnauthorizedAccess from ValueError(reason)
@@ -198,6 +224,11 @@ def _segments(audience: str) -> Sequence[str]:
     decoded = unquote(audience)
     # Without a slash it is a host alone, or it is encoded twice. The name of a host has no '%'.
     return (decoded if "/" in decoded else unquote(decoded)).lower().split("/")
+
+
+def _scheme_end(segments: Sequence[str]) -> int:
+    """Return the index of the host: behind `sb:` and an empty segment, if there is a scheme."""
+    return 2 if len(segments) > 2 and segments[0].endswith(":") and not segments[1] else 0
 
 
 def _may_spell(segment: str, wanted: str) -> bool:

@@ -163,6 +163,12 @@ class DeviceMaximumQueueDepthExceeded(HubError, code=403004):
     text = "Device Queue depth cannot exceed 50 messages"
 
 
+class IotHubMaxCbsTokenExceeded(HubError, code=403005):
+    """A connection has sent SAS tokens for too many audiences."""
+
+    text = "Too many SAS tokens on one connection. Use more connections."
+
+
 class DeviceMaximumQueueSizeExceeded(HubError, code=403007):
     """The messages in the queue of the device take too much memory."""
 
@@ -195,6 +201,10 @@ class DeviceNotFound(HubError, code=404001):
 
 class JobNotFound(HubError, code=404002):
     """The job is unknown."""
+
+
+class AmqpAddressNotFound(HubError, code=404006):
+    """The address of a link is unknown."""
 
 
 class ModuleNotFound(HubError, code=404010):

@@ -121,9 +121,18 @@ FEEDBACK_LOCK = 60
 FEEDBACK_BATCHES = 1_000
 FEEDBACK_DELIVERIES = 10
 
-# The event log. A real hub keeps the events of a day or more; ours keeps the newest ones.
+
+# The event log (IoT Hub docs: read device-to-cloud messages). A real hub keeps all events of the
+# retention time; ours keeps them within a number and a size.
+EVENT_LOG_PARTITIONS = 4  # of a new hub
+EVENT_LOG_PARTITIONS_ALLOWED = range(1, 129)  # a real hub has at least 2
+EVENT_LOG_RETENTION = 24 * 60 * 60  # seconds, of a new hub
 EVENT_LOG_EVENTS = 10_000
-EVENT_LOG_BYTES = 64 * 1024 * 1024
+EVENT_LOG_BYTES = 64 * 1024 * 1024  # of memory
+# Readers of a partition in one consumer group, without an owner level (Event Hubs docs: quotas).
+EVENT_READERS = 5
+CONSUMER_GROUPS = 20  # of a hub (IoT Hub docs: quotas), with `$Default`
+CONSUMER_GROUP_LENGTH = 50
 
 # MQTT (IoT Hub docs: MQTT support, direct methods).
 MQTT_SUBSCRIPTIONS = 5
@@ -140,6 +149,10 @@ MQTT_CONNECT_BYTES = 32 * 1024
 MQTT_CONNECT_TIMEOUT = 60  # seconds
 # Ours: if more bytes than this wait for a device that does not read, its connection is closed.
 MQTT_WRITE_BUFFER_BYTES = 1024 * 1024
+
+# AMQP. Ours: the longest encoded message of a device; above it, its link ends. A message between
+# the documented limit and this one is rejected.
+AMQP_MESSAGE_BYTES = 1024 * 1024
 
 # HTTP. Ours: the largest body of the service API is a bulk call.
 HTTP_BODY_BYTES = 4 * 1024 * 1024

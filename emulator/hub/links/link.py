@@ -74,6 +74,10 @@ class DeviceLink(Protocol):
     def unacknowledged(self) -> Collection[str]:
         """The lock tokens of the messages that the device has not acknowledged yet."""
 
+    @property
+    def lock_seconds(self) -> float | None:
+        """How long a message is locked for the device; None is until the message expires."""
+
     def deliver(self, delivery: Delivery) -> None:
         """Send a cloud-to-device message; the head calls the hub when the device settles it."""
 

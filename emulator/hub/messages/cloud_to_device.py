@@ -6,6 +6,9 @@ for them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import timedelta
+
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import DeviceNotFound
@@ -42,8 +45,12 @@ class CloudToDevice:
         self._links = links
         self._feed = feed
         self._clock = clock
+        self._watched: set[str] = set()  # devices with a timer for the locks of their messages
         feed.subscribe(Subscribed, lambda change: self.push(change.link))
-        feed.subscribe(Disconnected, self._release)
+        feed.subscribe(
+            Disconnected,
+            lambda change: self.release(change.link.key.device_id, change.link.unacknowledged),
+        )
         feed.subscribe(IdentityDeleted, self._discard_feedback)
 
     # --- for services
@@ -114,13 +121,16 @@ class CloudToDevice:
 
     def push(self, link: DeviceLink) -> None:
         """Send a device all messages that wait for it, while it accepts them."""
+        device_id, lock_seconds = link.key.device_id, link.lock_seconds
         while (
             link.key.module_id is None
             and link.accepts_commands
             and self._links.link(link.key) is link
-            and (command := self._lend(link.key.device_id, lock_seconds=None))
+            and (command := self._lend(device_id, lock_seconds=lock_seconds))
         ):
             link.deliver(command.delivery())
+        if lock_seconds is not None:
+            self._watch_locks(device_id)
 
     def receive(self, device_id: str) -> Delivery | None:
         """Return the next message, under a lock of a minute, or None if no message waits.
@@ -130,8 +140,14 @@ class CloudToDevice:
         command = self._lend(device_id, lock_seconds=limits.C2D_LOCK)
         if command is None:
             return None
-        self._clock.call_later(limits.C2D_LOCK, self._push_to, device_id)
+        self._watch_locks(device_id)
         return command.delivery()
+
+    def release(self, device_id: str, tokens: Collection[str]) -> None:
+        """Return the messages that a receiver has not settled to the queue, as it is gone."""
+        queue = self._queue(device_id)
+        if tokens and queue.commands:
+            self._commit(queue, commands.release(queue, tokens, self._clock.now()))
 
     def complete(self, device_id: str, token: str) -> None:
         """End a message: the device has accepted it.
@@ -177,12 +193,21 @@ class CloudToDevice:
         self._commit(queue, change)
         return change.command
 
-    def _release(self, change: Disconnected) -> None:
-        """Return the messages that a connection has not acknowledged to the queue."""
-        tokens = change.link.unacknowledged
-        queue = self._queue(change.link.key.device_id)
-        if tokens and queue.commands:
-            self._commit(queue, commands.release(queue, tokens, self._clock.now()))
+    def _watch_locks(self, device_id: str) -> None:
+        """Push the messages of a device again when the next of its locks lapses."""
+        if device_id in self._watched:
+            return
+        now = self._clock.now()
+        latest = now + timedelta(seconds=limits.C2D_LOCK)  # a lock of MQTT holds for longer
+        locks = [each.lock for each in self._queue(device_id).commands if each.lock is not None]
+        if due := min((each.until for each in locks if now < each.until <= latest), default=None):
+            self._watched.add(device_id)
+            self._clock.call_later((due - now).total_seconds(), self._lapse, device_id)
+
+    def _lapse(self, device_id: str) -> None:
+        self._push_to(device_id)
+        self._watched.discard(device_id)
+        self._watch_locks(device_id)
 
     def _discard_feedback(self, change: IdentityDeleted) -> None:
         if change.key.module_id is None:

@@ -1,77 +1,115 @@
-"""The messages that devices send, and the event log: what the built-in endpoint sends to readers.
+"""The event log: the events of all devices, in partitions, for readers at their own pace.
 
-The log is bounded: the oldest events make room for new ones. Each reader pulls at its own pace. A
-reader that is too slow finds a gap in the sequence numbers.
+The log is bounded: the oldest events make room for new ones. A reader that is too slow finds a gap
+in the sequence numbers, and continues at the oldest event.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
+import bisect
 import itertools
-from collections import deque
-from collections.abc import Iterable
-from datetime import datetime
-
-from msgspec import Struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock, SystemClock
-from emulator.hub.core.json import JsonObject, loads
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.store import Store
-from emulator.hub.core.times import iso
+from emulator.hub.core.tail import Tail
 from emulator.hub.identities.identity import Identity
 from emulator.hub.links.link import Admission
 from emulator.hub.links.links import Links
+from emulator.hub.messages.event import TELEMETRY, Event, Origin, PartitionName
 from emulator.hub.messages.message import Message
 
+ENTITY = "iothub-ehub-emulator"
+"""The Event Hubs-compatible name; a real hub's is `iothub-ehub-{name}-{number}-{hex}`."""
 
-class Event(Struct, frozen=True, gc=False):
-    """A message in the log, as the hub stamped it (IoT Hub docs: read device-to-cloud messages).
+DEFAULT_GROUP = "$Default"
+"""The consumer group that every hub has."""
+
+
+# A partition forgets the numbers of dropped events at the latest after so many.
+_TRIM = 1_000
+
+
+class Partition:
+    """A part of the log: all events of some devices (Event Hubs docs: features).
 
     Args:
-        sequence_number: counts the hub's events, from 0 (Event Hubs).
-        sender: the device or module that sent it, and how it authenticated.
-        memory: the bytes of memory that it takes.
+        name: what its events know of it.
+        log: the log, which has the events.
     """
 
-    sequence_number: int
-    enqueued: datetime
-    sender: Admission
-    message: Message
-    memory: int
+    def __init__(self, name: PartitionName, log: EventLog) -> None:
+        self.name = name
+        self.numbers: Tail[int] = Tail()
+        """By the sequence number of each event: its number in the log."""
+        self.end = 0
+        """The sequence number that the next event will have."""
+        self.last: Event | None = None
+        """The newest event, also if the log has dropped it."""
+        self.listeners: list[Callable[[], object]] = []
+        """Called when the partition has new events."""
+        self._log = log
 
     @property
-    def annotations(self) -> JsonObject:
-        """What the hub adds to the message, by the names of Event Hubs."""
-        annotations: JsonObject = {"iothub-connection-device-id": self.sender.key.device_id}
-        if self.sender.key.module_id is not None:
-            annotations["iothub-connection-module-id"] = self.sender.key.module_id
-        annotations |= {
-            "iothub-connection-auth-method": self.sender.auth_method,
-            "iothub-connection-auth-generation-id": self.sender.generation_id,
-            "iothub-enqueuedtime": int(self.enqueued.timestamp() * 1000),
-            "iothub-message-source": "Telemetry",
-        }
-        if self.sender.model_id:
-            annotations["dt-dataschema"] = self.sender.model_id
-        if "dt-subject" in self.message.system:
-            annotations["dt-subject"] = self.message.system["dt-subject"]
-        return annotations
+    def id(self) -> str:
+        """Its name for readers."""
+        return self.name.id
 
-    def document(self) -> JsonObject:
-        """Return the event as JSON; by its content type, its body is JSON, or text, or Base64."""
-        return {
-            "sequenceNumber": self.sequence_number,
-            "enqueuedTime": iso(self.enqueued),
-            "deviceId": self.sender.key.device_id,
-            "moduleId": self.sender.key.module_id,
-            "systemProperties": dict(self.message.system),
-            "properties": dict(self.message.properties),
-            "annotations": self.annotations,
-            **_body(self.message),
-        }
+    @property
+    def begin(self) -> int:
+        """The sequence number of the oldest event; of the next one if there is no event."""
+        self._log.drop_old()
+        self.trim()
+        return self.numbers.begin
+
+    def trim(self) -> None:
+        """Forget the numbers of events that the log has dropped."""
+        if self.numbers and self.numbers.first < self._log.events.begin:
+            self.numbers.drop_until(self._find(self._log.events.begin))
+
+    def read(self, start: int, most: int) -> list[Event]:
+        """List the events that exist from sequence number `start` on, `most` of them at most."""
+        start = max(start, self.begin)
+        return [self._event(each) for each in range(start, min(start + most, self.end))]
+
+    def read_log(self, start: int) -> Iterator[Event]:
+        """List the events that exist from a number in the log on."""
+        self.trim()
+        return (self._event(each) for each in range(self._find(start), self.end))
+
+    def _event(self, sequence_number: int) -> Event:
+        return self._log.events[self.numbers[sequence_number]]
+
+    def _find(self, number: int) -> int:
+        """Return the sequence number of the first event from a number in the log on."""
+        begin, numbers = self.numbers.begin, self.numbers
+        place = bisect.bisect_left(range(begin, self.end), number, key=numbers.__getitem__)
+        return begin + place
+
+    def after_offset(self, offset: int, *, inclusive: bool = False) -> int:
+        """Return the sequence number behind an offset, or at it."""
+        return self.after(offset - self.name.first_offset, inclusive=inclusive)
+
+    def after(self, sequence_number: int, *, inclusive: bool = False) -> int:
+        """Return the sequence number behind another one, or that one.
+
+        A reader can know a number of an earlier run, which this run has not reached yet. It reads
+        all events of this run.
+        """
+        start = sequence_number + (not inclusive)
+        return self.begin if start > self.end else max(start, self.begin)
+
+    def after_time(self, milliseconds: float, *, inclusive: bool = False) -> int:
+        """Return the sequence number of the first event behind a time since 1970, or at it."""
+        find = bisect.bisect_left if inclusive else bisect.bisect_right
+        numbers = range(self.begin, self.end)
+        return numbers.start + find(
+            numbers, milliseconds, key=lambda each: self._event(each).enqueued_ms
+        )
 
 
 class EventLog:
@@ -80,6 +118,10 @@ class EventLog:
     Args:
         events: how many it holds at most.
         size: how many bytes of memory its messages take at most.
+        clock: the clock of the hub.
+        partitions: how many parts it has.
+        retention: how long it keeps an event, in seconds.
+        consumer_groups: the names of consumer groups; `$Default` is always there.
     """
 
     def __init__(
@@ -87,61 +129,130 @@ class EventLog:
         events: int = limits.EVENT_LOG_EVENTS,
         size: int = limits.EVENT_LOG_BYTES,
         clock: Clock | None = None,
+        *,
+        partitions: int = limits.EVENT_LOG_PARTITIONS,
+        retention: float = limits.EVENT_LOG_RETENTION,
+        consumer_groups: Iterable[str] = (),
     ) -> None:
         self._max_events = events
         self._max_size = size
-        self._events: deque[Event] = deque()
+        self._retention = timedelta(seconds=retention)
+        self._clock = clock = clock or SystemClock()
+        self.created = clock.now()
+        """When the log began."""
+        self._first_expiry = self.created
+        self.events: Tail[Event] = Tail()
+        """All events that the log holds."""
+        self.end = 0
+        """The number that the next event will have."""
         self._size = 0
-        self._next = 0
-        self._appended = Signal(clock or SystemClock())
+        self._appended = Signal(clock)
+        # Offsets are larger than those of earlier runs: a reader that continues where an earlier
+        # run ended receives all events of this one.
+        first_offset = int(self.created.timestamp() * 1_000_000)
+        self.partitions = [
+            Partition(PartitionName(each, first_offset), self) for each in range(partitions)
+        ]
+        self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
 
-    def extend(self, sender: Admission, messages: Iterable[Message], now: datetime) -> None:
-        """Stamp messages of one sender, and keep them."""
+    def now(self) -> datetime:
+        """Return the time of the hub."""
+        return self._clock.now()
+
+    def has_group(self, name: str) -> bool:
+        """Return whether a consumer group exists; letter case makes no difference."""
+        return name.lower() in self._groups
+
+    def find_partition(self, partition_id: str) -> Partition | None:
+        """Return the partition with an id; None if it is unknown."""
+        return next((each for each in self.partitions if each.id == partition_id), None)
+
+    def partition_of(self, device_id: str) -> Partition:
+        """Return the partition that has the events of a device; it is always the same one."""
+        return self.partitions[zlib.crc32(device_id.encode()) % len(self.partitions)]
+
+    def extend(self, origin: Origin, messages: Iterable[Message], now: datetime) -> None:
+        """Stamp messages of one origin, and keep them."""
+        partition = self.partition_of(origin.key.device_id if origin.key else "")
+        name, add, add_number = partition.name, self.events.append, partition.numbers.append
+        number, sequence_number, event = self.end, partition.end, None
         for message in messages:
-            event = Event(self._next, now, sender, message, message.memory)
-            self._events.append(event)
-            self._next += 1
-            self._size += event.memory
-        while len(self._events) > self._max_events or self._size > self._max_size:
-            self._size -= self._events.popleft().memory
+            memory = message.memory
+            event = Event(number, name, sequence_number, now, origin, message, memory)
+            add(event)
+            add_number(number)
+            number += 1
+            sequence_number += 1
+            self._size += memory
+        if event is None:
+            return
+        self.end, partition.end, partition.last = number, sequence_number, event
+        self.drop_old(now)
+        if partition.numbers.first < self.events.begin - _TRIM:
+            partition.trim()
         self._appended.send()
+        if partition.listeners:
+            for listener in tuple(partition.listeners):
+                listener()
+
+    def drop_old(self, now: datetime | None = None) -> None:
+        """Drop the events that are too many, too large or too old."""
+        events = self.events
+        for _ in range(len(events) - self._max_events):
+            self._size -= events.drop().memory
+        while self._size > self._max_size:
+            self._size -= events.drop().memory
+        now = now or self._clock.now()
+        if now >= self._first_expiry:
+            while events and events.first.enqueued <= now - self._retention:
+                self._size -= events.drop().memory
+            self._first_expiry = (events.first.enqueued if events else now) + self._retention
 
     def read(
-        self, start: int = 0, device_id: str | None = None, most: int | None = None
+        self,
+        start: int = 0,
+        device_id: str | None = None,
+        most: int | None = None,
+        partition: Partition | None = None,
     ) -> list[Event]:
-        """List the events from sequence number `start` on, of all devices or of one.
+        """List the events from number `start` on, of all devices or of one.
 
         Args:
-            start: the first sequence number.
+            start: the number of the first event.
             device_id: the device; None is all.
             most: how many events to return at most; None is all.
+            partition: the partition; None is all.
         """
-        # The numbers in the log have no gaps, so they tell where `start` is.
-        skip = max(start - (self._next - len(self._events)), 0)
-        found = (
-            event
-            for event in itertools.islice(self._events, skip, None)
-            if device_id in (None, event.sender.key.device_id)
-        )
-        return list(itertools.islice(found, most))
+        self.drop_old()
+        # A partition has all events of a device.
+        if partition is None and device_id is not None:
+            partition = self.partition_of(device_id)
+        if partition is None:
+            numbers = range(max(start, self.events.begin), self.end)
+            found: Iterator[Event] = (self.events[number] for number in numbers)
+        else:
+            found = partition.read_log(start)
+        chosen = (each for each in found if device_id in (None, each.device_id))
+        return list(itertools.islice(chosen, most))
 
     async def wait(
-        self, start: int, device_id: str | None = None, *, seconds: float, most: int | None = None
+        self,
+        start: int,
+        device_id: str | None = None,
+        *,
+        seconds: float,
+        most: int | None = None,
+        partition: Partition | None = None,
     ) -> list[Event]:
         """Return the events from `start` on; wait up to `seconds` if the log has none yet."""
 
         def find() -> list[Event]:
             nonlocal start
-            events = self.read(start, device_id, most)
-            start = max(start, self._next)
+            events = self.read(start, device_id, most, partition)
+            start = max(start, self.end)
             return events
 
         return await self._appended.wait_for(find, seconds)
-
-    @property
-    def end(self) -> int:
-        """The sequence number that the next event will have."""
-        return self._next
 
 
 class Telemetry:
@@ -159,15 +270,4 @@ class Telemetry:
         # The will of a deleted device comes after its deletion: then the device is unknown.
         if self._links.knows(key) or self._store.get(Identity, key) is not None:
             self._links.note_activity(key, now)
-        self._log.extend(sender, messages, now)
-
-
-def _body(message: Message) -> JsonObject:
-    try:
-        text = message.body.decode()
-    except UnicodeDecodeError:
-        return {"bodyBase64": base64.b64encode(message.body).decode()}
-    if message.system.get("content-type") == "application/json":
-        with contextlib.suppress(ValueError):  # then it is no more than text
-            return {"body": loads(text)}
-    return {"body": text}
+        self._log.extend(Origin(key, TELEMETRY, sender), messages, now)

@@ -32,7 +32,7 @@ from emulator.hub.registry.rows import Rows, device_identities, find
 from emulator.hub.registry.twins import Twins
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
-from emulator.hub.twins.twin import Twin
+from emulator.hub.twins.twin import Twin, TwinDeleted
 
 
 class Identities:
@@ -208,6 +208,7 @@ class Identities:
         change = writes.patch(twin_before, {} if twin is None else twin, now)
         created, deleted = self._system_modules_of(before, identity, now)
         others = [twins.create(module.key, now) for module in created]
+        gone = [find(self._store, Twin, each.key) for each in deleted]
         self._store.commit(
             put=(identity, change.twin, *created, *others), delete=_deletions(deleted)
         )
@@ -215,7 +216,7 @@ class Identities:
         if not identity.enabled:
             for each in self._store.scan(Identity, (key.device_id,)):
                 self._links.drop(each.key, errors.DeviceDisabled())
-        self._publish_deleted(deleted, now)
+        self._publish_deleted(deleted, gone, now)
         document = self._document(identity)  # before a subscriber writes
         if change.twin is not twin_before:
             self._twins.publish(change)
@@ -269,17 +270,20 @@ class Identities:
         deleted = [identity]
         if key.module_id is None:
             deleted = list(self._store.scan(Identity, (key.device_id,)))
+        gone = [find(self._store, Twin, each.key) for each in deleted]
         self._store.commit(delete=_deletions(deleted))
         if key.module_id is None:
             self._device_count -= 1
-        self._publish_deleted(deleted, self._clock.now())
+        self._publish_deleted(deleted, gone, self._clock.now())
 
     def _note_model(self, change: Connected) -> None:
         """Store the model of a device, which its twin shows (IoT Plug and Play docs)."""
         model_id = change.admission.model_id
-        identity = self._store.get(Identity, change.admission.key)
-        if identity is not None and model_id not in ("", identity.model_id):
-            self._store.commit(put=(replace(identity, model_id=model_id),))
+        before = self._store.get(Identity, change.admission.key)
+        if before is not None and model_id not in ("", before.model_id):
+            identity = replace(before, model_id=model_id)
+            self._store.commit(put=(identity,))
+            self._feed.publish(identities.IdentityChanged(identity, change.time, before))
 
     def _registered(self, key: IdentityKey) -> Identity:
         """Return an identity, as `find`; raise ModuleNotFound for a missing module."""
@@ -346,11 +350,14 @@ class Identities:
         for identity in created:
             self._feed.publish(identities.IdentityCreated(identity, now))
 
-    def _publish_deleted(self, deleted: Sequence[Identity], now: datetime) -> None:
+    def _publish_deleted(
+        self, deleted: Sequence[Identity], gone: Sequence[Twin], now: datetime
+    ) -> None:
         """Close the connections of deleted identities, and publish the changes."""
-        for identity in deleted:
+        for identity, twin in zip(deleted, gone, strict=True):
             self._links.drop(identity.key, errors.DeviceNotFound(identity.key.device_id))
             self._feed.publish(identities.IdentityDeleted(identity, now))
+            self._feed.publish(TwinDeleted(twin, now))
 
     def _document(self, identity: Identity, *, just_created: bool = False) -> JsonObject:
         return documents.identity(self._rows.row(identity.key), just_created=just_created)

@@ -81,6 +81,7 @@ class TwinChanged(Change, frozen=True):
     Args:
         twin: the new twin.
         time: the time of the write.
+        before: the old twin.
         tags: the patch of the tags; all tags after a replace.
         desired: the notification for a connected device: the patch with its nulls, or after a
             replace all desired properties, with null for what is gone; and `$version`.
@@ -90,10 +91,28 @@ class TwinChanged(Change, frozen=True):
 
     twin: Twin
     time: datetime
+    before: Twin
     tags: JsonObject | None = None
     desired: JsonObject | None = None
     reported: JsonObject | None = None
     replaced: bool = False
+
+    @property
+    def key(self) -> IdentityKey:
+        """The identity of the twin."""
+        return self.twin.key
+
+
+class TwinDeleted(Change, frozen=True):
+    """A twin was deleted, with its identity.
+
+    Args:
+        twin: the twin as it was.
+        time: the time of the deletion.
+    """
+
+    twin: Twin
+    time: datetime
 
     @property
     def key(self) -> IdentityKey:

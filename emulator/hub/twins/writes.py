@@ -50,7 +50,7 @@ def patch(twin: Twin, body: object, now: datetime) -> TwinChanged:
     """
     parts = _service_parts(body)
     if not parts:
-        return TwinChanged(twin, now)
+        return TwinChanged(twin, now, twin)
     tags, desired, tag_changes, changes, notice = twin.tags, twin.desired, None, None, None
     if "tags" in parts:
         tag_changes = check_part("tags", _or_removal(parts["tags"], tags))
@@ -62,7 +62,7 @@ def patch(twin: Twin, body: object, now: datetime) -> TwinChanged:
         desired = _write_section("desired", desired, changes, now)
         notice = {**changes, "$version": desired.version}
     written = structs.replace(twin, tags=tags, desired=desired, revision=twin.revision + 1)
-    return TwinChanged(written, now, tags=tag_changes, desired=notice)
+    return TwinChanged(written, now, twin, tags=tag_changes, desired=notice)
 
 
 def replace(twin: Twin, body: object, now: datetime) -> TwinChanged:
@@ -90,7 +90,7 @@ def replace(twin: Twin, body: object, now: datetime) -> TwinChanged:
     desired = _write_section("desired", emptied, members, now)
     notice = {**overwriting(twin.desired.values, members), "$version": desired.version}
     written = structs.replace(twin, tags=tags, desired=desired, revision=twin.revision + 1)
-    return TwinChanged(written, now, tags=tags, desired=notice, replaced=True)
+    return TwinChanged(written, now, twin, tags=tags, desired=notice, replaced=True)
 
 
 def report(twin: Twin, body: object, now: datetime, expected_version: int | None) -> TwinChanged:
@@ -115,7 +115,7 @@ def report(twin: Twin, body: object, now: datetime, expected_version: int | None
         )
     changes = check_part("reported", body)
     reported = _write_section("reported", twin.reported, changes, now)
-    return TwinChanged(structs.replace(twin, reported=reported), now, reported=changes)
+    return TwinChanged(structs.replace(twin, reported=reported), now, twin, reported=changes)
 
 
 def overwriting(old: Any, new: Any) -> Any:

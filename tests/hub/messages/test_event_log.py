@@ -1,11 +1,11 @@
-"""The event log: its bounds, its readers, and its followers."""
+"""The event log: its bounds, its partitions, its readers, and its followers."""
 
 import asyncio
 import math
 import tracemalloc
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import pytest
@@ -14,21 +14,38 @@ from hypothesis import strategies as st
 
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
-from emulator.hub.messages.event_log import Event, EventLog
+from emulator.hub.messages.event import TELEMETRY, Event, Origin, PartitionName
+from emulator.hub.messages.event_log import EventLog, Partition
 from emulator.hub.messages.message import Message
 from tests.clock import ManualClock
 
 NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=UTC)
 
 
-def append(log: EventLog, body: bytes = b"", device: str = "d", module: str | None = None) -> Event:
-    sender = Admission(IdentityKey(device, module), math.inf, "1", "{}")
-    log.extend(sender, [Message(body)], NOW)
-    return Event(log.end - 1, NOW, sender, Message(body), Message(body).memory)
+# What a message without a body takes.
+EMPTY = Message(b"").memory
+
+
+def origin(device: str = "d", module: str | None = None) -> Origin:
+    key = IdentityKey(device, module)
+    return Origin(key, TELEMETRY, Admission(key, math.inf, "1", "{}"))
+
+
+def append(
+    log: EventLog,
+    body: bytes = b"",
+    device: str = "d",
+    module: str | None = None,
+    now: datetime | None = None,
+) -> Event:
+    log.extend(origin(device, module), [Message(body)], now or datetime.now(UTC))
+    event = log.partition_of(device).last
+    assert event is not None
+    return event
 
 
 def numbers(events: list[Event]) -> list[int]:
-    return [event.sequence_number for event in events]
+    return [event.number for event in events]
 
 
 # --- bounds
@@ -37,11 +54,8 @@ def numbers(events: list[Event]) -> list[int]:
 def test_events_are_numbered_from_zero() -> None:
     log = EventLog()
     assert log.end == 0
-    assert [append(log).sequence_number for _ in range(3)] == [0, 1, 2]
+    assert [append(log).number for _ in range(3)] == [0, 1, 2]
     assert (numbers(log.read()), log.end) == ([0, 1, 2], 3)
-
-
-EMPTY = Message(b"").memory
 
 
 @pytest.mark.parametrize(
@@ -65,7 +79,7 @@ def test_a_full_log_drops_its_oldest_events(
 
 @given(
     events=st.integers(1, 6),
-    size=st.integers(0, 20),
+    size=st.integers(0, 50),
     sizes=st.lists(st.integers(0, 25), max_size=30),
     start=st.integers(0, 40),
 )
@@ -101,7 +115,7 @@ def test_the_log_takes_no_more_memory_than_its_bound(make: Callable[[int], Messa
     try:
         for number in range(10_000):
             sender = Admission(IdentityKey(f"d{number}"), math.inf, f"1{number}", f"{{}}{number}")
-            log.extend(sender, [make(number)], NOW)
+            log.extend(Origin(sender.key, TELEMETRY, sender), [make(number)], datetime.now(UTC))
             if number > 50 and len(log.read()) <= number:
                 break
         taken, _ = tracemalloc.get_traced_memory()
@@ -128,12 +142,16 @@ def test_the_document_of_an_event_has_all_its_members() -> None:
         b'{"t":1.50}', {"content-type": "application/json", "dt-subject": "c"}, {"a": None}
     )
     sender = Admission(IdentityKey("d", "m"), math.inf, "42", '{"scope":"module"}', "dtmi:x;1")
-    event = Event(7, NOW, sender, message, message.memory)
+    from_module = Origin(sender.key, TELEMETRY, sender)
+    event = Event(7, PartitionName(2, 1000), 5, NOW, from_module, message, message.memory)
     document = event.document()
     assert document.pop("body") == {"t": 1.5}
     assert document == {
         "sequenceNumber": 7,
         "enqueuedTime": "2026-01-31T14:46:08.123456Z",
+        "partitionId": "2",
+        "partitionSequenceNumber": 5,
+        "offset": "1005",
         "deviceId": "d",
         "moduleId": "m",
         "systemProperties": {"content-type": "application/json", "dt-subject": "c"},
@@ -149,6 +167,141 @@ def test_the_document_of_an_event_has_all_its_members() -> None:
             "dt-subject": "c",
         },
     }
+
+
+def test_an_event_without_a_sender_does_not_say_how_it_authenticated() -> None:
+    about = Origin(IdentityKey("d"), "twinChangeEvents")
+    event = Event(0, PartitionName(0, 1), 0, NOW, about, Message(b""), 0)
+    assert list(event.annotations) == [
+        *("iothub-connection-device-id", "iothub-message-source", "iothub-enqueuedtime"),
+    ]
+
+
+# --- partitions
+
+
+# A time that a log keeps.
+RECENT = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+
+
+def partition_with(log: EventLog, count: int) -> Partition:
+    for second in range(count):
+        append(log, now=RECENT + timedelta(seconds=second))
+    return log.partition_of("d")
+
+
+def found(partition: Partition, start: int, most: int = 100) -> list[int]:
+    return [event.sequence_number for event in partition.read(start, most)]
+
+
+def test_a_device_always_has_the_same_partition_and_the_partitions_share_the_devices() -> None:
+    log, later = EventLog(partitions=8), EventLog(partitions=8)
+    ids = [f"device-{number}" for number in range(200)]
+    chosen = [log.partition_of(each).id for each in ids]
+    assert chosen == [later.partition_of(each).id for each in ids]
+    assert set(chosen) == {str(number) for number in range(8)}
+    # Of today: a change would move devices.
+    assert [log.partition_of(each).id for each in ("myDeviceId", "d")] == ["6", "4"]
+
+
+def test_partitions_number_their_events_and_the_log_has_their_order() -> None:
+    log = EventLog(partitions=2)
+    assert log.partition_of("a") is not log.partition_of("d")
+    for device in "addad":
+        append(log, device=device)
+    assert [(each.device_id, each.sequence_number) for each in log.read()] == [
+        *(("a", 0), ("d", 0), ("d", 1), ("a", 1), ("d", 2)),
+    ]
+    assert numbers(log.read(partition=log.partition_of("d"))) == [1, 2, 4]
+    assert numbers(log.read(2, partition=log.partition_of("d"), most=1)) == [2]
+
+
+def test_the_modules_of_a_device_share_its_partition() -> None:
+    log = EventLog(partitions=128)
+    assert append(log, module="m").partition == append(log).partition
+
+
+def test_a_partition_is_read_in_parts() -> None:
+    partition = partition_with(EventLog(), 5)
+    assert (found(partition, 0), found(partition, 2, 2)) == ([0, 1, 2, 3, 4], [2, 3])
+    assert found(partition, 5) == found(partition, 99) == []
+    assert (partition.begin, partition.end) == (0, 5)
+
+
+def test_a_reader_that_is_too_slow_continues_at_the_oldest_event() -> None:
+    partition = partition_with(EventLog(events=3), 9)
+    assert (found(partition, 2), partition.begin) == ([6, 7, 8], 6)
+
+
+def test_a_partition_without_events_begins_where_it_ends() -> None:
+    log = EventLog(events=1)
+    partition = partition_with(log, 2)
+    append(log, device="myDeviceId")
+    assert (partition.begin, partition.end, found(partition, 0)) == (2, 2, [])
+    assert partition.last is not None
+    assert partition.last.sequence_number == 1
+
+
+def test_offsets_are_texts_that_grow_and_an_offset_is_a_start() -> None:
+    partition = partition_with(EventLog(), 5)
+    offsets = [int(each.offset) for each in partition.read(0, 5)]
+    assert offsets == sorted(set(offsets))
+    assert [partition.after_offset(each) for each in offsets] == [1, 2, 3, 4, 5]
+    assert partition.after_offset(offsets[3], inclusive=True) == 3
+    assert partition.after_offset(-1) == partition.after_offset(0) == 0
+
+
+def test_a_sequence_number_is_a_start() -> None:
+    partition = partition_with(EventLog(events=3), 5)
+    assert [partition.after(each) for each in (-1, 0, 2, 3, 4)] == [2, 2, 3, 4, 5]
+    assert [partition.after(each, inclusive=True) for each in (0, 2, 4, 5)] == [2, 2, 4, 5]
+
+
+def test_a_reader_that_knows_an_earlier_run_reads_all_of_this_one(clock: ManualClock) -> None:
+    earlier = partition_with(EventLog(clock=clock), 5).read(4, 1)[0]
+    clock.advance(1)
+    partition = partition_with(EventLog(clock=clock), 2)
+    assert partition.after(earlier.sequence_number) == 0
+    assert partition.after_offset(int(earlier.offset)) == 0
+
+
+def test_a_time_is_a_start() -> None:
+    partition = partition_with(EventLog(), 5)
+    first = int(RECENT.timestamp() * 1000)
+    assert [partition.after_time(first + each) for each in (-1, 0, 999, 1000, 9000)] == [
+        *(0, 1, 1, 2, 5),
+    ]
+    assert [partition.after_time(first + each, inclusive=True) for each in (-1, 0, 1)] == [0, 0, 1]
+
+
+def test_events_are_dropped_when_they_are_too_old(clock: ManualClock) -> None:
+    log = EventLog(clock=clock, retention=60)
+    append(log, now=clock.now())
+    clock.advance(40)
+    append(log, now=clock.now())
+    partition = log.partition_of("d")
+    assert (partition.begin, numbers(log.read())) == (0, [0, 1])
+    clock.advance(21)
+    assert (partition.begin, numbers(log.read()), found(partition, 0)) == (1, [1], [1])
+    clock.advance(40)
+    assert (partition.begin, log.read(), found(partition, 0)) == (2, [], [])
+
+
+def test_a_listener_is_called_for_its_partition_alone() -> None:
+    log, calls = EventLog(), list[int]()
+    partition = log.partition_of("d")
+    partition.listeners.append(lambda: calls.append(partition.end))
+    log.extend(origin(), [Message(b"1"), Message(b"2")], RECENT)
+    append(log, device="myDeviceId")
+    append(log)
+    assert calls == [2, 3]
+
+
+def test_consumer_groups_are_known_by_name_in_any_letter_case() -> None:
+    log = EventLog(consumer_groups=["Mine"])
+    assert [log.has_group(each) for each in ("$Default", "$DEFAULT", "mine", "other", "")] == [
+        *(True, True, True, False, False),
+    ]
 
 
 # --- followers

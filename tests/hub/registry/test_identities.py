@@ -12,6 +12,7 @@ from emulator.hub.identities.identity import (
     IdentityDeleted,
     IdentityKey,
 )
+from emulator.hub.twins.twin import TwinDeleted
 from tests.hub import fakes
 from tests.hub.fakes import ANY, CREATE, DEVICE, MODULE, STALE, FakeLink, connect, done, put
 
@@ -225,10 +226,13 @@ def test_an_edge_device_has_its_system_modules_in_one_commit(
     with pytest.raises(errors.SystemModuleModifyUnauthorizedAccess):
         hub.identities.remove(edge_hub, ANY)
     put(hub, DEVICE, ANY, capabilities=None)
-    deleted = [(IdentityDeleted, agent), (IdentityDeleted, edge_hub)]
-    assert taken() == (commits + 2, [(IdentityChanged, DEVICE), *deleted])
+
+    def deletions(*keys: IdentityKey) -> list[Any]:
+        return [(kind, key) for key in keys for kind in (IdentityDeleted, TwinDeleted)]
+
+    assert taken() == (commits + 2, [(IdentityChanged, DEVICE), *deletions(agent, edge_hub)])
     assert names(hub) == ["m"]
     hub.identities.remove(DEVICE, ANY)
-    assert taken() == (commits + 3, [(IdentityDeleted, DEVICE), (IdentityDeleted, MODULE)])
+    assert taken() == (commits + 3, deletions(DEVICE, MODULE))
     put(hub, DEVICE, capabilities=EDGE)
     assert taken() == (commits + 4, [(IdentityCreated, DEVICE), *created])

@@ -1,4 +1,4 @@
-"""The search for the route of a path.
+"""The search for what stands at a path: an HTTP route, or a node of AMQP.
 
 Fixed parts match in any letter case, and a slash at the end is optional: clients write both
 `deviceBound` and `devicebound`, and the SDK for Node lists devices at `/devices/`. aiohttp's own
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 class Found(Struct, Generic[_T], frozen=True):
-    """The targets at a path by their HTTP methods, and the values of the names in the path."""
+    """The targets at a path by their verbs, and the values of the names in the path."""
 
     verbs: Mapping[str, _T]
     names: Mapping[str, str]
@@ -31,13 +31,13 @@ class _Node(Struct, Generic[_T]):
 
 
 class Router(Generic[_T]):
-    """Paths such as `/devices/{device_id}`, each with targets for some HTTP methods."""
+    """Paths such as `/devices/{device_id}`, each with targets for some verbs: HTTP methods."""
 
     def __init__(self) -> None:
         self._root: _Node[_T] = _Node()
 
     def add(self, verb: str, path: str, target: _T) -> None:
-        """Add the target of an HTTP method and a path."""
+        """Add the target of a verb and a path."""
         node = self._root
         for part in path.strip("/").split("/"):
             if part.startswith("{"):

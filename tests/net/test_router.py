@@ -1,6 +1,6 @@
 import pytest
 
-from emulator.http.router import Router
+from emulator.net.router import Router
 
 ROUTES = [
     ("GET", "/devices"),

@@ -1,0 +1,279 @@
+"""A client of the hub over AMQP: its credentials, and the nodes that its links are for.
+
+It is the endpoint behind a `Connection`, without I/O.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+from emulator.amqp.connection import Connection
+from emulator.amqp.incoming import IncomingLink
+from emulator.amqp.nodes.node import AnyNode, Callers, Grant, LinkRequest, Sends
+from emulator.amqp.nodes.nodes import NODES
+from emulator.amqp.outgoing import OutgoingLink
+from emulator.amqp.performatives import Open
+from emulator.amqp.refusals import amqp_error
+from emulator.amqp.sasl import Credentials
+from emulator.amqp.tokens import FEW, MANY, Token, Tokens
+from emulator.hub.access.certificates import ClientCertificate
+from emulator.hub.access.operations import Operation
+from emulator.hub.core.clock import Timer
+from emulator.hub.core.errors import (
+    AmqpAddressNotFound,
+    HubError,
+    IotHubUnauthorized,
+    IotHubUnauthorizedAccess,
+)
+from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
+from emulator.hub.gate import Caller, DeviceCaller, EventHubsCaller, ServiceCaller
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.link import DeviceLink
+from emulator.net.router import Router
+
+log = logging.getLogger(__name__)
+
+Link: TypeAlias = IncomingLink | OutgoingLink
+
+_CONTAINER = "iothub-emulator"  # the name of this server for its peers
+
+_SENDS, _RECEIVES = "sends", "receives"
+
+# Link property with the model of a device (C# SDK: AmqpIotConstants).
+_MODEL_ID = "com.microsoft:model-id"
+
+_SHOWN = 200  # how much of an address is shown, in characters
+
+# A timer for a far expiry would overflow in the event loop; then it looks again.
+_MAX_TIMER = 24 * 3600
+
+
+class Client:
+    """A client at the other end of a connection.
+
+    Args:
+        hub: the hub.
+        certificate: the certificate of its TLS handshake; None if it sent none.
+        peer: its address, for the log.
+        wake: see `Connection`.
+        trust: called when the client has shown a right to something.
+    """
+
+    def __init__(
+        self,
+        hub: IotHub,
+        certificate: ClientCertificate | None = None,
+        peer: str = "an unknown address",
+        wake: Callable[[], None] = lambda: None,
+        trust: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.hub = hub
+        self.peer = peer
+        self.tokens = Tokens()
+        self.devices: dict[IdentityKey, DeviceLink] = {}
+        """The devices that are connected by this connection; the nodes of devices keep it."""
+        self.connection = Connection(self, _CONTAINER, hub.clock.monotonic(), wake=wake)
+        self.repliers: dict[str, list[OutgoingLink]] = {}
+        """By the path of a `RequestNode`, the links that receive its replies."""
+        self._certificate = certificate
+        self._trust = trust
+        self.host = ""
+        """The name by which the client calls the hub."""
+        self._authorized = False
+        self._logged = False
+        self._timer: Timer | None = None
+        self._due = math.inf
+
+    # --- the endpoint
+
+    def authenticate(self, credentials: Credentials) -> bool:
+        """Keep the token of PLAIN; whether it allows anything is decided at an attach.
+
+        The user name is `{device}@sas.{hub}` or `{policy}@sas.root.{hub}`, with any name of a hub:
+        the Azure CLI sends the name up to its first dot, or the port too.
+        """
+        if credentials.mechanism != "PLAIN":
+            return True
+        try:
+            token = self.put_token(credentials.password)
+        except HubError:
+            return False
+        name, _, rest = credentials.user_name.partition("@sas.")
+        return not rest.startswith("root.") or name == token.policy
+
+    def opened(self, peer: Open) -> None:
+        """Note the host that the client dialled, which tokens can name."""
+        self.host = (peer.hostname or "").partition("/")[0]
+
+    def attach(self, link: Link) -> None:
+        """Find the node of a link, check the caller, and let the node accept the link.
+
+        Raises:
+            AmqpError: the address is unknown, or the caller is not allowed to use it.
+        """
+        try:
+            self._attach(link)
+        except HubError as error:
+            self._log_refusal(link, error)
+            raise amqp_error(error, self.hub.clock.now()) from error
+
+    def _log_refusal(self, link: Link, error: HubError) -> None:
+        """Log the first refusal on a connection: a client can try again without end."""
+        if not self._logged:
+            self._logged = True
+            reason, address = error.__cause__ or error, link.address[:_SHOWN]
+            refusals.info("Refused a link of %s to %r: %s", self.peer, address, printable(reason))
+
+    def closed(self) -> None:
+        """Note that the connection and its links have ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- credentials
+
+    def put_token(self, text: str) -> Token:
+        """Keep a SAS token for links, those that are attached too.
+
+        Raises:
+            IotHubUnauthorizedAccess: it is malformed, or has expired; or it is for Event Hubs, and
+                its signature is wrong.
+            IotHubMaxCbsTokenExceeded: there are too many.
+        """
+        token = Token.parse(text, self.hub.clock.now().timestamp())
+        if token.entity is not None and token.resource is None:
+            # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
+            caller = EventHubsCaller(token.text, token.entity)
+            self.hub.gate.check(caller, Operation.READ_EVENTS)
+        self.tokens.put(token, MANY if self._authorized else FEW)
+        return token
+
+    def _attach(self, link: Link) -> None:
+        node, request = self._find(link)
+        if node.callers is not Callers.ALL:
+            request.grant = self._check(node, request)
+            self._authorize()
+        if admission := request.grant.admission:
+            known = admission.key in self.devices
+            self.hub.gate.enter(admission, Operation.SUBSCRIBE if known else Operation.CONNECT)
+        link.context = node, request
+        node.open(request)
+        self._watch(request.grant.expires)
+
+    def _authorize(self) -> None:
+        """Let the client send more: it has shown a right to something."""
+        if not self._authorized:
+            self._authorized = True
+            self.connection.authorized()
+            self._trust()
+
+    def _find(self, link: Link) -> tuple[AnyNode, LinkRequest[Any]]:
+        """Find the node of a link by its address and its direction."""
+        verb = _SENDS if isinstance(link, IncomingLink) else _RECEIVES
+        parts = parse_address(link.address)
+        for found in _router().find(parts):
+            if node := found.verbs.get(verb):
+                resource = node.resource or _resource(node.path, found.names)
+                return node, LinkRequest(self, link, found.names, resource, node.operation)
+        raise AmqpAddressNotFound(
+            f"The link address '{link.address[:_SHOWN]}' did not match any of the expected formats."
+        )
+
+    def _check(self, node: AnyNode, request: LinkRequest[Any]) -> Grant:
+        """Find the credentials that allow a link.
+
+        Raises:
+            IotHubUnauthorizedAccess: none do; the error is that of the credentials that are for the
+                resource itself.
+        """
+        refused: HubError | None = None
+        for_event_hubs = node.callers is Callers.EVENT_HUBS
+        tokens: list[Token | None] = [
+            *self.tokens.find(request.resource, for_event_hubs=for_event_hubs)
+        ]
+        for token in tokens or (None,):  # without a token, the certificate counts
+            caller = self._caller(node, request, token and token.text)
+            try:
+                admission = self.hub.gate.check(caller, node.operation)
+            except HubError as error:
+                refused = refused or error
+                continue
+            if admission is not None:
+                return Grant(caller, admission, admission.expires)
+            return Grant(caller, None, token.expires if token else math.inf)
+        raise refused or IotHubUnauthorizedAccess
+
+    def _caller(self, node: AnyNode, request: LinkRequest[Any], token: str | None) -> Caller:
+        if node.callers is Callers.EVENT_HUBS:
+            return EventHubsCaller(token, request.resource)
+        if node.callers is Callers.SERVICES:
+            return ServiceCaller(token, self.host, request.resource)
+        key = IdentityKey(request.names["device_id"], request.names.get("module_id"))
+        properties = request.link.attach.properties or {}
+        model_id = properties.get(_MODEL_ID)
+        return DeviceCaller(
+            key,
+            token,
+            self.host,
+            self._certificate,
+            model_id if isinstance(model_id, str) else "",
+        )
+
+    # --- expiry
+
+    def _watch(self, expires: float) -> None:
+        """Look at all links when a token expires."""
+        if expires < self._due:
+            self._due = expires
+            if self._timer is not None:
+                self._timer.cancel()
+            seconds = expires - self.hub.clock.now().timestamp()
+            self._timer = self.hub.clock.call_later(min(seconds, _MAX_TIMER), self._expire)
+
+    def _expire(self) -> None:
+        """Detach the links whose token has expired, unless a newer one allows them."""
+        self._timer, self._due = None, math.inf
+        now = self.hub.clock.now().timestamp()
+        for link in self.connection.all_links():
+            if not link.attached or link.context is None:
+                continue
+            node, request = link.context
+            if request.grant.expires <= now:
+                try:
+                    request.grant = self._check(node, request)
+                except HubError:
+                    log.info(
+                        "Detached a link of %s to %r: its token expired", self.peer, link.address
+                    )
+                    link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
+                    continue
+            self._watch(request.grant.expires)
+
+
+def parse_address(address: str) -> Sequence[str]:
+    """Return the decoded segments of an address: `amqps://host/a/b`, `/a/b` or `a/b/`.
+
+    Python's service SDK and C# write the host, Node's SDK does not.
+    """
+    _, scheme, rest = address.partition("://")
+    path = rest.partition("/")[2] if scheme else address
+    return [unquote(segment) for segment in path.strip("/").split("/")]
+
+
+def _resource(path: str, names: Mapping[str, str]) -> Sequence[str]:
+    """Return a path with the values of its names, in the letter case that tokens have."""
+    return [names.get(part.strip("{}"), part) for part in path.strip("/").split("/")]
+
+
+@functools.cache
+def _router() -> Router[Any]:
+    router: Router[Any] = Router()
+    for node in NODES:
+        router.add(_SENDS if isinstance(node, Sends) else _RECEIVES, node.path, node)
+    return router

@@ -1,0 +1,139 @@
+"""One client's connection: reads and writes for the pure `Connection`, and paces and times it.
+
+A few bytes that arrive while the connection is idle are handled where they arrive. More take turns
+with other connections, and wait while the peer does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from emulator.amqp.client import Client
+from emulator.amqp.errors import AmqpError
+from emulator.hub.access.certificates import ClientCertificate
+from emulator.hub.core.clock import Clock, Timer
+from emulator.hub.hub import IotHub
+from emulator.net.streams import Stream
+
+# How many bytes are handled before other connections have their turn: at most 100 small frames.
+_SLICE = 4 * 1024
+
+
+class Driver:
+    """Passes what a stream brings to a connection, and back.
+
+    Args:
+        stream: the stream.
+        hub: the hub.
+        certificate: the certificate of the peer; None if it sent none.
+    """
+
+    def __init__(self, stream: Stream, hub: IotHub, certificate: ClientCertificate | None) -> None:
+        self._stream = stream
+        self._clock: Clock = hub.clock
+        client = Client(hub, certificate, stream.peer, self._wake, stream.trust)
+        self._connection = client.connection
+        self._loop = asyncio.get_running_loop()
+        self._woken = False
+        self._ended = False
+        self._drainer: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
+        self._due = float("inf")
+
+    async def run(self) -> AmqpError | None:
+        """Speak AMQP until the connection ends.
+
+        Returns:
+            why the hub closed the connection; None if the peer closed it.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        stream, connection = self._stream, self._connection
+        stream.at_once = self._receive
+        try:
+            self._time()
+            while not connection.closed and (data := await stream.read()):
+                await self._receive_slices(data)
+        finally:
+            connection.lost()
+            self._forget()
+        return connection.error
+
+    def close(self, error: AmqpError) -> None:
+        """Close the connection."""
+        self._connection.close(error)
+        self._flush()
+
+    async def _receive_slices(self, data: bytes) -> None:
+        for start in range(0, len(data), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            self._receive(data[start : start + _SLICE])
+            await self._stream.drain()
+            if self._connection.closed:
+                break
+
+    def _receive(self, data: bytes) -> None:
+        self._connection.receive(data, self._clock.monotonic())
+        self._flush()
+
+    def _wake(self) -> None:
+        """Send what waits, in the next turn of the loop: the hub may be in the middle of a call."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what waits; let links send more, if the peer reads."""
+        self._woken = False
+        if self._ended:
+            return
+        connection, stream = self._connection, self._stream
+        if data := connection.data_to_send():
+            stream.write(data)
+        if connection.closed:
+            stream.close()
+            return
+        self._time()
+        if stream.is_full:
+            if self._drainer is None:
+                self._drainer = self._loop.create_task(self._drain())
+        else:
+            self._drained()
+
+    async def _drain(self) -> None:
+        await self._stream.drain()
+        self._drainer = None
+        self._drained()
+
+    def _drained(self) -> None:
+        if self._connection.congested:
+            self._wake()  # there will be more to send, in a turn of its own
+        self._connection.drained()
+
+    # --- time
+
+    def _time(self) -> None:
+        """Set the timer, if the next deadline is earlier than the one it is set for."""
+        due = self._connection.next_deadline()
+        if due < self._due:
+            self._due = due
+            if self._timer is not None:
+                self._timer.cancel()
+            seconds = max(0.0, due - self._clock.monotonic())
+            self._timer = self._clock.call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._due = None, float("inf")
+        self._connection.tick(self._clock.monotonic())
+        self._flush()
+
+    def _forget(self) -> None:
+        self._ended = True
+        # The stream and this object hold each other: both would wait for the garbage collector.
+        self._stream.at_once = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._drainer is not None:
+            self._drainer.cancel()

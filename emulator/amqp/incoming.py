@@ -1,0 +1,232 @@
+"""Links by which a peer sends messages here. Section numbers are those of AMQP 1.0."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from emulator.amqp.errors import AmqpError, Condition
+from emulator.amqp.link import TAG_BYTES, Handler, Link, LinkState
+from emulator.amqp.message import Message, decode_messages
+from emulator.amqp.performatives import (
+    ACCEPTED,
+    RECEIVER,
+    RELEASED,
+    Attach,
+    Error,
+    Flow,
+    Modified,
+    Outcome,
+    Rejected,
+    Transfer,
+)
+from emulator.amqp.types import UINT_MAX
+
+if TYPE_CHECKING:
+    from emulator.amqp.session import Session
+
+log = logging.getLogger(__name__)
+
+
+class Receiver(Handler, Protocol):
+    """What an endpoint does with the messages of an `IncomingLink`."""
+
+    def on_message(self, delivery: IncomingDelivery) -> None:
+        """Take a message; the receiver settles it, now or later.
+
+        Raises:
+            AmqpError: the delivery is rejected with this error.
+        """
+
+
+class IncomingDelivery:
+    """A message from a peer, to be settled once; one that is pre-settled too: it needs credit."""
+
+    __slots__ = ("data", "delivery_id", "done", "link", "message_format", "settled", "size", "tag")
+
+    def __init__(self, link: IncomingLink, transfer: Transfer, delivery_id: int) -> None:
+        self.link = link
+        self.delivery_id = delivery_id
+        self.tag = transfer.delivery_tag or b""
+        self.message_format = transfer.message_format or 0
+        self.settled = False
+        """Whether the sender has settled it, so that no outcome is sent."""
+        self.data = b""
+        """The message, encoded."""
+        self.size = 0
+        self.done = False
+
+    def messages(self) -> list[Message]:
+        """Decode the message, or the messages of a batch.
+
+        Raises:
+            AmqpError: they are malformed.
+        """
+        return decode_messages(self.data, self.message_format)
+
+    def settle(self, outcome: Outcome = ACCEPTED) -> None:
+        """Send an outcome to the peer, which is final; ignored the second time."""
+        if not self.done:
+            self.done = True
+            self.link.settle(self, outcome)
+
+    def reject(self, error: AmqpError) -> None:
+        """Settle as invalid, with a condition and a description."""
+        self.settle(Rejected(Error.of(error)))
+
+    def release(self) -> None:
+        """Settle as not processed."""
+        self.settle(RELEASED)
+
+    def modify(self, *, delivery_failed: bool = False, undeliverable_here: bool = False) -> None:
+        """Settle as not processed, with a reason."""
+        self.settle(Modified(delivery_failed, undeliverable_here))
+
+
+class IncomingLink(Link):
+    """A link by which the peer sends messages to a node here."""
+
+    role = RECEIVER
+    _receiver: Receiver
+
+    def __init__(self, session: Session, attach: Attach) -> None:
+        super().__init__(session, attach)
+        self._credit = 0
+        self._window = 0
+        self._max_message_size = 0
+        self._unsettled = 0  # deliveries that the receiver has not settled
+        self._held = 0  # their bytes, and those of an incomplete delivery
+        self._current: IncomingDelivery | None = None  # a delivery that is incomplete
+        self._parts = bytearray()
+
+    def accept(
+        self, receiver: Receiver, *, credit: int, max_message_size: int, **answer: Any
+    ) -> None:
+        """Attach the link; ignored if it has ended meanwhile.
+
+        Args:
+            receiver: what takes the messages.
+            credit: how many messages can be on their way or not settled; renewed by itself.
+            max_message_size: in bytes, encoded; the link ends at a larger message.
+            answer: fields of our attach in place of the peer's: `source`, `target`, `properties`,
+                `offered_capabilities`.
+        """
+        if self.state is not LinkState.PENDING:
+            return
+        self.handler = self._receiver = receiver
+        self._window = credit
+        self._max_message_size = max_message_size
+        self.state = LinkState.ATTACHED
+        self._answer(max_message_size=max_message_size, **answer)
+        self._renew_credit()
+
+    def settle(self, delivery: IncomingDelivery, outcome: Outcome) -> None:
+        """Send the outcome of a delivery, and new credit. See `IncomingDelivery.settle`."""
+        if self.state is not LinkState.ATTACHED:
+            return
+        self._unsettled -= 1
+        self._unhold(delivery.size)
+        if not delivery.settled:
+            self.session.settle_incoming(delivery, outcome)
+        self._renew_credit()
+
+    def _renew_credit(self) -> None:
+        """Grant what the window allows, if that is half of the window or more."""
+        free = self._window - self._unsettled - self._credit
+        if free > 0 and 2 * free >= self._window:
+            self._credit += free
+            self.write_flow()
+
+    def _unhold(self, size: int) -> None:
+        self._held -= size
+        self.session.connection.unbuffer(size)
+
+    def _release(self) -> None:
+        self._unhold(self._held)
+        self._current, self._parts = None, bytearray()
+        if self._unsettled:
+            self.session.drop_incoming(self)
+
+    # --- what the session calls
+
+    def write_flow(self) -> None:
+        """Send the state of the link, with its credit."""
+        self.session.write_flow(self.attach.handle, self._delivery_count, self._credit)
+
+    def peer_flow(self, flow: Flow) -> None:
+        """Take the sender's count: it counts further than it sends if it gives credit back."""
+        if flow.delivery_count is not None:
+            skipped = (flow.delivery_count - self._delivery_count) & UINT_MAX
+            if skipped <= self._credit and self._current is None:
+                self._delivery_count = flow.delivery_count
+                self._credit -= skipped
+
+    def transfer(self, transfer: Transfer, payload: bytes) -> None:
+        """Take a message, or a part (section 2.7.5).
+
+        Raises:
+            AmqpError: the peer broke a rule.
+        """
+        delivery = self._current
+        if delivery is None:
+            delivery = self._begin(transfer)
+        elif transfer.delivery_id not in (None, delivery.delivery_id) or (
+            transfer.delivery_tag not in (None, delivery.tag)
+        ):
+            raise AmqpError(
+                Condition.NOT_ALLOWED, "A delivery begins before the last one is complete"
+            )
+        if transfer.settled:
+            delivery.settled = True
+        size = len(payload)
+        if transfer.aborted:  # the frames so far are discarded
+            self._current, self._parts = None, bytearray()
+            self._unhold(delivery.size)
+            self._renew_credit()
+            return
+        delivery.size += size
+        self._held += size
+        self.session.connection.buffer(size)
+        if delivery.size > self._max_message_size:
+            error = AmqpError(
+                Condition.MESSAGE_SIZE_EXCEEDED,
+                f"A message has more than {self._max_message_size} bytes",
+            )
+            self.drop(error)
+        elif transfer.more:
+            self._current = delivery
+            self._parts += payload
+        else:
+            if self._current is not None:
+                payload = bytes(self._parts + payload)
+                self._current, self._parts = None, bytearray()
+            delivery.data = payload
+            self._deliver(delivery)
+
+    def _begin(self, transfer: Transfer) -> IncomingDelivery:
+        if transfer.delivery_id is None or transfer.delivery_tag is None:
+            raise AmqpError(Condition.INVALID_FIELD, "A delivery without an id or a tag")
+        if len(transfer.delivery_tag) > TAG_BYTES:
+            raise AmqpError(
+                Condition.INVALID_FIELD,
+                f"A delivery tag of {len(transfer.delivery_tag)} bytes: {TAG_BYTES} are allowed",
+            )
+        if not self._credit:
+            raise AmqpError(
+                Condition.TRANSFER_LIMIT_EXCEEDED, f"Link {self.attach.name[:64]!r} has no credit"
+            )
+        self._credit -= 1
+        self._delivery_count = (self._delivery_count + 1) & UINT_MAX
+        return IncomingDelivery(self, transfer, transfer.delivery_id)
+
+    def _deliver(self, delivery: IncomingDelivery) -> None:
+        self._unsettled += 1
+        if not delivery.settled:
+            self.session.add_incoming(delivery)
+        try:
+            self._receiver.on_message(delivery)
+        except AmqpError as error:
+            delivery.reject(error)
+        except Exception:
+            log.exception("A message on link %r was not handled", self.attach.name)
+            delivery.reject(AmqpError(Condition.INTERNAL_ERROR, "The message was not handled"))

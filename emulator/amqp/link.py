@@ -1,0 +1,191 @@
+"""A link, in both directions: attached by the peer, accepted or refused here, at once or later.
+
+Section numbers are those of AMQP 1.0.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from emulator.amqp.errors import AmqpError
+from emulator.amqp.performatives import (
+    FIRST,
+    RECEIVER,
+    SENDER,
+    Attach,
+    Coordinator,
+    Detach,
+    Error,
+    Flow,
+    Source,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from emulator.amqp.session import Session
+
+log = logging.getLogger(__name__)
+
+TAG_BYTES = 32  # the longest delivery tag (section 2.8.7)
+
+
+class LinkState(enum.Enum):
+    """Where a link is in its life (section 2.6)."""
+
+    PENDING = enum.auto()  # the peer has attached; the endpoint has not answered
+    ATTACHED = enum.auto()
+    DETACHED = enum.auto()  # here; the peer may send more, which is ignored, until it detaches too
+    GONE = enum.auto()
+
+
+class Handler(Protocol):
+    """What an endpoint does with a link."""
+
+    def on_detached(self, error: AmqpError | None) -> None:
+        """Note that the link has ended, by the peer, with its session or with its connection.
+
+        What was not settled will not be settled any more.
+        """
+
+
+class Link:
+    """What both directions of links share.
+
+    Args:
+        session: the session.
+        attach: what the peer has sent.
+
+    A link holds what the peer has sent in its attach: `size` is the size of that frame.
+    """
+
+    role: bool
+    """Ours."""
+
+    def __init__(self, session: Session, attach: Attach) -> None:
+        self.session = session
+        self.attach = attach
+        self.size = session.connection.frame_size
+        self.state = LinkState.PENDING
+        self.handler: Handler | None = None
+        self.context: Any = None
+        """What the endpoint keeps with the link."""
+        self._delivery_count = attach.initial_delivery_count or 0 if self.role == RECEIVER else 0
+
+    @property
+    def attached(self) -> bool:
+        """Whether messages can be transferred."""
+        return self.state is LinkState.ATTACHED
+
+    @property
+    def address(self) -> str:
+        """The address of the node here; empty if the peer has sent none, or no text."""
+        end = self.attach.target if self.role == RECEIVER else self.attach.source
+        address = end.address if isinstance(end, Source | Target) else None
+        return address if isinstance(address, str) else ""
+
+    def refuse(self, error: AmqpError) -> None:
+        """Answer the peer's attach with an error; ignored if the link has ended meanwhile.
+
+        The standard has two steps: an attach without the node's terminus, and a detach (section
+        2.6.3).
+        """
+        if self.state is LinkState.PENDING:
+            self._answer(terminus=False)
+            self._send_detach(error)
+
+    def detach(self, error: AmqpError | None = None) -> None:
+        """Close the link; ignored if it has ended. `on_detached` is not called."""
+        if self.state is LinkState.PENDING:
+            self._answer(terminus=False)
+        if self.state in (LinkState.PENDING, LinkState.ATTACHED):
+            self._send_detach(error)
+
+    def drop(self, error: AmqpError) -> None:
+        """Close an attached link with an error, and notify its handler."""
+        if self.state is LinkState.ATTACHED:
+            self._send_detach(error)
+            self._notify(error)
+
+    def _send_detach(self, error: AmqpError | None, closed: bool = True) -> None:
+        self.state = LinkState.DETACHED
+        self._release()
+        wrong = None if error is None else Error.of(error)
+        self.session.write(Detach(self.attach.handle, closed, wrong))
+
+    def _answer(
+        self,
+        *,
+        terminus: bool = True,
+        source: Source | None = None,
+        target: Target | Coordinator | None = None,
+        max_message_size: int | None = None,
+        offered_capabilities: tuple[str, ...] = (),
+        properties: dict[str, Any] | None = None,
+    ) -> None:
+        """Write our attach: what the peer asked for, except what is set here."""
+        peer, sends = self.attach, self.role == SENDER
+        self.session.write(
+            Attach(
+                peer.name,
+                peer.handle,
+                self.role,
+                peer.snd_settle_mode,
+                # Of an incoming link, the mode is ours. uamqp waits for a settled disposition.
+                peer.rcv_settle_mode if sends else FIRST,
+                (source or peer.source) if terminus or not sends else None,
+                (target or peer.target) if terminus or sends else None,
+                initial_delivery_count=0 if sends else None,
+                max_message_size=max_message_size,
+                offered_capabilities=offered_capabilities,
+                properties=properties,
+            )
+        )
+
+    # --- what the session calls
+
+    def peer_detached(self, detach: Detach) -> None:
+        """Answer the peer's detach (section 2.6.6)."""
+        state = self.state
+        if state is LinkState.PENDING:
+            self._answer(terminus=False)
+        if state in (LinkState.PENDING, LinkState.ATTACHED):
+            self._send_detach(None, detach.closed)
+        self.state = LinkState.GONE
+        if state is LinkState.ATTACHED:
+            self._notify(raised(detach.error))
+
+    def end(self, error: AmqpError | None) -> None:
+        """Note that the session has ended."""
+        state, self.state = self.state, LinkState.GONE
+        if state in (LinkState.PENDING, LinkState.ATTACHED):
+            self._release()
+        if state is LinkState.ATTACHED:
+            self._notify(error)
+
+    def peer_flow(self, flow: Flow) -> None:
+        """Take the part of a flow that is about this link (section 2.6.7)."""
+        raise NotImplementedError
+
+    def write_flow(self) -> None:
+        """Send the state of the link."""
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        """Forget what is in flight."""
+        raise NotImplementedError
+
+    def _notify(self, error: AmqpError | None) -> None:
+        if self.handler is not None:
+            try:
+                self.handler.on_detached(error)
+            except Exception:
+                log.exception("The end of link %r was not handled", self.attach.name)
+
+
+def raised(error: Error | None) -> AmqpError | None:
+    """Return the error of a detach or an end as an exception."""
+    if error is None:
+        return None
+    return AmqpError(error.condition, error.description or "", error.info)

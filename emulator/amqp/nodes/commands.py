@@ -1,0 +1,78 @@
+"""Services send cloud-to-device messages to `/messages/devicebound`."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from emulator.amqp.errors import AmqpError
+from emulator.amqp.incoming import IncomingDelivery, IncomingLink
+from emulator.amqp.nodes.messages import hub_message
+from emulator.amqp.nodes.node import LinkRequest, Sends
+from emulator.hub.access.operations import Operation
+from emulator.hub.core import limits
+from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import IdentityKey
+
+_CREDIT = 50
+
+# A larger message ends the link. One that is only too large for a device is refused by itself.
+_MAX_MESSAGE_BYTES = limits.D2C_MESSAGE_BYTES
+
+
+class _Commands:
+    """A link by which a service sends messages to devices."""
+
+    def __init__(self, request: LinkRequest[IncomingLink]) -> None:
+        self._request = request
+
+    def on_message(self, delivery: IncomingDelivery) -> None:
+        """Queue a message; it is stored before it is accepted, and not stored if it is refused."""
+        request = self._request
+        with request.amqp_errors():
+            messages = delivery.messages()
+            if len(messages) != 1:
+                raise ArgumentInvalid("A batch of cloud-to-device messages: send them one by one.")
+            message = hub_message(messages[0])
+            device_id = _device_id(request.hub, message.system.get("to", ""))
+            request.enter(size=message.size)
+            request.hub.cloud_to_device.send(device_id, message)
+        delivery.settle()
+
+    def on_detached(self, error: AmqpError | None) -> None:
+        """See `Handler.on_detached`; nothing is kept."""
+
+
+def _device_id(hub: IotHub, to: str) -> str:
+    """Return the device of `to`: `/devices/{id}/messages/devicebound`, the words in any case.
+
+    The Python SDK does not encode the id, the Node SDK does: both forms of a device that exists are
+    valid. Some clients write scheme and host before it.
+    """
+    _, scheme, rest = to.partition("://")
+    path = rest.partition("/")[2] if scheme else to
+    parts = path.strip("/").split("/")
+    if len(parts) < 4 or [part.lower() for part in (parts[0], *parts[-2:])] != [
+        *("devices", "messages", "devicebound")
+    ]:
+        raise ArgumentInvalid(
+            f"The property 'to' of the message is {to[:200]!r}. "
+            "Use /devices/DEVICE_ID/messages/devicebound."
+        )
+    spellings = ["/".join(parts[1:-2])]
+    spellings.append(unquote(spellings[0]))
+    for device_id in spellings:
+        if hub.identities.has(IdentityKey(device_id)):
+            return device_id
+    raise DeviceNotFound(spellings[-1])
+
+
+NODES = (
+    Sends(
+        "/messages/devicebound",
+        Operation.SEND_COMMAND,
+        lambda request: request.link.accept(
+            _Commands(request), credit=_CREDIT, max_message_size=_MAX_MESSAGE_BYTES
+        ),
+    ),
+)

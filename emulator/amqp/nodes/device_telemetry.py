@@ -1,0 +1,145 @@
+"""Links by which devices and modules send telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+from emulator.amqp.errors import AmqpError
+from emulator.amqp.incoming import IncomingDelivery
+from emulator.amqp.message import decode_message, split_messages
+from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.messages import telemetry
+from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
+from emulator.hub.access.operations import Operation
+from emulator.hub.core import limits
+from emulator.hub.core.errors import MessageTooLarge, ServerError
+from emulator.hub.core.printable import printable
+from emulator.hub.messages.message import Message
+
+log = logging.getLogger(__name__)
+
+# How many messages can be on their way. With a throttle, so many wait for their turn on a link.
+_CREDIT = 100
+_THROTTLED_CREDIT = 10
+
+# How many messages of a batch are taken at once.
+_SLICE = 100
+
+# A larger message is not decoded: its limit counts bodies and properties.
+_MAX_ENCODED_BYTES = limits.D2C_MESSAGE_BYTES + 64 * 1024
+
+
+class TelemetryLink(DeviceHandler):
+    """A link of a device that sends telemetry.
+
+    If the hub limits telemetry, messages wait for their turn, and their outcomes with them. The
+    device runs out of credit meanwhile.
+    """
+
+    def __init__(self, device: Device, request: LinkRequest[Any]) -> None:
+        super().__init__(device, request)
+        self._throttles = device.hub.gate.throttles
+        self._is_limited = self._throttles.limits(Operation.SEND_EVENT)
+        self._waiting: deque[tuple[IncomingDelivery, Iterator[bytes]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def accept(self) -> None:
+        """See `DeviceHandler.accept`."""
+        credit = _THROTTLED_CREDIT if self._is_limited else _CREDIT
+        self.link.accept(self, credit=credit, max_message_size=limits.AMQP_MESSAGE_BYTES)
+
+    def on_message(self, delivery: IncomingDelivery) -> None:
+        """Take a message, or a batch of messages, which has the size limit of one message."""
+        if len(delivery.data) > _MAX_ENCODED_BYTES:
+            raise self.request.error(_too_large(len(delivery.data)))
+        rest = split_messages(delivery.data, delivery.message_format)
+        encoded = [*islice(rest, _SLICE + 1)]
+        if self._is_limited or self._task is not None or len(encoded) > _SLICE:
+            self._waiting.append((delivery, chain(encoded, rest)))
+            if self._task is None:
+                self._task = asyncio.ensure_future(self._take_waiting())
+        else:
+            received = self._parse(encoded)
+            self._check_size(received)
+            self.request.enter(Operation.SEND_EVENT)
+            self.device.hub.telemetry.ingest(self.request.device, received)
+            delivery.settle()
+
+    def end(self) -> None:
+        """See `DeviceHandler.end`; messages without an outcome are not taken any more."""
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _take_waiting(self) -> None:
+        while self._waiting:
+            delivery, encoded = self._waiting.popleft()
+            try:
+                await self._take(encoded)
+            except AmqpError as error:
+                delivery.reject(error)
+            except Exception:
+                log.exception("Telemetry of %s was not handled", printable(self.device.key))
+                delivery.reject(self.request.error(ServerError()))
+            else:
+                delivery.settle()
+        self._task = None
+
+    async def _take(self, encoded: Iterator[bytes]) -> None:
+        """Take a delivery in its turn; between the parts of a batch, other work has its turn."""
+        received: list[Message] = []
+        while part := self._parse(islice(encoded, _SLICE)):
+            received += part
+            await asyncio.sleep(0)
+        self._check_size(received)
+        await self._throttles.wait(Operation.SEND_EVENT)
+        self.request.enter(Operation.SEND_EVENT)
+        for start in range(0, len(received), _SLICE):
+            self.device.hub.telemetry.ingest(self.request.device, received[start : start + _SLICE])
+            await asyncio.sleep(0)
+
+    def _parse(self, encoded: Iterable[bytes]) -> list[Message]:
+        with self.request.amqp_errors():
+            return [telemetry(decode_message(each)) for each in encoded]
+
+    def _check_size(self, received: list[Message]) -> None:
+        size = sum(message.size for message in received)
+        if size > limits.D2C_MESSAGE_BYTES:
+            raise self.request.error(_too_large(size))
+
+
+def _too_large(size: int) -> MessageTooLarge:
+    return MessageTooLarge(f"The message is {size} bytes; {limits.D2C_MESSAGE_BYTES} are allowed.")
+
+
+class InputLink(DeviceHandler):
+    """A link by which a module receives the messages of other modules.
+
+    Only the hub of an IoT Edge device sends these, so nothing comes over it.
+    """
+
+    def accept(self) -> None:
+        """See `DeviceHandler.accept`."""
+        self.link.accept(self)
+
+    def on_credit(self) -> None:
+        """See `Sender.on_credit`."""
+
+
+_DEVICE = "/devices/{device_id}"
+_MODULE = "/devices/{device_id}/modules/{module_id}"
+
+NODES = (
+    *(
+        Sends(
+            f"{path}/messages/events", Operation.SEND_EVENT, opens(TelemetryLink), Callers.DEVICES
+        )
+        for path in (_DEVICE, _MODULE)
+    ),
+    Receives(f"{_MODULE}/messages/events", Operation.SUBSCRIBE, opens(InputLink), Callers.DEVICES),
+)

@@ -1,0 +1,163 @@
+"""Pairs of links by which devices and modules read their twin, report, and are notified.
+
+A request has the annotations `operation`, `resource` and `version`. Its reply has the annotations
+`status` and `version`, and the request's correlation id (SDKs for Node, C# and Java).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from emulator.amqp.incoming import IncomingDelivery
+from emulator.amqp.message import Message
+from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.messages import body_bytes
+from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
+from emulator.amqp.nodes.pairs import Pair
+from emulator.amqp.performatives import Properties
+from emulator.amqp.types import Int
+from emulator.hub.access.operations import Operation
+from emulator.hub.core import errors, limits
+from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.printable import printable
+
+log = logging.getLogger(__name__)
+
+# How many requests can be on their way.
+_CREDIT = 100
+
+_REPORTED = "/properties/reported"
+_NOTIFICATIONS = "/notifications/twin/properties/desired"
+_DESIRED = "/properties/desired"  # the resource of a notification (Java SDK)
+
+# A status, a version and a body.
+_Reply = tuple[int, int | None, bytes]
+
+
+class TwinReplies(DeviceHandler):
+    """A link of a device that receives replies and notifications."""
+
+    def __init__(self, device: Device, request: LinkRequest[Any]) -> None:
+        super().__init__(device, request)
+        self.notifies = False
+        """Whether the device asked for changes of its desired properties."""
+
+    def accept(self) -> None:
+        """See `DeviceHandler.accept`."""
+        self.link.accept(self)
+
+    def begin(self) -> None:
+        """See `DeviceHandler.begin`."""
+        self.device.twins.add_receiving(self)
+
+    def end(self) -> None:
+        """See `DeviceHandler.end`."""
+        self.device.twins.remove(self)
+
+    def on_credit(self) -> None:
+        """See `Sender.on_credit`."""
+
+    def reply(self, request: Message, reply: _Reply) -> None:
+        """Send a reply; without credit, it waits for it."""
+        status, version, body = reply
+        annotations: dict[Any, Any] = {"status": Int(status)}
+        if version is not None:
+            annotations["version"] = version
+        # The same value is in the same type of AMQP.
+        properties = Properties(correlation_id=request.properties.correlation_id)
+        message = Message(body, properties, message_annotations=annotations)
+        self.link.send(message.to_bytes())
+
+    def notify(self, patch: bytes, version: int) -> None:
+        """Send a change of the desired properties: a message without a correlation id."""
+        if self.notifies:
+            annotations = {"resource": _DESIRED, "version": version}
+            self.link.send(Message(patch, message_annotations=annotations).to_bytes())
+
+
+class TwinRequests(DeviceHandler):
+    """A link of a device that sends requests."""
+
+    _pair: Pair[TwinRequests, TwinReplies]
+
+    def accept(self) -> None:
+        """See `DeviceHandler.accept`."""
+        self.link.accept(self, credit=_CREDIT, max_message_size=limits.AMQP_MESSAGE_BYTES)
+
+    def begin(self) -> None:
+        """See `DeviceHandler.begin`."""
+        self._pair = self.device.twins.add_sending(self)
+
+    def end(self) -> None:
+        """See `DeviceHandler.end`."""
+        self.device.twins.remove(self)
+
+    def on_message(self, delivery: IncomingDelivery) -> None:
+        """Answer a request; a request without a correlation id gets no reply."""
+        self.device.hub.links.note_activity(self.device.key)
+        for message in delivery.messages():
+            reply = self._answer(message)
+            delivery.settle()
+            if message.properties.correlation_id is not None and self._pair.receives is not None:
+                self._pair.receives.reply(message, reply)
+
+    def _answer(self, message: Message) -> _Reply:
+        try:
+            return self._carry_out(message)
+        except errors.HubError as error:
+            return self._failure(error)
+        except Exception:
+            log.exception("A twin request of %s failed", printable(self.device.key))
+            return self._failure(errors.ServerError())
+
+    def _carry_out(self, message: Message) -> _Reply:
+        annotations, key = message.message_annotations, self.device.key
+        operation, resource = annotations.get("operation"), annotations.get("resource")
+        match operation, resource:
+            case "GET", _:
+                self.request.enter(Operation.READ_OWN_TWIN)
+                return 200, None, dumps(self.device.hub.twins.read_own(key))
+            case "PATCH", str() if resource == _REPORTED:
+                expected = _version(annotations.get("version"))
+                patch = _parse(body_bytes(message))
+                self.request.enter(Operation.REPORT)
+                return 204, self.device.hub.twins.report(key, patch, expected), b""
+            case (("PUT" | "DELETE"), str()) if resource == _NOTIFICATIONS:
+                self.request.enter(Operation.SUBSCRIBE)
+                if self._pair.receives is not None:
+                    self._pair.receives.notifies = operation == "PUT"
+                return 200, None, b""
+        raise errors.ArgumentInvalid(f"Unknown request: {operation} {resource}")
+
+    def _failure(self, error: errors.HubError) -> _Reply:
+        # The SDK for Node parses the body of a failure.
+        document = errors.error_document(error, self.device.hub.clock.now())
+        return error.status, None, dumps(document)
+
+
+def _parse(body: bytes) -> object:
+    try:
+        return loads(body)
+    except ValueError as error:
+        raise errors.ArgumentInvalid(f"The patch is not JSON: {error}") from None
+
+
+def _version(version: object) -> int | None:
+    """Return the version that a patch expects; C# sends null."""
+    if version is None:
+        return None
+    text = str(version)
+    if not (text.isascii() and text.isdigit()):
+        raise errors.ArgumentInvalid(f"version is not a number: {text}")
+    return int(text[:19])
+
+
+NODES = tuple(
+    node
+    for path in ("/devices/{device_id}/twin", "/devices/{device_id}/modules/{module_id}/twin")
+    for node in (
+        Sends(path, Operation.REPORT, opens(TwinRequests), Callers.DEVICES),
+        Receives(path, Operation.SUBSCRIBE, opens(TwinReplies), Callers.DEVICES),
+    )
+)

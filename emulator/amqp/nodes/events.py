@@ -1,0 +1,143 @@
+"""The built-in endpoint, as an Event Hub: receivers of the events in a partition.
+
+The rules are from Event Hubs docs: AMQP protocol guide, event consumers; and from what the SDKs
+send.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from emulator.amqp.errors import AmqpError, Condition
+from emulator.amqp.nodes.event_messages import encoded_events, runtime_metrics
+from emulator.amqp.nodes.node import Callers, LinkRequest, Receives
+from emulator.amqp.nodes.selectors import start_of
+from emulator.amqp.outgoing import OutgoingLink
+from emulator.amqp.performatives import Source
+from emulator.hub.access.operations import Operation
+from emulator.hub.core.clock import Timer
+from emulator.hub.messages.consumer_groups import ReaderRefused, Refusal
+from emulator.hub.messages.event import Event
+from emulator.hub.messages.event_log import ENTITY, Partition
+
+log = logging.getLogger(__name__)
+
+_STOLEN = "amqp:link:stolen"
+_EPOCH = "com.microsoft:epoch"
+_NAME = "com.microsoft:receiver-name"
+_METRICS = "com.microsoft:enable-receiver-runtime-metric"
+
+# Ours: after so many events, other connections have their turn.
+_AT_ONCE = 64
+
+
+class _Receiver:
+    """A receiver of a partition's events, in a consumer group."""
+
+    def __init__(self, request: LinkRequest[OutgoingLink], group: str, partition: Partition):
+        link = request.link
+        properties = link.attach.properties or {}
+        level, name = properties.get(_EPOCH), properties.get(_NAME)
+        self.level = level if isinstance(level, int) else None
+        self.name = name[:64] if isinstance(name, str) else "nil"
+        source = link.attach.source
+        self._next = start_of(source.filter if isinstance(source, Source) else None, partition)
+        self._metrics = _METRICS in link.attach.desired_capabilities
+        self._hub = request.hub
+        self._link = link
+        self._group = group
+        self._partition = partition
+        self._encoded = encoded_events(request.hub.events)
+        self._timer: Timer | None = None
+        self._warned = False
+
+    def accept(self) -> None:
+        self._hub.readers.join(self._group, self._partition.id, self)
+        self._partition.listeners.append(self._wake)
+        self._link.accept(self, offered_capabilities=(_METRICS,) if self._metrics else ())
+
+    # --- what the hub calls
+
+    def displaced(self, reason: str) -> None:
+        self._stop()
+        self._link.detach(AmqpError(_STOLEN, reason))
+
+    def _wake(self) -> None:
+        """Send soon: the device whose events these are does not wait for their readers."""
+        if self._timer is None:
+            self._timer = self._hub.clock.call_later(0, self._send_more)
+
+    # --- what the link calls
+
+    def on_credit(self) -> None:
+        if self._timer is None:
+            self._send()
+
+    def on_detached(self, error: AmqpError | None) -> None:
+        self._hub.readers.leave(self._group, self._partition.id, self)
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._wake in self._partition.listeners:
+            self._partition.listeners.remove(self._wake)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _send_more(self) -> None:
+        self._timer = None
+        self._send()
+
+    def _send(self) -> None:
+        link = self._link
+        credit = link.credit
+        events = self._partition.read(self._next, min(credit, _AT_ONCE)) if credit else []
+        if not events:
+            return
+        self._note_gap(events[0])
+        metrics = runtime_metrics(self._partition, self._hub.clock.now()) if self._metrics else b""
+        for event in events:
+            if not link.credit:
+                return
+            link.send(metrics + self._encoded.encode(event))
+            self._next = event.sequence_number + 1
+        if self._next < self._partition.end and link.credit:
+            self._wake()
+
+    def _note_gap(self, event: Event) -> None:
+        """Warn once of a receiver that reads more slowly than the events come."""
+        missed = event.sequence_number - self._next
+        if missed > 0 and not self._warned:
+            self._warned = True
+            log.warning(
+                "A receiver of partition %s in consumer group %s is too slow: it misses %d events. "
+                "Keep more: --event-log-size, --retention.",
+                *(self._partition.id, self._group, missed),
+            )
+
+
+def _receive(request: LinkRequest[OutgoingLink]) -> None:
+    group, number = request.names["group"], request.names["partition"]
+    partition = request.hub.events.find_partition(number)
+    if partition is None or not request.hub.events.has_group(group):
+        raise AmqpError(
+            Condition.NOT_FOUND,
+            f"The messaging entity 'sb://{request.client.host}/{'/'.join(request.resource)}' could "
+            "not be found.",
+        )
+    try:
+        _Receiver(request, group, partition).accept()
+    except ReaderRefused as error:
+        owned = error.refusal is Refusal.OWNED
+        raise AmqpError(
+            _STOLEN if owned else Condition.RESOURCE_LIMIT_EXCEEDED, error.reason
+        ) from error
+
+
+NODES = (
+    Receives(
+        f"/{ENTITY}/ConsumerGroups/{{group}}/Partitions/{{partition}}",
+        Operation.READ_EVENTS,
+        _receive,
+        Callers.EVENT_HUBS,
+    ),
+)

@@ -1,0 +1,24 @@
+"""Every node of the hub."""
+
+from __future__ import annotations
+
+from emulator.amqp import cbs
+from emulator.amqp.nodes import (
+    commands,
+    device_commands,
+    device_methods,
+    device_telemetry,
+    device_twins,
+    events,
+    feedback,
+    management,
+)
+from emulator.amqp.nodes.node import AnyNode
+
+_SERVICES = (commands, feedback)
+_READERS = (events, management)
+_DEVICES = (device_telemetry, device_commands, device_methods, device_twins)
+
+NODES: tuple[AnyNode, ...] = tuple(
+    node for family in (cbs, *_SERVICES, *_READERS, *_DEVICES) for node in family.NODES
+)

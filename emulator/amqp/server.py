@@ -1,0 +1,85 @@
+"""The AMQP head: services and devices come in here, over TLS, plain TCP and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from emulator.hub.core.printable import printable
+from emulator.hub.hub import IotHub
+from emulator.net.listeners import accept
+from emulator.net.streams import READ_BYTES, Stream, TcpStream
+from emulator.net.tls import Handshakes
+
+if TYPE_CHECKING:
+    from emulator.amqp.driver import Driver
+
+log = logging.getLogger(__name__)
+
+# How long a stopping server waits for its connections to end; longer than a stream takes to close.
+_SHUTDOWN_SECONDS = 0.75
+
+
+class AmqpServer:
+    """Serves AMQP 1.0.
+
+    Args:
+        hub: the hub.
+        handshakes: the handshakes of TLS, with the certificates of devices.
+    """
+
+    def __init__(self, hub: IotHub, handshakes: Handshakes) -> None:
+        self._hub = hub
+        self._handshakes = handshakes
+        self._buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
+        self._connections: dict[asyncio.Task[None] | None, Driver] = {}
+        self._listening: list[asyncio.Server] = []
+
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept connections over TLS on sockets that are bound already."""
+        self._listening += await accept(self.protocol, sockets, self._handshakes.context)
+
+    async def start_plain(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept connections without TLS on sockets that are bound already."""
+        self._listening += await accept(self.protocol, sockets, None)
+
+    async def stop(self) -> None:
+        """Stop accepting, and close every connection."""
+        for server in self._listening:
+            server.close()
+        if self._connections:
+            from emulator.amqp.errors import AmqpError, Condition
+
+            for driver in [*self._connections.values()]:
+                driver.close(AmqpError(Condition.CONNECTION_FORCED, "The hub stops"))
+            tasks = [task for task in self._connections if task is not None]
+            await asyncio.wait(tasks, timeout=_SHUTDOWN_SECONDS)
+
+    def protocol(self) -> TcpStream:
+        """Make the protocol of a connection, for a listener."""
+        return TcpStream(self.serve, self._buffer)
+
+    async def serve(self, stream: Stream) -> None:
+        """Speak AMQP on a connection until it ends."""
+        # Imported here: most hubs serve no AMQP, and a start would take longer.
+        from emulator.amqp.driver import Driver
+
+        certificate = self._handshakes.client_certificate(stream.tls)
+        driver = Driver(stream, self._hub, certificate)
+        task = asyncio.current_task()
+        self._connections[task] = driver
+        try:
+            if error := await driver.run():
+                log.info("Closed the connection of %s: %s", stream.peer, printable(error))
+        except (ConnectionError, ssl.SSLError) as error:
+            log.info("Lost the connection of %s: %s", stream.peer, printable(error))
+        except Exception:
+            log.exception("The connection of %s failed", stream.peer)
+        finally:
+            stream.close()
+            await stream.wait_closed()
+            del self._connections[task]

@@ -1,0 +1,1 @@
+"""What changes in the hub, as events in the event log."""
