@@ -369,7 +369,10 @@ def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequenc
         accepts_entra=settings.entra == ACCEPT,
     )
     for device_id in dict.fromkeys(settings.devices):
-        _register(hub, settings, device_id)
+        try:
+            _register(hub, settings, device_id)
+        except HubError as error:
+            raise StartError(f"--device: {error.text}") from error
     return hub
 
 

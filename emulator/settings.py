@@ -203,7 +203,9 @@ def _read_keys(text: str) -> Mapping[str, str]:
     file = Path(text)
     try:
         keys = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StartError(f"Can't read the keys in {file}: {error.strerror or error}.") from None
+    except ValueError as error:
         raise StartError(f"Can't read the keys in {file}: {error}.") from None
     if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
         raise StartError(f'{file} is not of the form {{"policy or device id": "<base64 key>"}}.')

@@ -119,6 +119,11 @@ class Flood:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the hub has not cut it off."""
+        return self._thread.is_alive()
+
     def __enter__(self) -> Flood:
         self._socket.settimeout(0)
         self._thread.start()

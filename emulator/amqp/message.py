@@ -102,17 +102,18 @@ def decode_messages(data: bytes, message_format: int = STANDARD_FORMAT) -> list[
     return [decode_message(each) for each in split_messages(data, message_format)]
 
 
-def split_messages(data: bytes, message_format: int = STANDARD_FORMAT) -> list[bytes]:
-    """Return the message of a delivery, or the messages of a batch, each still encoded.
+def split_messages(data: bytes, message_format: int = STANDARD_FORMAT) -> Iterator[bytes]:
+    """Yield the message of a delivery, or the messages of a batch, each still encoded.
 
     Raises:
         AmqpError: the format is unknown, or a batch is malformed.
     """
     if message_format == BATCH_FORMAT:
-        return [*_batch(data)]
-    if message_format:
+        yield from _batch(data)
+    elif message_format:
         raise AmqpError(Condition.NOT_IMPLEMENTED, f"Unknown message format {message_format:#x}")
-    return [data]
+    else:
+        yield data
 
 
 def _batch(data: bytes) -> Iterator[bytes]:

@@ -15,6 +15,8 @@ from emulator.hub.core.errors import IotHubMaxCbsTokenExceeded, IotHubUnauthoriz
 # (C# SDK: AmqpConnectionPoolSettings). A client that has shown no right to anything needs few.
 MANY, FEW = 1_024, 16
 
+EXPIRED = "The specified SAS token is expired"  # seen on a real hub
+
 # The longest text of a token; ours.
 _MAX_BYTES = 4 * 1024
 
@@ -25,14 +27,40 @@ class Token(NamedTuple):
     Args:
         text: as in an `Authorization` header.
         expires: the expiry time, in seconds since the epoch.
+        audience: what it is for, as it was written; a newer token for it replaces this one.
         policy: the policy whose key signed it; None if it names none.
-        entity: of Event Hubs, what it is for; None if it is for the hub or a device.
+        entity: the path of its audience, if that is one of Event Hubs.
+        resource: the path of its audience, if that is one of the hub.
     """
 
     text: str
     expires: float
+    audience: str
     policy: str | None = None
     entity: Sequence[str] | None = None
+    resource: Sequence[str] | None = None
+
+    @classmethod
+    def parse(cls, text: str, now: float) -> Token:
+        """Parse a token.
+
+        Args:
+            text: the token.
+            now: seconds since the epoch.
+
+        Raises:
+            IotHubUnauthorizedAccess: it is malformed, or has expired.
+        """
+        if len(text) > _MAX_BYTES:
+            raise IotHubUnauthorizedAccess from ValueError("a token of more than 4 KB")
+        if entra.bearer_token(text) is not None:
+            # It names no resource. When it expires is not looked at, as over HTTPS.
+            return cls(text, math.inf, "Bearer", None, (), ())
+        fields = SasToken.parse(text)
+        if fields.expiry <= now:
+            raise IotHubUnauthorizedAccess(EXPIRED)
+        paths = (fields.path, None) if fields.is_for_event_hubs else (None, fields.path)
+        return cls(text, fields.expiry, fields.audience, fields.policy, *paths)
 
 
 _Key = tuple[bool, tuple[str, ...]]
@@ -47,39 +75,27 @@ class Tokens:
         self._tokens: dict[_Key, dict[str, Token]] = {}
         self._count = 0
 
-    def put(self, text: str, limit: int) -> Token:
-        """Keep a token in place of an older one for the same audience; return it.
+    def put(self, token: Token, limit: int) -> None:
+        """Keep a token in place of an older one for the same audience.
 
         Args:
-            text: the token.
+            token: the token.
             limit: how many tokens are kept.
 
         Raises:
-            IotHubUnauthorizedAccess: it is malformed.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
-        if len(text) > _MAX_BYTES:
-            raise IotHubUnauthorizedAccess from ValueError("a token of more than 4 KB")
-        if entra.bearer_token(text) is not None:
-            # It names no resource. When it expires is not looked at, as over HTTPS.
-            token = Token(text, math.inf)
-            for for_event_hubs in (False, True):
-                self._keep((for_event_hubs, ()), "Bearer", token, limit)
-            return token
-        fields = SasToken.parse(text)
-        entity = fields.path if fields.is_for_event_hubs else None
-        token = Token(text, fields.expiry, fields.policy, entity)
-        key = fields.is_for_event_hubs, _spelling(fields.path)
-        self._keep(key, fields.audience, token, limit)
-        return token
+        for for_event_hubs, path in ((False, token.resource), (True, token.entity)):
+            if path is not None:
+                self._keep((for_event_hubs, _spelling(path)), token, limit)
 
-    def _keep(self, key: _Key, audience: str, token: Token, limit: int) -> None:
+    def _keep(self, key: _Key, token: Token, limit: int) -> None:
         known = self._tokens.get(key, {})
-        if known.pop(audience, None) is None:
+        if known.pop(token.audience, None) is None:
             if self._count >= limit:
                 raise IotHubMaxCbsTokenExceeded
             self._count += 1
-        self._tokens[key] = {audience: token, **known}
+        self._tokens[key] = {token.audience: token, **known}
 
     def find(self, resource: Sequence[str], *, for_event_hubs: bool = False) -> Iterator[Token]:
         """Return the tokens that can be for a resource or a parent of it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 # Not the module signal: it imports enum, which takes 4 ms in which Ctrl-C has no handler.
 import _signal as signal  # type: ignore[import-not-found]
 import gc
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,7 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status: 0, 1 for a failure, 2 for an invalid option."""
     end_on_ctrl_c()
+    _open_closed_files()
     # The imports of a start make little garbage, and to look for it takes 3 % of the start. So they
     # stand below this line. See `collect_garbage` in process.py for when it is on again.
     gc.disable()
@@ -44,6 +46,18 @@ def end_on_ctrl_c() -> None:
     """End this process on Ctrl-C as other programs do, until it has a handler: without a word."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _open_closed_files() -> None:
+    """Open what the caller has closed of stdin, stdout and stderr.
+
+    Else the next file or socket would be in its place: a server must not be what is printed to.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number: this one
 
 
 def _run(arguments: Sequence[str] | None) -> int:

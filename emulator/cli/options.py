@@ -15,31 +15,39 @@ from typing import Any, NamedTuple, NoReturn
 from emulator.cli.output import say
 from emulator.settings import Setting, SettingError, Settings, flag, read, table, user_folder
 
+# Lines of at most 79 characters: a terminal often has 80.
 _DESCRIPTION = """\
-A local Azure IoT Hub. Programs on the unmodified Azure SDKs run against it as they run against the
-cloud: devices over MQTT, services over HTTPS. Only programs on this machine can reach it, unless
---host names another address.
+A local Azure IoT Hub. Programs on the unmodified Azure SDKs run against it as
+they run against the cloud: devices over MQTT, services over HTTPS. Only
+programs on this machine can reach it, unless --host names another address.
 """
 
 _EPILOG = f"""\
 examples:
-  %(prog)s                                    a hub with one device, myDeviceId
-  %(prog)s --device kitchen --device cellar   a hub with two devices
-  %(prog)s --host 127.0.0.2                   a second hub beside the first
-  %(prog)s tutorial                           run the tutorial's two scripts, and end
+  %(prog)s
+      a hub with one device, myDeviceId
+  %(prog)s --device kitchen --device cellar
+      a hub with two devices
+  %(prog)s --host 127.0.0.2
+      a second hub beside the first
+  %(prog)s tutorial
+      run the tutorial's two scripts, and end
 
 first steps:
-  1. Start a hub, in a console of its own. It prints lines that set environment variables.
-  2. Paste these lines into the console of your program: they are its connection strings, and the
-     file of certificates that it must trust.
+  1. Start a hub, in a console of its own. It prints lines that set environment
+     variables.
+  2. Paste these lines into the console of your program: they are its
+     connection strings, and the file of certificates that it must trust.
   3. Start your program there. The hub's console says why it refuses a program.
 
 environment:
-  Each option has a variable: IOTHUB_EMULATOR_MQTT_PORT=8884 means --mqtt-port 8884. An option beats
-  its variable. Several values have spaces between them, several paths "{os.pathsep}".
+  Each option has a variable: IOTHUB_EMULATOR_MQTT_PORT=8884 means
+  --mqtt-port 8884. An option beats its variable. Several values have spaces
+  between them, several paths "{os.pathsep}".
 
-On loopback the keys are well known and public. On any other address each start makes new ones,
-unless --keys names a file such as {{"iothubowner": "<base64>", "myDeviceId": "<base64>"}}.
+On loopback the keys are well known and public. On any other address each start
+makes new ones, unless --keys names a file such as
+{{"iothubowner": "<base64>", "myDeviceId": "<base64>"}}.
 """
 
 # Settings of the command alone.
@@ -55,7 +63,13 @@ _JSON = Setting("json", "", "print JSON for a program", "text", parse=flag)
 _FLAGS = (_VERBOSE, _QUIET, _JSON)
 
 
+# What argparse says.
+_ARGPARSE_COMMAND = re.compile(r"argument command: invalid choice: ('.*'|\".*\") \(.*\)", re.DOTALL)
+_ARGPARSE_NO_VALUE = re.compile(r"argument (--\S+): expected one argument")
+_ARGPARSE_VALUE = re.compile(r"argument (--\S+): ignored explicit argument .*", re.DOTALL)
+
 # `--device`, `-p`; not the `-1` of `--mqtt-port -1`.
+_SIMILAR = 0.75  # below, a suggestion is of no help: --verbose for --bogus
 _OPTION = re.compile(r"--.*|-[A-Za-z].*", re.DOTALL)
 
 
@@ -155,7 +169,7 @@ def _check_names(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
         if name in ("-h", "-V") or any(each.startswith(name) for each in options):
             continue
         similar = [each for each in options if name.strip("-") in each]
-        similar = similar or difflib.get_close_matches(name, options, 1)
+        similar = similar or difflib.get_close_matches(name, options, 1, _SIMILAR)
         advice = f" Use {' or '.join(similar)}." if similar and name.startswith("--") else ""
         parser.error(f"Unknown option {name}.{advice}")
 
@@ -183,5 +197,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with one line, as every other error of the command does."""
+        message = _ARGPARSE_COMMAND.sub(r"Unknown command \1. The only one is tutorial", message)
+        message = _ARGPARSE_NO_VALUE.sub(r"\1 needs a value", message)
+        message = _ARGPARSE_VALUE.sub(r"\1 takes no value", message)
         print(f"emulator: {message.rstrip('.')}. --help shows the options.", file=sys.stderr)
         sys.exit(2)

@@ -8,7 +8,13 @@ import sys
 
 from emulator.cli.options import Command
 from emulator.cli.output import OutputError, say
-from emulator.cli.process import allow_many_files, collect_garbage, on_reader_gone, on_signals
+from emulator.cli.process import (
+    allow_many_files,
+    collect_garbage,
+    on_reader_gone,
+    on_signals,
+    switch_threads_often,
+)
 from emulator.cli.watch import watch
 from emulator.cli.welcome import as_json, environment_script, welcome
 from emulator.emulator import Emulator
@@ -31,6 +37,7 @@ async def serve(command: Command) -> int:
         OutputError: the output can't be written, or its reader has ended.
     """
     allow_many_files()
+    switch_threads_often()
     # Whether the hub stops because its output has no reader.
     stopping: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 

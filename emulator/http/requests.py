@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
 from aiohttp.web_protocol import RequestPayloadError
@@ -22,8 +23,14 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
 from emulator.net.http_connection import HttpRequest
 
+_T = TypeVar("_T")
+
 _NO_CONTENT = 204
 _LARGE = 64 * 1024
+
+# Inflates bodies and parses large ones: both take longer than devices should wait. It has one
+# thread, because the event loop has its turn only after each thread that works.
+_aside_thread = ThreadPoolExecutor(1, "emulator-bodies")
 
 _TOO_LARGE = f"The body is too large. {limits.HTTP_BODY_BYTES} bytes are allowed"
 
@@ -66,7 +73,7 @@ async def read_body(request: Request) -> bytes:
         ClientClosedRequest: the client disconnected before the end of the body.
     """
     try:
-        body = await request.read()
+        body = await request.take_body()
     except HTTPRequestEntityTooLarge:
         raise MessageTooLarge(_TOO_LARGE) from None
     except RequestPayloadError as error:
@@ -74,7 +81,9 @@ async def read_body(request: Request) -> bytes:
     except ConnectionError:
         raise ClientClosedRequest from None
     encoding = request.headers.get("Content-Encoding", "").lower()
-    return _inflate(body, encoding) if body and encoding in _ENCODINGS else body
+    if body and encoding in _ENCODINGS:
+        return await _aside(_inflate, body, encoding)
+    return body
 
 
 def _inflate(body: bytes, encoding: str) -> bytes:
@@ -111,10 +120,16 @@ async def parse_json(body: bytes) -> Any:
         DeserializationError: the body is not JSON.
     """
     try:
-        # The parse of a large body takes longer than devices should wait.
-        return await asyncio.to_thread(loads, body) if len(body) > _LARGE else loads(body)
+        if len(body) <= _LARGE:
+            return loads(body)
+        return await _aside(loads, body)
     except ValueError as error:
         raise DeserializationError(f"The body is not JSON: {error}") from None
+
+
+async def _aside(function: Callable[..., _T], *arguments: object) -> _T:
+    """Call a function in the thread for bodies."""
+    return await asyncio.get_running_loop().run_in_executor(_aside_thread, function, *arguments)
 
 
 def identity_key(request: Request) -> IdentityKey:

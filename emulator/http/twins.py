@@ -73,13 +73,15 @@ async def invoke_command(hub: IotHub, request: Request) -> Response:
 
     The body is the payload, and can be empty. The time-outs of the direct method are in the query.
     """
-    call = digital_twins.command(
-        request.names["command"],
-        request.names.get("component"),
-        await read_json(request, optional=True),
-        {name: request.query[name] for name in _TIME_OUTS if name in request.query},
+    result = await hub.methods.invoke(
+        identity_key(request),
+        digital_twins.command(
+            request.names["command"],
+            request.names.get("component"),
+            await read_json(request, optional=True),
+            {name: request.query[name] for name in _TIME_OUTS if name in request.query},
+        ),
     )
-    result = await hub.methods.invoke(identity_key(request), call)
     headers = {"x-ms-command-statuscode": str(result.status)}
     return json_response(WrittenJson(result.payload), headers=headers)
 

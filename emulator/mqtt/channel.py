@@ -91,7 +91,7 @@ class Channel:
         self._versioned = False
         self._is_cut = False
         self._persistent = False
-        self._will: Message | None = None
+        self._will: frame.Publish | None = None
         # The session
         self._subscriptions: Subscriptions = {}
         self._commands: int | None = None  # the QoS that was granted for messages to the device
@@ -154,7 +154,7 @@ class Channel:
         if self.connected:
             self._hub.links.disconnect(self)
             if self._will is not None:
-                self._telemetry.append(self._will)
+                self._telemetry.append(messages.will(self._will, self.key))
             self.flush()
 
     # --- what the hub calls: see `DeviceLink`
@@ -167,7 +167,7 @@ class Channel:
     def accepts_method(self, name: str) -> bool:
         """See `DeviceLink.accepts_method`."""
         # Without an api-version a device is not online for methods (azure-iot-sdk-csharp#33).
-        return self._versioned and self._granted(topics.method_request(name, _ANY)) is not None
+        return self._versioned and self._is_granted(topics.method_request(name, _ANY))
 
     @property
     def accepts_commands(self) -> bool:
@@ -217,7 +217,7 @@ class Channel:
     def notify_desired(self, patch: bytes, version: int) -> None:
         """See `DeviceLink.notify_desired`; not sent to a device that is not subscribed to it."""
         topic = topics.desired_patch(version)
-        if self._versioned and self._granted(topic) is not None:
+        if self._versioned and self._is_granted(topic):
             self._send(topic, patch)
 
     def close(self, reason: errors.HubError) -> None:
@@ -256,7 +256,9 @@ class Channel:
             self._admit(connect, user)
             if connect.will is not None:
                 # What a real hub answers to an invalid will is unknown. This ends the attempts.
-                self._will = messages.will(connect.will, self.key)
+                messages.will(connect.will, self.key)
+                # The packet is kept: a message of many short properties takes 100 times its size.
+                self._will = connect.will
         except (errors.IotHubUnauthorizedAccess, frame.ProtocolError) as error:
             reason = error.__cause__ or error
             refusals.info("Refused %r at %s: %s", client, self._peer, printable(reason))
@@ -389,7 +391,7 @@ class Channel:
         if request.request_id is None:
             return None
         topic = topics.twin_response(status, request.request_id, version)
-        return None if self._granted(topic) is None else (topic, body)
+        return (topic, body) if self._is_granted(topic) else None
 
     def _carry_out(
         self, request: TwinGet | TwinPatch, payload: bytes
@@ -444,17 +446,11 @@ class Channel:
         for name in subscriptions:
             topics.check_filter(name)
         self._subscriptions = subscriptions
-        self._commands = self._granted(topics.cloud_to_device(self.key.device_id, _ANY))
+        commands = topics.cloud_to_device(self.key.device_id, _ANY)
+        self._commands = topics.granted_qos(subscriptions, commands)
 
-    def _granted(self, topic: str) -> int | None:
-        """Return the highest QoS that a filter grants for a topic, or None if none matches."""
-        granted = None
-        for name, qos in self._subscriptions.items():
-            if topics.matches(name, topic):
-                if qos:
-                    return qos
-                granted = qos
-        return granted
+    def _is_granted(self, topic: str) -> bool:
+        return topics.granted_qos(self._subscriptions, topic) is not None
 
     def _store_session(self) -> None:
         if self._persistent:

@@ -46,8 +46,11 @@ def will(packet: Publish, key: IdentityKey) -> Message:
         key: the identity of the device.
 
     Raises:
-        ProtocolError: its topic is not the device's own telemetry topic, or it is over the limit.
+        ProtocolError: its topic is not the device's own telemetry topic, or has a raw `+` or `#`;
+            or it is over the limit.
     """
+    if "+" in packet.topic or "#" in packet.topic:  # as in a PUBLISH
+        raise ProtocolError(f"Will for an invalid topic: {packet.topic!r}")
     request = topics.parse_topic(packet.topic, key)
     if not isinstance(request, topics.Telemetry):
         raise ProtocolError(f"Will for the topic {packet.topic!r}")

@@ -7,6 +7,7 @@ Topics are case-sensitive. A request id is never decoded: it goes back as it cam
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -175,6 +176,17 @@ def matches(topic_filter: str, topic: str) -> bool:
     return len(wanted) == len(levels) and all(
         level in ("+", actual) for level, actual in zip(wanted, levels, strict=True)
     )
+
+
+def granted_qos(filters: Mapping[str, int], topic: str) -> int | None:
+    """Return the highest QoS of the filters that match a topic, or None if none matches."""
+    granted = None
+    for name, qos in filters.items():
+        if matches(name, topic):
+            if qos:
+                return qos
+            granted = qos
+    return granted
 
 
 def twin_response(status: int, request_id: str, version: int | None = None) -> str:

@@ -41,6 +41,13 @@ class HttpRequest(BaseRequest):
             await self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.writer.output_size = 0  # these bytes are not a part of the answer
 
+    async def take_body(self) -> bytes:
+        """Read the body once. aiohttp would keep it until the answer, which can take minutes."""
+        try:
+            return await self.read()
+        finally:
+            self._read_bytes = None
+
     async def _prepare_hook(self, response: StreamResponse) -> None:
         # aiohttp's public hook belongs to its application, which we do not use.
         self.complete(response)

@@ -156,6 +156,21 @@ def test_a_certificate_that_no_identity_names_is_refused_at_the_attach(
     assert client.refused(client.receiver(DEVICE)) == UNAUTHORIZED
 
 
+def test_a_certificate_does_not_help_a_wrong_token(lab: Lab, recorder: Recorder) -> None:
+    own = certificate()
+    lab.register("d1", authentication=self_signed(own.sha256))
+    client = AmqpClient(lab, certificate=own).open()
+    client.put_token(device_token(lab))
+    assert client.refused(client.receiver(DEVICE)) == UNAUTHORIZED
+
+
+def test_a_token_that_has_expired_replaces_none(lab: Lab, recorder: Recorder) -> None:
+    client = AmqpClient(lab).open()
+    client.put_token(device_token(lab))
+    client.put_token(device_token(lab, lifetime=-1), status=401)
+    assert client.receiver(DEVICE).error is None
+
+
 def test_a_host_that_the_client_dialled_is_valid_in_a_token(lab: Lab, recorder: Recorder) -> None:
     client = AmqpClient(lab).open(host="my-name:5671")
     client.put_token(lab.token("my-name/devices/d1"))

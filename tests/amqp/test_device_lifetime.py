@@ -255,10 +255,17 @@ def test_connections_over_the_rate_are_refused() -> None:
     assert refused == ("com.microsoft:device-container-throttled", 429001)
 
 
-def test_the_links_end_when_the_hub_stops(lab: Lab) -> None:
+def test_the_connection_of_a_device_breaks_when_the_hub_stops(lab: Lab) -> None:
     client = connect(lab)
-    link = telemetry(client)
+    client.put_token(device_token(lab, "d2", M_KEY))
+    telemetry(client)
+    telemetry(client, "d2")
+    commands(client)
+    client.expect_nothing()
+    wakes = client.wakes
     lab.hub.links.drop_all(ServiceUnavailable())
-    error = link.detached()
-    assert error is not None
-    assert code_of(error) == 503001
+    assert [lab.state(name) for name in ("d1", "d2")] == ["Disconnected"] * 2
+    client.expect_nothing()
+    assert client.connection.closed
+    assert client.wakes == wakes + 1
+    assert not client.client.devices

@@ -126,6 +126,18 @@ FLOODS: dict[str, tuple[Callable[[Hub], AmqpWire], bytes]] = {
         frame.write(1, BEGIN) + frame.write(1, End()),
     ),
     "empty frames": (lambda hub: dial(hub).begin(), frame.EMPTY),
+    "messages that are refused": (
+        lambda hub: authorized(hub),
+        write(0, Transfer(2, 0, b"t", 0, settled=True), Message(b"x" * 100).to_bytes()),
+    ),
+    "messages to an unknown device": (
+        lambda hub: authorized(hub),
+        write(
+            0,
+            Transfer(2, 0, b"t", 0, settled=True),
+            Message(b"", Properties(to="/devices/unknown/messages/devicebound")).to_bytes(),
+        ),
+    ),
     "flows that ask for answers": (
         lambda hub: dial(hub).begin(),
         write(0, Flow(0, 1000, 0, 1000, echo=True)),
@@ -141,6 +153,7 @@ def test_a_flood_leaves_devices_their_share(hub: Hub, bystander: Wire, kind: str
         wait_until(lambda: flood.rounds)
         seconds = [twin_seconds(hub, bystander) for _ in range(8)]
         assert hub.megabytes < before + MEGABYTES
+        assert flood.is_running
     assert statistics.mean(seconds) < SHARE_SECONDS, seconds
 
 

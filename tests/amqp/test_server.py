@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -190,10 +192,28 @@ def test_a_stop_closes_connections_with_a_condition(emulator: Emulator) -> None:
                     (hub.https_port, context),
                 )
             ]
+            web_socket = WebSocketWire(
+                hub.host_name, hub.https_port, context, subprotocol="AMQPWSB10"
+            )
+            stack.enter_context(web_socket)
+            opening = frame.AMQP_HEADER + frame.write(0, Open("x"))
+            web_socket.send_bytes(ws_frame(opening))
+            assert web_socket.receive_frame()
             silent = stack.enter_context(dial(hub, hub.https_port, context))
             began = time.monotonic()
         assert time.monotonic() - began < 5
         for wire in wires:
             assert condition_of(wire.take_close()) == "amqp:connection:forced"
             wire.expect_end()
+        last = web_socket.receive_frame()
+        assert last
+        assert b"amqp:connection:forced" in last.payload
         silent.expect_end()
+
+
+def test_a_start_imports_no_amqp() -> None:
+    program = "import sys, emulator.emulator; print([*sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "'emulator.amqp.server'" in found.stdout
+    assert "'emulator.amqp.connection'" not in found.stdout
+    assert "'emulator.amqp.client'" not in found.stdout

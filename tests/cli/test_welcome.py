@@ -348,3 +348,17 @@ def test_outside_the_virtual_environment_it_ends_in_one_line(
     assert console.lines == []
     assert len(console.errors) == 1, console.output
     assert re.match(said, console.errors[0])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_hub_runs_without_an_input_an_output_or_an_error_output(
+    data_dir: Path, tmp_path: Path, closed: str
+) -> None:
+    host = free_loopback_address()
+    script = tmp_path / "ready"
+    # It ends in order on SIGTERM, after the time that a start takes.
+    line = f"EMULATOR --host {host} {closed} & sleep 3; kill $!; wait $!; echo $? > {script}"
+    run = shell(line, IOTHUB_EMULATOR_DATA_DIR=str(data_dir))
+    assert script.read_text() == "0\n", run.stderr
+    assert run.stderr == ""

@@ -15,11 +15,11 @@ from emulator.hub.core.errors import (
     IotHubUnauthorizedAccess,
     ThrottlingException,
 )
-from emulator.hub.gate import DeviceCaller, ServiceCaller
+from emulator.hub.gate import DeviceCaller, EventHubsCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
-from tests.clock import ManualClock
+from tests.clock import START, ManualClock
 from tests.hub import fakes
 from tests.hub.fakes import (
     ANY,
@@ -31,7 +31,7 @@ from tests.hub.fakes import (
     put,
     self_signed,
 )
-from tests.support import jwt
+from tests.support import entity_token, jwt
 
 SAS = {"symmetricKey": {"primaryKey": OTHER_KEYS.primary, "secondaryKey": OTHER_KEYS.secondary}}
 OWN, OTHER = certificate(), certificate("other")
@@ -123,6 +123,59 @@ def test_a_token_that_passed_before_expires_all_the_same(hub: IotHub, clock: Man
     assert not refused(hub, caller, Operation.QUERY)
     clock.advance(1)
     assert refused(hub, caller, Operation.QUERY)
+
+
+# --- clients of Event Hubs
+
+ENTITY = ("hub-events", "ConsumerGroups", "$Default", "Partitions", "0")
+
+
+def reader(audience: str, policy: str = "service", key: str = fakes.KEYS.primary, **token: Any):
+    now = token.pop("now", START.timestamp())
+    return EventHubsCaller(entity_token(audience, key, policy, now, **token), ENTITY)
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        *("sb://any.host", "sb://any.host/", "sb://any.host:5671/hub-events", "SB://h/HUB-EVENTS/"),
+        *("amqps://h/hub-events/consumergroups", f"sb://h/{'/'.join(ENTITY)}"),
+    ],
+)
+@pytest.mark.parametrize("key", [fakes.KEYS.primary, fakes.KEYS.secondary])
+def test_a_client_of_event_hubs_signs_with_the_text_of_a_key(
+    hub: IotHub, audience: str, key: str
+) -> None:
+    assert hub.gate.check(reader(audience, key=key), Operation.READ_EVENTS) is None
+    assert hub.gate.enter(reader(audience, key=key), Operation.READ_EVENTS) is None
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        EventHubsCaller(None, ENTITY),
+        EventHubsCaller("", ENTITY),
+        reader("sb://h/other"),
+        reader("sb://h/hub-event"),
+        reader(f"sb://h/{'/'.join(ENTITY)}/more"),
+        reader("h/hub-events"),  # of the other kind
+        reader("sb://h/hub-events", policy="device"),
+        reader("sb://h/hub-events", policy="unknown"),
+        reader("sb://h/hub-events", key=OTHER_KEYS.primary),
+        reader("sb://h/hub-events", key=fakes.KEYS.primary + "x"),  # text behind the padding
+        reader("sb://h/hub-events", lifetime=-1),
+        EventHubsCaller(fakes.token_text("sb://h/hub-events", skn="service"), ENTITY),
+        EventHubsCaller(fakes.token_text("localhost", skn="service"), ENTITY),
+    ],
+)
+def test_other_credentials_for_event_hubs_are_refused(hub: IotHub, caller: EventHubsCaller) -> None:
+    assert refused(hub, caller, Operation.READ_EVENTS)
+
+
+def test_a_token_for_event_hubs_opens_nothing_else(hub: IotHub) -> None:
+    token = reader("sb://localhost").token
+    assert refused(hub, ServiceCaller(token, "localhost", ()), Operation.QUERY)
+    assert refused(hub, ServiceCaller(token, "sb:", ()), Operation.QUERY)
 
 
 # --- services by bearer tokens of Entra ID

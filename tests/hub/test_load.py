@@ -70,6 +70,22 @@ async def metrics(hub: IotHub) -> None:
     assert (await hub.configurations.get("metrics"))["metrics"]["results"].keys() == texts.keys()
 
 
+def in_capitals(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with its names in capitals, which are names of the same members."""
+    return {
+        name.upper(): in_capitals(value) if name == "metrics" else value
+        for name, value in document.items()
+    }
+
+
+async def metrics_in_capitals(hub: IotHub) -> None:
+    start = "SELECT deviceId FROM devices WHERE tags.x = 1"
+    texts = {name: long_text(start, f" OR tags.{name} > 1") for name in NAMES[:5]}
+    given = body("capitals", long_text("tags.x = 1", " OR tags.y > 1"), **texts)
+    await hub.configurations.put("capitals", in_capitals(given), CREATE)
+    assert "capitals" in [each["id"] async for each in hub.configurations.all()]
+
+
 async def configurations(hub: IotHub) -> None:
     for name in NAMES:
         await hub.configurations.put(name, body(name, f"tags.n != '{name}'"), CREATE)
@@ -105,6 +121,7 @@ ATTACKS: dict[str, Callable[[IotHub], Awaitable[object]]] = {
     "pages of groups": pages,
     "many queries": many_queries,
     "metrics": metrics,
+    "metrics in capitals": metrics_in_capitals,
     "configurations": configurations,
     "checks": checks,
     "content": content,

@@ -121,6 +121,7 @@ async def test_when_a_connection_ends_its_device_is_not_online(
     with pytest.raises(HubError) as raised:
         await call
     assert type(raised.value) is DeviceNotOnline
+    assert raised.value.text == "Device unavailable"
     if end is _delete:
         lab.refuse(lab.greeting())
         return

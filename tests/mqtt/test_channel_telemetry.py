@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 from urllib.parse import quote
 
@@ -232,6 +233,21 @@ def test_a_will_is_a_message_like_any_other(lab: Lab) -> None:
     assert will["annotations"] == alive["annotations"]
 
 
+def test_a_will_of_many_properties_takes_no_memory_before_it_is_sent(lab: Lab) -> None:
+    names = "&".join(f"{n:x}" for n in range(4_000))
+    tracemalloc.start()
+    try:
+        client = lab.connect(will=(_EVENTS + names, b"gone"))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The packet has 20 KB; the message takes 900 KB.
+    assert taken < 200_000
+    client.lose()
+    (will,) = lab.events()
+    assert len(will["properties"]) == 4_001
+
+
 @pytest.mark.parametrize(
     ("flags", "retained"), [(0, False), (0x08, False), (0x20, True), (0x28, True)]
 )
@@ -293,6 +309,9 @@ def test_a_disconnect_removes_the_will_of_its_own_connection(lab: Lab) -> None:
         "devices/d1/modules/microphone/messages/events/",
         "devices/d1/messages/events/a=b=c",
         "devices/d1/messages/events/a=1&",
+        "devices/d1/messages/events/+",
+        "devices/d1/messages/events/a=1+1",
+        "devices/d1/messages/events/a=1/#",
         "$iothub/twin/GET/?$rid=1",
         "gone",
         "",

@@ -47,6 +47,11 @@ class FakeStream(Stream):
         """How many pieces wait to be read."""
         return self._incoming.qsize()
 
+    @property
+    def is_full(self) -> bool:
+        """See `Stream.is_full`."""
+        return not self.reading.is_set()
+
     def taken(self) -> bytes:
         """Return what was sent since the last call."""
         sent, self.sent = b"".join(self.sent), []

@@ -13,7 +13,9 @@ import socket
 import ssl
 import statistics
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 
@@ -335,6 +337,34 @@ def test_bodies_that_are_refused_are_not_inflated(hub: Hub, bystander: Wire) -> 
         assert twin_seconds(hub, bystander) < ANSWER_SECONDS
     after = hub.process.cpu_times()
     assert after.user + after.system - before.user - before.system < 1.5  # inflated: 2 s and more
+
+
+_MANY_NUMBERS = b"[" + b"0.1000000," * 200_000 + b"1]"
+_BODIES: dict[str, tuple[bytes, dict[str, str | None]]] = {
+    "numbers": (_MANY_NUMBERS, {}),
+    "numbers, compressed": (gzip.compress(_MANY_NUMBERS), {"Content-Encoding": "gzip"}),
+    "blanks, compressed": (gzip.compress(b" " * 4_000_000, 9), {"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("kind", _BODIES)
+def test_large_bodies_at_once_leave_a_device_its_share(
+    hub: Hub, bystander: Wire, kind: str
+) -> None:
+    data, headers = _BODIES[kind]
+
+    def ask(_: int) -> int:
+        return hub.service.request("POST", "/devices/query", data=data, headers=headers).status_code
+
+    with ThreadPoolExecutor(24) as services:
+        answers = [services.submit(ask, number) for number in range(24)]
+        waits = []
+        while not all(each.done() for each in answers):
+            waits.append(twin_seconds(hub, bystander))
+            time.sleep(0.01)
+        assert {each.result() for each in answers} == {400}
+    assert statistics.median(waits) < 0.05
+    assert max(waits) < SHARE_SECONDS
 
 
 # --- the log

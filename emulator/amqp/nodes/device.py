@@ -17,7 +17,7 @@ from emulator.amqp.nodes.node import LinkRequest
 from emulator.amqp.nodes.pairs import Pairs
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
-from emulator.hub.core.errors import HubError
+from emulator.hub.core.errors import HubError, ServiceUnavailable
 from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -144,12 +144,19 @@ class Device:
             replies.notify(patch, version)
 
     def close(self, reason: HubError) -> None:
-        """See `DeviceLink.close`: detach its links. Other devices keep the connection."""
+        """See `DeviceLink.close`: detach its links. Other devices keep the connection.
+
+        When the hub stops, the connection breaks, as over MQTT: then the SDK for Node connects
+        again at once. After a detach or a close it waits 45 s, and does not connect again (seen).
+        """
         handlers, self._handlers = self._handlers, {}
         self._forget()
         for handler in handlers:
-            handler.link.detach(handler.request.error(reason))
+            if not isinstance(reason, ServiceUnavailable):
+                handler.link.detach(handler.request.error(reason))
             handler.end()
+        if isinstance(reason, ServiceUnavailable):
+            self._client.connection.lost()
 
     # ---
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from emulator.amqp.errors import AmqpError
@@ -43,7 +45,7 @@ class TelemetryLink(DeviceHandler):
         super().__init__(device, request)
         self._throttles = device.hub.gate.throttles
         self._is_limited = self._throttles.limits(Operation.SEND_EVENT)
-        self._waiting: deque[tuple[IncomingDelivery, list[bytes]]] = deque()
+        self._waiting: deque[tuple[IncomingDelivery, Iterator[bytes]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def accept(self) -> None:
@@ -55,9 +57,10 @@ class TelemetryLink(DeviceHandler):
         """Take a message, or a batch of messages, which has the size limit of one message."""
         if len(delivery.data) > _MAX_ENCODED_BYTES:
             raise self.request.error(_too_large(len(delivery.data)))
-        encoded = split_messages(delivery.data, delivery.message_format)
+        rest = split_messages(delivery.data, delivery.message_format)
+        encoded = [*islice(rest, _SLICE + 1)]
         if self._is_limited or self._task is not None or len(encoded) > _SLICE:
-            self._waiting.append((delivery, encoded))
+            self._waiting.append((delivery, chain(encoded, rest)))
             if self._task is None:
                 self._task = asyncio.ensure_future(self._take_waiting())
         else:
@@ -87,21 +90,20 @@ class TelemetryLink(DeviceHandler):
                 delivery.settle()
         self._task = None
 
-    async def _take(self, encoded: list[bytes]) -> None:
+    async def _take(self, encoded: Iterator[bytes]) -> None:
         """Take a delivery in its turn; between the parts of a batch, other work has its turn."""
         received: list[Message] = []
-        for start in range(0, len(encoded), _SLICE):
-            received += self._parse(encoded[start : start + _SLICE])
+        while part := self._parse(islice(encoded, _SLICE)):
+            received += part
             await asyncio.sleep(0)
         self._check_size(received)
         await self._throttles.wait(Operation.SEND_EVENT)
         self.request.enter(Operation.SEND_EVENT)
         for start in range(0, len(received), _SLICE):
-            part = received[start : start + _SLICE]
-            self.device.hub.telemetry.ingest(self.request.device, part)
+            self.device.hub.telemetry.ingest(self.request.device, received[start : start + _SLICE])
             await asyncio.sleep(0)
 
-    def _parse(self, encoded: list[bytes]) -> list[Message]:
+    def _parse(self, encoded: Iterable[bytes]) -> list[Message]:
         with self.request.amqp_errors():
             return [telemetry(decode_message(each)) for each in encoded]
 

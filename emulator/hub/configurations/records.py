@@ -34,6 +34,7 @@ FORM = members.Form(
     metrics=members.Form("queries"),
 )
 _CHECK = members.Form("targetCondition", "customMetricQueries")
+_QUERIES = members.Form("targetCondition", metrics=members.Form("queries"))
 
 
 class ConfigurationKey(NamedTuple):
@@ -124,7 +125,7 @@ async def parse_queries(body: object, work: Work) -> None:
 
     The functions that check the request then find them parsed. Errors are left to them.
     """
-    body = body if isinstance(body, dict) else {}
+    body = _QUERIES.read(body) if isinstance(body, dict) else {}
     metrics = body.get("metrics")
     queries = metrics.get("queries") if isinstance(metrics, dict) else None
     texts = list(queries.values()) if isinstance(queries, dict) else []

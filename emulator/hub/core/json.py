@@ -101,6 +101,21 @@ def loads(text: bytes | str) -> Any:
     return value
 
 
+def is_json(text: bytes) -> bool:
+    """Return whether a text is JSON for every reader.
+
+    Unlike `loads` it has no limit for the number of values, and half of a surrogate pair is valid.
+    """
+    try:
+        orjson.loads(text)  # quick, and right for nearly every text
+    except orjson.JSONDecodeError:
+        try:
+            _decoder.decode(text.decode())
+        except (ValueError, RecursionError):
+            return False
+    return True
+
+
 def _as_written(value: object) -> orjson.Fragment:
     if isinstance(value, (WrittenNumber, WrittenJson)):
         return orjson.Fragment(value.text)

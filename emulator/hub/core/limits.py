@@ -42,6 +42,10 @@ METHOD_RESPONSE_TIMEOUT_DEFAULT = 30
 METHOD_CONNECT_TIMEOUT = range(301)
 # Ours: the number of a real hub is unknown.
 METHODS_IN_FLIGHT_PER_DEVICE = 1_000
+# Ours: the memory of all calls of a hub that wait for a device or for its response. A call takes
+# its payload and this much; the rest is its task and its connection.
+METHODS_IN_FLIGHT_BYTES = 64 * 1024 * 1024
+METHOD_CALL_BYTES = 4 * 1024
 
 # Bulk calls on the registry (swagger of the service API).
 BULK_ITEMS = 100

@@ -95,7 +95,11 @@ def read_identity(line: bytes) -> JsonObject:
             raise _invalid("device", line, f"Required property '{name}' not found in JSON")
     properties = item.get("properties")
     if isinstance(properties, dict):
-        item["properties"] = {name: each for name, each in properties.items() if each != {}}
+        item["properties"] = {
+            name: each
+            for name, each in properties.items()
+            if each != {} or name.lower() not in ("desired", "reported")  # others are an error
+        }
     for name in ("tags", "properties"):
         if item.get(name) == {}:
             del item[name]

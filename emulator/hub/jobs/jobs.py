@@ -294,7 +294,8 @@ class Jobs:
                 self._twins.patch(record.target, job.content, IfMatch(None))
             else:
                 record = self._move(record, DeviceJobStatus.RUNNING)
-                response = await self._methods.invoke(record.target, job.content)
+                answer = await self._methods.invoke(record.target, job.content)
+                response = records.readable(answer)
         except errors.HubError as error:
             self._move(record, DeviceJobStatus.FAILED, error=records.reason(error))
         else:  # whatever status the device returned

@@ -25,7 +25,7 @@ from emulator.hub.core.errors import (
     MessageTooLarge,
     PreconditionFailed,
 )
-from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps, loads
+from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps, is_json, loads
 from emulator.hub.core.places import Place
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
@@ -302,6 +302,17 @@ class DeviceJob(Struct, frozen=True):
 # --- the rows of `devices.jobs`
 
 
+def readable(response: MethodResult) -> MethodResult:
+    """Return the response of a device for its row.
+
+    The answer to a query is always JSON, and has rows of many devices. So a payload that only a
+    lenient reader accepts, such as `{'a': 1}` or `1 // one`, becomes a string with its text.
+    """
+    if is_json(response.payload):
+        return response
+    return replace(response, payload=dumps(response.payload.decode()))
+
+
 def device_jobs_collection(
     documents: Callable[[Place], Iterator[tuple[Place, JsonObject]]],
 ) -> Collection:
@@ -318,7 +329,7 @@ def place_time(time: datetime) -> str:
 
 
 def _outcome(document: JsonObject) -> JsonObject:
-    """Return the outcome with the value of its payload; one that is not quite JSON has no value."""
+    """Return the outcome with the value of its payload; one that is over a limit has no value."""
     outcome: JsonObject = document["outcome"]
     response = outcome.get("deviceMethodResponse")
     if not response:

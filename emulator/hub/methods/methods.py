@@ -20,8 +20,10 @@ from emulator.hub.links.links import Links
 from emulator.hub.methods.request import MethodRequest, MethodResult, response_payload
 
 # What a caller learns of a lost connection: a takeover (IoT Hub docs: error 400027), and a hub that
-# stops. Any other way in which a device is gone is "not online", whatever ended the connection.
+# stops. Any other way in which a device is gone is "not online", whatever ended the connection. The
+# text is a real hub's (its team in azure-iot-sdk-csharp#317).
 _TOLD = (errors.ConnectionForcefullyClosedOnNewConnection, errors.ServiceUnavailable)
+_UNAVAILABLE = "Device unavailable"
 
 _Response = asyncio.Future[MethodResult]
 
@@ -68,6 +70,7 @@ class Methods:
         self._feed = feed
         self._clock = clock
         self._calls: defaultdict[DeviceLink, _Calls] = defaultdict(_Calls)
+        self._memory = 0  # of the calls in flight, in bytes
         feed.subscribe(Disconnected, self._abandon)
 
     async def invoke(self, key: IdentityKey, body: object) -> MethodResult:
@@ -82,24 +85,25 @@ class Methods:
             DeviceNotFound, ModuleNotFound: unknown, or disabled.
             DeviceNotOnline: not connected, or not subscribed to methods, within the connect
                 time-out; or disconnected during the call.
-            DeviceMaximumInflightMethodExceeded: too many calls wait for this device.
+            DeviceMaximumInflightMethodExceeded: too many calls wait for this device, or all calls
+                that wait hold too much.
             GatewayTimeout: no response within the response time-out.
             InvalidResponseWhileProxying: the response is not JSON.
         """
         request = MethodRequest.parse(body)
+        del body  # while the call waits, its request is enough
         self._check_invocable(key)
-        link = self._links.listener(key, request.name)
-        # The response time-out covers all of it: waiting for the device uses a part of it.
-        deadline = self._clock.monotonic() + request.response_timeout
-        if link is None and request.connect_timeout:
-            link = await self._links.wait_for_listener(key, request.name, request.connect_timeout)
-        if link is None:
-            waited = request.connect_timeout
-            raise errors.DeviceNotOnline(info={"timeout": span(waited)} if waited else None)
-        remaining = deadline - self._clock.monotonic()
-        if remaining <= 0:
-            raise _timed_out(request)
-        return await self._call(link, request, remaining)
+        memory = limits.METHOD_CALL_BYTES + len(request.payload)
+        if self._memory + memory > limits.METHODS_IN_FLIGHT_BYTES:
+            raise errors.DeviceMaximumInflightMethodExceeded(
+                "The calls in flight on this hub hold too much. "
+                f"{limits.METHODS_IN_FLIGHT_BYTES} bytes are allowed."
+            )
+        self._memory += memory
+        try:
+            return await self._invoke(key, request)
+        finally:
+            self._memory -= memory
 
     def respond(self, link: DeviceLink, request_id: str, status: int, payload: bytes) -> None:
         """Take a device's response; one that is late, repeated or unknown is ignored."""
@@ -114,6 +118,20 @@ class Methods:
             response.set_result(MethodResult(status, response_payload(payload)))
         except errors.InvalidResponseWhileProxying as error:
             _fail(response, error)
+
+    async def _invoke(self, key: IdentityKey, request: MethodRequest) -> MethodResult:
+        link = self._links.listener(key, request.name)
+        # The response time-out covers all of it: waiting for the device uses a part of it.
+        deadline = self._clock.monotonic() + request.response_timeout
+        if link is None and request.connect_timeout:
+            link = await self._links.wait_for_listener(key, request.name, request.connect_timeout)
+        if link is None:
+            waited = request.connect_timeout
+            raise errors.DeviceNotOnline(info={"timeout": span(waited)} if waited else None)
+        remaining = deadline - self._clock.monotonic()
+        if remaining <= 0:
+            raise _timed_out(request)
+        return await self._call(link, request, remaining)
 
     async def _call(self, link: DeviceLink, request: MethodRequest, timeout: float) -> MethodResult:
         calls = self._calls[link]
@@ -139,7 +157,8 @@ class Methods:
 
     def _abandon(self, change: Disconnected) -> None:
         """Fail every open call of a device that is gone."""
-        reason = change.reason if isinstance(change.reason, _TOLD) else errors.DeviceNotOnline()
+        told = isinstance(change.reason, _TOLD)
+        reason = change.reason if told else errors.DeviceNotOnline(_UNAVAILABLE)
         if calls := self._calls.pop(change.link, None):
             for response in calls.open.values():
                 _fail(response, reason)

@@ -313,6 +313,13 @@ def test_fields_come_in_any_order_among_unknown_ones(fields, policy):
     assert SasToken.parse(f"{SCHEME} {fields}").policy == policy
 
 
+@pytest.mark.parametrize("sig", ["x", "%0a", "A===", "%1b[31m"])
+def test_a_signature_that_is_not_base64_is_named_as_the_reason(sig):
+    with pytest.raises(IotHubUnauthorizedAccess) as caught:
+        SasToken.parse(f"SharedAccessSignature sr=localhost&sig={sig}&se={LATER}")
+    assert str(caught.value.__cause__) == "a SAS token whose sig is not base64"
+
+
 def test_a_signature_can_have_an_unencoded_plus():
     # Some expiry in the first hundred gives a signature with one.
     for se in map(str, range(1_769_874_368, 1_769_874_468)):

@@ -26,10 +26,11 @@ DOCUMENTED = """
 400505 InvalidDigitalTwinJsonPatch  400507 InvalidDigitalTwinPatch
 400508 InvalidDigitalTwinPatchPath  401002 IotHubUnauthorizedAccess  401003 IotHubUnauthorized
 401100 SystemModuleModifyUnauthorizedAccess  403000 GenericForbidden  403003 JobQuotaExceeded
-403004 DeviceMaximumQueueDepthExceeded  403007 DeviceMaximumQueueSizeExceeded
+403004 DeviceMaximumQueueDepthExceeded  403005 IotHubMaxCbsTokenExceeded
+403007 DeviceMaximumQueueSizeExceeded
 403009 InvalidMessageExpiryTime  403012 DeviceDisabled
 403100 DeviceModelMaxPropertiesExceeded  403800 DeviceMaximumInflightMethodExceeded
-404001 DeviceNotFound  404002 JobNotFound  404010 ModuleNotFound
+404001 DeviceNotFound  404002 JobNotFound  404006 AmqpAddressNotFound  404010 ModuleNotFound
 404103 DeviceNotOnline  404301 ConfigurationNotFound  405102 OperationNotAllowedInCurrentState
 409001 DeviceAlreadyExists  409104 JobAlreadyExists  409301 ModuleAlreadyExistsOnDevice
 409401 ConfigurationAlreadyExists  412001 PreconditionFailed  412002 DeviceMessageLockLost

@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import json
 
+import pytest
+
 from emulator.hub.core import limits
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -95,6 +97,16 @@ async def test_an_empty_twin_in_a_line_changes_nothing(hub: IotHub, box: depot.B
     await depot.finish(hub, depot.import_())
     after = hub.twins.get(DEVICE)
     assert (after["version"], after["etag"]) == (before["version"], before["etag"])
+
+
+@pytest.mark.parametrize("name", ["desiredProperties", "tags", ""])
+async def test_an_unknown_member_of_a_twin_in_a_line_is_an_error_also_if_it_is_empty(
+    hub: IotHub, box: depot.Box, name: str
+) -> None:
+    box.put_lines(depot.line("d", properties={"Desired": {}, name: {}}), depot.line("e"))
+    await depot.finish(hub, depot.import_())
+    assert box.errors("deviceId", "errorCode") == [("d", 400000)]
+    assert depot.device_ids(hub) == ["e"]
 
 
 async def test_other_work_runs_during_an_import_and_an_export(hub: IotHub, box: depot.Box) -> None:

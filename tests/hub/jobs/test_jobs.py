@@ -294,7 +294,7 @@ async def test_the_answer_of_a_device_stays_as_it_was_written(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.connect("a")
-    for job_id, answer in (("j", b"{ 'a' : 1.50, }"), ("k", b'{ "a" : 1.50 }')):
+    for job_id, answer in (("j", b'"half: \\ud800"'), ("k", b'{ "a" : 1.50 }')):
         monkeypatch.setattr(AnsweringLink, "answer", answer)
         await bench.done(job_id, METHOD)
         assert b'"payload":%s}' % answer in bench.text_of_rows(f"jobId = '{job_id}'")
@@ -303,6 +303,21 @@ async def test_the_answer_of_a_device_stays_as_it_was_written(
     await bench.done("l", METHOD)
     (row,) = bench.rows("jobId = 'l'")
     assert (row["status"], row["error"]["code"]) == ("failed", "InvalidResponseWhileProxying")
+
+
+@pytest.mark.parametrize(
+    "answer", ["{ 'a' : 1.50, }", "1 // one", "NaN", "{a:1}", "[" * 50_000 + "]" * 50_000]
+)
+async def test_an_answer_that_is_not_quite_json_spoils_no_other_row(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    bench.connect("a")
+    for job_id, payload in (("j", answer.encode()), ("k", b'{"a":1}')):
+        monkeypatch.setattr(AnsweringLink, "answer", payload)
+        await bench.done(job_id, METHOD)
+    rows = bench.rows("deviceId = 'a'")  # of the body of the answer, which is always JSON
+    payloads = [row["outcome"]["deviceMethodResponse"]["payload"] for row in rows]
+    assert payloads == [answer, {"a": 1}]
 
 
 async def test_a_method_of_a_job_can_have_time_outs_as_texts_and_no_payload(bench: Bench) -> None:

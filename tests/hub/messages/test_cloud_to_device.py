@@ -244,3 +244,32 @@ def test_a_device_that_is_not_subscribed_and_a_module_receive_no_message(hub: Io
     link.accepts_commands = True
     hub.links.subscribed(link)
     assert (link.bodies, module.bodies) == ([b"one"], [])
+
+
+def test_a_link_can_have_locks_of_a_minute(hub: IotHub, clock: ManualClock) -> None:
+    link = fakes.connect(hub, fakes.FakeLink(lock_seconds=60))
+    send(hub, b"one")
+    clock.advance(30)
+    send(hub, b"two")
+    clock.advance(29)
+    assert link.bodies == [b"one", b"two"]
+    clock.advance(1)
+    assert link.bodies == [b"one", b"two", b"one"]
+    with pytest.raises(DeviceMessageLockLost):
+        hub.cloud_to_device.complete("d", link.delivered[0].lock_token)
+    hub.cloud_to_device.complete("d", link.delivered[2].lock_token)
+    clock.advance(30)
+    assert link.bodies[3:] == [b"two"]
+    hub.links.disconnect(link)
+    clock.advance(600)
+    assert pending(hub) == 1
+
+
+def test_a_receiver_that_is_gone_returns_its_messages(hub: IotHub) -> None:
+    link = connected(hub)
+    send(hub, b"one")
+    send(hub, b"two")
+    hub.cloud_to_device.complete("d", link.delivered[1].lock_token)
+    hub.cloud_to_device.release("d", link.unacknowledged)
+    assert receive(hub).body == b"one"
+    assert hub.cloud_to_device.receive("d") is None

@@ -1,6 +1,7 @@
 """Direct methods in the hub: calls, responses, time-outs, and what ends a call."""
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
@@ -263,3 +264,48 @@ async def test_a_device_has_a_bounded_number_of_open_calls(
     for waiting in (third, fourth, elsewhere):
         assert not waiting.done()
         waiting.cancel()
+
+
+# --- memory
+
+
+async def test_calls_in_flight_have_bounded_memory(
+    hub: IotHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Room for two calls with 1,000 bytes each, on any device.
+    size = limits.METHOD_CALL_BYTES + 1_000
+    monkeypatch.setattr(limits, "METHODS_IN_FLIGHT_BYTES", 2 * size)
+    link = connected(hub)
+    put(hub, OTHER)
+    payload = "x" * 998
+    first = await call(hub, payload=payload)
+    # A call that waits for its device counts as well.
+    offline = await call(hub, OTHER, payload=payload, connectTimeoutInSeconds=20)
+    refused = await failure(await call(hub, payload=None))
+    assert type(refused) is errors.DeviceMaximumInflightMethodExceeded
+    assert len(link.invoked) == 1
+    # A response makes room, and so does a caller that leaves, or an error.
+    hub.methods.respond(link, link.invoked[0][0], 200, b"")
+    assert await status(first) == 200
+    offline.cancel()
+    await settle()
+    for _ in range(3):
+        assert type(await failure(await call(hub, OTHER))) is errors.DeviceNotOnline
+    for _ in range(2):
+        assert not (await call(hub, payload=payload)).done()
+    assert (await call(hub, payload="")).done()
+
+
+async def test_a_call_that_waits_does_not_hold_its_body(hub: IotHub) -> None:
+    class Body(dict[str, Any]):
+        """A dictionary that a weak reference can observe."""
+
+    body = Body(methodName="reboot", payload=[[]] * 1_000)
+    observer = weakref.ref(body)
+    connected(hub)
+    task = asyncio.ensure_future(hub.methods.invoke(DEVICE, body))
+    del body
+    await settle()
+    assert not task.done()
+    assert observer() is None
+    task.cancel()
