@@ -27,7 +27,7 @@ from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.notifications.notifications import SOURCES
+from emulator.hub.notifications.sources import SOURCES
 
 # MQTT's registered port for TLS; Azure's device SDKs dial no other.
 MQTT_PORT = 8883

@@ -42,7 +42,7 @@ class IotHub:
         blobs: the blob containers for import and export jobs; None refuses these jobs.
         throttles: the allowances of callers; None does not limit requests.
         events: the event log; None is one with default bounds.
-        event_sources: the events that the log has beside telemetry, of `notifications.SOURCES`.
+        event_sources: the events that the log has beside telemetry, of `sources.SOURCES`.
         accepts_entra: see `Gate`.
     """
 

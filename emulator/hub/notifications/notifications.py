@@ -27,26 +27,19 @@ from emulator.hub.messages.event_log import EventLog
 from emulator.hub.messages.message import Message
 from emulator.hub.notifications import twin_bodies
 from emulator.hub.notifications.digital_twin_patch import difference
+from emulator.hub.notifications.sources import (
+    CONNECTIONS,
+    DIGITAL_TWIN_CHANGES,
+    JOBS,
+    LIFECYCLE,
+    SCHEMAS,
+    TWIN_CHANGES,
+)
 from emulator.hub.registry import digital_twins
 from emulator.hub.registry.documents import TwinRow
 from emulator.hub.registry.rows import Rows
 from emulator.hub.twins.twin import TwinChanged, TwinDeleted
 
-TWIN_CHANGES = "twinChangeEvents"
-LIFECYCLE = "deviceLifecycleEvents"
-CONNECTIONS = "deviceConnectionStateEvents"
-JOBS = "deviceJobLifecycleEvents"
-DIGITAL_TWIN_CHANGES = "digitalTwinChangeEvents"
-SOURCES = (TWIN_CHANGES, LIFECYCLE, CONNECTIONS, JOBS, DIGITAL_TWIN_CHANGES)
-"""The kinds of events, by their names in a message route."""
-
-_SCHEMAS = {
-    TWIN_CHANGES: "twinChangeNotification",
-    LIFECYCLE: "deviceLifecycleNotification",
-    CONNECTIONS: "deviceConnectionStateNotification",
-    JOBS: "deviceJobLifecycleNotification",  # ours: not seen on a real hub
-    DIGITAL_TWIN_CHANGES: "digitalTwinChangeNotification",
-}
 _JSON, _PATCH = "application/json", "application/json-patch+json"
 
 
@@ -168,7 +161,7 @@ class Notifications:
             **{name: value for name, value in ids.items() if value is not None},
             "operationTimestamp": time_text,
             "opType": operation,
-            "iothub-message-schema": _SCHEMAS[source],
+            "iothub-message-schema": SCHEMAS[source],
         }
         system = {
             "user-id": self._hub_name,

@@ -14,7 +14,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
 from emulator.hub.messages.event import Event
 from emulator.hub.messages.message import Message
-from emulator.hub.notifications.notifications import SOURCES
+from emulator.hub.notifications.sources import SOURCES
 from tests.clock import START
 from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, make_hub, put
 
