@@ -341,7 +341,8 @@ import sys, threading
 from pathlib import Path
 from emulator import Emulator, Settings
 
-settings = Settings(host="127.0.0.1", mqtt_port=0, https_port=0, cert_dir=Path(sys.argv[1]))
+ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
+settings = Settings(host="127.0.0.1", cert_dir=Path(sys.argv[1]), **ports)
 before = threading.active_count()
 try:
     with Emulator(settings):

@@ -71,7 +71,9 @@ def _write_symbols(value: tuple[str, ...]) -> bytes:
 
 
 def _read_composite(names: tuple[str, ...], value: Any) -> Composite:
-    cls = _BY_DESCRIPTOR.get(value.descriptor) if type(value) is Described else None
+    # A descriptor can be any value, also one that no table can look up.
+    known = type(value) is Described and isinstance(value.descriptor, int | str)
+    cls = _BY_DESCRIPTOR.get(value.descriptor) if known else None
     if cls is Accepted and value.value == [] and "Accepted" in names:  # the most common one
         return ACCEPTED
     if cls is None or cls.__name__ not in names:
