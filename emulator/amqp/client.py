@@ -13,12 +13,14 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from emulator.amqp.connection import Connection
+from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingLink
+from emulator.amqp.link import LinkState
 from emulator.amqp.nodes.node import AnyNode, Callers, Grant, LinkRequest, Sends
 from emulator.amqp.nodes.nodes import NODES
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Open
-from emulator.amqp.refusals import amqp_error
+from emulator.amqp.refusals import REDIRECT, amqp_error
 from emulator.amqp.sasl import Credentials
 from emulator.amqp.tokens import FEW, MANY, Token, Tokens
 from emulator.hub.access.certificates import ClientCertificate
@@ -121,15 +123,20 @@ class Client:
         try:
             self._attach(link)
         except HubError as error:
-            self._log_refusal(link, error)
+            self._log_refusal(f"a link to {link.address[:_SHOWN]!r}", error)
             raise amqp_error(error, self.hub.clock.now()) from error
+        except AmqpError as error:
+            # Python's SDK for Event Hubs tries again without end, and does not show the error.
+            if error.condition != REDIRECT:
+                self._log_refusal(f"a link to {link.address[:_SHOWN]!r}", error)
+            raise
 
-    def _log_refusal(self, link: Link, error: HubError) -> None:
+    def _log_refusal(self, what: str, error: Exception) -> None:
         """Log the first refusal on a connection: a client can try again without end."""
         if not self._logged:
             self._logged = True
-            reason, address = error.__cause__ or error, link.address[:_SHOWN]
-            refusals.info("Refused a link of %s to %r: %s", self.peer, address, printable(reason))
+            reason = printable(error.__cause__ or error)
+            refusals.info("Refused %s of %s: %s", what, self.peer, reason)
 
     def closed(self) -> None:
         """Note that the connection and its links have ended."""
@@ -146,12 +153,16 @@ class Client:
                 its signature is wrong.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
-        token = Token.parse(text, self.hub.clock.now().timestamp())
-        if token.entity is not None and token.resource is None:
-            # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
-            caller = EventHubsCaller(token.text, token.entity)
-            self.hub.gate.check(caller, Operation.READ_EVENTS)
-        self.tokens.put(token, MANY if self._authorized else FEW)
+        try:
+            token = Token.parse(text, self.hub.clock.now().timestamp())
+            if token.entity is not None and token.resource is None:
+                # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
+                caller = EventHubsCaller(token.text, token.entity)
+                self.hub.gate.check(caller, Operation.READ_EVENTS)
+            self.tokens.put(token, MANY if self._authorized else FEW)
+        except HubError as error:
+            self._log_refusal("a token", error)
+            raise
         return token
 
     def _attach(self, link: Link) -> None:
@@ -207,6 +218,9 @@ class Client:
             if admission is not None:
                 return Grant(caller, admission, admission.expires)
             return Grant(caller, None, token.expires if token else math.inf)
+        if not tokens and self._certificate is None and (others := self.tokens.audiences):
+            reason = f"no SAS token for it; the client has sent tokens for {', '.join(others)}"
+            raise IotHubUnauthorizedAccess from ValueError(reason)
         raise refused or IotHubUnauthorizedAccess
 
     def _caller(self, node: AnyNode, request: LinkRequest[Any], token: str | None) -> Caller:
@@ -241,17 +255,20 @@ class Client:
         self._timer, self._due = None, math.inf
         now = self.hub.clock.now().timestamp()
         for link in self.connection.all_links():
-            if not link.attached or link.context is None:
+            # A link of a device may still wait to be attached: see `Device.open`.
+            if link.context is None or link.state not in (LinkState.PENDING, LinkState.ATTACHED):
                 continue
             node, request = link.context
             if request.grant.expires <= now:
                 try:
                     request.grant = self._check(node, request)
                 except HubError:
-                    log.info(
-                        "Detached a link of %s to %r: its token expired", self.peer, link.address
-                    )
-                    link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
+                    if link.attached:  # else it is checked when its turn comes
+                        log.info(
+                            "Detached a link of %s to %r: its token expired",
+                            *(self.peer, link.address),
+                        )
+                        link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
                     continue
             self._watch(request.grant.expires)
 

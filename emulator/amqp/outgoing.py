@@ -70,6 +70,8 @@ class OutgoingLink(Link):
         self._draining = False
         self._queue: deque[OutgoingDelivery] = deque()
         self._tags = 0
+        self.has_more = False
+        """Whether the sender sends more in a later turn: then a drain is not complete yet."""
         self.unsettled = 0
         """How many outcomes are waited for."""
 
@@ -181,7 +183,7 @@ class OutgoingLink(Link):
             self.session.wait(self)
         elif self.credit:
             self._call_sender()
-        if self._draining and (not self._credit or self.credit):
+        if self._draining and (not self._credit or (self.credit and not self.has_more)):
             self._draining = False
             self._delivery_count = (self._delivery_count + self._credit) & UINT_MAX
             self._credit = 0

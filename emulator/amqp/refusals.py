@@ -10,6 +10,9 @@ from emulator.hub.core import errors
 from emulator.hub.core.errors import HubError, error_document
 from emulator.hub.core.json import dumps
 
+# A peer is sent to another address: not an error of the hub.
+REDIRECT = "amqp:link:redirect"
+
 # Where the condition is not that of the status (C# SDK: AmqpErrorMapper).
 _BY_ERROR: dict[type[HubError], str] = {
     errors.ArgumentInvalid: "com.microsoft:argument-error",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -96,6 +97,12 @@ class Tokens:
                 raise IotHubMaxCbsTokenExceeded
             self._count += 1
         self._tokens[key] = {token.audience: token, **known}
+
+    @property
+    def audiences(self) -> list[str]:
+        """What the tokens are for, as they have it; of many, the first three."""
+        found = (audience for known in self._tokens.values() for audience in known)
+        return [*islice(found, 3)]
 
     def find(self, resource: Sequence[str], *, for_event_hubs: bool = False) -> Iterator[Token]:
         """Return the tokens that can be for a resource or a parent of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -259,3 +260,45 @@ def test_a_client_that_attaches_nothing_is_disconnected(lab: Lab) -> None:
     lab.clock.advance(60)
     client.connection.tick(lab.clock.monotonic())
     client.expect_closed("amqp:unauthorized-access")
+
+
+# --- what the log says
+
+
+def _text(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records)
+
+
+def test_the_log_says_why_a_token_is_refused(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "emulator.refusals")
+    client = AmqpClient(lab).open()
+    now = lab.clock.now().timestamp()
+    client.put_token(entity_token("sb://h/e", KEY, "service", now), status=401)
+    client.put_token("x", status=401)  # at most one line for a connection
+    assert _text(caplog) == (
+        "Refused a token of test: wrong key: the SAS token is signed with neither the primary nor "
+        "the secondary key"
+    )
+
+
+def test_the_log_says_what_the_tokens_are_for(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "emulator.refusals")
+    client = AmqpClient(lab).open()
+    client.put_token(device_token(lab))
+    client.refused(client.receiver("/devices/d2/twin"))
+    assert _text(caplog) == (
+        "Refused a link to '/devices/d2/twin' of test: no SAS token for it; the client has sent "
+        f"tokens for {HOST}%2Fdevices%2Fd1"
+    )
+
+
+def test_the_log_names_an_unknown_consumer_group(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "emulator.refusals")
+    client = AmqpClient(lab).open()
+    audience = "sb://h/iothub-ehub-emulator"
+    client.put_token(entity_token(audience, POLICY_KEY, "service", lab.clock.now().timestamp()))
+    address = "iothub-ehub-emulator/ConsumerGroups/unknown/Partitions/0"
+    assert client.receiver(address).error is not None
+    assert "ConsumerGroups/unknown/Partitions/0' could not be found" in _text(caplog)

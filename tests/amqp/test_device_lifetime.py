@@ -245,6 +245,24 @@ def test_a_renewed_token_keeps_the_links(lab: Lab) -> None:
     assert _ended(link) == ("amqp:unauthorized-access", 401003)
 
 
+def test_a_token_ends_a_link_that_waited_when_another_token_expired(lab: Lab) -> None:
+    for _ in range(2):  # two programs: the next one has to wait for 0.25 s
+        telemetry(connect(lab))
+    client = AmqpClient(lab).open()
+    client.put_token(device_token(lab, "d2", M_KEY, lifetime=10))
+    other = telemetry(client, "d2")
+    client.put_token(device_token(lab, lifetime=20))
+    lab.clock.advance(9.9)
+    waiting = client.pending("/devices/d1/messages/events")
+    lab.clock.advance(0.2)
+    assert _ended(other) == ("amqp:unauthorized-access", 401003)
+    lab.clock.advance(0.2)
+    link = RemoteLink(client, waiting, 0)
+    assert link.error is None
+    lab.clock.advance(10)
+    assert _ended(link) == ("amqp:unauthorized-access", 401003)
+
+
 def test_connections_over_the_rate_are_refused() -> None:
     lab = Lab("connections=1/min")
     client = connect(lab)

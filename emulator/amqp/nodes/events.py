@@ -65,6 +65,7 @@ class _Receiver:
     def _wake(self) -> None:
         """Send soon: the device whose events these are does not wait for their readers."""
         if self._timer is None:
+            self._link.has_more = True
             self._timer = self._hub.clock.call_later(0, self._send_more)
 
     # --- what the link calls
@@ -85,10 +86,11 @@ class _Receiver:
 
     def _send_more(self) -> None:
         self._timer = None
-        self._send()
+        self._link.pump()  # which also ends a drain, behind the last event
 
     def _send(self) -> None:
         link = self._link
+        link.has_more = False
         credit = link.credit
         events = self._partition.read(self._next, min(credit, _AT_ONCE)) if credit else []
         if not events:

@@ -14,6 +14,7 @@ from emulator.amqp.message import Message
 from emulator.amqp.nodes.messages import timestamp
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.amqp.nodes.requests import Reply, RequestNode
+from emulator.amqp.refusals import REDIRECT
 from emulator.amqp.types import Array, Int, Timestamp
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import AmqpAddressNotFound, ArgumentInvalid
@@ -76,7 +77,7 @@ def _redirect(request: LinkRequest[Any]) -> None:
     name, path = request.client.host.partition(":")[0], "/".join(request.resource[2:])
     address = f"amqps://{name}:{_PORT}/{ENTITY}"
     raise AmqpError(
-        "amqp:link:redirect",
+        REDIRECT,
         f"Use the Event Hubs-compatible endpoint {ENTITY}.",
         {
             "hostname": name,

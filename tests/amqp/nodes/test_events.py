@@ -9,7 +9,7 @@ import pytest
 
 from emulator.amqp.decoder import decode
 from emulator.amqp.message import Message as AmqpMessage
-from emulator.amqp.performatives import ACCEPTED, MIXED, SETTLED, UNSETTLED
+from emulator.amqp.performatives import ACCEPTED, MIXED, SETTLED, UNSETTLED, Flow
 from emulator.amqp.types import Symbol, Timestamp
 from emulator.hub.core import limits
 from emulator.hub.messages.event_log import ENTITY, EventLog
@@ -142,6 +142,31 @@ def test_a_named_consumer_group_reads_too(lab: Lab) -> None:
     lab.hub.events = EventLog(clock=lab.clock, consumer_groups=["mine"])
     send(lab, b"x")
     assert take(receiver(open_client(lab), address(group="Mine"), credit=1), 1) == [b"x"]
+
+
+def test_a_drain_sends_all_events_there_are(lab: Lab) -> None:
+    send(lab, *(b"%d" % number for number in range(200)))
+    client = open_client(lab)
+    link = receiver(client)
+    link.grant(300, drain=True)
+    lab.clock.advance(1)
+    assert take(link, 200) == [b"%d" % number for number in range(200)]
+    flow = client.take()[1]
+    assert isinstance(flow, Flow)
+    assert (flow.delivery_count, flow.link_credit) == (300, 0)
+    client.expect_nothing()
+
+
+def test_a_drain_waits_for_an_event_that_has_just_come(lab: Lab) -> None:
+    client = open_client(lab)
+    link = receiver(client)
+    send(lab, b"x")
+    link.grant(5, drain=True)
+    lab.clock.advance(1)
+    assert take(link, 1) == [b"x"]
+    flow = client.take()[1]
+    assert isinstance(flow, Flow)
+    assert (flow.delivery_count, flow.link_credit) == (5, 0)
 
 
 # --- rights
