@@ -6,7 +6,7 @@ that the benchmarks do not know yet is one more entry in `benchmarks.servers.SER
 
 from __future__ import annotations
 
-from benchmarks import crowds, methods, starts, telemetry, twins
+from benchmarks import crowds, messages, methods, starts, telemetry, twins
 
 MEASURES = (
     methods.round_trip,
@@ -16,6 +16,8 @@ MEASURES = (
     telemetry.one_by_one,
     crowds.arrivals,
     crowds.crowd,
+    messages.both_directions,
+    messages.reading,
     twins.queries,
     starts.start,
 )

@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -83,6 +84,9 @@ class Program:
         finally:  # also after a second Ctrl-C
             self._process.kill()
             self._process.wait()
+            if sys.platform != "win32":
+                with contextlib.suppress(ProcessLookupError):  # the usual: it has no children left
+                    os.killpg(self.pid, signal.SIGKILL)
 
 
 def stay_on_core(core: int, pid: int | None = None) -> None:
@@ -115,9 +119,8 @@ Command = list[str | Path]
 
 def emulator(place: Server) -> Command:
     """Return the command of an emulator that keeps its sessions in a file, as by default."""
-    mqtt_port, https_port = map(str, place.ports.values())
-    command: Command = [sys.executable, "-m", "emulator", "--host", HOST]
-    command += ["--mqtt-port", mqtt_port, "--https-port", https_port]
+    ports = [f"--{protocol}-port={port}" for protocol, port in place.ports.items()]
+    command: Command = [sys.executable, "-m", "emulator", "--host", HOST, *ports]
     return [*command, "--data-dir", place.folder, "--cert-dir", place.folder]
 
 
@@ -139,6 +142,29 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path=_PLACES)
 
 
+def _rabbitmq(place: Server) -> Command | None:
+    """Return the command of RabbitMQ with AMQP 1.0 over TLS; None if it is not installed.
+
+    Its port mapper, epmd, has a port of its own, and ends with it.
+    """
+    # Debian's script in the PATH starts the one in /usr/lib as another user. As under systemd, the
+    # script becomes the server.
+    places = f"/usr/lib/rabbitmq/bin{os.pathsep}{os.environ['PATH']}{os.pathsep}{_PLACES}"
+    program, folder, ports = shutil.which("rabbitmq-server", path=places), place.folder, place.ports
+    settings, plugins, pem = folder / "rabbitmq.conf", folder / "plugins", folder / CERTIFICATE
+    listener = f"listeners.tcp = none\nlisteners.ssl.1 = {HOST}:{ports['amqps']}\n"
+    settings.write_text(f"{listener}ssl_options.certfile = {pem}\nssl_options.keyfile = {pem}\n")
+    plugins.write_text("[rabbitmq_amqp1_0].\n")
+    erlang = f"-kernel inet_dist_use_interface {{{HOST.replace('.', ',')}}}"
+    script = f"""
+    export HOME={folder} ERL_EPMD_PORT={ports["epmd"]} RABBITMQ_DIST_PORT={ports["erlang"]}
+    export RABBITMQ_CONFIG_FILE={settings} RABBITMQ_ENABLED_PLUGINS_FILE={plugins}
+    export RABBITMQ_MNESIA_BASE={folder} RABBITMQ_LOG_BASE={folder} RUNNING_UNDER_SYSTEMD=1
+    export RABBITMQ_NODENAME=bench@localhost RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='{erlang}'
+    epmd -address {HOST} & exec {program}"""
+    return ["sh", "-c", script] if program else None
+
+
 def _bare(name: str, place: Server) -> Command:
     (port,) = map(str, place.ports.values())
     return [sys.executable, "-m", "benchmarks.bare", name, HOST, port, place.folder / CERTIFICATE]
@@ -146,8 +172,9 @@ def _bare(name: str, place: Server) -> Command:
 
 # The command of each server, and its protocols: a server is ready when each port accepts.
 SERVERS: Mapping[str, tuple[Callable[[Server], Command | None], tuple[str, ...]]] = {
-    "emulator": (emulator, ("mqtt", "https")),
+    "emulator": (emulator, ("mqtt", "https", "amqps", "amqp")),
     "mosquitto": (_mosquitto, ("mqtt",)),
+    "rabbitmq": (_rabbitmq, ("amqps", "epmd", "erlang")),
     "hello": (partial(_bare, "hello"), ("https",)),
     "nod": (partial(_bare, "nod"), ("mqtt",)),
 }

@@ -49,9 +49,12 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 class Console:
-    """A Python program that runs in a console: its lines as they come, Ctrl-C, its exit status.
+    """A program that runs in a console: its lines as they come, Ctrl-C, its exit status.
 
     Used as a `with` block, at the end of which neither it nor what it started runs.
+
+    Args:
+        program: Python by default.
     """
 
     def __init__(
@@ -59,12 +62,13 @@ class Console:
         *arguments: str | Path,
         environment: Mapping[str, str] | None = None,
         folder: Path = ROOT,
+        program: str = sys.executable,
     ) -> None:
         self.lines: list[str] = []
         self.errors: list[str] = []
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
+            [program, *map(str, arguments)],
             cwd=folder,
             env=clean_environment() if environment is None else environment,
             stdin=subprocess.DEVNULL,
