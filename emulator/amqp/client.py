@@ -123,20 +123,25 @@ class Client:
         try:
             self._attach(link)
         except HubError as error:
-            self._log_refusal(f"a link to {link.address[:_SHOWN]!r}", error)
+            self._log_refusal(error, link)
             raise amqp_error(error, self.hub.clock.now()) from error
         except AmqpError as error:
             # Python's SDK for Event Hubs tries again without end, and does not show the error.
             if error.condition != REDIRECT:
-                self._log_refusal(f"a link to {link.address[:_SHOWN]!r}", error)
+                self._log_refusal(error, link)
             raise
 
-    def _log_refusal(self, what: str, error: Exception) -> None:
-        """Log the first refusal on a connection: a client can try again without end."""
-        if not self._logged:
-            self._logged = True
-            reason = printable(error.__cause__ or error)
-            refusals.info("Refused %s of %s: %s", what, self.peer, reason)
+    def _log_refusal(self, error: Exception, link: Link | None = None) -> None:
+        """Log the first refusal on a connection, of a link or a token: a client can try again."""
+        if self._logged:
+            return
+        self._logged = True
+        reason = error.__cause__ or error
+        if link is None:
+            refusals.info("Refused a token of %s: %s", self.peer, printable(reason))
+        else:
+            address = link.address[:_SHOWN]
+            refusals.info("Refused a link of %s to %r: %s", self.peer, address, printable(reason))
 
     def closed(self) -> None:
         """Note that the connection and its links have ended."""
@@ -161,7 +166,7 @@ class Client:
                 self.hub.gate.check(caller, Operation.READ_EVENTS)
             self.tokens.put(token, MANY if self._authorized else FEW)
         except HubError as error:
-            self._log_refusal("a token", error)
+            self._log_refusal(error)
             raise
         return token
 

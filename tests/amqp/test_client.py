@@ -287,7 +287,7 @@ def test_the_log_says_what_the_tokens_are_for(lab: Lab, caplog: pytest.LogCaptur
     client.put_token(device_token(lab))
     client.refused(client.receiver("/devices/d2/twin"))
     assert _text(caplog) == (
-        "Refused a link to '/devices/d2/twin' of test: no SAS token for it; the client has sent "
+        "Refused a link of test to '/devices/d2/twin': no SAS token for it; the client has sent "
         f"tokens for {HOST}%2Fdevices%2Fd1"
     )
 
