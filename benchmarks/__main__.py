@@ -1,10 +1,11 @@
 """Measures how fast the emulator is, beside its peers in the same run.
 
-Every server listens on a loopback address of its own and ends with the run. A run takes about five
+Every server listens on a loopback address of its own and ends with the run. A run takes five to ten
 minutes. It needs a quiet machine with two cores: one for the servers, one for the client.
 
 peers:
   mosquitto   the cost of MQTT over TLS; if it is not installed, its columns say so
+  rabbitmq    the cost of AMQP 1.0 over TLS, with its plugin; if it is not installed, as above
   hello       the cost of HTTPS: bare aiohttp with the event loop and TLS settings of the emulator
   nod         the cost of an answer over TLS in Python: the same event loop and TLS settings; it
               acknowledges each packet unread

@@ -11,11 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
 SCRIPTS = sorted(ROOT.glob("dmpatterns_*.py"))
 
 # The folders whose Python files are checked for words: docstrings, comments and strings.
-CHECKED_FOLDERS = ("emulator", "tests")
+CHECKED_FOLDERS = ("emulator", "tests", "examples")
 # The folders whose modules all stand in the picture in docs/architecture.md.
 PICTURED_FOLDERS = ("",)
 

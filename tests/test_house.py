@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = [ROOT / "dmpatterns_getstarted_device.py", ROOT / "dmpatterns_getstarted_service.py"]
+SCRIPTS = [*sorted(ROOT.glob("dmpatterns_*.py")), *sorted((ROOT / "examples").glob("*.py"))]
 MODULES = sorted((ROOT / "emulator").rglob("*.py"))
 NODES = {
     path: [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))] for path in [*MODULES, *SCRIPTS]
@@ -32,7 +32,7 @@ def test_every_import_is_a_statement_that_the_contracts_can_read(path: Path) -> 
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
-def test_the_scripts_of_the_tutorial_import_nothing_of_ours(path: Path) -> None:
+def test_the_scripts_of_the_tutorials_import_nothing_of_ours(path: Path) -> None:
     imported = {
         name.partition(".")[0]
         for node in NODES[path]
