@@ -22,7 +22,11 @@ from tests.mqtt.raw import Wire, connack, connect, publish
 from tests.processes import EmulatorConsole
 from tests.support import API_VERSION, sas_token
 
-ANY_PORTS = ("--host", "127.0.0.1", "--mqtt-port", "0", "--https-port", "0")
+ANY_PORTS = (
+    "--host",
+    "127.0.0.1",
+    *(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp")),
+)
 WRONG_KEY = "d3Jvbmcga2V5IGZvciB0aGUgdGVzdHMgb2YgdGhlIGxvZw=="
 
 

@@ -15,7 +15,8 @@ class Tail(Generic[T]):
 
     def __init__(self) -> None:
         self._items: list[T | None] = []
-        self._begin = 0  # the number of the first item
+        self.begin = 0
+        """The number of the oldest item."""
         self._dropped = 0  # places at the beginning of the list
         self.append = self._items.append
         """Add an item with the next number."""
@@ -24,14 +25,9 @@ class Tail(Generic[T]):
         return len(self._items) - self._dropped
 
     @property
-    def begin(self) -> int:
-        """The number of the oldest item."""
-        return self._begin
-
-    @property
     def end(self) -> int:
         """The number that the next item will have."""
-        return self._begin + len(self)
+        return self.begin + len(self)
 
     @property
     def first(self) -> T:
@@ -39,27 +35,16 @@ class Tail(Generic[T]):
         return self._items[self._dropped]  # type: ignore[return-value]
 
     def __getitem__(self, number: int) -> T:
-        return self._items[number - self._begin + self._dropped]  # type: ignore[return-value]
+        return self._items[number - self.begin + self._dropped]  # type: ignore[return-value]
 
-    def drop(self) -> T:
-        """Remove the oldest item, and return it."""
-        item = self._items[self._dropped]
-        self._items[self._dropped] = None
-        self._dropped += 1
-        self._begin += 1
-        if self._dropped > _SPARE:
-            self._give_back()
-        return item  # type: ignore[return-value]
-
-    def drop_until(self, number: int) -> None:
-        """Remove the items whose numbers are lower."""
-        count = number - self._begin
-        self._items[self._dropped : self._dropped + count] = [None] * count
+    def drop(self, count: int = 1) -> list[T]:
+        """Remove the oldest items, and return them; there must be so many."""
+        places = slice(self._dropped, self._dropped + count)
+        items = self._items[places]
+        self._items[places] = [None] * count
         self._dropped += count
-        self._begin += count
-        self._give_back()
-
-    def _give_back(self) -> None:
+        self.begin += count
         if self._dropped > _SPARE and 2 * self._dropped > len(self._items):
             del self._items[: self._dropped]
             self._dropped = 0
+        return items  # type: ignore[return-value]

@@ -30,6 +30,8 @@ DEFAULT_GROUP = "$Default"
 """The consumer group that every hub has."""
 
 
+# So many events can be too many until the next reader, or the next message, drops them together.
+_SPARE = 64
 # A partition forgets the numbers of dropped events at the latest after so many.
 _TRIM = 1_000
 
@@ -69,7 +71,7 @@ class Partition:
     def trim(self) -> None:
         """Forget the numbers of events that the log has dropped."""
         if self.numbers and self.numbers.first < self._log.events.begin:
-            self.numbers.drop_until(self._find(self._log.events.begin))
+            self.numbers.drop(self._find(self._log.events.begin) - self.numbers.begin)
 
     def read(self, start: int, most: int) -> list[Event]:
         """List the events that exist from sequence number `start` on, `most` of them at most."""
@@ -175,7 +177,7 @@ class EventLog:
         """Stamp messages of one origin, and keep them."""
         partition = self.partition_of(origin.key.device_id if origin.key else "")
         name, add, add_number = partition.name, self.events.append, partition.numbers.append
-        number, sequence_number, event = self.end, partition.end, None
+        number, sequence_number, event, size = self.end, partition.end, None, self._size
         for message in messages:
             memory = message.memory
             event = Event(number, name, sequence_number, now, origin, message, memory)
@@ -183,13 +185,16 @@ class EventLog:
             add_number(number)
             number += 1
             sequence_number += 1
-            self._size += memory
+            size += memory
         if event is None:
             return
         self.end, partition.end, partition.last = number, sequence_number, event
-        self.drop_old(now)
-        if partition.numbers.first < self.events.begin - _TRIM:
-            partition.trim()
+        self._size = size
+        most = self.events.begin + self._max_events + _SPARE
+        if number > most or size > self._max_size or now >= self._first_expiry:
+            self.drop_old(now)
+            if partition.numbers.first < self.events.begin - _TRIM:
+                partition.trim()
         self._appended.send()
         if partition.listeners:
             for listener in tuple(partition.listeners):
@@ -198,14 +203,14 @@ class EventLog:
     def drop_old(self, now: datetime | None = None) -> None:
         """Drop the events that are too many, too large or too old."""
         events = self.events
-        for _ in range(len(events) - self._max_events):
-            self._size -= events.drop().memory
+        if (excess := len(events) - self._max_events) > 0:
+            self._size -= sum(each.memory for each in events.drop(excess))
         while self._size > self._max_size:
-            self._size -= events.drop().memory
+            self._size -= events.drop()[0].memory
         now = now or self._clock.now()
         if now >= self._first_expiry:
             while events and events.first.enqueued <= now - self._retention:
-                self._size -= events.drop().memory
+                self._size -= events.drop()[0].memory
             self._first_expiry = (events.first.enqueued if events else now) + self._retention
 
     def read(

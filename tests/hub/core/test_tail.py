@@ -2,7 +2,6 @@
 
 from collections import deque
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +16,8 @@ def test_it_is_a_deque_whose_items_keep_their_numbers(steps: list[tuple[int, int
             tail.append(number)
             model.append(number)
         added += add
-        for _ in range(min(drop, len(model))):
-            assert tail.drop() == model.popleft()
+        drop = min(drop, len(model))
+        assert tail.drop(drop) == [model.popleft() for _ in range(drop)]
         assert (len(tail), tail.end) == (len(model), added)
         assert tail.begin == added - len(model)
         assert [tail[number] for number in range(tail.begin, tail.end)] == list(model)
@@ -32,8 +31,3 @@ def test_what_was_dropped_is_not_held() -> None:
         tail.append(object())
         tail.drop()
     assert len(tail._items) <= 1_001
-
-
-def test_an_empty_one_has_nothing_to_drop() -> None:
-    with pytest.raises(IndexError):
-        Tail[int]().drop()
