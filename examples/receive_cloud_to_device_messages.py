@@ -10,9 +10,9 @@ CONNECTION_STRING = os.environ.get("IOTHUB_DEVICE_CONNECTION_STRING")
 
 
 def print_message(message):
-    print(f"Received: {message.data.decode()}")
-    for name, value in message.custom_properties.items():
-        print(f"    {name}: {value}")
+    properties = [f"    {name}: {value}" for name, value in message.custom_properties.items()]
+    # One call: each message has a thread of its own, and their lines must not mix.
+    print("\n".join([f"Received: {message.data.decode()}", *properties]) + "\n", end="")
 
 
 def main():
