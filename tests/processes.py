@@ -18,7 +18,7 @@ from typing import IO
 import pytest
 import requests
 
-from tests.support import PATIENCE, Service
+from tests.support import PATIENCE, Service, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE_SCRIPT = ROOT / "dmpatterns_getstarted_device.py"
@@ -223,7 +223,8 @@ class EmulatorConsole(Console):
         with Service(self) as service:
             return service.request(verb, path, json=json)
 
-    def wait_for_device(self, device_id: str) -> None:
-        """Wait until a device is connected."""
-        with Service(self) as service:
-            service.wait_for_device(device_id)
+    def wait_for_listener(self, device_id: str) -> None:
+        """Wait until a device takes direct methods. Its program does not answer this one."""
+        method = {"methodName": "none", "connectTimeoutInSeconds": 5, "responseTimeoutInSeconds": 5}
+        path = f"/twins/{device_id}/methods"
+        wait_until(lambda: self.request("POST", path, json=method).status_code == 504)

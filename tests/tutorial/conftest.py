@@ -51,7 +51,7 @@ def consoles(
     with ExitStack() as stack:
         hub = stack.enter_context(EmulatorConsole(*options))
         device = stack.enter_context(Console(DEVICE_SCRIPT, environment=hub.environment()))
-        hub.wait_for_device("myDeviceId")
+        hub.wait_for_listener("myDeviceId")
         service = stack.enter_context(Console(SERVICE_SCRIPT, environment=hub.environment()))
         yield Consoles(hub, device, service)
 
@@ -63,7 +63,7 @@ def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consoles]:
     with ExitStack() as stack:
         first = stack.enter_context(EmulatorConsole(*options))
         device = stack.enter_context(Console(DEVICE_SCRIPT, environment=first.environment()))
-        first.wait_for_device("myDeviceId")
+        first.wait_for_listener("myDeviceId")
         assert first.terminate() == 0
         assert first.errors == []
         yield Consoles(stack.enter_context(EmulatorConsole(*options)), device)

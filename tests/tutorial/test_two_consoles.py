@@ -63,7 +63,7 @@ def test_the_service_reboots_the_device_and_reads_the_time_of_the_reboot(
 @pytest.mark.usefixtures("needs_service_sdk")
 def test_the_device_takes_calls_again_after_a_restart_of_the_hub(restarted: Consoles) -> None:
     hub, device = restarted.hub, restarted.device
-    hub.wait_for_device("myDeviceId")
+    hub.wait_for_listener("myDeviceId")
     with Console(SERVICE_SCRIPT, environment=hub.environment()) as service:
         device.wait_for("Rebooting device")
         assert service.press_ctrl_c() == 0
