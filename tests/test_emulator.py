@@ -251,7 +251,8 @@ def test_a_failed_start_is_raised_in_the_callers_thread_and_leaves_nothing(
     assert "k3y!" not in str(error.value)
     assert "azN5" not in str(error.value)
     del error
-    wait_until(lambda: (open_files(), threading.active_count()) == (files, threads), seconds=5)
+    # What an earlier test left behind can end meanwhile.
+    wait_until(lambda: open_files() <= files and threading.active_count() <= threads, seconds=5)
 
 
 async def test_a_failed_start_is_raised_in_the_callers_event_loop(
@@ -315,7 +316,8 @@ def test_it_stops_at_once_with_open_connections_and_leaves_nothing(
     burden.device.expect_closed()
     burden.let_go()
     del emulator, burden, answer
-    assert (open_files(), threading.active_count()) == (files, threads)
+    assert open_files() <= files
+    assert threading.active_count() <= threads
 
 
 async def test_it_stops_at_once_in_the_callers_event_loop_too(settings: Settings) -> None:
