@@ -64,6 +64,12 @@ def position(emulator: Emulator, device: Device) -> int:
     return emulator.hub.events.partition_of(device.id).end - 1
 
 
+@pytest.fixture
+def positions(emulator: Emulator) -> dict[str, int]:
+    """Where the events of this test begin in each partition."""
+    return {each.id: each.end - 1 for each in emulator.hub.events.partitions}
+
+
 class Reader:
     """A client that receives in a thread, until its block ends."""
 
@@ -189,7 +195,7 @@ def test_the_hub_and_its_partitions_say_what_they_are(
 
 
 async def test_the_asyncio_client_reads_all_partitions(
-    emulator: Emulator, send: Callable[..., None], device: Device
+    emulator: Emulator, send: Callable[..., None], device: Device, positions: dict[str, int]
 ) -> None:
     await asyncio.to_thread(send, "1", "2", "3")
     found: list[EventData] = []
@@ -205,7 +211,7 @@ async def test_the_asyncio_client_reads_all_partitions(
     # The client ends after this interval, which is 30 s by default.
     client = client_of(emulator, kind=AioConsumerClient, load_balancing_interval=1)
     async with client:
-        reading = asyncio.create_task(client.receive_batch(on_batch, starting_position="-1"))
+        reading = asyncio.create_task(client.receive_batch(on_batch, starting_position=positions))
         await asyncio.sleep(0)
         await asyncio.to_thread(send, "4")
         await asyncio.wait_for(done.wait(), PATIENCE)
@@ -321,14 +327,14 @@ class Checkpoints:
 
 
 def test_a_program_continues_behind_its_checkpoint(
-    emulator: Emulator, send: Callable[..., None], device: Device
+    emulator: Emulator, send: Callable[..., None], device: Device, positions: dict[str, int]
 ) -> None:
     store = Checkpoints()
     send("1", "2")
 
     def run(*expected: str) -> None:
         client = client_of(emulator, checkpoint_store=store, load_balancing_interval=1)
-        with Reader(client, device) as reader:
+        with Reader(client, device, starting_position=positions) as reader:
             events = reader.take(len(expected))
             assert bodies(events) == list(expected)
             reader.context.update_checkpoint(events[-1])
