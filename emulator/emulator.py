@@ -413,6 +413,8 @@ def _listen(
     if port is None and name == "amqp_port" and not settings.on_loopback:
         return []
     chosen = _DEFAULT_PORTS[name] if port is None else port
+    if port is None and chosen in settings.ports.values():
+        return []  # the user has given it to another head
     try:
         bound = listeners.listen(settings.host, chosen, option=option)
     except ListenError as error:

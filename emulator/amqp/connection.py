@@ -65,7 +65,7 @@ class Limits(Struct, frozen=True):
             and of what peers send when they attach.
         sent_bytes: what is sent before the peer reads it; then links have no credit. The frames
             of one message can go beyond it.
-        seconds: how long these limits hold before the connection closes; None for ever.
+        seconds: how long these limits hold before the connection closes; None: they have no end.
     """
 
     sessions: int

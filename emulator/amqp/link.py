@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.amqp.errors import AmqpError
@@ -50,7 +51,7 @@ class Handler(Protocol):
         """
 
 
-class Link:
+class Link(ABC):
     """What both directions of links share.
 
     Args:
@@ -164,17 +165,17 @@ class Link:
         if state is LinkState.ATTACHED:
             self._notify(error)
 
+    @abstractmethod
     def peer_flow(self, flow: Flow) -> None:
         """Take the part of a flow that is about this link (section 2.6.7)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write_flow(self) -> None:
         """Send the state of the link."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _release(self) -> None:
         """Forget what is in flight."""
-        raise NotImplementedError
 
     def _notify(self, error: AmqpError | None) -> None:
         if self.handler is not None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.net.listeners import accept
-from emulator.net.streams import READ_BYTES, Stream, TcpStream
+from emulator.net.streams import READ_BYTES, Stream, TcpStream, closing
 from emulator.net.tls import Handshakes
 
 if TYPE_CHECKING:
     from emulator.amqp.driver import Driver
-
-log = logging.getLogger(__name__)
 
 # How long a stopping server waits for its connections to end; longer than a stream takes to close.
 _SHUTDOWN_SECONDS = 0.75
@@ -73,13 +70,8 @@ class AmqpServer:
         task = asyncio.current_task()
         self._connections[task] = driver
         try:
-            if error := await driver.run():
-                log.info("Closed the connection of %s: %s", stream.peer, printable(error))
-        except (ConnectionError, ssl.SSLError) as error:
-            log.info("Lost the connection of %s: %s", stream.peer, printable(error))
-        except Exception:
-            log.exception("The connection of %s failed", stream.peer)
+            async with closing(stream):
+                if error := await driver.run():
+                    refusals.info("Closed the connection of %s: %s", stream.peer, printable(error))
         finally:
-            stream.close()
-            await stream.wait_closed()
             del self._connections[task]

@@ -19,7 +19,8 @@ from emulator.hub.jobs.jobs import Jobs
 from emulator.hub.links.links import Links
 from emulator.hub.messages.cloud_to_device import CloudToDevice
 from emulator.hub.messages.consumer_groups import ConsumerGroups
-from emulator.hub.messages.event_log import EventLog, Telemetry
+from emulator.hub.messages.event_log import EventLog
+from emulator.hub.messages.telemetry import Telemetry
 from emulator.hub.methods.methods import Methods
 from emulator.hub.notifications.notifications import Notifications
 from emulator.hub.query.queries import Queries

@@ -14,7 +14,7 @@ from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import mask_key
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, limits
-from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.json import dumps
 from emulator.hub.core.printable import printable
 from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import DeviceCaller
@@ -22,6 +22,7 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
+from emulator.hub.twins import writes
 from emulator.mqtt import frame, messages, property_bag, topics
 from emulator.mqtt.property_bag import Bag
 from emulator.mqtt.sessions import Sessions, Subscriptions
@@ -402,15 +403,8 @@ class Channel:
         if isinstance(request, TwinGet):
             self._hub.gate.enter(self._admission, request.operation)
             return 200, None, dumps(self._hub.twins.read_own(self.key))
-        version = request.expected_version
-        try:
-            patch = loads(payload)
-        except ValueError as error:
-            raise errors.ArgumentInvalid(f"The patch is not JSON: {error}") from None
-        if version is not None and not (version.isascii() and version.isdigit()):
-            raise errors.ArgumentInvalid(f"$version is not a number: {version}")
+        patch, expected = writes.parse_report(payload, request.expected_version)
         self._hub.gate.enter(self._admission, request.operation)  # a malformed patch is free
-        expected = None if version is None else int(version[:19])
         return 204, self._hub.twins.report(self.key, patch, expected), b""
 
     def _failure(self, error: errors.HubError) -> tuple[int, int | None, bytes]:

@@ -15,9 +15,7 @@ private. The broker is the frame in which connections begin and end. What is rep
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
@@ -34,10 +32,8 @@ from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import ProtocolError
 from emulator.mqtt.sessions import Sessions
 from emulator.net.listeners import accept
-from emulator.net.streams import READ_BYTES, Stream, TcpStream
+from emulator.net.streams import READ_BYTES, Stream, TcpStream, closing
 from emulator.net.tls import Handshakes
-
-log = logging.getLogger(__name__)
 
 _LISTENER = "default"
 
@@ -103,18 +99,16 @@ class MqttServer:
         await self._broker.external_connected(reader, writer, _LISTENER)
 
     async def _talk(self, stream: Stream) -> None:
-        self._connections[asyncio.current_task()] = stream
+        task = asyncio.current_task()
+        self._connections[task] = stream
         certificate = self._handshakes.client_certificate(stream.tls)
         channel = Channel(self._hub, self._sessions, stream, certificate, stream.peer)
+        connection = Connection(stream, channel, self._hub.clock, self._hub.gate.throttles)
         try:
-            await Connection(stream, channel, self._hub.clock, self._hub.gate.throttles).run()
-        except ProtocolError as error:
-            refusals.info("Closed the connection of %s: %s", stream.peer, printable(error))
-        except (ConnectionError, ssl.SSLError) as error:
-            log.info("Lost the connection of %s: %s", stream.peer, printable(error))
-        except Exception:
-            log.exception("The connection of %s failed", stream.peer)
+            async with closing(stream):
+                try:
+                    await connection.run()
+                except ProtocolError as error:
+                    refusals.info("Closed the connection of %s: %s", stream.peer, printable(error))
         finally:
-            stream.close()
-            await stream.wait_closed()
-            del self._connections[asyncio.current_task()]
+            del self._connections[task]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
+
+from emulator.hub.core.printable import printable
+
+log = logging.getLogger(__name__)
 
 # How much may wait to be read.
 READ_BYTES = 64 * 1024
@@ -25,6 +31,20 @@ def peer_of(transport: asyncio.BaseTransport | None) -> str:
         return "an unknown address"
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.asynccontextmanager
+async def closing(stream: Stream) -> AsyncIterator[None]:
+    """Close a stream at the end of a block; log why its connection broke."""
+    try:
+        yield
+    except (ConnectionError, ssl.SSLError) as error:
+        log.info("Lost the connection of %s: %s", stream.peer, printable(error))
+    except Exception:
+        log.exception("The connection of %s failed", stream.peer)
+    finally:
+        stream.close()
+        await stream.wait_closed()
 
 
 class Stream(ABC):

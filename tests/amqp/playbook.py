@@ -126,7 +126,7 @@ class Peer:
         """See `Endpoint.attach`."""
         self.links.append(link)
         if link.address == "unknown":
-            raise AmqpError("amqp:not-found", "There is no such node")
+            raise AmqpError("amqp:not-found", "Unknown node")
         if link.address != "later":
             self.accept(link)
 

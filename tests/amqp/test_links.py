@@ -63,8 +63,7 @@ def test_a_link_is_refused(role: str, sent: str, kept: str) -> None:
     Peer().begin(
         f'>> 0 Attach("l", 0, {role}, {ends})',
         f'<< 0 Attach(name="l", {sent}=None, {kept}={kept.title()}("unknown"))',
-        "<< 0 Detach(handle=0, closed=True, "
-        'error=Error("amqp:not-found", "There is no such node"))',
+        '<< 0 Detach(handle=0, closed=True, error=Error("amqp:not-found", "Unknown node"))',
         ">> 0 Flow(1, 9, 0, 9, 0, 0, 10)",  # sent before the peer knew
         *(['>> 0 Transfer(0, 0, b"t") + b"m"'] if role == "SENDER" else []),
         ">> 0 Detach(0, True)",

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from emulator.hub.messages.event_log import Telemetry
+from emulator.hub.messages.telemetry import Telemetry
 from tests.mqtt.playbook import HOST, POLICY_KEY, Client, Lab
 from tests.mqtt.raw import DISCONNECT, connack, connect, puback, publish
 

@@ -7,6 +7,7 @@ links of many devices (C# SDK: connection pooling).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from emulator.amqp.nodes.device_twins import TwinReplies, TwinRequests
 
 
-class DeviceHandler:
+class DeviceHandler(ABC):
     """What takes one link of a device; each family of addresses has its own.
 
     Args:
@@ -42,14 +43,14 @@ class DeviceHandler:
         self.request = request
         self.link: Any = request.link
 
+    @abstractmethod
     def accept(self) -> None:
         """Accept the link."""
-        raise NotImplementedError
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027 - not every link does more
         """Note that the link is attached, and that its device is connected."""
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027 - as `begin`
         """Note that the link has ended."""
 
     def on_detached(self, error: AmqpError | None) -> None:

@@ -19,8 +19,9 @@ from emulator.amqp.performatives import Properties
 from emulator.amqp.types import Int
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, limits
-from emulator.hub.core.json import dumps, loads
+from emulator.hub.core.json import dumps
 from emulator.hub.core.printable import printable
+from emulator.hub.twins import writes
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,9 @@ class TwinRequests(DeviceHandler):
                 self.request.enter(Operation.READ_OWN_TWIN)
                 return 200, None, dumps(self.device.hub.twins.read_own(key))
             case "PATCH", str() if resource == _REPORTED:
-                expected = _version(annotations.get("version"))
-                patch = _parse(body_bytes(message))
+                version = annotations.get("version")  # C# sends null
+                text = None if version is None else str(version)
+                patch, expected = writes.parse_report(body_bytes(message), text)
                 self.request.enter(Operation.REPORT)
                 return 204, self.device.hub.twins.report(key, patch, expected), b""
             case (("PUT" | "DELETE"), str()) if resource == _NOTIFICATIONS:
@@ -134,23 +136,6 @@ class TwinRequests(DeviceHandler):
         # The SDK for Node parses the body of a failure.
         document = errors.error_document(error, self.device.hub.clock.now())
         return error.status, None, dumps(document)
-
-
-def _parse(body: bytes) -> object:
-    try:
-        return loads(body)
-    except ValueError as error:
-        raise errors.ArgumentInvalid(f"The patch is not JSON: {error}") from None
-
-
-def _version(version: object) -> int | None:
-    """Return the version that a patch expects; C# sends null."""
-    if version is None:
-        return None
-    text = str(version)
-    if not (text.isascii() and text.isdigit()):
-        raise errors.ArgumentInvalid(f"version is not a number: {text}")
-    return int(text[:19])
 
 
 NODES = tuple(

@@ -74,8 +74,9 @@ def _partition(hub: IotHub, partition_id: str) -> dict[str, Any]:
 
 def _redirect(request: LinkRequest[Any]) -> None:
     """Send a reader to the endpoint, as a real hub does (Azure CLI; IoT Hub docs: AMQP support)."""
-    name, path = request.client.host.partition(":")[0], "/".join(request.resource[2:])
-    address = f"amqps://{name}:{_PORT}/{ENTITY}"
+    name, path = _without_port(request.client.host), "/".join(request.resource[2:])
+    host = f"[{name}]" if ":" in name else name
+    address = f"amqps://{host}:{_PORT}/{ENTITY}"
     raise AmqpError(
         REDIRECT,
         f"Use the Event Hubs-compatible endpoint {ENTITY}.",
@@ -86,6 +87,13 @@ def _redirect(request: LinkRequest[Any]) -> None:
             "address": f"{address}/{path}" if path else address,
         },
     )
+
+
+def _without_port(host: str) -> str:
+    """Return the name or the address in `name:port`, `[::1]:port`, `[::1]` or `::1`."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0] if host.count(":") == 1 else host
 
 
 _AT_THE_HUB = (

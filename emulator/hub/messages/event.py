@@ -132,6 +132,6 @@ def _body(message: Message) -> JsonObject:
     except UnicodeDecodeError:
         return {"bodyBase64": base64.b64encode(message.body).decode()}
     if message.system.get("content-type") == "application/json":
-        with contextlib.suppress(ValueError):  # then it is no more than text
+        with contextlib.suppress(ValueError):  # not JSON: the text itself
             return {"body": loads(text)}
     return {"body": text}

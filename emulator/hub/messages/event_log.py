@@ -15,12 +15,8 @@ from datetime import datetime, timedelta
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock, SystemClock
 from emulator.hub.core.signals import Signal
-from emulator.hub.core.store import Store
 from emulator.hub.core.tail import Tail
-from emulator.hub.identities.identity import Identity
-from emulator.hub.links.link import Admission
-from emulator.hub.links.links import Links
-from emulator.hub.messages.event import TELEMETRY, Event, Origin, PartitionName
+from emulator.hub.messages.event import Event, Origin, PartitionName
 from emulator.hub.messages.message import Message
 
 ENTITY = "iothub-ehub-emulator"
@@ -63,7 +59,7 @@ class Partition:
 
     @property
     def begin(self) -> int:
-        """The sequence number of the oldest event; of the next one if there is no event."""
+        """The sequence number of the oldest event; an empty partition has that of the next one."""
         self._log.drop_old()
         self.trim()
         return self.numbers.begin
@@ -258,21 +254,3 @@ class EventLog:
             return events
 
         return await self._appended.wait_for(find, seconds)
-
-
-class Telemetry:
-    """Receives the messages of devices and modules, and puts them into the event log."""
-
-    def __init__(self, store: Store, links: Links, log: EventLog, clock: Clock) -> None:
-        self._store = store
-        self._links = links
-        self._log = log
-        self._clock = clock
-
-    def ingest(self, sender: Admission, messages: Iterable[Message]) -> None:
-        """Stamp the messages of one sender, and log them (IoT Hub docs: device-to-cloud)."""
-        now, key = self._clock.now(), sender.key
-        # The will of a deleted device comes after its deletion: then the device is unknown.
-        if self._links.knows(key) or self._store.get(Identity, key) is not None:
-            self._links.note_activity(key, now)
-        self._log.extend(Origin(key, TELEMETRY, sender), messages, now)

@@ -209,9 +209,8 @@ class Identities:
         created, deleted = self._system_modules_of(before, identity, now)
         others = [twins.create(module.key, now) for module in created]
         gone = [find(self._store, Twin, each.key) for each in deleted]
-        self._store.commit(
-            put=(identity, change.twin, *created, *others), delete=_deletions(deleted)
-        )
+        written = () if change.twin is twin_before else (change.twin,)
+        self._store.commit(put=(identity, *written, *created, *others), delete=_deletions(deleted))
         self._feed.publish(identities.IdentityChanged(identity, now, before))
         if not identity.enabled:
             for each in self._store.scan(Identity, (key.device_id,)):

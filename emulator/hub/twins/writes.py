@@ -11,12 +11,15 @@ from typing import Any
 
 from msgspec import structs
 
-from emulator.hub.core.errors import PreconditionFailed
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.errors import ArgumentInvalid, PreconditionFailed
+from emulator.hub.core.json import JsonObject, loads
 from emulator.hub.core.members import Form
 from emulator.hub.core.times import iso
 from emulator.hub.twins.twin import Section, Twin, TwinChanged
 from emulator.hub.twins.validation import check_object, check_part, check_size
+
+# More digits than any version has; Python refuses to read some thousands.
+_VERSION_DIGITS = 19
 
 # The members of a twin, which services send back. Every other member is an error (seen on a real
 # hub for the root).
@@ -116,6 +119,23 @@ def report(twin: Twin, body: object, now: datetime, expected_version: int | None
     changes = check_part("reported", body)
     reported = _write_section("reported", twin.reported, changes, now)
     return TwinChanged(structs.replace(twin, reported=reported), now, twin, reported=changes)
+
+
+def parse_report(payload: bytes, version: str | None) -> tuple[object, int | None]:
+    """Parse what a device sends to report: a patch, and the version that it expects.
+
+    Raises:
+        ArgumentInvalid: the patch is not JSON, or the version is not a number.
+    """
+    try:
+        patch = loads(payload)
+    except ValueError as error:
+        raise ArgumentInvalid(f"The patch is not JSON: {error}") from None
+    if version is None:
+        return patch, None
+    if not (version.isascii() and version.isdigit()):
+        raise ArgumentInvalid(f"The version is not a number: {version}")
+    return patch, int(version[:_VERSION_DIGITS])
 
 
 def overwriting(old: Any, new: Any) -> Any:

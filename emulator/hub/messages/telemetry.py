@@ -1,0 +1,32 @@
+"""Telemetry: the messages that devices and modules send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from emulator.hub.core.clock import Clock
+from emulator.hub.core.store import Store
+from emulator.hub.identities.identity import Identity
+from emulator.hub.links.link import Admission
+from emulator.hub.links.links import Links
+from emulator.hub.messages.event import TELEMETRY, Origin
+from emulator.hub.messages.event_log import EventLog
+from emulator.hub.messages.message import Message
+
+
+class Telemetry:
+    """Receives the messages of devices and modules, and puts them into the event log."""
+
+    def __init__(self, store: Store, links: Links, log: EventLog, clock: Clock) -> None:
+        self._store = store
+        self._links = links
+        self._log = log
+        self._clock = clock
+
+    def ingest(self, sender: Admission, messages: Iterable[Message]) -> None:
+        """Stamp the messages of one sender, and log them (IoT Hub docs: device-to-cloud)."""
+        now, key = self._clock.now(), sender.key
+        # The will of a deleted device comes after its deletion: then the device is unknown.
+        if self._links.knows(key) or self._store.get(Identity, key) is not None:
+            self._links.note_activity(key, now)
+        self._log.extend(Origin(key, TELEMETRY, sender), messages, now)
