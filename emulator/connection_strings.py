@@ -61,6 +61,8 @@ def _without_proxy(host: str, environ: Mapping[str, str]) -> dict[str, str]:
         return {}
     hosts = [each for name in _NO_PROXY for each in environ.get(name, "").split(",")]
     hosts = list(dict.fromkeys(each.strip() for each in (*hosts, host) if each.strip()))
+    if "*" in hosts:
+        return {}  # no host has a proxy; `*` counts only where it stands alone
     return dict.fromkeys(_NO_PROXY, ",".join(hosts))
 
 

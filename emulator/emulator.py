@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -69,10 +68,9 @@ _OWNER = "iothubowner"
 
 # The policy that a connection string for Event Hubs is made for: it can read events.
 _READER = "service"
+
 # Why a start fails. Their texts name options of the command.
-_START_ERRORS = (
-    *(CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError),
-)
+_START_ERRORS = CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError
 
 
 class Head(Protocol):
@@ -387,8 +385,8 @@ def _open_sessions(settings: Settings) -> Sessions:
     """Open the MQTT sessions of this address: a device that reconnects dials the same one again."""
     if settings.data_dir is None or settings.mqtt_port == 0:
         return Sessions()
-    address = re.sub(r"[^\w.-]", "_", settings.host)
-    file = settings.data_dir / f"sessions-{address}-{settings.mqtt_port}.sqlite"
+    name = f"sessions-{settings.host_in_file_names}-{settings.mqtt_port}.sqlite"
+    file = settings.data_dir / name
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         return Sessions(file)

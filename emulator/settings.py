@@ -353,6 +353,11 @@ class Settings:
         return {name: getattr(self, name) for name in names}
 
     @property
+    def host_in_file_names(self) -> str:
+        """The host, for the names of files that belong to one address."""
+        return re.sub(r"[^\w.-]", "_", self.host)
+
+    @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the emulator."""
         try:

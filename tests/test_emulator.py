@@ -450,6 +450,17 @@ PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
+def test_where_no_host_has_a_proxy_the_environment_says_nothing_of_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv(proxy, "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Emulator(settings) as it:
+        assert not {"NO_PROXY", "no_proxy"} & it.environment("myDeviceId").keys()
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [

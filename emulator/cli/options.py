@@ -18,8 +18,9 @@ from emulator.settings import Setting, SettingError, Settings, flag, read, table
 # Lines of at most 79 characters: a terminal often has 80.
 _DESCRIPTION = """\
 A local Azure IoT Hub. Programs on the unmodified Azure SDKs run against it as
-they run against the cloud: devices over MQTT, services over HTTPS. Only
-programs on this machine can reach it, unless --host names another address.
+they run against the cloud: devices over MQTT or AMQP, services over HTTPS or
+AMQP. Only programs on this machine can reach it, unless --host names another
+address.
 """
 
 _EPILOG = f"""\
@@ -68,8 +69,9 @@ _ARGPARSE_COMMAND = re.compile(r"argument command: invalid choice: ('.*'|\".*\")
 _ARGPARSE_NO_VALUE = re.compile(r"argument (--\S+): expected one argument")
 _ARGPARSE_VALUE = re.compile(r"argument (--\S+): ignored explicit argument .*", re.DOTALL)
 
-# `--device`, `-p`; not the `-1` of `--mqtt-port -1`.
 _SIMILAR = 0.75  # below, a suggestion is of no help: --verbose for --bogus
+
+# `--device`, `-p`; not the `-1` of `--mqtt-port -1`.
 _OPTION = re.compile(r"--.*|-[A-Za-z].*", re.DOTALL)
 
 

@@ -69,7 +69,7 @@ def _open_port_443(settings: Settings) -> tuple[list[socket.socket], str]:
     Returns:
         the sockets, and what to do if the list is empty.
     """
-    if settings.mqtt_port == 443:
+    if 443 in settings.ports.values():
         return [], ""
     try:
         return listen(settings.host, 443, option="--https-port"), ""

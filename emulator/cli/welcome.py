@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +12,13 @@ from pathlib import Path
 from emulator.cli.shells import POSIX, Shell, parent_program, shell_in_use
 from emulator.connection_strings import host_with_port
 from emulator.emulator import Emulator
+from emulator.net import files
 from emulator.settings import MQTT_PORT
 
 READY = "The hub is ready. Ctrl-C stops it."
 
 # With more, the text does not fit on a terminal of 80 columns and 24 rows.
 _SHOWN_DEVICES = 3
-
-_PRIVATE = 0o600
 
 
 def welcome(emulator: Emulator, script: Path | None, advice: str) -> str:
@@ -84,13 +82,10 @@ def environment_script(emulator: Emulator) -> Iterator[Path | None]:
     if folder is None:
         yield None
         return
-    address = re.sub(r"[^\w.-]", "_", emulator.settings.host)
-    file = folder / f"{address}-{emulator.mqtt_port}{shell.suffix}"
+    file = folder / f"{emulator.settings.host_in_file_names}-{emulator.mqtt_port}{shell.suffix}"
     lines = shell.assign(emulator.environment(emulator.settings.devices[0]))
     try:
-        file.unlink(missing_ok=True)
-        file.touch(_PRIVATE)
-        file.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        files.write(file, "\n".join([*lines, ""]).encode(), mode=files.PRIVATE)
     except OSError:
         yield None  # the lines to paste are enough
         return

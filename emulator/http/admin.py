@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from aiohttp.web_response import StreamResponse
 
@@ -16,10 +16,12 @@ from emulator.http.responses import stream_array
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import members
+from emulator.hub.core.digits import whole_number
 from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound
 from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.messages.addresses import device_ids
 from emulator.hub.messages.event_log import Partition
 from emulator.hub.messages.message import Message
 
@@ -148,14 +150,15 @@ def _query(hub: IotHub, request: Request) -> _Query:
 
 
 def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    number = whole_number(text)
+    if number is None:
         raise ArgumentInvalid(f"Invalid {name}: {text}. Use a whole number from 0 up")
-    return int(text.lstrip("0")[:18] or "0")
+    return number
 
 
 def _check_device(hub: IotHub, device_id: str) -> None:
     """Check that a device is registered, or was so when it sent an event of the log."""
-    if not hub.identities.has(IdentityKey(device_id)) and not hub.events.read(0, device_id):
+    if not hub.identities.has(IdentityKey(device_id)) and not hub.events.read(0, device_id, 1):
         raise DeviceNotFound(device_id)
 
 
@@ -194,13 +197,9 @@ def _message(device_id: str, body: object) -> Message:
 def _address(device_id: str, given: str | None) -> str:
     """Return the address of a message; one that is given must be the device's, as over AMQP."""
     address = f"/devices/{quote(device_id, safe='')}/messages/deviceBound"
-    if given is None:
-        return address
-    names = [unquote(part) for part in given.split("/")]
-    keywords = [name.lower() for name in (*names[:2], *names[3:])]
-    if keywords != ["", "devices", "messages", "devicebound"] or names[2] != device_id:
+    if given is not None and device_id not in device_ids(given):
         raise ArgumentInvalid(f"Invalid to: {given}. Use {address}, or leave it out")
-    return given
+    return given or address
 
 
 _MESSAGES = "/_emulator/devices/{device_id}/messages"

@@ -13,6 +13,7 @@ from emulator.http.requests import Request, identity_key, if_match, read_json
 from emulator.http.responses import json_response, module_body, tagged_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
+from emulator.hub.core.digits import whole_number
 from emulator.hub.core.errors import (
     ArgumentInvalid,
     BulkRegenerateDeviceKeyOperationFailure,
@@ -52,10 +53,10 @@ async def list_devices(hub: IotHub, request: Request) -> list[JsonObject]:
     top = request.query.get("top")
     if top is None:
         return await hub.identities.list_devices()
-    digits = top.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()):
+    number = whole_number(top.removeprefix("-"))
+    if number is None:
         raise ArgumentInvalid(f"Invalid top: {top}. Use a whole number")
-    return await hub.identities.list_devices(int(top[:10]))
+    return await hub.identities.list_devices(-number if top.startswith("-") else number)
 
 
 async def list_modules(hub: IotHub, request: Request) -> list[JsonObject]:

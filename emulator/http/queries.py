@@ -14,6 +14,7 @@ from emulator.http.responses import JSON
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits, members
+from emulator.hub.core.digits import whole_number
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.hub import IotHub
 from emulator.hub.query.continuations import Page
@@ -54,10 +55,10 @@ def _page_request(request: Request) -> tuple[int, str | None]:
         ArgumentInvalid: the size is invalid.
     """
     text = request.headers.get("x-ms-max-item-count", str(limits.QUERY_PAGE))
-    if not (text.isascii() and text.isdigit() and text.strip("0")):
+    size = whole_number(text)
+    if not size:
         raise ArgumentInvalid(f"Invalid x-ms-max-item-count: {text}. Use a number from 1 up")
-    size = min(int(text[:10]), limits.QUERY_PAGE)
-    return size, request.headers.get("x-ms-continuation") or None
+    return min(size, limits.QUERY_PAGE), request.headers.get("x-ms-continuation") or None
 
 
 def _page_response(page: Page) -> Response:

@@ -16,7 +16,6 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -48,7 +47,6 @@ _JSON = re.compile(r"(application|text)/([^\s;/]+\+)?json\s*(;.*)?", re.ASCII | 
 # them, so long parts are not remembered.
 _REMEMBERED_PATHS = 1024
 _REMEMBERED_QUERIES = 256
-_REMEMBERED_TYPES = 64
 _REMEMBERED_LENGTH = 1024
 
 # More than the slashes in the path of any route.
@@ -81,7 +79,7 @@ class HttpServer:
         routes: Iterable[Route],
         handshakes: Handshakes,
         web_sockets: Mapping[str, RequestHandler],
-        others: Mapping[bytes, MakeProtocol] = MappingProxyType({}),
+        others: Mapping[bytes, MakeProtocol],
     ) -> None:
         self._hub = hub
         self._handshakes = handshakes
@@ -247,6 +245,5 @@ def _flaw(route: Route, request: Request) -> errors.HubError | None:
     )
 
 
-@functools.lru_cache(_REMEMBERED_TYPES)
 def _is_json(content_type: str) -> bool:
     return _JSON.fullmatch(content_type) is not None

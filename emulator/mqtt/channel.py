@@ -305,7 +305,6 @@ class Channel:
     def _resume_session(self) -> bool:
         """Restore the subscriptions of an earlier connection; returns whether there are any."""
         subscriptions = self._sessions.find(str(self.key))
-        # A session can be of a version of the emulator that knew other filters.
         with contextlib.suppress(frame.ProtocolError):
             if subscriptions is not None:
                 self._subscribe(subscriptions)

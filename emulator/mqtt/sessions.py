@@ -19,6 +19,8 @@ from typing import Any
 
 from emulator.hub.core import limits
 from emulator.hub.core.printable import printable
+from emulator.mqtt import topics
+from emulator.mqtt.frame import TEXT_BYTES, ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,6 @@ Subscriptions = dict[str, int]
 # other errors are about the file system, and are not about the content (SQLite docs: result codes).
 _DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 _ASIDE = "damaged_sessions"  # the table of damaged rows
-_FILTER_BYTES = 0xFFFF  # MQTT 3.1.1, section 1.5.3
 _NAMED = 5  # how many damaged sessions a warning names
 
 
@@ -88,7 +89,7 @@ class Sessions:
         ):
             try:
                 sessions[client_id.decode()] = _parse(text)
-            except (ValueError, AttributeError, TypeError, RecursionError):
+            except (ProtocolError, ValueError, AttributeError, TypeError, RecursionError):
                 damaged.append((row, client_id))
         if damaged:
             self._set_aside(damaged)
@@ -155,27 +156,18 @@ def _parse(text: Any) -> Subscriptions:
     """Parse the subscriptions of a session.
 
     Raises:
-        ValueError, AttributeError, TypeError, RecursionError: they are damaged.
+        ProtocolError, ValueError, AttributeError, TypeError, RecursionError: they are damaged.
     """
     subscriptions = json.loads(text)
-    sound = all(
-        _is_filter(topic_filter) and type(qos) is int and qos in (0, 1)
-        for topic_filter, qos in subscriptions.items()
-    )
-    if not sound or len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
+    for name, qos in subscriptions.items():
+        topics.check_filter(name)
+        if "\0" in name or len(name.encode()) > TEXT_BYTES:
+            raise ValueError(name)
+        if type(qos) is not int or qos not in (0, 1):
+            raise ValueError(qos)
+    if len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
         raise ValueError(subscriptions)
     return dict(subscriptions)
-
-
-def _is_filter(text: str) -> bool:
-    """Return whether a text is a topic filter (MQTT 3.1.1, section 4.7)."""
-    *levels, last = text.split("/")
-    return (
-        0 < len(text.encode()) <= _FILTER_BYTES
-        and "\0" not in text
-        and not any("#" in level or ("+" in level and level != "+") for level in levels)
-        and (last in ("#", "+") or not {*"#+"} & {*last})
-    )
 
 
 def _move_aside(file: Path) -> Path:

@@ -20,7 +20,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -295,17 +295,22 @@ def _renew(
     certificates: Certificates, names: tuple[str, ...], extra: Collection[str], now: datetime
 ) -> None:
     """Make invalid files again, unless another emulator has just done it."""
-    if not all(state.serves(names, now) for state in _inspect(certificates)):
-        _issue(certificates, names, extra, now)
+    states = _inspect(certificates)
+    if not all(state.serves(names, now) for state in states):
+        _issue(certificates, states, names, extra, now)
     files.write_change(certificates.bundle, _bundle_content(certificates))
 
 
 def _issue(
-    certificates: Certificates, names: tuple[str, ...], extra: Collection[str], now: datetime
+    certificates: Certificates,
+    states: Sequence[_State],
+    names: tuple[str, ...],
+    extra: Collection[str],
+    now: datetime,
 ) -> None:
     from emulator.net.authority import rsa_key_of
 
-    before = [name for state in _inspect(certificates) for name in state.names]
+    before = [name for state in states for name in state.names]
     authority = _authority(certificates, names, [*names, *extra, *before], now)
     files.write_change(certificates.ca, authority.certificate_pem())
     states = _inspect(certificates)  # again: ca.pem may have been the damaged file

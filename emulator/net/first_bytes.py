@@ -34,7 +34,7 @@ class Switch:
 
     def __call__(self) -> asyncio.BaseProtocol:
         """Make the protocol of a connection that begins."""
-        return _FirstBytes(self) if self._others else self._default()
+        return _FirstBytes(self)
 
     def choose(self, data: bytes) -> MakeProtocol | None:
         """Return what makes the protocol; None if more bytes are needed."""

@@ -161,6 +161,8 @@ def test_a_hub_listens_on_port_443_as_well(data_dir: Path) -> None:
         (("--https-port", "0"), {}),
         ((), {"IOTHUB_EMULATOR_HTTPS_PORT": "8444"}),
         (("--mqtt-port", "443"), {}),
+        (("--amqps-port", "443"), {}),
+        (("--amqp-port", "443"), {}),
     ],
 )
 def test_a_port_that_was_chosen_is_the_only_one(
@@ -171,7 +173,7 @@ def test_a_port_that_was_chosen_is_the_only_one(
     usual = ("--host", host, "--data-dir", data_dir)
     with EmulatorConsole(*usual, *options, environment=environment) as hub:
         assert re.fullmatch(rf"{host}:\d+", service_host(hub))
-        if "--mqtt-port" not in options:
+        if "443" not in options:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection((host, 443), timeout=5)
 

@@ -239,7 +239,13 @@ def test_pages(service: Service, text: str, size: int) -> None:
     assert found == [names[start : start + size] for start in range(0, len(names), size)]
 
 
-@pytest.mark.parametrize("size", ["0", "-1", "x", ""])
+@pytest.mark.parametrize("size", ["1", "0000000001", "0" * 40 + "1"])
+def test_a_size_can_have_leading_zeros(service: Service, size: str) -> None:
+    response = send(service, "SELECT * FROM devices", x_ms_max_item_count=size)
+    assert len(response.json()) == 1
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "x", "", "0" * 40])
 def test_a_page_has_one_row_at_least(service: Service, size: str) -> None:
     text = refused(service, "SELECT * FROM devices", x_ms_max_item_count=size)
     assert "x-ms-max-item-count" in text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingDelivery, IncomingLink
 from emulator.amqp.nodes.messages import hub_message
@@ -13,6 +11,7 @@ from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.messages.addresses import device_ids
 
 _CREDIT = 50
 
@@ -44,27 +43,12 @@ class _Commands:
 
 
 def _device_id(hub: IotHub, to: str) -> str:
-    """Return the device of `to`: `/devices/{id}/messages/devicebound`, the words in any case.
-
-    The Python SDK does not encode the id, the Node SDK does: both forms of a device that exists are
-    valid. Some clients write scheme and host before it.
-    """
-    _, scheme, rest = to.partition("://")
-    path = rest.partition("/")[2] if scheme else to
-    parts = path.strip("/").split("/")
-    if len(parts) < 4 or [part.lower() for part in (parts[0], *parts[-2:])] != [
-        *("devices", "messages", "devicebound")
-    ]:
-        raise ArgumentInvalid(
-            f"The property 'to' of the message is {to[:200]!r}. "
-            "Use /devices/DEVICE_ID/messages/devicebound."
-        )
-    spellings = ["/".join(parts[1:-2])]
-    spellings.append(unquote(spellings[0]))
-    for device_id in spellings:
+    """Return the device that an address names: of the ids that it can mean, one that exists."""
+    ids = device_ids(to)
+    for device_id in ids:
         if hub.identities.has(IdentityKey(device_id)):
             return device_id
-    raise DeviceNotFound(spellings[-1])
+    raise DeviceNotFound(ids[-1])
 
 
 NODES = (

@@ -11,15 +11,13 @@ from typing import Any
 
 from msgspec import structs
 
+from emulator.hub.core.digits import whole_number
 from emulator.hub.core.errors import ArgumentInvalid, PreconditionFailed
 from emulator.hub.core.json import JsonObject, loads
 from emulator.hub.core.members import Form
 from emulator.hub.core.times import iso
 from emulator.hub.twins.twin import Section, Twin, TwinChanged
 from emulator.hub.twins.validation import check_object, check_part, check_size
-
-# More digits than any version has; Python refuses to read some thousands.
-_VERSION_DIGITS = 19
 
 # The members of a twin, which services send back. Every other member is an error (seen on a real
 # hub for the root).
@@ -131,11 +129,10 @@ def parse_report(payload: bytes, version: str | None) -> tuple[object, int | Non
         patch = loads(payload)
     except ValueError as error:
         raise ArgumentInvalid(f"The patch is not JSON: {error}") from None
-    if version is None:
-        return patch, None
-    if not (version.isascii() and version.isdigit()):
+    expected = None if version is None else whole_number(version)
+    if version is not None and expected is None:
         raise ArgumentInvalid(f"The version is not a number: {version}")
-    return patch, int(version[:_VERSION_DIGITS])
+    return patch, expected
 
 
 def overwriting(old: Any, new: Any) -> Any:

@@ -168,6 +168,25 @@ def test_the_hub_redirects_readers_to_the_endpoint(lab: Lab, path: str, target: 
     }
 
 
+@pytest.mark.parametrize(
+    ("host", "name", "in_address"),
+    [
+        ("localhost", "localhost", "localhost"),
+        ("localhost:8443", "localhost", "localhost"),
+        *((host, "::1", "[::1]") for host in ("::1", "[::1]", "[::1]:8443")),
+    ],
+)
+def test_the_redirect_has_the_host_without_a_port(
+    lab: Lab, host: str, name: str, in_address: str
+) -> None:
+    client = AmqpClient(lab)
+    assert client.sasl("service@sas.root.hub", service_token(lab)) == 0
+    client.open(host=host)
+    info = redirect(client, "messages/events")
+    assert (info["hostname"], info["network-host"]) == (name, name)
+    assert info["address"] == f"amqps://{in_address}:5671/{ENTITY}"
+
+
 def test_the_redirect_needs_the_right_to_read(lab: Lab) -> None:
     client = AmqpClient(lab).open()
     client.put_token(service_token(lab, "device"))
