@@ -336,6 +336,9 @@ class Settings:
                     table()[name].parse(text)
         except ValueError as error:
             raise StartError(str(error)) from None
+        if len({"$default", *map(str.lower, self.consumer_groups)}) > limits.CONSUMER_GROUPS:
+            most = limits.CONSUMER_GROUPS - 1
+            raise StartError(f"{len(self.consumer_groups)} consumer groups: use {most} at most.")
         if not self.retention > 0:
             raise StartError(f"Invalid retention {self.retention!r}: use seconds above 0.")
         if self.entra not in ("", ACCEPT):

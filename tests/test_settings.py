@@ -204,6 +204,13 @@ def test_an_invalid_setting_of_the_event_log_is_refused(name: str, text: str) ->
         read({name: [text]}, {})
 
 
+def test_a_hub_has_20_consumer_groups_at_most() -> None:
+    names = tuple(f"g{number}" for number in range(19))
+    assert Settings(consumer_groups=(*names, "$Default")).consumer_groups[0] == "g0"
+    with pytest.raises(StartError, match="20 consumer groups: use 19 at most"):
+        Settings(consumer_groups=(*names, "one-more"))
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -104,6 +104,6 @@ ROUTES = (
     Route("POST", _MODULE_TWIN + "/methods", _INVOKE, invoke_method, nested_body),
     Route("GET", _DIGITAL_TWIN, _READ, get_digital_twin),
     Route("PATCH", _DIGITAL_TWIN, _UPDATE, update_digital_twin),
-    Route("POST", _DIGITAL_TWIN + _COMMAND, _INVOKE, invoke_command, nested_body),
-    Route("POST", _COMPONENT + _COMMAND, _INVOKE, invoke_command, nested_body),
+    Route("POST", _DIGITAL_TWIN + _COMMAND, Operation.INVOKE_COMMAND, invoke_command, nested_body),
+    Route("POST", _COMPONENT + _COMMAND, Operation.INVOKE_COMMAND, invoke_command, nested_body),
 )

@@ -1,9 +1,8 @@
 """The feed of changes: every change of the state of a hub, as it happens, in order.
 
 Each feature declares its changes beside what they are about, and publishes a change after its
-commit.
-Features, heads and tools subscribe to the kinds of change that they need. The publisher knows no
-subscriber.
+commit. Features, heads and tools subscribe to the kinds of change that they need. The publisher
+knows no subscriber.
 """
 
 from __future__ import annotations

@@ -176,10 +176,8 @@ class Gate:
             name = entra.principal(token)
         except ValueError as error:
             raise IotHubUnauthorizedAccess from error
-        # A command of a digital twin is refused with every role (seen on a real hub).
-        family = "".join(caller.resource[:1]).lower()
-        is_command = operation is Operation.INVOKE_METHOD and family == "digitaltwins"
-        if self._accepts_entra and operation.right & entra.DATA_CONTRIBUTOR and not is_command:
+        is_allowed = operation.right & entra.DATA_CONTRIBUTOR
+        if self._accepts_entra and is_allowed and operation is not Operation.INVOKE_COMMAND:
             return
         verb = caller.verb if isinstance(caller, ServiceCaller) else ""
         reason = "" if self._accepts_entra else "bearer tokens need the setting --entra accept"

@@ -90,7 +90,6 @@ class IotHub:
         self.notifications = Notifications(
             event_sources, next(iter(hosts)), rows, self.events, feed
         )
-        self.gate = Gate(store, policies, hosts, throttles, clock)
         self.gate = Gate(store, policies, hosts, throttles, clock, accepts_entra=accepts_entra)
 
     async def stop(self) -> None:

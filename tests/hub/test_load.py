@@ -106,6 +106,13 @@ async def content(hub: IotHub) -> None:
     await hub.configurations.apply_content("edge", given)
 
 
+async def content_of_a_configuration(hub: IotHub) -> None:
+    module = {f"properties.desired.p{n}": n for n in range(3_000)}
+    names = ("$edgeAgent", *(f"m{n}" for n in range(19)))
+    given = {"id": "edge", "content": {"modulesContent": dict.fromkeys(names, module)}}
+    await hub.configurations.put("edge", given, CREATE)
+
+
 async def bulk(hub: IotHub) -> None:
     desired = {f"p{n}": n for n in range(1_000)}
     items = [{"id": f"new{n}", "properties": {"desired": desired}} for n in range(100)]
@@ -122,6 +129,7 @@ ATTACKS: dict[str, Callable[[IotHub], Awaitable[object]]] = {
     "many queries": many_queries,
     "metrics": metrics,
     "metrics in capitals": metrics_in_capitals,
+    "content of a configuration": content_of_a_configuration,
     "configurations": configurations,
     "checks": checks,
     "content": content,

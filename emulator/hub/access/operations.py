@@ -65,6 +65,8 @@ class Operation(enum.Enum):
     READ_TWIN = _SERVICE, Throttle.TWIN_READS, "TwinRead"
     UPDATE_TWIN = _SERVICE, Throttle.TWIN_UPDATES, "TwinUpdate"
     INVOKE_METHOD = _SERVICE, Throttle.METHODS, "DirectMethod"
+    # Refused with every role of Entra ID (seen on a real hub).
+    INVOKE_COMMAND = _SERVICE, Throttle.METHODS, "DirectMethod"
     QUERY = _SERVICE, Throttle.QUERIES, "Query"
     USE_JOB = _SERVICE, Throttle.JOBS, "Job"
     # What a job does to one of its devices; the hub itself does it.

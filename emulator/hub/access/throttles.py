@@ -101,7 +101,7 @@ class Throttles:
         """
         if (bucket := self._buckets.get(operation.throttle or "")) is None:
             return
-        metered = operation is Operation.INVOKE_METHOD and size > 0
+        metered = operation.throttle is Throttle.METHODS and size > 0
         amount = -(-size // limits.THROTTLE_METER_BYTES) if metered else 1
         if bucket.queue.locked() or not bucket.take(amount, self._clock.now()):
             raise ThrottlingException(

@@ -104,13 +104,12 @@ def metric_query(text: str) -> str:
     Raises:
         InvalidConfigurationCustomMetricsQuery: the query is invalid.
     """
-    if _BARE_SELECT.fullmatch(text):
-        return f"{text} from devices"
+    found = f"{text.strip()} from devices" if _BARE_SELECT.fullmatch(text) else text
     try:
-        query.parse(text)
+        query.parse(found)
     except errors.HubError as error:
         raise errors.InvalidConfigurationCustomMetricsQuery(error.text) from None
-    return text
+    return found
 
 
 def system_queries(configuration_id: str, kind: Kind, condition: str) -> dict[str, str]:

@@ -125,6 +125,7 @@ class Configurations:
         key = ConfigurationKey(configuration_id)
         work = await self._slices.begin()
         await records.parse_queries(body, work)
+        content = await records.parse_content(body, work)
         if if_match.absent:
             if self._store.get(Configuration, key) is not None:
                 raise errors.ConfigurationAlreadyExists(
@@ -135,12 +136,12 @@ class Configurations:
                 raise errors.ConfigurationCountLimitExceeded(
                     f"The hub has {most} configurations: no more are allowed."
                 )
-            configuration = records.create(key, body, self._clock.now())
+            configuration = records.create(key, body, self._clock.now(), content)
         else:
             before = self._configuration(key)
             if not if_match.allows(before.etag):
                 raise errors.PreconditionFailed
-            configuration = records.update(before, body, self._clock.now())
+            configuration = records.update(before, body, self._clock.now(), content)
         self._check_cost(configuration)
         self._store.commit(put=(configuration,))
         await self._changed(configuration.content.kind, work)

@@ -20,7 +20,7 @@ from emulator.hub.core.errors import (
     DeviceModelMaxPropertiesExceeded,
     InvalidConfigurationContent,
 )
-from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
+from emulator.hub.core.json import UNDEFINED, JsonObject, dumps, equal
 from emulator.hub.core.members import Form
 from emulator.hub.core.slices import at_once
 from emulator.hub.core.times import NEVER
@@ -164,7 +164,7 @@ def missing(values: JsonObject, patch: JsonObject, *, whole: bool = False) -> Js
             below = missing(present, value, whole=whole)
             if below:
                 result[name] = below
-        elif present is not UNDEFINED if value is None else not _same(present, value):
+        elif present is not UNDEFINED if value is None else not equal(present, value):
             result[name] = value
     return result
 
@@ -178,7 +178,7 @@ def kept(patch: JsonObject, whole: JsonObject) -> JsonObject:
             below = kept(value, there)
             if below or not value:
                 result[name] = below
-        elif _same(there, value):
+        elif equal(there, value):
             result[name] = value
     return result
 
@@ -238,18 +238,6 @@ def _without_nulls(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {name: _without_nulls(each) for name, each in value.items() if each is not None}
-
-
-# --- both
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Compare JSON values; in Python `True == 1`."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
 
 
 # --- parsing

@@ -90,8 +90,16 @@ class Configuration(Struct, frozen=True):
         }
 
 
-def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
+def create(
+    key: ConfigurationKey, body: object, now: datetime, given: Content | None
+) -> Configuration:
     """Create a configuration from a request body.
+
+    Args:
+        key: its key.
+        body: the body.
+        now: the time in UTC.
+        given: the content of the body, see `parse_content`.
 
     Raises:
         ArgumentInvalid, DeserializationError: the id, or a member of the body, is not valid.
@@ -103,21 +111,35 @@ def create(key: ConfigurationKey, body: object, now: datetime) -> Configuration:
             f"Invalid id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}': 1 to "
             f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!' are allowed"
         )
-    return Configuration(key=key, created=now, updated=now, **_read(key, body, None))
+    return Configuration(key=key, created=now, updated=now, **_read(key, body, given, None))
 
 
-def update(configuration: Configuration, body: object, now: datetime) -> Configuration:
+def update(
+    configuration: Configuration, body: object, now: datetime, given: Content | None
+) -> Configuration:
     """Replace the members that a service can set; members left out get their defaults.
 
     The content stays: the request must repeat it, and it is only checked (seen on a real hub).
+    The arguments are those of `create`.
 
     Raises:
         ArgumentInvalid, DeserializationError, InvalidConfigurationContent
         InvalidConfigurationTargetCondition, InvalidConfigurationCustomMetricsQuery
     """
-    given = _read(configuration.key, body, configuration.content)
+    members = _read(configuration.key, body, given, configuration.content)
     revision = configuration.revision + 1
-    return replace(configuration, updated=now, revision=revision, **given)
+    return replace(configuration, updated=now, revision=revision, **members)
+
+
+async def parse_content(body: object, work: Work) -> Content | None:
+    """Parse the content of a request as a part of long work; None if it is invalid.
+
+    The functions that check the request take it. Errors are left to them.
+    """
+    if isinstance(body, dict):
+        with contextlib.suppress(errors.HubError):
+            return await work.finish(Content.parsing(FORM.read(body).get("content")))
+    return None
 
 
 async def parse_queries(body: object, work: Work) -> None:
@@ -169,10 +191,13 @@ async def check_queries(body: object, work: Work) -> JsonObject:
     }
 
 
-def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[str, Any]:
+def _read(
+    key: ConfigurationKey, body: object, given: Content | None, content: Content | None
+) -> dict[str, Any]:
     """Parse the members that a service can set; members left out get their defaults.
 
     Args:
+        given: see `create`; None if it is invalid.
         content: the content that stays, if the configuration exists.
     """
     body = members.document(body, FORM)
@@ -184,7 +209,7 @@ def _read(key: ConfigurationKey, body: object, content: Content | None) -> dict[
             f"The configuration has {others} bytes without its content. "
             f"{limits.CONFIGURATION_OTHER_BYTES} are allowed"
         )
-    given = Content.parse(body.get("content"))
+    given = given or Content.parse(body.get("content"))
     content = content or given
     condition = members.text(body, "targetCondition") or ""
     conditions.targets(condition, content.kind)

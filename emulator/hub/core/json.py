@@ -116,6 +116,15 @@ def is_json(text: bytes) -> bool:
     return True
 
 
+def equal(one: Any, other: Any) -> bool:
+    """Return whether JSON values are equal; a boolean never equals a number (RFC 6902)."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
 def _as_written(value: object) -> orjson.Fragment:
     if isinstance(value, (WrittenNumber, WrittenJson)):
         return orjson.Fragment(value.text)

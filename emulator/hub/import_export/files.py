@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from emulator.hub.configurations.records import FORM
 from emulator.hub.core import limits
-from emulator.hub.core.errors import DeserializationError, HubError
+from emulator.hub.core.errors import DeserializationError, HubError, error_text
 from emulator.hub.core.json import JsonObject, dumps, loads
 from emulator.hub.registry import documents
 from emulator.hub.registry.bulk import ITEM
@@ -125,7 +125,7 @@ def error_line(error: HubError, names: JsonObject | None = None) -> bytes:
         error: why the line was refused.
         names: the ids in the line; None if they could not be parsed.
     """
-    status = error.text or error.name
+    status = error_text(error)
     return dumps({**(names or {}), "errorCode": error.code, "errorStatus": status}) + b"\n"
 
 

@@ -1,1 +1,1 @@
-"""Jobs: scheduled ones, over the devices that a condition finds, and import and export jobs."""
+"""Scheduled jobs, over the devices that a condition finds."""

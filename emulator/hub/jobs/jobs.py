@@ -219,7 +219,7 @@ class Jobs:
         try:
             await self._carry_out(self._job(key))
         except errors.HubError as error:  # the condition is invalid
-            self._end(self._job(key), JobStatus.FAILED, error.text or error.name)
+            self._end(self._job(key), JobStatus.FAILED, errors.error_text(error))
         except Exception:
             log.exception("The job %s failed", printable(key.id))
             await self._fail_rest(key, errors.ServerError())

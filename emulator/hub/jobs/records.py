@@ -24,6 +24,7 @@ from emulator.hub.core.errors import (
     HubError,
     MessageTooLarge,
     PreconditionFailed,
+    error_text,
 )
 from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps, is_json, loads
 from emulator.hub.core.places import Place
@@ -233,7 +234,7 @@ class Job(Struct, frozen=True):
 
 def reason(error: HubError) -> JsonObject:
     """Return why a job failed on a device: the name and the text of an error."""
-    return {"code": error.name, "description": error.text or error.name}
+    return {"code": error.name, "description": error_text(error)}
 
 
 class DeviceJob(Struct, frozen=True):

@@ -44,8 +44,6 @@ class Partition:
         self.name = name
         self.numbers: Tail[int] = Tail()
         """By the sequence number of each event: its number in the log."""
-        self.end = 0
-        """The sequence number that the next event will have."""
         self.last: Event | None = None
         """The newest event, also if the log has dropped it."""
         self.listeners: list[Callable[[], object]] = []
@@ -56,6 +54,11 @@ class Partition:
     def id(self) -> str:
         """Its name for readers."""
         return self.name.id
+
+    @property
+    def end(self) -> int:
+        """The sequence number that the next event will have."""
+        return self.numbers.end
 
     @property
     def begin(self) -> int:
@@ -141,8 +144,6 @@ class EventLog:
         self._first_expiry = self.created
         self.events: Tail[Event] = Tail()
         """All events that the log holds."""
-        self.end = 0
-        """The number that the next event will have."""
         self._size = 0
         self._appended = Signal(clock)
         # Offsets are larger than those of earlier runs: a reader that continues where an earlier
@@ -152,6 +153,11 @@ class EventLog:
             Partition(PartitionName(each, first_offset), self) for each in range(partitions)
         ]
         self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
+
+    @property
+    def end(self) -> int:
+        """The number that the next event will have."""
+        return self.events.end
 
     def now(self) -> datetime:
         """Return the time of the hub."""
@@ -184,8 +190,7 @@ class EventLog:
             size += memory
         if event is None:
             return
-        self.end, partition.end, partition.last = number, sequence_number, event
-        self._size = size
+        partition.last, self._size = event, size
         most = self.events.begin + self._max_events + _SPARE
         if number > most or size > self._max_size or now >= self._first_expiry:
             self.drop_old(now)

@@ -84,12 +84,9 @@ class Notifications:
         self._put(TWIN_CHANGES, change.key, change.time, operation, body)
 
     def _created(self, change: IdentityCreated) -> None:
-        try:
-            twin = self._rows.row(change.key).twin
-        except DeviceNotFound:  # another subscriber has deleted it
-            return
-        body = twin_bodies.created_or_deleted(twin)
-        self._put(LIFECYCLE, change.key, change.time, "createDeviceIdentity", body)
+        if (row := self._row(change.key)) is not None:
+            body = twin_bodies.created_or_deleted(row.twin)
+            self._put(LIFECYCLE, change.key, change.time, "createDeviceIdentity", body)
 
     def _deleted(self, change: TwinDeleted) -> None:
         body = twin_bodies.created_or_deleted(change.twin)
@@ -118,11 +115,8 @@ class Notifications:
 
     def _digital_twin_changed(self, change: TwinChanged) -> None:
         """Put the change of a device that has a model (IoT Plug and Play docs)."""
-        try:
-            row = self._rows.row(change.key)
-        except DeviceNotFound:
-            return
-        if change.key.module_id is None and row.identity.model_id:
+        row = self._row(change.key) if change.key.module_id is None else None
+        if row is not None and row.identity.model_id:
             before, after = (
                 digital_twins.document(replace(row, twin=twin))
                 for twin in (change.before, change.twin)
@@ -130,10 +124,18 @@ class Notifications:
             self._put_patch(row, change.time, difference(before, after))
 
     def _model_changed(self, change: IdentityChanged) -> None:
-        if change.key.module_id is None and change.identity.model_id != change.before.model_id:
-            row = self._rows.row(change.key)
+        if change.key.module_id is not None or change.identity.model_id == change.before.model_id:
+            return
+        if (row := self._row(change.key)) is not None:
             before = digital_twins.document(replace(row, identity=change.before))
             self._put_patch(row, change.time, difference(before, digital_twins.document(row)))
+
+    def _row(self, key: IdentityKey) -> TwinRow | None:
+        """Return the row of an identity; None if another subscriber has deleted it."""
+        try:
+            return self._rows.row(key)
+        except DeviceNotFound:
+            return None
 
     def _put_patch(self, row: TwinRow, time: datetime, patch: list[Any]) -> None:
         if patch:

@@ -19,7 +19,7 @@ from emulator.hub.registry.twins import Twins
 
 _ANY = IfMatch("*")
 
-# The members of an item, beside those of an identity (swagger: ExportImportDevice).
+# The members of an item, with those of its identity (swagger: ExportImportDevice).
 ITEM = members.Form(
     *("id", "moduleId", "eTag", "importMode", "twinETag", "tags", "properties", "managedBy"),
     *("status", "statusReason", "deviceScope", "parentScopes", "authentication", "capabilities"),
@@ -98,7 +98,7 @@ class Bulk:
         if not isinstance(item, dict):
             raise errors.DeserializationError("The item is not an object")
         item = ITEM.read(item)
-        key = _key(item)
+        key = identity_key(item)
         given = item.get("importMode")
         mode = ImportMode.parse(default_mode if given is None else given)
         if mode in _CREATE_OR_UPDATE:
@@ -140,7 +140,7 @@ class Bulk:
             if work.over:
                 await work.rest()
             try:
-                key = _key(item)
+                key = identity_key(item)
                 if named[_name(item)] > 1:
                     raise errors.DeviceDefinedMultipleTimes(f"Several items have the id {key}")
                 self.apply(item, default_mode=_DEFAULT_MODE.value)
@@ -149,7 +149,12 @@ class Bulk:
         return {"isSuccessful": not failures, "errors": failures, "warnings": []}
 
 
-def _key(item: JsonObject) -> IdentityKey:
+def identity_key(item: JsonObject) -> IdentityKey:
+    """Return the key that an item names; it can be unknown.
+
+    Raises:
+        ArgumentInvalid: the id or the moduleId is not a string.
+    """
     device_id, module_id = item.get("id"), item.get("moduleId") or None
     if not isinstance(device_id, str) or not isinstance(module_id, str | None):
         raise errors.ArgumentInvalid("The id or the moduleId of the item is not a string")
@@ -194,7 +199,7 @@ def _failure(item: JsonObject, error: errors.HubError) -> JsonObject:
     return {
         "deviceId": item.get("id"),
         "errorCode": error.code,
-        "errorStatus": error.text or error.name,
+        "errorStatus": errors.error_text(error),
         **({"moduleId": item["moduleId"]} if item.get("moduleId") else {}),
         "operation": item.get("importMode") or _DEFAULT_MODE.value,
     }

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
-from emulator.hub.core.json import UNDEFINED, JsonObject
+from emulator.hub.core.json import UNDEFINED, JsonObject, equal
 from emulator.hub.core.members import Form
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.registry.documents import TwinRow
@@ -324,17 +324,8 @@ def _test(view: JsonObject, step: _Step) -> None:
     value = _find(view, step.path)
     if value is UNDEFINED:
         raise errors.InvalidDigitalTwinPatchPath(f"Unknown path '{step.pointer}'.")
-    if not _equal(value, step.value):
+    if not equal(value, step.value):
         raise errors.InvalidDigitalTwinPatch(f"The test of '{step.pointer}' failed.")
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Return whether JSON values are equal; a boolean never equals a number (RFC 6902)."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _merge_patch(

@@ -55,7 +55,6 @@ class Identities:
         self._feed = feed
         self._clock = clock
         self._slices = slices
-        self._device_count = sum(1 for _ in device_identities(store))
         feed.subscribe(Connected, self._note_model)
 
     # --- for services
@@ -174,8 +173,6 @@ class Identities:
             created += identities.system_modules(key.device_id, now)
         others = [twins.create(module.key, now) for module in created[1:]]
         self._store.commit(put=(*created, _first_twin(key, twin, now), *others))
-        if key.module_id is None:
-            self._device_count += 1
         document = self._document(identity, just_created=True)  # before a subscriber writes
         self._publish_created(created, now)
         return document
@@ -271,8 +268,6 @@ class Identities:
             deleted = list(self._store.scan(Identity, (key.device_id,)))
         gone = [find(self._store, Twin, each.key) for each in deleted]
         self._store.commit(delete=_deletions(deleted))
-        if key.module_id is None:
-            self._device_count -= 1
         self._publish_deleted(deleted, gone, self._clock.now())
 
     def _note_model(self, change: Connected) -> None:
@@ -308,7 +303,7 @@ class Identities:
                 raise errors.DeviceAlreadyExists(
                     f"A device with ID '{key.device_id}' is already registered."
                 )
-            if self._device_count >= limits.DEVICES_PER_HUB:
+            if self._rows.device_count >= limits.DEVICES_PER_HUB:
                 raise errors.TooManyDevices
             return
         find(self._store, Identity, IdentityKey(key.device_id))

@@ -10,7 +10,7 @@ from collections import Counter
 
 from emulator.hub.core import errors, limits, members
 from emulator.hub.core.json import JsonObject, dumps
-from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.registry.bulk import identity_key
 from emulator.hub.registry.identities import Identities
 
 _REQUEST = members.Form("policyKey", "devices")
@@ -54,14 +54,14 @@ class KeyRotation:
         rotated, failures = [], []
         for item in items:
             try:
-                key = _key(item)
+                key = identity_key(item)
                 if named[dumps(item)] > 1:
                     raise errors.DeviceDefinedMultipleTimes(f"Several items have the id {key}")
                 keys = self._identities.renew_keys(key, _POLICY_KEYS[policy_key])
                 rotated.append({**item, "primaryKey": None, "secondaryKey": None, **keys})
             except errors.HubError as error:
                 # Whether a real hub writes the code as a number or as a name is unknown.
-                status = error.text or error.name
+                status = errors.error_text(error)
                 failures.append({**item, "errorCode": error.code, "errorStatus": status})
         return {"policyKey": policy_key, "rotatedKeys": rotated, "errors": failures}
 
@@ -85,10 +85,3 @@ def _items(body: JsonObject) -> list[JsonObject]:
         )
     read = map(_ITEM.read, items)
     return [{"id": item.get("id"), "moduleId": item.get("moduleId") or None} for item in read]
-
-
-def _key(item: JsonObject) -> IdentityKey:
-    device_id, module_id = item["id"], item["moduleId"]
-    if not isinstance(device_id, str) or not isinstance(module_id, str | None):
-        raise errors.ArgumentInvalid("The id or the moduleId of the item is not a string")
-    return IdentityKey(device_id, module_id)

@@ -66,6 +66,12 @@ def test_a_metric_that_is_not_a_query_is_refused(query: str) -> None:
         metric_query(query)
 
 
+def test_a_metric_that_is_too_long_with_its_collection_is_refused() -> None:
+    assert metric_query("select *" + " " * 8_000) == "select * from devices"
+    with pytest.raises(InvalidConfigurationCustomMetricsQuery):
+        metric_query("select" + " " * 8_184 + "*")
+
+
 def test_a_metric_needs_no_collection() -> None:
     assert metric_query("Select *") == "Select * from devices"
     whole = "select deviceId from devices.modules"

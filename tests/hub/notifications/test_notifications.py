@@ -332,6 +332,68 @@ def test_a_desired_property_changes_the_metadata() -> None:
     ]
 
 
+COMPONENT, OTHER = {"__t": "c", "x": 1}, {"__t": "c", "y": {"z": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        *((before, after) for before in (1, "a", {"k": 1}) for after in (True, 2, {"k": 2}, None)),
+        *((before, after) for before in (COMPONENT, OTHER) for after in (5, {"k": 1}, None)),
+        *((before, after) for before in (5, {"k": 1}, None) for after in (COMPONENT, OTHER)),
+        (COMPONENT, {**COMPONENT, "x": True}),
+    ],
+)
+def test_the_patch_makes_the_new_twin_of_the_old_one(first: Any, then: Any) -> None:
+    hub = with_model()
+    hub.twins.report(DEVICE, {"p": first, "q~/": 1}, None)
+    before = hub.digital_twins.get("d")[0]
+    start = len(events(hub))
+    hub.twins.report(DEVICE, {"p": None}, None)
+    hub.twins.report(DEVICE, {"p": then}, None)
+    for event in events(hub)[start:]:
+        patch(before, body(event))
+    assert before == hub.digital_twins.get("d")[0]
+
+
+def patch(document: dict[str, Any], steps: list[dict[str, Any]]) -> None:
+    """Apply a JSON patch (RFC 6902)."""
+    for step in steps:
+        *path, last = [
+            part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]
+        ]
+        place = document
+        for name in path:
+            place = place[name]
+        assert (last in place) is (step["op"] != "add"), step
+        if step["op"] == "remove":
+            del place[last]
+        else:
+            place[last] = step["value"]
+
+
+@pytest.mark.parametrize(("first", "then"), [(COMPONENT, 5), (5, COMPONENT), (COMPONENT, {"k": 1})])
+def test_a_property_that_becomes_a_component_in_one_report_is_an_event(
+    first: Any, then: Any
+) -> None:
+    hub = with_model()
+    hub.twins.report(DEVICE, {"p": first}, None)
+    before = hub.digital_twins.get("d")[0]
+    hub.twins.replace(DEVICE, {"properties": {"desired": {"p": then}}}, ANY)
+    hub.twins.report(DEVICE, {"p": then}, None)
+    assert events(hub)[-1].message.body != b"[]"
+    assert len(events(hub)) >= 3
+    assert before != hub.digital_twins.get("d")[0]
+
+
+def test_a_desired_property_that_becomes_a_boolean_is_in_the_patch() -> None:
+    hub = with_model()
+    for value in (1, True):
+        hub.twins.patch(DEVICE, {"properties": {"desired": {"p": value}}}, ANY)
+    steps = {step["path"]: step["value"] for step in body(events(hub)[-1])}
+    assert steps["/$metadata/p/desiredValue"] is True
+
+
 def test_a_device_without_a_model_and_a_module_have_no_such_events() -> None:
     hub = hub_with("digitalTwinChangeEvents")
     put(hub, DEVICE)
