@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from emulator.http import admin, configurations, identities, jobs, messages, queries, twins
+from emulator.http import configurations, identities, jobs, messages, queries, twins
+from emulator.http.admin import commands, events
 from emulator.http.route import Route
 
-_FAMILIES = (identities, twins, queries, jobs, configurations, messages, admin)
+_FAMILIES = identities, twins, queries, jobs, configurations, messages
+_OWN = events, commands
 
-ROUTES: tuple[Route, ...] = tuple(route for family in _FAMILIES for route in family.ROUTES)
+ROUTES: tuple[Route, ...] = tuple(
+    route for family in (*_FAMILIES, *_OWN) for route in family.ROUTES
+)

@@ -1,47 +1,29 @@
-"""The emulator's own routes, under `/_emulator/`: the events of devices, and the sending of
-cloud-to-device messages. A real hub has both over AMQP.
-"""
+"""The events of the event log, without AMQP: `/_emulator/events`."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
 from typing import NamedTuple
-from urllib.parse import quote
 
 from aiohttp.web_response import StreamResponse
 
-from emulator.http.requests import Request, read_json
+from emulator.http.admin.parameters import check_parameters, number
+from emulator.http.requests import Request
 from emulator.http.responses import stream_array
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
-from emulator.hub.core import members
-from emulator.hub.core.digits import whole_number
 from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound
 from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.messages.addresses import device_ids
 from emulator.hub.messages.event_log import Partition
-from emulator.hub.messages.message import Message
 
 # A stream without events sends a comment after this time, so that both ends keep it open.
 _STREAM_ALIVE_SECONDS = 15
 
 # How many events an answer holds: the log drops the others even if the client reads slowly.
 _AT_ONCE = 20
-
-# The members of a message to send, with their system properties.
-_SYSTEM = {
-    "messageId": "message-id",
-    "correlationId": "correlation-id",
-    "userId": "user-id",
-    "contentType": "content-type",
-    "contentEncoding": "content-encoding",
-    "expiryTimeUtc": "absolute-expiry-time",
-}
-# A misspelled member or parameter is an error: nothing is to be silently left out.
-_FORM = members.Form("body", "properties", "ack", "to", *_SYSTEM, closed=True)
 
 
 class _Query(NamedTuple):
@@ -117,24 +99,11 @@ async def _stream_events(hub: IotHub, request: Request, query: _Query) -> Stream
     return response
 
 
-async def send_command(hub: IotHub, request: Request) -> None:
-    """`POST /_emulator/devices/{id}/messages`: queue a cloud-to-device message; 204.
-
-    The body is `{"body", "properties", "ack", "to", "messageId", "correlationId", "userId",
-    "contentType", "contentEncoding", "expiryTimeUtc"}`. A `body` that is not a string is sent as
-    JSON. A property that is null has no value. `to` is the address of the device, in the letter
-    case that the sender wants. Every member is optional, and unknown members are an error.
-    """
-    _check_parameters(request)
-    device_id = request.names["device_id"]
-    hub.cloud_to_device.send(device_id, _message(device_id, await read_json(request)))
-
-
 def _query(hub: IotHub, request: Request) -> _Query:
-    _check_parameters(request, "from", "device", "partition", "top")
+    check_parameters(request, "from", "device", "partition", "top")
     last = request.headers.get("Last-Event-ID")
     text = request.query.get("from", "0") if last is None else last
-    start = _number("sequence number", text) + (last is not None)
+    start = number("sequence number", text) + (last is not None)
     device_id, partition_id = request.query.get("device"), request.query.get("partition")
     top = request.query.get("top")
     if device_id is not None:
@@ -146,14 +115,7 @@ def _query(hub: IotHub, request: Request) -> _Query:
             raise ArgumentInvalid(
                 f"Unknown partition: {partition_id}. Use 0 to {len(hub.events.partitions) - 1}"
             )
-    return _Query(start, device_id, partition, None if top is None else _number("top", top))
-
-
-def _number(name: str, text: str) -> int:
-    number = whole_number(text)
-    if number is None:
-        raise ArgumentInvalid(f"Invalid {name}: {text}. Use a whole number from 0 up")
-    return number
+    return _Query(start, device_id, partition, None if top is None else number("top", top))
 
 
 def _check_device(hub: IotHub, device_id: str) -> None:
@@ -162,49 +124,4 @@ def _check_device(hub: IotHub, device_id: str) -> None:
         raise DeviceNotFound(device_id)
 
 
-def _check_parameters(request: Request, *names: str) -> None:
-    """Check that each parameter in the query of the URL is known, and is there once."""
-    known = (*names, "api-version")
-    for name in request.query:
-        if name not in known:
-            raise ArgumentInvalid(f"Unknown parameter: {name}. Use one of {', '.join(known)}")
-        if len(request.query.getall(name)) > 1:
-            raise ArgumentInvalid(f"The parameter {name} is repeated. Use it once")
-
-
-def _message(device_id: str, body: object) -> Message:
-    document = members.document(body, _FORM)
-    for name in (*_SYSTEM, "properties", "ack", "to"):
-        if document.get(name, "") is None:
-            raise ArgumentInvalid(f"{name} is null. Leave it out, or set a value")
-    system = {"to": _address(device_id, members.text(document, "to"))}
-    system |= {
-        name: value
-        for member, name in _SYSTEM.items()
-        if (value := members.text(document, member)) is not None
-    }
-    properties = dict(members.block(document, "properties"))
-    for name, value in properties.items():
-        if not isinstance(value, str | None):
-            raise ArgumentInvalid(f"The property {name} is not a string. Use a string, or null")
-    if (ack := members.text(document, "ack")) is not None:
-        properties["iothub-ack"] = ack
-    content = document.get("body", "")
-    payload = content.encode() if isinstance(content, str) else dumps(content)
-    return Message(payload, system, properties)
-
-
-def _address(device_id: str, given: str | None) -> str:
-    """Return the address of a message; one that is given must be the device's, as over AMQP."""
-    address = f"/devices/{quote(device_id, safe='')}/messages/deviceBound"
-    if given is not None and device_id not in device_ids(given):
-        raise ArgumentInvalid(f"Invalid to: {given}. Use {address}, or leave it out")
-    return given or address
-
-
-_MESSAGES = "/_emulator/devices/{device_id}/messages"
-
-ROUTES = (
-    Route("GET", "/_emulator/events", Operation.READ_EVENTS, read_events, versioned=False),
-    Route("POST", _MESSAGES, Operation.SEND_COMMAND, send_command, versioned=False),
-)
+ROUTES = (Route("GET", "/_emulator/events", Operation.READ_EVENTS, read_events, versioned=False),)
