@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
+import requests
 from hypothesis import settings
 
 from emulator import Emulator, Settings
-from tests.support import Device, Service, free_loopback_address
+from tests.support import (
+    API_VERSION,
+    PATIENCE,
+    Device,
+    Service,
+    free_loopback_address,
+    sas_token,
+)
 
 # Property tests take at most two seconds each; FUZZ_EXAMPLES raises the number of their examples.
 # No deadline: an example can be slow on a busy machine.
@@ -58,6 +66,34 @@ def device(emulator: Emulator, janitor: Service) -> Iterator[Device]:
 def service(janitor: Service) -> Service:
     """A service with every right, for all tests: it uses its connections again."""
     return janitor
+
+
+@pytest.fixture
+def send(emulator: Emulator, device: Device) -> Callable[..., None]:
+    """Sends messages as the device, over HTTPS."""
+    host = emulator.https_host
+    token = sas_token(f"{host}/devices/{device.id}", device.key)
+
+    def post(*bodies: str, **properties: str) -> None:
+        for body in bodies:
+            answer = requests.post(
+                f"https://{host}/devices/{device.id}/messages/events",
+                data=body.encode(),
+                params={"api-version": API_VERSION},
+                headers={"Authorization": token}
+                | {f"iothub-app-{name}": value for name, value in properties.items()},
+                verify=str(emulator.ca_file),
+                timeout=PATIENCE,
+            )
+            assert answer.status_code == 204
+
+    return post
+
+
+@pytest.fixture
+def partition(emulator: Emulator, device: Device) -> str:
+    """The partition of the device."""
+    return emulator.hub.events.partition_of(device.id).id
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import requests
 
 from emulator import Emulator
 from tests.node.conftest import Node
-from tests.support import API_VERSION, PATIENCE, Device, sas_token
+from tests.support import Device
 
 _numbers = itertools.count(1)
 
@@ -75,39 +74,13 @@ def make_reader(node: Node, emulator: Emulator) -> Iterator[Callable[..., NodeRe
         reader.call("close")
 
 
-@pytest.fixture
-def send(emulator: Emulator, device: Device) -> Callable[..., None]:
-    """Sends messages as the device, over HTTPS."""
-    token = sas_token(f"{emulator.https_host}/devices/{device.id}", device.key)
-
-    def post(*bodies: str) -> None:
-        for body in bodies:
-            answer = requests.post(
-                f"https://{emulator.https_host}/devices/{device.id}/messages/events",
-                data=body.encode(),
-                params={"api-version": API_VERSION},
-                headers={"Authorization": token, "iothub-app-colour": "blue"},
-                verify=str(emulator.ca_file),
-                timeout=PATIENCE,
-            )
-            assert answer.status_code == 204
-
-    return post
-
-
-@pytest.fixture
-def partition(emulator: Emulator, device: Device) -> str:
-    """The partition of the device."""
-    return emulator.hub.events.partition_of(device.id).id
-
-
 def test_past_and_live_events_arrive_by_each_transport(
     make_reader: Callable[..., NodeReader],
     send: Callable[..., None],
     device: Device,
     transport: str,
 ) -> None:
-    send('{"temperature": 21.5}')
+    send('{"temperature": 21.5}', colour="blue")
     reader = make_reader(transport)
     reader.subscribe()
     event = reader.event_of(device)

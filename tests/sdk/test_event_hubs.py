@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import requests
 from azure.eventhub import EventData, EventHubConsumerClient, TransportType
 from azure.eventhub.aio import EventHubConsumerClient as AioConsumerClient
 from azure.eventhub.exceptions import (
@@ -21,41 +20,13 @@ from azure.eventhub.exceptions import (
 )
 
 from emulator import Emulator
-from tests.support import API_VERSION, PATIENCE, Device, sas_token
+from tests.support import PATIENCE, Device
 
 EVENTS = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 pytestmark = EVENTS
 
 # An attempt that fails is not repeated.
 QUICK = {"retry_total": 0}
-
-
-@pytest.fixture
-def send(emulator: Emulator, device: Device) -> Callable[..., None]:
-    """Sends messages as the device, over HTTPS."""
-    host = emulator.https_host
-    token = sas_token(f"{host}/devices/{device.id}", device.key)
-
-    def post(*bodies: str, **properties: str) -> None:
-        for body in bodies:
-            answer = requests.post(
-                f"https://{host}/devices/{device.id}/messages/events",
-                data=body.encode(),
-                params={"api-version": API_VERSION},
-                headers={"Authorization": token}
-                | {f"iothub-app-{name}": value for name, value in properties.items()},
-                verify=str(emulator.ca_file),
-                timeout=PATIENCE,
-            )
-            assert answer.status_code == 204
-
-    return post
-
-
-@pytest.fixture
-def partition(emulator: Emulator, device: Device) -> str:
-    """The partition of the device."""
-    return emulator.hub.events.partition_of(device.id).id
 
 
 @pytest.fixture

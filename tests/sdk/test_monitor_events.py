@@ -6,14 +6,14 @@ import base64
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import requests
 
 from emulator import Emulator
-from tests.support import API_VERSION, PATIENCE, Device, fields_of, sas_token
+from tests.support import PATIENCE, Device, fields_of, sas_token
 
 uamqp = pytest.importorskip("uamqp", reason="uamqp has wheels for x86-64 only")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -50,7 +50,9 @@ def event_hubs_token(uri: str, policy: str, key: str) -> str:
     return f"SharedAccessSignature sr={audience}&sig={signature}&se={expiry}&skn={policy}"
 
 
-def test_it_finds_the_endpoint_and_reads_events(emulator: Emulator, device: Device) -> None:
+def test_it_finds_the_endpoint_and_reads_events(
+    emulator: Emulator, device: Device, send: Callable[..., None], partition: str
+) -> None:
     fields = fields_of(emulator.policy_connection_string("service"))
     host, policy = emulator.host_name, fields["SharedAccessKeyName"]
     key = fields["SharedAccessKey"]
@@ -59,19 +61,7 @@ def test_it_finds_the_endpoint_and_reads_events(emulator: Emulator, device: Devi
     entity = redirect.address.decode().split("/")[3]
 
     began = int(time.time() * 1000) - 1
-    answer = requests.post(
-        f"https://{emulator.https_host}/devices/{device.id}/messages/events",
-        data=b"hello",
-        params={"api-version": API_VERSION},
-        headers={
-            "Authorization": sas_token(f"{emulator.https_host}/devices/{device.id}", device.key)
-        },
-        verify=str(emulator.ca_file),
-        timeout=PATIENCE,
-    )
-    assert answer.status_code == 204
-
-    partition = emulator.hub.events.partition_of(device.id).id
+    send("hello")
     uri = f"sb://{host}/{entity}"
     source = uamqp.Source(f"amqps://{host}/{entity}/ConsumerGroups/$Default/Partitions/{partition}")
     source.set_filter(f"amqp.annotation.x-opt-enqueuedtimeutc > {began}".encode())
