@@ -12,9 +12,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
+from msgspec import Struct
+
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock, SystemClock
 from emulator.hub.core.signals import Signal
+from emulator.hub.core.store import Key, MemoryStore, Store
 from emulator.hub.core.tail import Tail
 from emulator.hub.messages.event import Event, Origin, PartitionName
 from emulator.hub.messages.message import Message
@@ -30,6 +33,36 @@ DEFAULT_GROUP = "$Default"
 _SPARE = 64
 # A partition forgets the numbers of dropped events at the latest after so many.
 _TRIM = 1_000
+
+
+class LogStart(Struct, frozen=True):
+    """When a log began, and how many partitions it has: neither ever changes."""
+
+    created: datetime
+    partitions: int
+
+    @property
+    def key(self) -> Key:
+        """See `Record.key`: a hub has one log."""
+        return ("events",)
+
+
+class EventBatch(Struct, frozen=True):
+    """Events of one origin that came at once, as the store has them.
+
+    Args:
+        number: the number of the first event.
+        sequence_number: its sequence number in the partition.
+        ends: the next sequence number of each partition.
+    """
+
+    number: int
+    partition: int
+    sequence_number: int
+    enqueued: datetime
+    origin: Origin
+    messages: tuple[Message, ...]
+    ends: tuple[int, ...]
 
 
 class Partition:
@@ -66,6 +99,10 @@ class Partition:
         self._log.drop_old()
         self.trim()
         return self.numbers.begin
+
+    def begin_at(self, sequence_number: int) -> None:
+        """Continue a partition of an earlier run, of which no event is here yet."""
+        self.numbers = Tail(sequence_number)
 
     def trim(self) -> None:
         """Forget the numbers of events that the log has dropped."""
@@ -123,6 +160,7 @@ class EventLog:
         partitions: how many parts it has.
         retention: how long it keeps an event, in seconds.
         consumer_groups: the names of consumer groups; `$Default` is always there.
+        store: where the events of an earlier run are, and where events are kept.
     """
 
     def __init__(
@@ -134,25 +172,30 @@ class EventLog:
         partitions: int = limits.EVENT_LOG_PARTITIONS,
         retention: float = limits.EVENT_LOG_RETENTION,
         consumer_groups: Iterable[str] = (),
+        store: Store | None = None,
     ) -> None:
         self._max_events = events
         self._max_size = size
         self._retention = timedelta(seconds=retention)
         self._clock = clock = clock or SystemClock()
-        self.created = clock.now()
+        self._store = store = store or MemoryStore()
+        start = _start(store, clock, partitions)
+        self.created = start.created
         """When the log began."""
         self._first_expiry = self.created
         self.events: Tail[Event] = Tail()
         """All events that the log holds."""
         self._size = 0
         self._appended = Signal(clock)
-        # Offsets are larger than those of earlier runs: a reader that continues where an earlier
-        # run ended receives all events of this one.
+        # Offsets are larger than those of earlier logs: a reader that continues where an earlier
+        # log ended receives all events of this one.
         first_offset = int(self.created.timestamp() * 1_000_000)
         self.partitions = [
-            Partition(PartitionName(each, first_offset), self) for each in range(partitions)
+            Partition(PartitionName(each, first_offset), self) for each in range(start.partitions)
         ]
+        self._ends = [0] * start.partitions
         self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
+        self._load()
 
     @property
     def end(self) -> int:
@@ -176,8 +219,50 @@ class EventLog:
         return self.partitions[zlib.crc32(device_id.encode()) % len(self.partitions)]
 
     def extend(self, origin: Origin, messages: Iterable[Message], now: datetime) -> None:
-        """Stamp messages of one origin, and keep them."""
+        """Stamp messages of one origin, and keep them.
+
+        Raises:
+            ServiceUnavailable: the store can't write; no message is kept.
+        """
+        if not (messages := tuple(messages)):
+            return
         partition = self.partition_of(origin.key.device_id if origin.key else "")
+        place, start, count = partition.name.number, partition.end, len(messages)
+        ends = self._ends.copy()
+        ends[place] += count
+        batch = EventBatch(self.end, place, start, now, origin, messages, tuple(ends))
+        self._store.append(self.end + count - 1, batch, oldest=self.events.begin)
+        self._ends = ends
+        self._add(partition, messages, origin, now)
+        most = self.events.begin + self._max_events + _SPARE
+        if self.end > most or self._size > self._max_size or now >= self._first_expiry:
+            self.drop_old(now)
+            if partition.numbers.first < self.events.begin - _TRIM:
+                partition.trim()
+        self._appended.send()
+        if partition.listeners:
+            for listener in tuple(partition.listeners):
+                listener()
+
+    def _load(self) -> None:
+        """Take the events that an earlier run has left."""
+        first = True
+        for batch in self._store.entries(EventBatch):
+            partition = self.partitions[batch.partition]
+            if first:
+                self.events, first = Tail(batch.number), False
+            if not partition.numbers:
+                partition.begin_at(batch.sequence_number)
+            self._add(partition, batch.messages, batch.origin, batch.enqueued)
+            self._ends = list(batch.ends)
+        for partition, end in zip(self.partitions, self._ends, strict=True):
+            if not partition.numbers:  # all its events were dropped
+                partition.begin_at(end)
+        self.drop_old()
+
+    def _add(
+        self, partition: Partition, messages: Iterable[Message], origin: Origin, now: datetime
+    ) -> None:
         name, add, add_number = partition.name, self.events.append, partition.numbers.append
         number, sequence_number, event, size = self.end, partition.end, None, self._size
         for message in messages:
@@ -188,18 +273,7 @@ class EventLog:
             number += 1
             sequence_number += 1
             size += memory
-        if event is None:
-            return
         partition.last, self._size = event, size
-        most = self.events.begin + self._max_events + _SPARE
-        if number > most or size > self._max_size or now >= self._first_expiry:
-            self.drop_old(now)
-            if partition.numbers.first < self.events.begin - _TRIM:
-                partition.trim()
-        self._appended.send()
-        if partition.listeners:
-            for listener in tuple(partition.listeners):
-                listener()
 
     def drop_old(self, now: datetime | None = None) -> None:
         """Drop the events that are too many, too large or too old."""
@@ -259,3 +333,15 @@ class EventLog:
             return events
 
         return await self._appended.wait_for(find, seconds)
+
+
+def _start(store: Store, clock: Clock, partitions: int) -> LogStart:
+    """Return how the log of a store began; it begins now if the store has none.
+
+    The number of partitions of a hub is constant (IoT Hub docs: scaling).
+    """
+    for start in store.scan(LogStart):
+        return start
+    start = LogStart(clock.now(), partitions)
+    store.commit(put=(start,))
+    return start
