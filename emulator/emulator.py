@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -15,20 +14,21 @@ from msgspec import Struct
 
 from emulator import connection_strings, event_loop
 from emulator.amqp.server import AmqpServer
+from emulator.disk.store import DiskStore
 from emulator.errors import StartError
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
 from emulator.hub.access.keys import SymmetricKeys
-from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy
+from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, PolicyKeys
 from emulator.hub.access.throttles import ThrottleError, Throttles
 from emulator.hub.core import limits
 from emulator.hub.core.clock import SystemClock
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.printable import printable
-from emulator.hub.core.store import MemoryStore
+from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.messages.event_log import ENTITY, EventLog
 from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
@@ -299,16 +299,16 @@ class Emulator:
         bound["https_port"] += self._port_443
         for each in self._port_443:
             stack.callback(each.close)
+        store = _open_store(settings, stack)
         policies = {
-            name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
+            name: Policy(name, rights, _policy_keys(settings, store, name))
             for name, rights in DEFAULT_RIGHTS.items()
         }
-        hub = _open_hub(settings, policies, (*names, *extra))
+        hub = _open_hub(settings, store, policies, (*names, *extra))
         handshakes = Handshakes(
             files, authorities=settings.authorities, thumbprints=hub.thumbprints, clock=hub.clock
         )
-        sessions = _open_sessions(settings)
-        stack.callback(sessions.close)
+        sessions = _open_sessions(settings, store)
 
         mqtt = MqttServer(hub, sessions, handshakes)
         amqp = AmqpServer(hub, handshakes)
@@ -346,32 +346,80 @@ class Emulator:
         )
 
 
-def _open_hub(settings: Settings, policies: Mapping[str, Policy], names: Sequence[str]) -> IotHub:
-    """Build the hub, and register its first devices."""
+def _open_store(settings: Settings, stack: AsyncExitStack) -> Store:
+    """Open the file of this host in the data folder; without a folder, nothing lasts."""
+    if settings.data_dir is None:
+        return MemoryStore()
+    file = settings.data_dir / f"hub-{settings.host_in_file_names}.sqlite"
+    store = DiskStore(file, recover=settings.recover)
+    stack.callback(store.close)
+    return store
+
+
+def _policy_keys(settings: Settings, store: Store, name: str) -> SymmetricKeys:
+    """Return the keys of a policy: those that the settings choose, or those of an earlier run."""
+    stored = store.get(PolicyKeys, (name,))
+    if stored is not None and not settings.chooses_key(name):
+        return stored.keys
+    keys = PolicyKeys(name, SymmetricKeys(*settings.key_pair(name)))
+    if keys != stored:
+        store.commit(put=(keys,))
+    return keys.keys
+
+
+def _open_hub(
+    settings: Settings, store: Store, policies: Mapping[str, Policy], names: Sequence[str]
+) -> IotHub:
+    """Build the hub, register its first devices, and continue with what an earlier run has left."""
     clock = SystemClock()
+    events = EventLog(
+        clock=clock,
+        partitions=settings.partitions,
+        retention=settings.retention,
+        consumer_groups=settings.consumer_groups,
+        store=store,
+        **settings.event_log_bounds,
+    )
+    if len(events.partitions) != settings.partitions:
+        log.warning(
+            "The hub has %d partitions, not %d: their number is that of its first start. For "
+            "another number, begin a new hub in another folder: --data-dir DIR.",
+            len(events.partitions),
+            settings.partitions,
+        )
     hub = IotHub(
-        store=MemoryStore(),
+        store=store,
         clock=clock,
         policies=policies.values(),
         hosts=names,
         blobs=Storage(settings.storage, settings.allowed_storage_hosts),
         throttles=Throttles.parse(settings.throttle, clock=clock),
-        events=EventLog(
-            clock=clock,
-            partitions=settings.partitions,
-            retention=settings.retention,
-            consumer_groups=settings.consumer_groups,
-            **settings.event_log_bounds,
-        ),
+        events=events,
         event_sources=settings.event_sources,
         accepts_entra=settings.entra == ACCEPT,
     )
     for device_id in dict.fromkeys(settings.devices):
+        if hub.identities.has(IdentityKey(device_id)):
+            continue
         try:
             _register(hub, settings, device_id)
         except HubError as error:
             raise StartError(f"--device: {error.text}") from error
+    for name, key in settings.keys.items():
+        _renew_key(hub, store, IdentityKey(name), key)
+    hub.resume()
     return hub
+
+
+def _renew_key(hub: IotHub, store: Store, key: IdentityKey, chosen: str) -> None:
+    """Replace the keys of a device that an earlier run has registered with other ones."""
+    device = store.get(Identity, key)
+    if device is None or (keys := device.authentication.keys) is None:
+        return
+    if keys != SymmetricKeys(chosen, chosen):
+        body = hub.identities.get(key)
+        body["authentication"]["symmetricKey"] = {"primaryKey": chosen, "secondaryKey": chosen}
+        hub.identities.update(key, body, IfMatch("*"))
 
 
 def _register(hub: IotHub, settings: Settings, device_id: str) -> None:
@@ -381,19 +429,16 @@ def _register(hub: IotHub, settings: Settings, device_id: str) -> None:
     hub.identities.put(IdentityKey(device_id), body, IfMatch(None))
 
 
-def _open_sessions(settings: Settings) -> Sessions:
-    """Open the MQTT sessions of this address: a device that reconnects dials the same one again."""
-    if settings.data_dir is None or settings.mqtt_port == 0:
-        return Sessions()
-    name = f"sessions-{settings.host_in_file_names}-{settings.mqtt_port}.sqlite"
-    file = settings.data_dir / name
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        return Sessions(file)
-    except (OSError, sqlite3.Error) as error:
-        raise StartError(
-            f"Can't keep sessions in {file}: {error}. Choose another folder: --data-dir DIR."
-        ) from error
+def _open_sessions(settings: Settings, store: Store) -> Sessions:
+    """Open the MQTT sessions, and take those of the file in which they were once."""
+    sessions = Sessions(store)
+    # A hub that was killed while it deleted a device can have its session yet.
+    sessions.retain({str(each.key) for each in store.scan(Identity)})
+    if settings.data_dir is not None:
+        name = f"sessions-{settings.host_in_file_names}-{settings.mqtt_port}.sqlite"
+        if (older := settings.data_dir / name).is_file():
+            sessions.adopt(older)
+    return sessions
 
 
 def _listen(

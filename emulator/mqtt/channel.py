@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import mask_key
@@ -24,6 +24,7 @@ from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 from emulator.hub.twins import writes
 from emulator.mqtt import frame, messages, property_bag, topics
+from emulator.mqtt.output import Output
 from emulator.mqtt.property_bag import Bag
 from emulator.mqtt.sessions import Sessions, Subscriptions
 from emulator.mqtt.topics import MethodResponse, Telemetry, TwinGet, TwinPatch
@@ -38,19 +39,6 @@ _ANY = "\0"
 
 # A device sends to one topic again and again: its properties are remembered, up to this length.
 _REMEMBERED_TOPIC = 512
-
-
-class Output(Protocol):
-    """Where a channel writes: a stream, or a list in tests."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, without waiting."""
-
-    def close(self) -> None:
-        """End the connection; what was written still goes out."""
-
-    def unsent(self) -> int:
-        """Return how many bytes wait for the device to read them."""
 
 
 class Channel:
@@ -136,7 +124,11 @@ class Channel:
             received, self._telemetry = self._telemetry, []
             with contextlib.suppress(errors.ThrottlingException):  # a will can't wait for its turn
                 self._hub.gate.enter(self._admission, Telemetry.operation)
-            self._hub.telemetry.ingest(self._admission, received)
+            try:
+                self._hub.telemetry.ingest(self._admission, received)
+            except errors.ServiceUnavailable:  # the device sends again what has no PUBACK
+                self._output.discard()
+                self._end()
 
     def resume(self) -> None:
         """Send the messages that had to wait until the device read what was written before."""

@@ -62,14 +62,15 @@ class Lab:
     def __init__(self, *throttles: str) -> None:
         self.clock = ManualClock()
         keys = SymmetricKeys(POLICY_KEY, POLICY_KEY)
+        store = MemoryStore()
         self.hub = IotHub(
-            store=MemoryStore(),
+            store=store,
             policies=[Policy(name, rights, keys) for name, rights in DEFAULT_RIGHTS.items()],
             hosts=(HOST,),
             clock=self.clock,
             throttles=Throttles.parse(throttles, clock=self.clock),
         )
-        self.sessions = Sessions()
+        self.sessions = Sessions(store)
         self._keys: dict[str, str] = {}
         self.register("d1")
         self.clock.advance(1)

@@ -67,7 +67,7 @@ class TelemetryLink(DeviceHandler):
             received = self._parse(encoded)
             self._check_size(received)
             self.request.enter(Operation.SEND_EVENT)
-            self.device.hub.telemetry.ingest(self.request.device, received)
+            self._ingest(received)
             delivery.settle()
 
     def end(self) -> None:
@@ -100,12 +100,16 @@ class TelemetryLink(DeviceHandler):
         await self._throttles.wait(Operation.SEND_EVENT)
         self.request.enter(Operation.SEND_EVENT)
         for start in range(0, len(received), _SLICE):
-            self.device.hub.telemetry.ingest(self.request.device, received[start : start + _SLICE])
+            self._ingest(received[start : start + _SLICE])
             await asyncio.sleep(0)
 
     def _parse(self, encoded: Iterable[bytes]) -> list[Message]:
         with self.request.amqp_errors():
             return [telemetry(decode_message(each)) for each in encoded]
+
+    def _ingest(self, received: list[Message]) -> None:
+        with self.request.amqp_errors():
+            self.device.hub.telemetry.ingest(self.request.device, received)
 
     def _check_size(self, received: list[Message]) -> None:
         size = sum(message.size for message in received)
