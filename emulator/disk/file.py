@@ -29,9 +29,9 @@ CREATE TABLE records (
     sum INTEGER NOT NULL, UNIQUE (kind, key)
 );
 CREATE TABLE log (
-    kind TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, sum INTEGER NOT NULL,
-    PRIMARY KEY (kind, number)
-) WITHOUT ROWID;
+    place INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,
+    sum INTEGER NOT NULL, UNIQUE (kind, number)
+);
 PRAGMA application_id = {application_id};
 PRAGMA user_version = {version};
 COMMIT;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ _PUT = (
 _DELETE = "DELETE FROM records WHERE kind = ? AND key = ?"
 _APPEND = "INSERT INTO log (kind, number, data, sum) VALUES (?, ?, ?, ?)"
 _TRIM = "DELETE FROM log WHERE kind = ? AND number < ?"
+
+# A record that can wait is written when so many seconds have passed since others were.
+_DEFER_SECONDS = 1.0
 
 _Statement = tuple[str, tuple[Any, ...]]
 
@@ -61,6 +65,7 @@ class DiskStore(MemoryStore):
         super().__init__()
         self._path = path
         self._deferred: dict[tuple[type[Record], Key], Record] = {}
+        self._deferred_until = time.monotonic() + _DEFER_SECONDS
         self._decoded: set[type[Record]] = set()
         self._file = open_file(path, self._read, recover=recover)
         self._execute = self._file.database.execute
@@ -110,6 +115,9 @@ class DiskStore(MemoryStore):
         statements += map(_put, records)
         if statements:
             self._write(statements)
+            if self._deferred:
+                for each in (*deletions, *((type(record), record.key) for record in records)):
+                    self._deferred.pop(each, None)
             super().commit(put=records, delete=deletions)
 
     def defer(self, record: Record) -> None:
@@ -131,6 +139,7 @@ class DiskStore(MemoryStore):
         """Write what was deferred, and close the file."""
         try:
             if self._deferred:
+                self._deferred_until = 0
                 self._write([])
         except ServiceUnavailable:
             pass  # it was logged
@@ -138,8 +147,11 @@ class DiskStore(MemoryStore):
             self._file.close()
 
     def _write(self, statements: list[_Statement]) -> None:
-        """Carry out statements in one transaction, and before them what was deferred."""
-        statements[:0] = map(_put, self._deferred.values())
+        """Carry out statements in one transaction, and before them what was deferred for long."""
+        now, due = time.monotonic(), False
+        if self._deferred and now >= self._deferred_until:
+            due = True
+            statements[:0] = map(_put, self._deferred.values())
         execute = self._execute
         try:
             if len(statements) == 1:
@@ -159,7 +171,9 @@ class DiskStore(MemoryStore):
                 printable(error),
             )
             raise ServiceUnavailable from error
-        self._deferred.clear()
+        if due:
+            self._deferred.clear()
+            self._deferred_until = now + _DEFER_SECONDS
 
 
 def _put(record: Record) -> _Statement:

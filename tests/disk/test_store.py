@@ -138,7 +138,11 @@ def test_a_log_forgets_what_is_older(path: Path) -> None:
         assert list(store.entries(Entry)) == [Entry(2), Entry(3), Entry(4)]
 
 
-def test_a_record_that_can_wait_is_written_with_the_next_commit(path: Path) -> None:
+def test_a_record_that_can_wait_is_written_with_a_later_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.disk.store._DEFER_SECONDS", 0)
+
     def written() -> int:
         with closing(sqlite3.connect(f"file:{path}.copy?mode=ro", uri=True)) as database:
             return int(database.execute("SELECT count(*) FROM records").fetchone()[0])

@@ -48,7 +48,7 @@ class Store(Protocol):
         """
 
     def defer(self, record: Record) -> None:
-        """Write a record that can wait: it is there at once, and lasts from the next commit on."""
+        """Write a record that can wait: it is there at once, and lasts with a later commit."""
 
     def append(self, number: int, entry: object, *, oldest: int) -> None:
         """Add an entry to the log of its kind, and delete the entries below number `oldest`.

@@ -103,7 +103,6 @@ class Links:
     def note_activity(self, key: IdentityKey, now: datetime | None = None) -> None:
         """Note that an identity sent or received something, with or without a connection."""
         now = now or self._clock.now()
-        # It can wait for the next commit, which most activities have.
         self._store.defer(replace(self.presence(key), last_activity=now))
 
     # --- for the hub
