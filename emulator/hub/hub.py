@@ -95,11 +95,13 @@ class IotHub:
     def resume(self) -> None:
         """Continue with what an earlier run has left in the store. Call it on the event loop."""
         self.cloud_to_device.resume()
+        self.configurations.resume()
         self.jobs.resume()
         self.transfers.fail_unfinished()
 
     async def stop(self) -> None:
         """Close every connection, which ends the calls that wait for a device, and end all jobs."""
         self.links.drop_all(ServiceUnavailable())
+        await self.configurations.stop()
         await self.jobs.stop()
         await self.transfers.stop()
