@@ -326,8 +326,9 @@ class Configurations:
             self.reconcile(change.key)
 
     def _forget(self, change: IdentityDeleted) -> None:
-        if change.key.module_id == AGENT:
-            self._store.commit(delete=((Deployment, (change.key.device_id,)),))
+        key = (change.key.device_id,)
+        if change.key.module_id == AGENT and self._store.get(Deployment, key) is not None:
+            self._store.commit(delete=((Deployment, key),))
 
     def _try(self, write: Callable[[IdentityKey, _T], None], key: IdentityKey, change: _T) -> bool:
         """Write and return True, or log why not: then the configuration stays Targeted."""

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from emulator.hub.core import errors, limits
 from emulator.hub.core.json import JsonObject
-from emulator.hub.core.store import MemoryStore, Store
+from emulator.hub.core.store import Store
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity, IdentityChanged, IdentityCreated, IdentityKey
 from emulator.hub.registry.bulk import ImportMode
 from emulator.hub.twins.twin import Twin, TwinChanged
 from tests.hub import fakes
-from tests.hub.fakes import ANY, DEVICE, MODULE, done, put, stored
+from tests.hub.fakes import ANY, DEVICE, MODULE, HubStore, done, put, stored
 
 NEVER, NOW = "0001-01-01T00:00:00Z", "2026-01-31T14:46:08Z"
 IDS = {DEVICE: {"id": "d"}, MODULE: {"id": "d", "moduleId": "m"}}
@@ -415,7 +415,7 @@ ITEMS = st.fixed_dictionaries(
 
 @given(st.lists(ITEMS, max_size=6))
 def test_any_call_leaves_a_consistent_registry(body: list[Any]) -> None:
-    store = MemoryStore()
+    store = HubStore()
     hub = fill(fakes.make_hub(store))
     result = done(hub.bulk.run(body))
     assert result["isSuccessful"] == (result["errors"] == [])
