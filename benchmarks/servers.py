@@ -174,6 +174,10 @@ def _bare(name: str, place: Server) -> Command:
     return [sys.executable, "-m", "benchmarks.bare", name, HOST, port, place.folder / CERTIFICATE]
 
 
+# What an emulator writes when it is ready, and the servers that are emulators.
+READY = "The hub is ready."
+_EMULATORS = ("emulator", "in memory")
+
 # The command of each server, and its protocols: a server is ready when each port accepts.
 SERVERS: Mapping[str, tuple[Callable[[Server], Command | None], tuple[str, ...]]] = {
     "emulator": (emulator, ("mqtt", "https", "amqps", "amqp")),
@@ -199,6 +203,8 @@ def running(name: str, folder: Path) -> Iterator[Server | None]:
         yield None
         return
     with Program(command, folder / f"{name}.log") as program:
+        if name in _EMULATORS:  # it tries its ports first, and then makes its certificates
+            program.wait_for(lambda text: READY in text)
         for port in place.ports.values():
             program.wait_for(lambda _, port=port: _accepts(port))  # type: ignore[misc]
         yield Server(folder, place.ports, program.pid)

@@ -44,8 +44,10 @@ MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
 # the file system (SQLite docs: result codes).
 _DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
+# A commit writes whole pages: of a new file they are small, because most records are.
+_PAGE_BYTES = 2048
 # Pages until the log is copied into the file: 16 MB, so that the disk is synchronised rarely.
-_CHECKPOINT_PAGES = 4_000
+_CHECKPOINT_PAGES = 8_000
 
 
 class Damaged(Exception):  # noqa: N818
@@ -128,6 +130,7 @@ def _open(path: Path, read: Callable[[sqlite3.Connection], None]) -> sqlite3.Con
         # No other process reads it: then the index of the log is in memory.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         _check(path, database)
+        database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")

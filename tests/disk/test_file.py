@@ -40,7 +40,7 @@ def damage_a_text(path: Path) -> None:
 
 def damage_a_page(path: Path) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[:4096] + b"\x7f" * 4096 + content[8192:])
+    path.write_bytes(content[:2048] + b"\x7f" * 2048 + content[4096:])
 
 
 DAMAGE = {
