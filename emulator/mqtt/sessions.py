@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # Topic filters, each with the QoS that was granted.
 Subscriptions = dict[str, int]
 
+
 class Session(Struct, frozen=True):
     """The session of a client that outlives its connection."""
 
