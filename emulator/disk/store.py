@@ -136,7 +136,7 @@ class DiskStore(MemoryStore):
         return (decode(kind, data) for (data,) in rows)
 
     def close(self) -> None:
-        """Write what was deferred, and close the file."""
+        """See `Store.close`."""
         try:
             if self._deferred:
                 self._deferred_until = 0

@@ -62,6 +62,9 @@ class Store(Protocol):
     def entries(self, kind: type[T]) -> Iterator[T]:
         """Return the entries of a log that an earlier run has left, in the order of numbers."""
 
+    def close(self) -> None:
+        """Write what was deferred, and end the use of the store."""
+
 
 class MemoryStore:
     """A store that ends with the process."""
@@ -114,3 +117,6 @@ class MemoryStore:
     def entries(self, kind: type[T]) -> Iterator[T]:
         """See `Store.entries`."""
         return iter(())
+
+    def close(self) -> None:
+        """See `Store.close`."""
