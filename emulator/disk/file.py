@@ -28,10 +28,7 @@ CREATE TABLE records (
     place INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL,
     sum INTEGER NOT NULL, UNIQUE (kind, key)
 );
-CREATE TABLE log (
-    place INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,
-    sum INTEGER NOT NULL, UNIQUE (kind, number)
-);
+CREATE TABLE log (number INTEGER PRIMARY KEY, data BLOB NOT NULL, sum INTEGER NOT NULL);
 PRAGMA application_id = {application_id};
 PRAGMA user_version = {version};
 COMMIT;

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +26,8 @@ _PUT = (
     "ON CONFLICT (kind, key) DO UPDATE SET data = excluded.data, sum = excluded.sum"
 )
 _DELETE = "DELETE FROM records WHERE kind = ? AND key = ?"
-_APPEND = "INSERT INTO log (kind, number, data, sum) VALUES (?, ?, ?, ?)"
-_TRIM = "DELETE FROM log WHERE kind = ? AND number < ?"
+_APPEND = "INSERT INTO log (number, data, sum) VALUES (?, ?, ?)"
+_TRIM = "DELETE FROM log WHERE number < ?"
 
 # A record that can wait is written when so many seconds have passed since others were.
 _DEFER_SECONDS = 1.0
@@ -67,6 +68,7 @@ class DiskStore(MemoryStore):
         self._deferred: dict[tuple[type[Record], Key], Record] = {}
         self._deferred_until = time.monotonic() + _DEFER_SECONDS
         self._decoded: set[type[Record]] = set()
+        self._oldest = 0  # the log has no entry below this number, as far as is known
         self._file = open_file(path, self._read, recover=recover)
         self._execute = self._file.database.execute
 
@@ -83,9 +85,9 @@ class DiskStore(MemoryStore):
                 if records is None:
                     records = rows[kind] = {}
                 records[decode_key(key)] = data
-            for kind, data, total in database.execute("SELECT kind, data, sum FROM log"):
+            for number, data, total in database.execute("SELECT number, data, sum FROM log"):
                 if crc32(data) != total:
-                    raise Damaged(f"an entry of the kind {kind} has changed")
+                    raise Damaged(f"entry {number} of the log has changed")
         except (TypeError, msgspec.DecodeError) as error:
             raise Damaged(str(error)) from error
         self._records = cast("Any", _Kinds(rows))
@@ -127,13 +129,21 @@ class DiskStore(MemoryStore):
 
     def append(self, number: int, entry: object, *, oldest: int) -> None:
         """See `Store.append`."""
-        kind, data = type(entry).__name__, encode(entry)
-        self._write([(_APPEND, (kind, number, data, zlib.crc32(data))), (_TRIM, (kind, oldest))])
+        data = encode(entry)
+        statements: list[_Statement] = [(_APPEND, (number, data, zlib.crc32(data)))]
+        if oldest > self._oldest:
+            statements.append((_TRIM, (oldest,)))
+        self._write(statements)
+        self._oldest = oldest
 
     def entries(self, kind: type[T]) -> Iterator[T]:
         """See `Store.entries`."""
-        rows = self._execute("SELECT data FROM log WHERE kind = ? ORDER BY number", [kind.__name__])
+        rows = self._execute("SELECT data FROM log ORDER BY number")
         return (decode(kind, data) for (data,) in rows)
+
+    def soon(self, write: Callable[[], None]) -> None:
+        """See `Store.soon`: one transaction for all that comes in this turn of the event loop."""
+        asyncio.get_running_loop().call_soon(write)
 
     def close(self) -> None:
         """See `Store.close`."""

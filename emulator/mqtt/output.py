@@ -14,8 +14,5 @@ class Output(Protocol):
     def close(self) -> None:
         """End the connection; what was written still goes out."""
 
-    def discard(self) -> None:
-        """Drop what was written and has not gone out yet."""
-
     def unsent(self) -> int:
         """Return how many bytes wait for the device to read them."""

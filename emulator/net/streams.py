@@ -87,10 +87,6 @@ class Stream(ABC):
         if held:
             self._send(b"".join(held))
 
-    def discard(self) -> None:
-        """Drop what was held back."""
-        self._corked, self.held = None, 0
-
     async def drain(self) -> None:
         """Send what was held back, and wait while the peer does not read."""
         self.uncork()

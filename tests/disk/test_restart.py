@@ -94,21 +94,16 @@ def test_a_log_without_events_continues_with_its_numbers(runs: Runs) -> None:
 
 def test_the_bounds_of_the_log_hold_after_a_restart(runs: Runs) -> None:
     with runs.run(events=5) as hub:
-        for number in range(20):
+        for number in range(200):
             ingest(hub, str(number))
     with runs.run(events=5) as hub:
-        assert [each.message.body for each in hub.events.read()] == [
-            b"15",
-            b"16",
-            b"17",
-            b"18",
-            b"19",
-        ]
+        numbers = [each.message.body for each in hub.events.read()]
+        assert numbers == [b"195", b"196", b"197", b"198", b"199"]
     with runs.run(events=2) as hub:
-        assert [each.number for each in hub.events.read()] == [18, 19]
+        assert [each.number for each in hub.events.read()] == [198, 199]
     with closing(DiskStore(runs.path)) as store:
         [[rows]] = store._execute("SELECT count(*) FROM log")
-        assert rows <= 6
+        assert rows <= 71  # those of a few events more are dropped together
 
 
 def test_the_number_of_partitions_is_that_of_the_first_run(runs: Runs) -> None:

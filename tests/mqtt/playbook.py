@@ -220,7 +220,7 @@ class Client:
     def write(self, data: bytes) -> None:
         """See `Output.write`."""
         assert not self.ended
-        self._sent.append(data)
+        self._sent.extend(raw.packets(data))
 
     def close(self) -> None:
         """See `Output.close`."""

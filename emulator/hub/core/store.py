@@ -7,7 +7,7 @@ so a new kind of record needs no change here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar, cast
 
 # The key of a record among the records of its kind; not empty, and its first part is a string.
@@ -51,7 +51,7 @@ class Store(Protocol):
         """Write a record that can wait: it is there at once, and lasts with a later commit."""
 
     def append(self, number: int, entry: object, *, oldest: int) -> None:
-        """Add an entry to the log of its kind, and delete the entries below number `oldest`.
+        """Add an entry to the log, and delete the entries below number `oldest`.
 
         The store holds no entry in memory: `entries` is for the start.
 
@@ -60,7 +60,10 @@ class Store(Protocol):
         """
 
     def entries(self, kind: type[T]) -> Iterator[T]:
-        """Return the entries of a log that an earlier run has left, in the order of numbers."""
+        """Return the entries that an earlier run has left in the log; all are of one kind."""
+
+    def soon(self, write: Callable[[], None]) -> None:
+        """Call a function that writes what has come together: now, if that saves nothing."""
 
     def close(self) -> None:
         """Write what was deferred, and end the use of the store."""
@@ -117,6 +120,10 @@ class MemoryStore:
     def entries(self, kind: type[T]) -> Iterator[T]:
         """See `Store.entries`."""
         return iter(())
+
+    def soon(self, write: Callable[[], None]) -> None:
+        """See `Store.soon`."""
+        write()
 
     def close(self) -> None:
         """See `Store.close`."""

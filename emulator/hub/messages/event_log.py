@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock, SystemClock
+from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.store import Key, MemoryStore, Store
 from emulator.hub.core.tail import Tail
@@ -47,22 +48,36 @@ class LogStart(Struct, frozen=True):
         return ("events",)
 
 
-class EventBatch(Struct, frozen=True):
-    """Events of one origin that came at once, as the store has them.
+class EventBatch(Struct, frozen=True, array_like=True):
+    """Events of one origin that came at once.
 
     Args:
-        number: the number of the first event.
-        sequence_number: its sequence number in the partition.
-        ends: the next sequence number of each partition.
+        partition: the number of their partition.
+        sequence_number: that of the first event.
     """
 
-    number: int
     partition: int
     sequence_number: int
     enqueued: datetime
     origin: Origin
     messages: tuple[Message, ...]
+
+
+class LogEntry(Struct, frozen=True):
+    """Events that were stored together.
+
+    Args:
+        number: the number of the first event.
+        ends: the next sequence number of each partition, behind these events.
+    """
+
+    number: int
+    batches: tuple[EventBatch, ...]
     ends: tuple[int, ...]
+
+
+# What `extend_soon` calls at the end: with an error if the events were not stored.
+Done = Callable[[ServiceUnavailable | None], object]
 
 
 class Partition:
@@ -193,7 +208,7 @@ class EventLog:
         self.partitions = [
             Partition(PartitionName(each, first_offset), self) for each in range(start.partitions)
         ]
-        self._ends = [0] * start.partitions
+        self._pending: list[tuple[Origin, Iterable[Message], datetime, Done]] = []
         self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
         self._load()
 
@@ -224,48 +239,83 @@ class EventLog:
         Raises:
             ServiceUnavailable: the store can't write; no message is kept.
         """
-        if not (messages := tuple(messages)):
+        errors: list[ServiceUnavailable | None] = []
+        self._pending.append((origin, messages, now, errors.append))
+        self.flush()
+        if errors[0] is not None:
+            raise errors[0]
+
+    def extend_soon(
+        self, origin: Origin, messages: Iterable[Message], now: datetime, done: Done
+    ) -> None:
+        """As `extend`, together with other messages; then call `done`."""
+        self._pending.append((origin, messages, now, done))
+        if len(self._pending) == 1:
+            self._store.soon(self.flush)
+
+    def flush(self) -> None:
+        """Keep the messages that wait, together."""
+        if not self._pending:
             return
-        partition = self.partition_of(origin.key.device_id if origin.key else "")
-        place, start, count = partition.name.number, partition.end, len(messages)
-        ends = self._ends.copy()
-        ends[place] += count
-        batch = EventBatch(self.end, place, start, now, origin, messages, tuple(ends))
-        self._store.append(self.end + count - 1, batch, oldest=self.events.begin)
-        self._ends = ends
-        self._add(partition, messages, origin, now)
+        pending, self._pending = self._pending, []
+        ends = [partition.end for partition in self.partitions]
+        batches = []
+        for origin, messages, now, _ in pending:
+            place = self.partition_of(origin.key.device_id if origin.key else "").name.number
+            batch = EventBatch(place, ends[place], now, origin, tuple(messages))
+            ends[place] += len(batch.messages)
+            if batch.messages:
+                batches.append(batch)
+        error = self._keep(batches, ends) if batches else None
+        for *_, done in pending:
+            done(error)
+
+    def _keep(self, batches: list[EventBatch], ends: list[int]) -> ServiceUnavailable | None:
+        entry = LogEntry(self.end, tuple(batches), tuple(ends))
+        last = self.end + sum(len(each.messages) for each in batches) - 1
+        try:
+            self._store.append(last, entry, oldest=self.events.begin)
+        except ServiceUnavailable as error:
+            return error
+        for batch in batches:
+            self._add(batch)
+        now = batches[-1].enqueued
         most = self.events.begin + self._max_events + _SPARE
         if self.end > most or self._size > self._max_size or now >= self._first_expiry:
             self.drop_old(now)
+        self._appended.send()
+        for place in {batch.partition: None for batch in batches}:
+            partition = self.partitions[place]
             if partition.numbers.first < self.events.begin - _TRIM:
                 partition.trim()
-        self._appended.send()
-        if partition.listeners:
-            for listener in tuple(partition.listeners):
-                listener()
+            if partition.listeners:
+                for listener in tuple(partition.listeners):
+                    listener()
+        return None
 
     def _load(self) -> None:
         """Take the events that an earlier run has left."""
-        first = True
-        for batch in self._store.entries(EventBatch):
-            partition = self.partitions[batch.partition]
-            if first:
-                self.events, first = Tail(batch.number), False
-            if not partition.numbers:
-                partition.begin_at(batch.sequence_number)
-            self._add(partition, batch.messages, batch.origin, batch.enqueued)
-            self._ends = list(batch.ends)
-        for partition, end in zip(self.partitions, self._ends, strict=True):
+        ends: tuple[int, ...] = ()
+        for entry in self._store.entries(LogEntry):
+            if not ends:
+                self.events = Tail(entry.number)
+            for batch in entry.batches:
+                partition = self.partitions[batch.partition]
+                if not partition.numbers:
+                    partition.begin_at(batch.sequence_number)
+                self._add(batch)
+            ends = entry.ends
+        for partition, end in zip(self.partitions, ends, strict=False):
             if not partition.numbers:  # all its events were dropped
                 partition.begin_at(end)
         self.drop_old()
 
-    def _add(
-        self, partition: Partition, messages: Iterable[Message], origin: Origin, now: datetime
-    ) -> None:
+    def _add(self, batch: EventBatch) -> None:
+        partition = self.partitions[batch.partition]
         name, add, add_number = partition.name, self.events.append, partition.numbers.append
-        number, sequence_number, event, size = self.end, partition.end, None, self._size
-        for message in messages:
+        number, sequence_number, size = self.end, partition.end, self._size
+        now, origin, event = batch.enqueued, batch.origin, None
+        for message in batch.messages:
             memory = message.memory
             event = Event(number, name, sequence_number, now, origin, message, memory)
             add(event)
