@@ -38,6 +38,10 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         https_port=0,
         devices=(),
         cert_dir=tmp_path_factory.mktemp("certificates"),
+        # As the tests of the hub, see `tests/hub/fakes.py`.
+        data_dir=tmp_path_factory.mktemp("state")
+        if os.environ.get("HUB_STORE") == "disk"
+        else None,
     )
     with Emulator(settings) as running:
         # The CA alone: requests reads the bundle of all public roots anew for each session.

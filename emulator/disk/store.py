@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import sqlite3
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,8 +30,9 @@ _DELETE = "DELETE FROM records WHERE kind = ? AND key = ?"
 _APPEND = "INSERT INTO log (number, data, sum) VALUES (?, ?, ?)"
 _TRIM = "DELETE FROM log WHERE number < ?"
 
-# A record that can wait is written when so many seconds have passed since others were.
-_DEFER_SECONDS = 1.0
+# A record that can wait is written so many seconds later; the next ones, if they are many, after
+# a pause in which requests have their turn.
+_DEFER_SECONDS, _DEFERRED, _NEXT_SECONDS = 1.0, 200, 0.05
 
 _Statement = tuple[str, tuple[Any, ...]]
 
@@ -66,7 +68,8 @@ class DiskStore(MemoryStore):
         super().__init__()
         self._path = path
         self._deferred: dict[tuple[type[Record], Key], Record] = {}
-        self._deferred_until = time.monotonic() + _DEFER_SECONDS
+        self._timer: asyncio.TimerHandle | None = None
+        self._works = True  # whether the last change was written
         self._decoded: set[type[Record]] = set()
         self._oldest = 0  # the log has no entry below this number, as far as is known
         self._file = open_file(path, self._read, recover=recover)
@@ -126,6 +129,10 @@ class DiskStore(MemoryStore):
         """See `Store.defer`."""
         super().defer(record)
         self._deferred[type(record), record.key] = record
+        if self._timer is None:
+            with contextlib.suppress(RuntimeError):  # without an event loop, at the end
+                later = asyncio.get_running_loop().call_later
+                self._timer = later(_DEFER_SECONDS, self._write_deferred)
 
     def append(self, number: int, entry: object, *, oldest: int) -> None:
         """See `Store.append`."""
@@ -147,26 +154,34 @@ class DiskStore(MemoryStore):
 
     def close(self) -> None:
         """See `Store.close`."""
+        if self._timer is not None:
+            self._timer.cancel()
         try:
-            if self._deferred:
-                self._deferred_until = 0
-                self._write([])
+            self._write([*map(_put, self._deferred.values())])
         except ServiceUnavailable:
             pass  # it was logged
         finally:
             self._file.close()
 
+    def _write_deferred(self) -> None:
+        """Write some of what was deferred: all of it could keep requests waiting."""
+        self._timer, seconds = None, _DEFER_SECONDS
+        some = dict(itertools.islice(self._deferred.items(), _DEFERRED))
+        with contextlib.suppress(ServiceUnavailable):  # it was logged
+            self._write([*map(_put, some.values())])
+            for each in some:
+                del self._deferred[each]
+            seconds = _NEXT_SECONDS
+        if self._deferred:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._write_deferred)
+
     def _write(self, statements: list[_Statement]) -> None:
-        """Carry out statements in one transaction, and before them what was deferred for long."""
-        now, due = time.monotonic(), False
-        if self._deferred and now >= self._deferred_until:
-            due = True
-            statements[:0] = map(_put, self._deferred.values())
+        """Carry out statements in one transaction."""
         execute = self._execute
         try:
             if len(statements) == 1:
                 execute(*statements[0])
-            else:
+            elif statements:
                 execute("BEGIN")
                 for statement, values in statements:
                     execute(statement, values)
@@ -174,16 +189,18 @@ class DiskStore(MemoryStore):
         except sqlite3.Error as error:
             if self._file.database.in_transaction:
                 execute("ROLLBACK")
-            log.warning(
-                "Can't write %s: %s. Requests that change the hub are refused until it can be "
-                "written: free disk space.",
-                printable(self._path),
-                printable(error),
-            )
+            if self._works:
+                self._works = False
+                log.warning(
+                    "Can't write %s: %s. Requests that change the hub are refused until it can be "
+                    "written: free disk space.",
+                    printable(self._path),
+                    printable(error),
+                )
             raise ServiceUnavailable from error
-        if due:
-            self._deferred.clear()
-            self._deferred_until = now + _DEFER_SECONDS
+        if statements and not self._works:
+            self._works = True
+            log.warning("%s can be written again.", printable(self._path))
 
 
 def _put(record: Record) -> _Statement:

@@ -80,7 +80,11 @@ class Links:
             self._end(replaced, errors.ConnectionForcefullyClosedOnNewConnection())
         now = self._clock.now()
         self._links[link.key] = link
-        self._store.defer(Presence(link.key, True, now, now))
+        presence = Presence(link.key, True, now, now)
+        try:
+            self._store.commit(put=(presence,))
+        except errors.ServiceUnavailable:  # a disk that is full refuses no connection
+            self._store.defer(presence)
         if admission.expires != math.inf:
             seconds, expired = admission.expires - now.timestamp(), errors.IotHubUnauthorized()
             self._expiries[link] = self._clock.call_later(seconds, self.drop, link.key, expired)
