@@ -30,6 +30,10 @@ settings.register_profile(
 settings.load_profile("bounded")
 
 
+# With HUB_STORE=disk, the hub keeps its state in a file, as that of tests/hub does.
+STORE = os.environ.get("HUB_STORE")
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """A running emulator, which the SDKs in this process trust, and dial without a proxy."""

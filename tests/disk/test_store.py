@@ -143,17 +143,18 @@ async def test_records_that_can_wait_are_written_later_a_part_at_a_time(
 ) -> None:
     monkeypatch.setattr("emulator.disk.store._DEFER_SECONDS", 0.01)
     notes = [Note((f"note {number}",)) for number in range(500)]
+    sizes: asyncio.Queue[int] = asyncio.Queue()
     with opened(path) as store:
+        write = store._write
+        monkeypatch.setattr(
+            store, "_write", lambda each: (sizes.put_nowait(len(each)), write(each))
+        )
         for note in notes:
             store.defer(note)
         assert store.scan(Note) == notes
-        writes = Counter[int]()
-        write = store._write
-        monkeypatch.setattr(store, "_write", lambda each: (writes.update([len(each)]), write(each)))
         async with asyncio.timeout(10):
-            while store._deferred:
-                await asyncio.sleep(0.01)
-        assert writes == {200: 2, 100: 1}
+            assert [await sizes.get() for _ in range(3)] == [200, 200, 100]
+        assert not store._deferred
         store.defer(Note(("last",)))  # or at the end
     with opened(path) as store:
         assert store.scan(Note) == [*notes, Note(("last",))]
