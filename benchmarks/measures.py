@@ -12,6 +12,7 @@ MEASURES = (
     methods.round_trip,
     methods.callers,
     twins.read_and_patch,
+    twins.patch_on_disk,
     telemetry.pipelined,
     telemetry.one_by_one,
     crowds.arrivals,

@@ -118,10 +118,14 @@ Command = list[str | Path]
 
 
 def emulator(place: Server) -> Command:
-    """Return the command of an emulator that keeps its sessions in a file, as by default."""
+    """Return the command of an emulator that keeps its state in a file, as by default."""
     ports = [f"--{protocol}-port={port}" for protocol, port in place.ports.items()]
     command: Command = [sys.executable, "-m", "emulator", "--host", HOST, *ports]
     return [*command, "--data-dir", place.folder, "--cert-dir", place.folder]
+
+
+def _in_memory(place: Server) -> Command:
+    return [*emulator(place), "--in-memory"]
 
 
 def _mosquitto(place: Server) -> Command | None:
@@ -170,9 +174,14 @@ def _bare(name: str, place: Server) -> Command:
     return [sys.executable, "-m", "benchmarks.bare", name, HOST, port, place.folder / CERTIFICATE]
 
 
+# What an emulator writes when it is ready, and the servers that are emulators.
+READY = "The hub is ready."
+_EMULATORS = ("emulator", "in memory")
+
 # The command of each server, and its protocols: a server is ready when each port accepts.
 SERVERS: Mapping[str, tuple[Callable[[Server], Command | None], tuple[str, ...]]] = {
     "emulator": (emulator, ("mqtt", "https", "amqps", "amqp")),
+    "in memory": (_in_memory, ("mqtt", "https", "amqps", "amqp")),
     "mosquitto": (_mosquitto, ("mqtt",)),
     "rabbitmq": (_rabbitmq, ("amqps", "epmd", "erlang")),
     "hello": (partial(_bare, "hello"), ("https",)),
@@ -194,6 +203,8 @@ def running(name: str, folder: Path) -> Iterator[Server | None]:
         yield None
         return
     with Program(command, folder / f"{name}.log") as program:
+        if name in _EMULATORS:  # it tries its ports first, and then makes its certificates
+            program.wait_for(lambda text: READY in text)
         for port in place.ports.values():
             program.wait_for(lambda _, port=port: _accepts(port))  # type: ignore[misc]
         yield Server(folder, place.ports, program.pid)

@@ -7,7 +7,7 @@ import sys
 import time
 
 from benchmarks.bench import Bench, measure
-from benchmarks.servers import Command, Program, Server, emulator, free_port
+from benchmarks.servers import READY, Command, Program, Server, emulator, free_port
 from benchmarks.table import Reading, Row, Sample
 
 _IMPORTS = "import amqtt, aiohttp"
@@ -35,7 +35,7 @@ def start(bench: Bench) -> list[Sample]:
         return Reading(statistics.median(times[1:]))  # the first start reads the files
 
     times = bench.in_turns(
-        emulator=lambda: median(emulator(place), "The hub is ready."),
+        emulator=lambda: median(emulator(place), READY),
         imports=lambda: median(imports, "ready"),
     )
     return [(times["emulator"], times["imports"])]

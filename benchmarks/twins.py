@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from benchmarks import https
@@ -35,6 +36,27 @@ def read_and_patch(bench: Bench) -> list[Sample]:
     patches = [https.request(bench.hub, "PATCH", path, body) for body in bodies]
     both = [bench.each(partial(_median, bench, each)) for each in (reads, patches)]
     return [(each["emulator"], each["hello"]) for each in both]
+
+
+@measure(
+    Row("twin patch with the state on disk, p50", "ms", "in memory", "<= 1.3 x"),
+    servers=("emulator", "in memory"),
+)
+def patch_on_disk(bench: Bench) -> list[Sample]:
+    """Measure what a patch costs more than in an emulator that keeps nothing."""
+    (device_id,) = bench.devices(1)
+    for server in bench.servers.values():
+        register(replace(bench, servers={"emulator": server}), [device_id])
+    bodies = [{"properties": {"desired": {"interval": each, "unit": "C"}}} for each in (10, 20)]
+
+    def median(server: Server) -> Reading:
+        path = f"/twins/{device_id}"
+        return _median(
+            bench, [https.request(server, "PATCH", path, body) for body in bodies], server
+        )
+
+    times = bench.each(median)
+    return [(times["emulator"], times["in memory"])]
 
 
 _QUERIES = {

@@ -271,7 +271,12 @@ class Settings:
         "loopback", "bearer tokens are refused", _entra,
     ))
     data_dir: Path | None = _field(None, Setting(
-        "data-dir", "DIR", "folder for what outlives a restart", "a folder of this user", Path,
+        "data-dir", "DIR", "folder for the state of the hub: one file for each host",
+        "a folder of this user", Path,
+    ))
+    recover: bool = _field(False, Setting(
+        "recover", "", "if the file of the hub is damaged, move it aside, and begin a new hub",
+        "the hub does not start", flag,
     ))
     cert_dir: Path | None = _field(None, Setting(
         "cert-dir", "DIR", "folder for the local CA and its certificates", "the data folder", Path,
@@ -393,6 +398,10 @@ class Settings:
         """The events that the built-in endpoint has beside telemetry."""
         named = {source for text in self.events for source in text.split(",")}
         return frozenset(SOURCES if ALL_EVENTS in named else named)
+
+    def chooses_key(self, name: str) -> bool:
+        """Return whether `key_pair` returns the same keys at each start."""
+        return name in self.keys or self.on_loopback
 
     def key_pair(self, name: str) -> tuple[str, str]:
         """Choose the primary and secondary key of a policy or device: given, well known, random."""

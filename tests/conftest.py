@@ -30,6 +30,10 @@ settings.register_profile(
 settings.load_profile("bounded")
 
 
+# With HUB_STORE=disk, the hub keeps its state in a file, as that of tests/hub does.
+STORE = os.environ.get("HUB_STORE")
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """A running emulator, which the SDKs in this process trust, and dial without a proxy."""
@@ -38,6 +42,10 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         https_port=0,
         devices=(),
         cert_dir=tmp_path_factory.mktemp("certificates"),
+        # As the tests of the hub, see `tests/hub/fakes.py`.
+        data_dir=tmp_path_factory.mktemp("state")
+        if os.environ.get("HUB_STORE") == "disk"
+        else None,
     )
     with Emulator(settings) as running:
         # The CA alone: requests reads the bundle of all public roots anew for each session.

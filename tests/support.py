@@ -181,12 +181,12 @@ class Service:
 
 
 @contextlib.contextmanager
-def small_files() -> Iterator[None]:
-    """Let no file of this process grow beyond 100 KB: as a disk that is full."""
+def small_files(size: int = 100_000) -> Iterator[None]:
+    """Let no file of this process grow beyond some bytes: as a disk that is full."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:

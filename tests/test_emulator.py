@@ -182,11 +182,9 @@ def below_a_file(folder: Path) -> Path:
 
 
 def no_file(folder: Path) -> dict[str, object]:
-    """Settings whose session file is something else."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    (folder / f"sessions-127.0.0.1-{port}.sqlite").mkdir()
-    return {"data_dir": folder, "mqtt_port": port}
+    """Settings whose file of the hub is something else."""
+    (folder / "hub-127.0.0.1.sqlite").mkdir()
+    return {"data_dir": folder}
 
 
 OTHER_ADDRESS = r"Settings\((host='127.0.0.2'|(mqtt|https)_port=\.\.\.)\)"
@@ -218,13 +216,13 @@ FAILURES: dict[str, Callable[[ExitStack, Path], tuple[dict[str, object], str]]] 
         {"cert_dir": below_a_file(folder)},
         r"Settings\(cert_dir=\.\.\.\)",
     ),
-    "the folder of the sessions can't be made": lambda _, folder: (
-        {"data_dir": below_a_file(folder), "mqtt_port": 8899},
-        r"Can't keep sessions in .*Settings\(data_dir=\.\.\.\)",
+    "the data folder can't be made": lambda _, folder: (
+        {"data_dir": below_a_file(folder)},
+        r"Can't keep the hub in .*Settings\(data_dir=\.\.\.\)",
     ),
-    "the file of the sessions is a folder": lambda _, folder: (
+    "the file of the hub is a folder": lambda _, folder: (
         no_file(folder),
-        r"Can't keep sessions in .*Settings\(data_dir=\.\.\.\)",
+        r"Can't keep the hub in .*Settings\(data_dir=\.\.\.\)",
     ),
 }
 

@@ -61,7 +61,14 @@ _VERBOSE = Setting(
 )
 _QUIET = Setting("quiet", "", "log warnings only", "refusals and warnings", parse=flag)
 _JSON = Setting("json", "", "print JSON for a program", "text", parse=flag)
-_FLAGS = (_VERBOSE, _QUIET, _JSON)
+_IN_MEMORY = Setting(
+    "in-memory",
+    "",
+    "keep nothing: the state of the hub ends with it",
+    "the state is kept, except by tutorial",
+    parse=flag,
+)
+_FLAGS = (_VERBOSE, _QUIET, _JSON, _IN_MEMORY)
 
 
 # What argparse says.
@@ -112,7 +119,7 @@ def parse(arguments: Sequence[str] | None) -> Command:
     options = vars(parser.parse_args(arguments))
     try:
         settings = read(options, os.environ)
-        verbose, quiet, json = (
+        verbose, quiet, json, in_memory = (
             bool(each.read(options[each.key], os.environ.get(each.variable))) for each in _FLAGS
         )
     except SettingError as error:
@@ -121,10 +128,14 @@ def parse(arguments: Sequence[str] | None) -> Command:
         parser.error("--verbose and --quiet contradict each other")
     if json and options["command"]:
         parser.error(f"--json has no use for the command {options['command']}")
-    # The command keeps its data by default; an emulator in a program does not.
-    data_dir = settings.data_dir or user_folder()
-    cert_dir = settings.cert_dir or data_dir
-    settings = replace(settings, data_dir=data_dir, cert_dir=cert_dir)
+    # The command keeps its state by default; an emulator in a program does not.
+    folder = settings.data_dir or user_folder()
+    keeps = not in_memory and (settings.data_dir is not None or not options["command"])
+    settings = replace(
+        settings,
+        data_dir=folder if keeps else None,
+        cert_dir=settings.cert_dir or folder,
+    )
     https_port = table()["https_port"]
     chosen = options["https_port"] or os.environ.get(https_port.variable)
     return Command(options["command"], settings, not chosen, verbose, quiet, json)
@@ -149,13 +160,20 @@ def _parser() -> argparse.ArgumentParser:
         "command", nargs="?", choices=("tutorial",), help="run the tutorial's scripts on the hub"
     )
     for name, setting in table().items():
-        parser.add_argument(
-            setting.option, dest=name, action="append", metavar=setting.metavar, help=_help(setting)
-        )
+        _add(parser, setting, name)
     for each in _FLAGS:
-        parser.add_argument(each.option, action="append_const", const="on", help=_help(each))
+        _add(parser, each, each.key)
     parser.add_argument("-V", "--version", action=_Version, help="print the version, and exit")
     return parser
+
+
+def _add(parser: argparse.ArgumentParser, setting: Setting, name: str) -> None:
+    text = _help(setting)
+    if setting.metavar:
+        form: dict[str, Any] = {"action": "append", "metavar": setting.metavar}
+    else:
+        form = {"action": "append_const", "const": "on"}
+    parser.add_argument(setting.option, dest=name, help=text, **form)
 
 
 def _check_names(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:

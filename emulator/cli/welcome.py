@@ -78,7 +78,8 @@ def as_json(emulator: Emulator) -> str:
 @contextlib.contextmanager
 def environment_script(emulator: Emulator) -> Iterator[Path | None]:
     """Keep a script that sets the environment variables, for this user alone, while a hub runs."""
-    shell, folder = _shell(), emulator.settings.data_dir
+    settings = emulator.settings
+    shell, folder = _shell(), settings.data_dir or settings.cert_dir
     if folder is None:
         yield None
         return

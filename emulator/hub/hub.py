@@ -65,8 +65,8 @@ class IotHub:
         self.slices = slices = Slices(clock)
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
-        self.links = links = Links(feed, clock)
-        self.events = events or EventLog(clock=clock)
+        self.links = links = Links(store, feed, clock)
+        self.events = events or EventLog(clock=clock, store=store)
         self.readers = ConsumerGroups()
         self.telemetry = Telemetry(store, links, self.events, clock)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock)
@@ -92,8 +92,16 @@ class IotHub:
         )
         self.gate = Gate(store, policies, hosts, throttles, clock, accepts_entra=accepts_entra)
 
+    def resume(self) -> None:
+        """Continue with what an earlier run has left in the store. Call it on the event loop."""
+        self.cloud_to_device.resume()
+        self.configurations.resume()
+        self.jobs.resume()
+        self.transfers.fail_unfinished()
+
     async def stop(self) -> None:
         """Close every connection, which ends the calls that wait for a device, and end all jobs."""
         self.links.drop_all(ServiceUnavailable())
+        await self.configurations.stop()
         await self.jobs.stop()
         await self.transfers.stop()

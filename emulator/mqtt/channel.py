@@ -6,9 +6,10 @@ The channel is the device's link. It does no I/O and has no timers: see connecti
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import mask_key
@@ -24,6 +25,7 @@ from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 from emulator.hub.twins import writes
 from emulator.mqtt import frame, messages, property_bag, topics
+from emulator.mqtt.output import Output
 from emulator.mqtt.property_bag import Bag
 from emulator.mqtt.sessions import Sessions, Subscriptions
 from emulator.mqtt.topics import MethodResponse, Telemetry, TwinGet, TwinPatch
@@ -38,19 +40,6 @@ _ANY = "\0"
 
 # A device sends to one topic again and again: its properties are remembered, up to this length.
 _REMEMBERED_TOPIC = 512
-
-
-class Output(Protocol):
-    """Where a channel writes: a stream, or a list in tests."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, without waiting."""
-
-    def close(self) -> None:
-        """End the connection; what was written still goes out."""
-
-    def unsent(self) -> int:
-        """Return how many bytes wait for the device to read them."""
 
 
 class Channel:
@@ -100,6 +89,8 @@ class Channel:
         self._packet_id = 0
         # Telemetry that waits for `flush`; the topic of the last message, and its properties
         self._telemetry: list[Message] = []
+        # Its acknowledgements, and what was written behind them.
+        self._held = bytearray()
         self._topic: str | None = None
         self._bag = Bag({}, {})
 
@@ -136,7 +127,23 @@ class Channel:
             received, self._telemetry = self._telemetry, []
             with contextlib.suppress(errors.ThrottlingException):  # a will can't wait for its turn
                 self._hub.gate.enter(self._admission, Telemetry.operation)
-            self._hub.telemetry.ingest(self._admission, received)
+            held, self._held = self._held, bytearray()
+            self._hub.telemetry.ingest_soon(
+                self._admission, received, functools.partial(self._stored, held)
+            )
+
+    def _stored(self, held: bytearray, error: errors.HubError | None) -> None:
+        """Acknowledge the telemetry that the hub has; a device sends the other one again."""
+        if error is not None:
+            self._end()
+        elif held:
+            self._output.write(bytes(held))
+
+    def _write(self, data: bytes) -> None:
+        if self._held:
+            self._held += data
+        else:
+            self._output.write(data)
 
     def resume(self) -> None:
         """Send the messages that had to wait until the device read what was written before."""
@@ -206,9 +213,9 @@ class Channel:
             self._in_flight[packet_id] = token
             again = delivery.redelivered
             packet = frame.publish(topic, delivery.body, packet_id=packet_id, duplicate=again)
-            self._output.write(packet)
+            self._write(packet)
         else:
-            self._output.write(frame.publish(topic, delivery.body))
+            self._write(frame.publish(topic, delivery.body))
             self._hub.cloud_to_device.complete(device_id, token)
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
@@ -332,7 +339,7 @@ class Channel:
         elif first_byte == frame.PUBACK:
             self._take_puback(frame.parse_puback(body))
         elif first_byte == frame.PINGREQ and not body:
-            self._output.write(frame.PINGRESP)
+            self._write(frame.PINGRESP)
         elif first_byte == frame.DISCONNECT and not body:
             self._will = None  # section 3.14.4
             self._end()
@@ -350,7 +357,7 @@ class Channel:
             ProtocolError: it is malformed, or its topic is unknown to the hub.
         """
         packet = frame.parse_publish(first_byte, body)
-        answer = None
+        answer, is_telemetry = None, True
         if packet.topic == self._topic:
             self._telemetry.append(messages.telemetry(packet, self._bag))
         else:
@@ -361,9 +368,14 @@ class Channel:
                 if len(packet.topic) <= _REMEMBERED_TOPIC:
                     self._topic, self._bag = packet.topic, bag
             else:
+                is_telemetry = False
                 answer = self._take_request(request, packet.payload)
         if packet.qos:
-            self._output.write(frame.puback(packet.packet_id))
+            acknowledgement = frame.puback(packet.packet_id)
+            if is_telemetry:
+                self._held += acknowledgement
+            else:
+                self._write(acknowledgement)
         if answer is not None:
             self._send(*answer)
 
@@ -420,7 +432,7 @@ class Channel:
         granted = [(name, min(qos, 1)) for name, qos in requested]
         self._subscribe({**self._subscriptions, **dict(granted)})
         self._store_session()
-        self._output.write(frame.suback(packet_id, [qos for _, qos in granted]))
+        self._write(frame.suback(packet_id, [qos for _, qos in granted]))
         self._hub.links.subscribed(self)
 
     def _take_unsubscribe(self, packet_id: int, ended: Sequence[tuple[str, int]]) -> None:
@@ -429,7 +441,7 @@ class Channel:
         kept = {name: qos for name, qos in self._subscriptions.items() if name not in names}
         self._subscribe(kept)
         self._store_session()
-        self._output.write(frame.unsuback(packet_id))
+        self._write(frame.unsuback(packet_id))
 
     def _subscribe(self, subscriptions: Subscriptions) -> None:
         if len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
@@ -465,7 +477,7 @@ class Channel:
             log.info("Closed the connection of %s: the device does not read", printable(self.key))
             self._end()
         else:
-            self._output.write(frame.publish(topic, payload))
+            self._write(frame.publish(topic, payload))
 
     def _is_congested(self) -> bool:
         return self._output.unsent() > limits.MQTT_WRITE_BUFFER_BYTES
@@ -483,6 +495,7 @@ class Channel:
             return
         self.closed = True
         self.flush()
+        self._hub.telemetry.flush()  # the acknowledgements go out before the end
         if self.connected:
             self._hub.links.disconnect(self)
         self._output.close()

@@ -23,6 +23,7 @@ from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
+from emulator.hub.core.errors import HubError
 from emulator.hub.core.printable import printable
 from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
@@ -108,7 +109,7 @@ class MqttServer:
             async with closing(stream):
                 try:
                     await connection.run()
-                except ProtocolError as error:
+                except (ProtocolError, HubError) as error:
                     refusals.info("Closed the connection of %s: %s", stream.peer, printable(error))
         finally:
             del self._connections[task]

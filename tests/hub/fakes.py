@@ -6,11 +6,19 @@ import hashlib
 import hmac
 import json
 import math
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from emulator.disk.codec import encode
+from emulator.disk.file import OpenFile
+from emulator.disk.store import DiskStore
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.core.clock import Clock
@@ -36,7 +44,36 @@ CA_SIGNED = {"type": "certificateAuthority"}
 DEVICE, MODULE = IdentityKey("d"), IdentityKey("d", "m")
 
 
-class CountingStore(MemoryStore):
+class ForgetfulStore(DiskStore):
+    """A store in a file of its own that reads each record from its bytes after a commit."""
+
+    def __init__(self) -> None:
+        folder = tempfile.mkdtemp()
+        super().__init__(Path(folder) / "hub.sqlite")
+        weakref.finalize(self, _remove, self._file, folder)
+
+    def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
+        put = tuple(put)
+        super().commit(put=put, delete=delete)
+        for each in put:
+            kind = type(each)
+            self._records[kind][each.key] = encode(each)  # type: ignore[assignment]
+            self._decoded.discard(kind)
+            self._families.pop(kind, None)
+
+
+def _remove(file: OpenFile, folder: str) -> None:
+    file.close()
+    shutil.rmtree(folder)
+
+
+# With HUB_STORE=disk, the tests of the hub use a store on the disk.
+HubStore: type[MemoryStore] = MemoryStore
+if os.environ.get("HUB_STORE") == "disk":
+    HubStore = ForgetfulStore
+
+
+class CountingStore(HubStore):  # type: ignore[valid-type, misc]
     """A store that counts its commits."""
 
     def __init__(self) -> None:
@@ -144,7 +181,7 @@ def all_configurations(hub: IotHub) -> list[dict[str, Any]]:
 def make_hub(store: Store | None = None, clock: Clock | None = None, **options: Any) -> IotHub:
     """Return a hub whose clock stands still."""
     options = {"policies": (), "hosts": ("localhost",), **options}
-    return IotHub(store=store or MemoryStore(), clock=clock or ManualClock(), **options)
+    return IotHub(store=store or HubStore(), clock=clock or ManualClock(), **options)
 
 
 def put(hub: IotHub, key: IdentityKey, if_match: IfMatch = CREATE, **members: Any) -> Any:

@@ -93,8 +93,6 @@ def invoke(service: Service) -> Iterator[Invoke]:
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
+def lab() -> Lab:
     """A hub without sockets."""
-    lab = Lab()
-    yield lab
-    lab.sessions.close()
+    return Lab()

@@ -62,14 +62,15 @@ class Lab:
     def __init__(self, *throttles: str) -> None:
         self.clock = ManualClock()
         keys = SymmetricKeys(POLICY_KEY, POLICY_KEY)
+        store = MemoryStore()
         self.hub = IotHub(
-            store=MemoryStore(),
+            store=store,
             policies=[Policy(name, rights, keys) for name, rights in DEFAULT_RIGHTS.items()],
             hosts=(HOST,),
             clock=self.clock,
             throttles=Throttles.parse(throttles, clock=self.clock),
         )
-        self.sessions = Sessions()
+        self.sessions = Sessions(store)
         self._keys: dict[str, str] = {}
         self.register("d1")
         self.clock.advance(1)
@@ -219,7 +220,7 @@ class Client:
     def write(self, data: bytes) -> None:
         """See `Output.write`."""
         assert not self.ended
-        self._sent.append(data)
+        self._sent.extend(raw.packets(data))
 
     def close(self) -> None:
         """See `Output.close`."""

@@ -11,7 +11,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -150,6 +150,19 @@ def split(data: bytes) -> tuple[int, bytes]:
     while data[start - 1] & 0x80:
         start += 1
     return data[0], data[start:]
+
+
+def packets(data: bytes) -> Iterator[bytes]:
+    """The packets in some bytes."""
+    while data:
+        length, size = 0, 1
+        while True:
+            length |= (data[size] & 0x7F) << 7 * (size - 1)
+            size += 1
+            if not data[size - 1] & 0x80:
+                break
+        yield data[: size + length]
+        data = data[size + length :]
 
 
 def published(data: bytes) -> tuple[str, bytes]:

@@ -89,7 +89,6 @@ def test_connections_over_the_rate_are_refused() -> None:
     assert lab.state() == "Connected"  # the first connection
     lab.clock.advance(30)
     lab.connect("d2")
-    lab.sessions.close()
 
 
 @pytest.mark.parametrize("device_id", ["MyDevice", "SENSOR.a", "x$Y"])

@@ -76,13 +76,13 @@ def test_telemetry_of_one_read_reaches_the_hub_in_one_batch(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
-    ingest = Telemetry.ingest
+    ingest = Telemetry.ingest_soon
 
-    def count(telemetry: Telemetry, sender: Any, messages: Any) -> None:
+    def count(telemetry: Telemetry, sender: Any, messages: Any, done: Any) -> None:
         batches.append(len(messages))
-        ingest(telemetry, sender, messages)
+        ingest(telemetry, sender, messages, done)
 
-    monkeypatch.setattr(Telemetry, "ingest", count)
+    monkeypatch.setattr(Telemetry, "ingest_soon", count)
     client = lab.connect()
     client.send(publish(_EVENTS, b"x") * 100)
     client.send(publish(_EVENTS, b"x") * 2, b"\xc0\x00", publish(f"{_EVENTS}a=1", b"x"))

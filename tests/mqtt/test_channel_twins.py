@@ -287,4 +287,3 @@ def test_twin_requests_are_charged() -> None:
         >> PUBLISH $iothub/twin/PATCH/properties/reported/?$rid=4 {"a": 2}
         << PUBLISH $iothub/twin/res/429/?$rid=4 …
     """)
-    lab.sessions.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -325,10 +325,8 @@ class Limited(Lab):
 
 
 @pytest.fixture
-def limited_lab() -> Iterator[Limited]:
-    lab = Limited()
-    yield lab
-    lab.sessions.close()
+def limited_lab() -> Limited:
+    return Limited()
 
 
 async def _open(lab: Lab, name: str = "d1", **fields: Any) -> Line:

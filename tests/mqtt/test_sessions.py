@@ -8,8 +8,8 @@ import socket
 import sqlite3
 import ssl
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,8 @@ import pytest
 
 from emulator import Emulator, Settings
 from emulator.emulator import StartError
+from emulator.hub.core import limits
+from emulator.hub.core.store import MemoryStore
 from emulator.mqtt.sessions import Sessions
 from tests.devices import greeting
 from tests.mqtt import raw
@@ -114,19 +116,6 @@ def test_without_a_folder_no_session_outlives_a_restart(
         connected("d1", session_present=False)
 
 
-def test_emulators_on_two_ports_share_a_folder_and_no_sessions(
-    started: Restarts, settings: Settings
-) -> None:
-    with socket.create_server((settings.host, 0)) as probe:
-        other = replace(settings, mqtt_port=probe.getsockname()[1])
-    with started(settings) as connected:
-        wire = connected("d1")
-        wire.send(raw.subscribe(1, _TWIN_ANSWERS))
-        wire.expect(raw.suback(1, 0))
-        with started(other) as connected_to_other:
-            connected_to_other("d1", session_present=False)
-
-
 def test_a_folder_that_cannot_be_used_is_named(
     started: Restarts, settings: Settings, tmp_path: Path
 ) -> None:
@@ -139,86 +128,57 @@ def test_a_folder_that_cannot_be_used_is_named(
         pass
 
 
-def test_a_damaged_file_is_moved_aside_and_the_emulator_starts(
-    started: Restarts, settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+def older_file(settings: Settings) -> Path:
+    """The file in which an older emulator kept the sessions of these settings."""
     assert settings.data_dir is not None
-    for number in range(1, 4):
-        with started(settings) as connected:
-            wire = connected("d1", session_present=False)
-            wire.send(raw.subscribe(1, _METHODS))
-            wire.expect(raw.suback(1, 0))
-        [file] = settings.data_dir.glob("sessions-*.sqlite")
-        file.write_bytes(b"this is not a database" * number)
-    with started(settings):
-        pass
-    for number, name in enumerate(("damaged", "damaged-2", "damaged-3"), start=1):
-        aside = file.with_name(f"{file.name}.{name}")
-        assert aside.read_bytes() == b"this is not a database" * number
-        assert aside.name in caplog.text
-    assert str(file) in caplog.text
+    settings.data_dir.mkdir(exist_ok=True)
+    return settings.data_dir / f"sessions-{settings.host}-{settings.mqtt_port}.sqlite"
 
 
-def test_one_damaged_row_does_not_lock_its_device_out(
+def test_the_sessions_of_an_older_emulator_are_taken_once(
     started: Restarts, settings: Settings
 ) -> None:
+    file = older_file(settings)
+    create(file, {"d1": SOUND, "of a device that is not registered yet": SOUND})
+    before = rows(file)
     with started(settings) as connected:
-        for device_id in ("d1", "d2"):
-            wire = connected(device_id)
-            wire.send(raw.subscribe(1, _TWIN_ANSWERS))
-            wire.expect(raw.suback(1, 0))
-    assert settings.data_dir is not None
-    [file] = settings.data_dir.glob("sessions-*.sqlite")
-    write(file, "UPDATE sessions SET subscriptions = '{' WHERE client_id = 'd1'")
+        connected("d1", session_present=True)
+        connected("d2", session_present=False)
+        connected("d1", clean=True)  # its session ends
+    assert not file.exists()
+    assert rows(Path(f"{file}.migrated")) == before
     with started(settings) as connected:
         connected("d1", session_present=False)
-        connected("d2", session_present=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on a file's size")
-def test_a_device_is_served_where_the_disk_is_full(
+def test_where_the_disk_is_full_nothing_is_acknowledged(
     started: Restarts, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
+    acknowledged = 0
     with started(settings) as connected:
         wire = connected("d1")
-        with small_files():
-            for packet_id in range(1, 101):
-                wire.send(raw.subscribe(packet_id, _TWIN_ANSWERS))
-                wire.expect(raw.suback(packet_id, 0))
+
+        def fill_the_disk() -> None:
+            nonlocal acknowledged
+            for packet_id in range(1, 10_000):
+                body = b"x" * 1000
+                wire.send(raw.publish("devices/d1/messages/events/", body, packet_id=packet_id))
+                wire.expect(raw.puback(packet_id))
+                acknowledged += 1
+
+        with small_files(1_000_000), pytest.raises((AssertionError, OSError)):
+            fill_the_disk()
+        wire = connected("d1")  # it can connect again
         wire.send(raw.publish("$iothub/twin/GET/?$rid=1"))
-        wire.expect_publish("$iothub/twin/res/200/?$rid=1")
-    assert "Can't store the session of d1" in caplog.text
-    assert "--data-dir" in caplog.text
-
-
-# --- the file itself
-
-
-def test_sessions_are_read_back_as_they_were_written(tmp_path: Path) -> None:
-    file = tmp_path / "sessions.sqlite"
-    sessions = Sessions(file)
-    sessions.keep("d1", {_METHODS: 0, _TWIN_ANSWERS: 1})
-    sessions.keep("d1", {_METHODS: 1})
-    sessions.keep("d1/m1", {})
-    sessions.keep("d'2\"", {_TWIN_ANSWERS: 0})
-    sessions.keep("d3", {_TWIN_ANSWERS: 0})
-    sessions.forget("d3")
-    sessions.forget("unknown")
-    sessions.close()
-    sessions = Sessions(file)
-    found = {each: sessions.find(each) for each in ("d1", "d1/m1", "d'2\"", "d3", "unknown")}
-    sessions.close()
-    assert found == {
-        "d1": {_METHODS: 1},
-        "d1/m1": {},
-        "d'2\"": {_TWIN_ANSWERS: 0},
-        "d3": None,
-        "unknown": None,
-    }
+    assert "free disk space" in caplog.text
+    with Emulator(settings) as emulator:
+        events = emulator._call(lambda hub: hub.events.read())
+    assert len(events) == acknowledged > 20
 
 
 def test_a_session_that_is_found_is_a_copy() -> None:
-    sessions = Sessions()
+    sessions = Sessions(MemoryStore())
     given = {_METHODS: 0}
     sessions.keep("d1", given)
     given[_TWIN_ANSWERS] = 0
@@ -226,134 +186,54 @@ def test_a_session_that_is_found_is_a_copy() -> None:
     assert found == {_METHODS: 0}
     found[_TWIN_ANSWERS] = 0
     assert sessions.find("d1") == {_METHODS: 0}
-    sessions.close()
 
 
-# --- damage
-
-
-def write(file: Path, statement: str, *values: object) -> None:
-    database = sqlite3.connect(file)
-    with database:
-        database.execute(statement, values)
-    database.close()
-
-
-def rows(file: Path, table: str) -> list[Any]:
-    database = sqlite3.connect(file)
-    database.text_factory = bytes
-    found = database.execute(f"SELECT client_id, subscriptions FROM {table}").fetchall()
-    database.close()
-    return found
-
+# --- the file of an older emulator
 
 SOUND = json.dumps({_METHODS: 0})
 
-DAMAGED_ROWS = [
-    *[("d1", text) for text in ("", "{", "null", "[]", "1", '"text"', "[1, 2]", "{" * 100_000)],
-    *[("d1", value) for value in (None, 7, 1.5, b"\xff\xfe", b"\x00")],
-    *[
-        ("d1", json.dumps({_METHODS: qos}))
-        for qos in (2, -1, 128, True, None, "0", 1.0, [0], {"qos": 0})
-    ],
-    *[
-        ("d1", json.dumps({name: 0}))
+
+def create(file: Path, sessions: Mapping[str, Any]) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE sessions (client_id TEXT PRIMARY KEY, subscriptions TEXT)")
+        database.executemany("INSERT INTO sessions VALUES (?, ?)", sessions.items())
+
+
+def rows(file: Path) -> list[Any]:
+    with closing(sqlite3.connect(file)) as database:
+        return database.execute("SELECT * FROM sessions").fetchall()
+
+
+DAMAGED = [
+    *("", "{", "null", "[]", "1", '"text"', "[1, 2]", "{" * 100_000),
+    *(None, 7, 1.5, b"\xff\xfe", b"\x00"),
+    *(json.dumps({_METHODS: qos}) for qos in (2, -1, 128, True, None, "0", 1.0, [0], {"qos": 0})),
+    *(
+        json.dumps({name: 0})
         for name in ("", "a#", "#/a", "a/#/b", "a+", "+a/b", "a\0b", "\ud800", "a" * 65_536)
-    ],
-    ("d1", json.dumps({f"devices/d1/{number}": 0 for number in range(6)})),
-    *[(client_id, SOUND) for client_id in (None, b"\xff\xfe")],
+    ),
+    json.dumps({f"filter-{number}": 0 for number in range(limits.MQTT_SUBSCRIPTIONS + 1)}),
 ]
 
 
-@pytest.mark.parametrize(("client_id", "subscriptions"), DAMAGED_ROWS)
-def test_a_damaged_row_is_moved_aside_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, client_id: Any, subscriptions: Any
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_session_is_left_out_with_a_warning(
+    text: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tmp_path / "sessions.sqlite"
-    sessions = Sessions(file)
-    sessions.keep("d2", {_TWIN_ANSWERS: 1})
-    sessions.close()
-    write(file, "INSERT INTO sessions VALUES (?, ?)", client_id, subscriptions)
-    stored = next(row for row in rows(file, "sessions") if row[0] != b"d2")
-    for _ in range(2):
-        sessions = Sessions(file)
-        assert sessions.find("d1") is None
-        assert sessions.find("d2") == {_TWIN_ANSWERS: 1}
-        sessions.keep("d1", {_METHODS: 1})
-        sessions.forget("d1")
-        sessions.close()
-        # As it was, and still there.
-        assert rows(file, "damaged_sessions") == [stored]
-    [record] = caplog.records
-    assert str(file) in record.getMessage()
-    assert "damaged_sessions" in record.getMessage()
-
-
-def test_many_damaged_rows_have_one_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = tmp_path / "sessions.sqlite"
-    Sessions(file).close()
-    for number in range(9):
-        write(file, "INSERT INTO sessions VALUES (?, 'x')", f"d{number}\n")
-    Sessions(file).close()
-    [record] = caplog.records
-    assert "'d0\\n', 'd1\\n', 'd2\\n', 'd3\\n', 'd4\\n' and 4 more." in record.getMessage()
-    assert len(rows(file, "damaged_sessions")) == 9
-
-
-def _cut(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def _overwritten(content: bytes) -> bytes:
-    return content[:100] + b"\xff" * 2000 + content[2100:]
-
-
-DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "text": lambda _: b"this is not a database",
-    "zeros": lambda content: bytes(len(content)),
-    "cut": _cut,
-    "a header without a database": lambda content: content[:100],
-    "another header": lambda content: b"X" + content[1:],
-    "overwritten": _overwritten,
-    "the last page is lost": lambda content: content[:-4096] + bytes(range(256)) * 16,
-}
-
-
-@pytest.mark.parametrize("damage", [*DAMAGES, "other columns"])
-def test_a_damaged_file_is_moved_aside_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
-) -> None:
-    file = tmp_path / "sessions.sqlite"
-    sessions = Sessions(file)
-    for number in range(200):
-        sessions.keep(f"d{number}", {_METHODS: 0, _TWIN_ANSWERS: 1})
-    sessions.close()
-    if damage == "other columns":
-        write(file, "DROP TABLE sessions")
-        write(file, "CREATE TABLE sessions (id, value)")
-        content = file.read_bytes()
-    else:
-        content = DAMAGES[damage](file.read_bytes())
-        file.write_bytes(content)
-    sessions = Sessions(file)
+    file, sessions = tmp_path / "sessions.sqlite", Sessions(MemoryStore())
+    create(file, {"d1": text, "d2": SOUND})
+    sessions.adopt(file)
     assert sessions.find("d1") is None
-    sessions.keep("d1", {_METHODS: 1})
-    sessions.close()
-    assert (tmp_path / "sessions.sqlite.damaged").read_bytes() == content
-    [record] = caplog.records
-    assert str(file) in record.getMessage()
-    assert "sessions.sqlite.damaged" in record.getMessage()
-    sessions = Sessions(file)
-    assert sessions.find("d1") == {_METHODS: 1}
-    sessions.close()
+    assert sessions.find("d2") == {_METHODS: 0}
+    assert "1 of 2 are damaged" in caplog.text
 
 
-def test_a_file_that_cannot_be_opened_is_not_damaged(tmp_path: Path) -> None:
-    file = tmp_path / "sessions.sqlite"
-    file.mkdir()
-    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
-        Sessions(file)
-    assert file.is_dir()
-    assert [*tmp_path.iterdir()] == [file]
+@pytest.mark.parametrize("content", [b"", b"this is not a database" * 100])
+def test_a_damaged_file_stays_where_it_is(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, sessions = tmp_path / "sessions.sqlite", Sessions(MemoryStore())
+    file.write_bytes(content)
+    sessions.adopt(file)
+    assert file.read_bytes() == content
+    assert str(file) in caplog.text

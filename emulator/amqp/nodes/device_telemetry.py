@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from emulator.amqp.nodes.messages import telemetry
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
-from emulator.hub.core.errors import MessageTooLarge, ServerError
+from emulator.hub.core.errors import HubError, MessageTooLarge, ServerError
 from emulator.hub.core.printable import printable
 from emulator.hub.messages.message import Message
 
@@ -67,14 +68,21 @@ class TelemetryLink(DeviceHandler):
             received = self._parse(encoded)
             self._check_size(received)
             self.request.enter(Operation.SEND_EVENT)
-            self.device.hub.telemetry.ingest(self.request.device, received)
-            delivery.settle()
+            self.device.hub.telemetry.ingest_soon(
+                self.request.device, received, partial(self._stored, delivery)
+            )
 
     def end(self) -> None:
         """See `DeviceHandler.end`; messages without an outcome are not taken any more."""
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
+
+    def _stored(self, delivery: IncomingDelivery, error: HubError | None) -> None:
+        if error is None:
+            delivery.settle()
+        else:
+            delivery.reject(self.request.error(error))
 
     async def _take_waiting(self) -> None:
         while self._waiting:
@@ -100,7 +108,10 @@ class TelemetryLink(DeviceHandler):
         await self._throttles.wait(Operation.SEND_EVENT)
         self.request.enter(Operation.SEND_EVENT)
         for start in range(0, len(received), _SLICE):
-            self.device.hub.telemetry.ingest(self.request.device, received[start : start + _SLICE])
+            with self.request.amqp_errors():
+                self.device.hub.telemetry.ingest(
+                    self.request.device, received[start : start + _SLICE]
+                )
             await asyncio.sleep(0)
 
     def _parse(self, encoded: Iterable[bytes]) -> list[Message]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.core.store import Key
 
 
 class Right(enum.Flag):
@@ -27,6 +28,18 @@ DEFAULT_RIGHTS: Mapping[str, Right] = {
     "registryRead": Right.REGISTRY_READ,
     "registryReadWrite": Right.REGISTRY_READ | Right.REGISTRY_WRITE,
 }
+
+
+class PolicyKeys(Struct, frozen=True):
+    """The keys of a policy, as a store has them; the rights are `DEFAULT_RIGHTS`."""
+
+    name: str
+    keys: SymmetricKeys
+
+    @property
+    def key(self) -> Key:
+        """See `Record.key`."""
+        return (self.name,)
 
 
 class Policy(Struct, frozen=True):

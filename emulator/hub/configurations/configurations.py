@@ -6,6 +6,7 @@ of what was seen on a real hub. A real hub applies them every five minutes; this
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections import Counter
@@ -15,7 +16,7 @@ from typing import TypeVar
 from emulator.hub.configurations import records, rules
 from emulator.hub.configurations.conditions import metric_query, system_queries
 from emulator.hub.configurations.content import AGENT, Content, Kind, Setting, missing, replaced
-from emulator.hub.configurations.records import Configuration, ConfigurationKey
+from emulator.hub.configurations.records import Configuration, ConfigurationKey, Deployment
 from emulator.hub.configurations.rules import Rule, Standing
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
@@ -73,8 +74,7 @@ class Configurations:
         self._clock = clock
         self._slices = slices
         self._rules = rules.make_rules(self._store.scan(Configuration), {})
-        # The deployments that each IoT Edge device has: see `_deploy`.
-        self._deployed: dict[str, list[Configuration]] = {}
+        self._resuming: asyncio.Task[None] | None = None
         queries.add_member(
             "configurations",
             lambda row: self.statuses(row.identity.key),
@@ -265,6 +265,21 @@ class Configurations:
 
     # --- applying them
 
+    def resume(self) -> None:
+        """Apply the configurations of an earlier run, which may have ended before it had."""
+        if self._rules:
+            self._resuming = asyncio.get_running_loop().create_task(self._apply_all())
+
+    async def stop(self) -> None:
+        """End what `resume` has begun."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+            await asyncio.wait([self._resuming])
+
+    async def _apply_all(self) -> None:
+        for kind in list(self._rules):
+            await self._changed(kind, await self._slices.begin())
+
     async def _changed(self, kind: Kind, work: Work) -> None:
         """Apply the configurations to all twins.
 
@@ -298,21 +313,22 @@ class Configurations:
             return  # it is not an IoT Edge device
         row = self._twin_rows.row(IdentityKey(device_id))
         force = rules.in_force(self._targeting(Kind.EDGE, row))
-        deployed = [rule.configuration for rule in force]
-        if not force or self._deployed.get(device_id) == deployed:
+        deployment = Deployment(device_id, tuple(rule.configuration.write for rule in force))
+        if not force or self._store.get(Deployment, deployment.key) == deployment:
             return
         modules = rules.modules_of(device_id, force).items()
         done = [self._try(self._set_module, key, settings) for key, settings in modules]
         if all(done):
-            self._deployed[device_id] = deployed
+            self._store.commit(put=(deployment,))
 
     def _twin_changed(self, change: TwinChanged) -> None:
         if change.tags is not None or change.reported is not None:
             self.reconcile(change.key)
 
     def _forget(self, change: IdentityDeleted) -> None:
-        if change.key.module_id == AGENT:
-            self._deployed.pop(change.key.device_id, None)
+        key = (change.key.device_id,)
+        if change.key.module_id == AGENT and self._store.get(Deployment, key) is not None:
+            self._store.commit(delete=((Deployment, key),))
 
     def _try(self, write: Callable[[IdentityKey, _T], None], key: IdentityKey, change: _T) -> bool:
         """Write and return True, or log why not: then the configuration stays Targeted."""

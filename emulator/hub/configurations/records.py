@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from emulator.hub.configurations.content import CONTENT, Content
 from emulator.hub.core import errors, limits, members
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.slices import Work
+from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
 
 # Seen on a real hub; no upper case.
@@ -49,6 +51,7 @@ class Configuration(Struct, frozen=True):
     Args:
         metrics: the queries of the custom metrics, by name.
         revision: counts the writes, from 1.
+        write: names the last write among those of all configurations, also of deleted ones.
     """
 
     key: ConfigurationKey
@@ -61,6 +64,7 @@ class Configuration(Struct, frozen=True):
     created: datetime
     updated: datetime
     revision: int = 1
+    write: str = ""
 
     @property
     def etag(self) -> str:
@@ -90,6 +94,18 @@ class Configuration(Struct, frozen=True):
         }
 
 
+class Deployment(Struct, frozen=True):
+    """What an IoT Edge device has: the writes of its deployments."""
+
+    device_id: str
+    writes: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        """See `Record.key`."""
+        return (self.device_id,)
+
+
 def create(
     key: ConfigurationKey, body: object, now: datetime, given: Content | None
 ) -> Configuration:
@@ -111,7 +127,8 @@ def create(
             f"Invalid id '{key.id[: limits.CONFIGURATION_ID_LENGTH]}': 1 to "
             f"{limits.CONFIGURATION_ID_LENGTH} of a-z, 0-9 and -+%_*!' are allowed"
         )
-    return Configuration(key=key, created=now, updated=now, **_read(key, body, given, None))
+    write, members = secrets.token_hex(8), _read(key, body, given, None)
+    return Configuration(key=key, created=now, updated=now, write=write, **members)
 
 
 def update(
@@ -128,7 +145,8 @@ def update(
     """
     members = _read(configuration.key, body, given, configuration.content)
     revision = configuration.revision + 1
-    return replace(configuration, updated=now, revision=revision, **members)
+    write = secrets.token_hex(8)
+    return replace(configuration, updated=now, revision=revision, write=write, **members)
 
 
 async def parse_content(body: object, work: Work) -> Content | None:

@@ -316,7 +316,7 @@ class InvalidResponseWhileProxying(HubError, code=502101):
 
 
 class ServiceUnavailable(HubError, code=503001):
-    """The hub is stopping."""
+    """The hub is stopping, or can't store a change."""
 
     text = "ServiceUnavailable"
 

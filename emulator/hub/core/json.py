@@ -51,7 +51,8 @@ class WrittenJson(Struct, frozen=True):
     text: bytes
 
 
-def _written(text: str) -> WrittenNumber:
+def written(text: str) -> WrittenNumber:
+    """Return the number of a text, which it keeps."""
     number = WrittenNumber(text)
     number.text = text
     return number
@@ -60,12 +61,12 @@ def _written(text: str) -> WrittenNumber:
 def _float(text: str) -> float:
     number = float(text)
     # orjson writes exponents in another way.
-    return number if repr(number) == text and "e" not in text else _written(text)
+    return number if repr(number) == text and "e" not in text else written(text)
 
 
 def _int(text: str) -> int | WrittenNumber:
     # 18 digits fit the 64 bits that orjson writes; Python's int() accepts at most 4,300 digits.
-    return _written(text) if len(text) > 18 or text == "-0" else int(text)
+    return written(text) if len(text) > 18 or text == "-0" else int(text)
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -7,7 +7,7 @@ so a new kind of record needs no change here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar, cast
 
 # The key of a record among the records of its kind; not empty, and its first part is a string.
@@ -23,6 +23,7 @@ class Record(Protocol):
 
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 # A record to delete: its class and its key.
 Deletion = tuple[type[Record], Key]
@@ -41,7 +42,31 @@ class Store(Protocol):
         """Delete records, then write records: all or nothing.
 
         A record that replaces another one keeps its place in a scan.
+
+        Raises:
+            ServiceUnavailable: the store can't write; nothing has changed.
         """
+
+    def defer(self, record: Record) -> None:
+        """Write a record that can wait: it is there at once, and lasts with a later commit."""
+
+    def append(self, number: int, entry: object, *, oldest: int) -> None:
+        """Add an entry to the log, and delete the entries below number `oldest`.
+
+        The store holds no entry in memory: `entries` is for the start.
+
+        Raises:
+            ServiceUnavailable: the store can't write; nothing has changed.
+        """
+
+    def entries(self, kind: type[T]) -> Iterator[T]:
+        """Return the entries that an earlier run has left in the log; all are of one kind."""
+
+    def soon(self, write: Callable[[], None]) -> None:
+        """Call a function that writes what has come together: now, if that saves nothing."""
+
+    def close(self) -> None:
+        """Write what was deferred, and end the use of the store."""
 
 
 class MemoryStore:
@@ -84,3 +109,21 @@ class MemoryStore:
             self._records[kind][key] = record
             if kind in self._families:
                 self._families[kind].setdefault(key[0], {})[key] = record
+
+    def defer(self, record: Record) -> None:
+        """See `Store.defer`."""
+        MemoryStore.commit(self, put=(record,))
+
+    def append(self, number: int, entry: object, *, oldest: int) -> None:
+        """See `Store.append`."""
+
+    def entries(self, kind: type[T]) -> Iterator[T]:
+        """See `Store.entries`."""
+        return iter(())
+
+    def soon(self, write: Callable[[], None]) -> None:
+        """See `Store.soon`."""
+        write()
+
+    def close(self) -> None:
+        """See `Store.close`."""

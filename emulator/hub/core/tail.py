@@ -11,11 +11,11 @@ _SPARE = 1_000
 
 
 class Tail(Generic[T]):
-    """Items with numbers without gaps, from 0. Any of them is reached in the same short time."""
+    """Items with numbers without gaps. Any of them is reached in the same short time."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: int = 0) -> None:
         self._items: list[T | None] = []
-        self.begin = 0
+        self.begin = begin
         """The number of the oldest item."""
         self._dropped = 0  # places at the beginning of the list
         self.append = self._items.append

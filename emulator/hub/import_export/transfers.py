@@ -166,11 +166,18 @@ class Transfers:
     async def stop(self) -> None:
         """End the running job, which has failed then: the hub is stopping."""
         self._stopped = True
+        self.fail_unfinished()
+        await self._cut_off()
+
+    def fail_unfinished(self) -> None:
+        """End the jobs that an earlier run of the hub has left.
+
+        They can't continue: the URIs of their containers, which are secrets, are not stored.
+        """
         for transfer in self._store.scan(Transfer):
             if not transfer.status.over:
                 reason = "The hub was stopped before the job was done."
                 self._end(transfer.key, JobStatus.FAILED, reason)
-        await self._cut_off()
 
     def _check_not_stopped(self) -> None:
         if self._stopped:

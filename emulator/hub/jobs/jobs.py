@@ -106,9 +106,7 @@ class Jobs:
             )
         self._store.commit(put=(job,))
         self._places.add(job.place)
-        task = asyncio.get_running_loop().create_task(self._run(job.key, job.start))
-        self._tasks[job.key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
+        self._begin(job)
         return job.answer()
 
     def get(self, job_id: str) -> JsonObject:
@@ -177,8 +175,8 @@ class Jobs:
     async def stop(self) -> None:
         """End the tasks of all jobs: the hub is stopping.
 
-        The records stay as they are, with devices that are pending or running: a real hub never
-        stops, so it has no status for that.
+        The records stay as they are, with devices that are pending or running: `resume` continues
+        with them, if the store lasts.
         """
         self._stopped = True
         tasks = list(self._tasks.values())
@@ -186,6 +184,18 @@ class Jobs:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def resume(self) -> None:
+        """Continue with the jobs that an earlier run of the hub has left."""
+        for job in self._store.scan(Job):
+            if not job.status.over:
+                self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        """Run a job in a task of its own, from its start time on."""
+        task = asyncio.get_running_loop().create_task(self._run(job.key, job.start))
+        self._tasks[job.key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
 
     def _check_not_stopped(self) -> None:
         if self._stopped:
@@ -226,7 +236,9 @@ class Jobs:
             self._end(self._job(key), JobStatus.FAILED, errors.ServerError.text)
 
     async def _carry_out(self, job: Job) -> None:
-        """Run a job on every device that its condition finds now.
+        """Run a job on every device that its condition finds now, or continue with it.
+
+        A direct method that was on its way when the hub ended has failed: its answer is lost.
 
         If the execution time ends first, the job is completed, and the devices that are left have
         failed (described by a vendor of IoT software; the error is in an SDK's tests).
@@ -234,17 +246,27 @@ class Jobs:
         Raises:
             ArgumentInvalid: the condition is invalid.
         """
-        targets = await self._queries.find(job.condition)
-        job = replace(job, status=JobStatus.RUNNING, devices=Counter())
-        self._store.commit(put=(job,))
-        self._feed.publish(JobStarted(job))
-        if not await self._work_on(job, await self._enlist(job, targets)):
+        if not job.enlisted:
+            targets = await self._queries.find(job.condition)
+            if job.status is not JobStatus.RUNNING:
+                job = replace(job, status=JobStatus.RUNNING, devices=Counter())
+                self._store.commit(put=(job,))
+                self._feed.publish(JobStarted(job))
+            await self._enlist(job, targets)
+        enlisted = self._store.scan(DeviceJob, (job.key.id,))
+        for record in enlisted:
+            if record.status is DeviceJobStatus.RUNNING:
+                error = records.reason(errors.ServiceUnavailable())
+                self._move(record, DeviceJobStatus.FAILED, error=error)
+        pending = [each for each in enlisted if each.status is DeviceJobStatus.PENDING]
+        if not await self._work_on(job, pending):
             await self._fail_rest(job.key, errors.JobRunPreconditionFailed())
         self._end(self._job(job.key), JobStatus.COMPLETED)
 
-    async def _enlist(self, job: Job, targets: Iterable[IdentityKey]) -> list[DeviceJob]:
-        """Store a pending record for each device."""
-        left, enlisted, work = iter(targets), [], await self._slices.begin()
+    async def _enlist(self, job: Job, targets: Iterable[IdentityKey]) -> None:
+        """Store a pending record for each device that has none."""
+        known = {each.target for each in self._store.scan(DeviceJob, (job.key.id,))}
+        left, work = (each for each in targets if each not in known), await self._slices.begin()
         while some := list(itertools.islice(left, limits.JOB_SLICE)):
             now = self._clock.now()
             new = [DeviceJob(job.key, each, job.type, created=now, updated=now) for each in some]
@@ -252,10 +274,9 @@ class Jobs:
             self._store.commit(put=(*new, counted))
             for record in new:
                 self._device_places.add(record.place)
-            enlisted += new
             if work.over:
                 await work.rest()
-        return enlisted
+        self._store.commit(put=(replace(self._job(job.key), enlisted=True),))
 
     async def _work_on(self, job: Job, enlisted: Sequence[DeviceJob]) -> bool:
         """Run a job on its devices; return whether it ended within the execution time."""

@@ -120,6 +120,7 @@ class Job(Struct, frozen=True):
         devices: how many devices have which status; None before the start. The job has these
             numbers, so that a read of the job does not scan its devices. Each commit that changes
             the record of a device updates them.
+        enlisted: whether every device of the job has its record.
     """
 
     key: JobKey
@@ -133,6 +134,7 @@ class Job(Struct, frozen=True):
     ended: datetime | None = None
     failure_reason: str | None = None
     devices: Counter[DeviceJobStatus] | None = None
+    enlisted: bool = False
 
     @property
     def place(self) -> Place:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.hub.core import errors
 from emulator.hub.core.clock import Clock, Timer
 from emulator.hub.core.printable import printable
 from emulator.hub.core.signals import Signal
+from emulator.hub.core.store import Store
 from emulator.hub.core.times import NEVER
 from emulator.hub.feed import Feed
-from emulator.hub.identities.identity import IdentityDeleted, IdentityKey
+from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Connected, DeviceLink, Disconnected, Subscribed
 
 log = logging.getLogger(__name__)
@@ -28,32 +29,35 @@ _TAKEOVER_MEMORY = 30  # seconds without a takeover
 _TAKEOVERS_OF_TWO = 2  # a single program that connects again replaces one connection
 
 
-class Presence(Struct):
-    """Whether an identity is connected, and when it was last active.
+class Presence(Struct, frozen=True):
+    """Whether an identity is connected, and when it was last active."""
 
-    Args:
-        takeovers: how many of its connections were replaced, each soon after the one before.
-        taken_over: when that last happened, as the clock's `monotonic` counts.
-    """
-
+    key: IdentityKey
     connected: bool = False
     state_updated: datetime = NEVER
     last_activity: datetime = NEVER
-    takeovers: int = 0
-    taken_over: float = -math.inf
 
 
 class Links:
-    """The open links, at most one for each identity."""
+    """The open links, at most one for each identity.
 
-    def __init__(self, feed: Feed, clock: Clock) -> None:
+    The registry deletes the presence of an identity with the identity.
+    """
+
+    def __init__(self, store: Store, feed: Feed, clock: Clock) -> None:
+        self._store = store
         self._feed = feed
         self._clock = clock
         self._links: dict[IdentityKey, DeviceLink] = {}
         self._expiries: dict[DeviceLink, Timer] = {}
-        self._presence: defaultdict[IdentityKey, Presence] = defaultdict(Presence)
         self._signals: dict[IdentityKey, Signal] = {}
-        feed.subscribe(IdentityDeleted, lambda change: self._presence.pop(change.key, None))
+        # How many connections of an identity were replaced, each soon after the one before; and
+        # when that last happened, as the clock's `monotonic` counts.
+        self._replaced: dict[IdentityKey, tuple[int, float]] = {}
+        # The connections of an earlier run ended with it, at the latest now.
+        lost = [each for each in store.scan(Presence) if each.connected]
+        now = clock.now()
+        store.commit(put=[replace(each, connected=False, state_updated=now) for each in lost])
 
     # --- for heads
 
@@ -76,9 +80,11 @@ class Links:
             self._end(replaced, errors.ConnectionForcefullyClosedOnNewConnection())
         now = self._clock.now()
         self._links[link.key] = link
-        presence = self._presence[link.key]
-        presence.connected = True
-        presence.state_updated = presence.last_activity = now
+        presence = Presence(link.key, True, now, now)
+        try:
+            self._store.commit(put=(presence,))
+        except errors.ServiceUnavailable:  # a disk that is full refuses no connection
+            self._store.defer(presence)
         if admission.expires != math.inf:
             seconds, expired = admission.expires - now.timestamp(), errors.IotHubUnauthorized()
             self._expiries[link] = self._clock.call_later(seconds, self.drop, link.key, expired)
@@ -100,7 +106,8 @@ class Links:
 
     def note_activity(self, key: IdentityKey, now: datetime | None = None) -> None:
         """Note that an identity sent or received something, with or without a connection."""
-        self._presence[key].last_activity = now or self._clock.now()
+        now = now or self._clock.now()
+        self._store.defer(replace(self.presence(key), last_activity=now))
 
     # --- for the hub
 
@@ -114,11 +121,11 @@ class Links:
 
     def presence(self, key: IdentityKey) -> Presence:
         """Return the presence of an identity, even if it never connected."""
-        return self._presence.get(key) or Presence()
+        return self._store.get(Presence, key) or Presence(key)
 
     def knows(self, key: IdentityKey) -> bool:
         """Return whether an identity was active, and was not deleted afterwards."""
-        return key in self._presence
+        return self._store.get(Presence, key) is not None
 
     def drop(self, key: IdentityKey, reason: errors.HubError) -> None:
         """Close the link of an identity, if it has one."""
@@ -149,24 +156,23 @@ class Links:
                 self._signals.pop(key, None)
 
     def _takeovers(self, key: IdentityKey) -> int:
-        presence = self.presence(key)
-        recent = self._clock.monotonic() - presence.taken_over < _TAKEOVER_MEMORY
-        return presence.takeovers if recent else 0
+        number, last = self._replaced.get(key, (0, -math.inf))
+        return number if self._clock.monotonic() - last < _TAKEOVER_MEMORY else 0
 
     def _count_takeover(self, key: IdentityKey) -> None:
-        presence = self._presence[key]
-        presence.takeovers = self._takeovers(key) + 1
-        presence.taken_over = self._clock.monotonic()
-        if presence.takeovers == _TAKEOVERS_OF_TWO:
+        number = self._takeovers(key) + 1
+        self._replaced[key] = number, self._clock.monotonic()
+        if number == _TAKEOVERS_OF_TWO:
             log.warning("%s is connected from two programs. Stop one of them.", printable(key))
 
     def _end(self, link: DeviceLink, reason: errors.HubError) -> None:
         """Remove an open link, and publish that it ended."""
         now = self._clock.now()
         del self._links[link.key]
-        presence = self._presence[link.key]
-        presence.connected = False
-        presence.state_updated = now
+        presence = self._store.get(Presence, link.key)
+        if presence is not None:  # None if its identity was deleted
+            ended = replace(presence, connected=False, state_updated=now)
+            self._store.defer(ended)
         if timer := self._expiries.pop(link, None):
             timer.cancel()
         if isinstance(reason, errors.DeviceNotOnline):  # by the device

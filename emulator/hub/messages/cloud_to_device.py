@@ -52,6 +52,15 @@ class CloudToDevice:
             lambda change: self.release(change.link.key.device_id, change.link.unacknowledged),
         )
         feed.subscribe(IdentityDeleted, self._discard_feedback)
+        # The connections of an earlier run ended with it.
+        for queue in store.scan(CommandQueue):
+            held = [each.lock for each in queue.commands if each.lock is not None]
+            self.release(queue.device_id, [each.token for each in held if each.of_connection])
+
+    def resume(self) -> None:
+        """Watch the locks that an earlier run has left: those of devices that speak HTTPS."""
+        for queue in self._store.scan(CommandQueue):
+            self._watch_locks(queue.device_id)
 
     # --- for services
 
@@ -126,7 +135,7 @@ class CloudToDevice:
             link.key.module_id is None
             and link.accepts_commands
             and self._links.link(link.key) is link
-            and (command := self._lend(device_id, lock_seconds=lock_seconds))
+            and (command := self._lend(device_id, lock_seconds, of_connection=True))
         ):
             link.deliver(command.delivery())
         if lock_seconds is not None:
@@ -137,7 +146,7 @@ class CloudToDevice:
 
         If the lock lapses, the message goes to the device's connection, if there is one by then.
         """
-        command = self._lend(device_id, lock_seconds=limits.C2D_LOCK)
+        command = self._lend(device_id, limits.C2D_LOCK, of_connection=False)
         if command is None:
             return None
         self._watch_locks(device_id)
@@ -185,11 +194,15 @@ class CloudToDevice:
         if link is not None:
             self.push(link)
 
-    def _lend(self, device_id: str, *, lock_seconds: float | None) -> Command | None:
+    def _lend(
+        self, device_id: str, lock_seconds: float | None, *, of_connection: bool
+    ) -> Command | None:
         queue = self._queue(device_id)
         if not queue.commands:
             return None
-        change = commands.receive(queue, self._clock.now(), lock_seconds)
+        change = commands.receive(
+            queue, self._clock.now(), lock_seconds, of_connection=of_connection
+        )
         self._commit(queue, change)
         return change.command
 

@@ -160,14 +160,17 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
     return Change(replace(queue, commands=commands, next_sequence_number=number + 1), outcomes)
 
 
-def receive(queue: CommandQueue, now: datetime, lock_seconds: float | None) -> Change:
+def receive(
+    queue: CommandQueue, now: datetime, lock_seconds: float | None, *, of_connection: bool = False
+) -> Change:
     """Lock the first message that waits; `command` is None if no message waits.
 
-    If `lock_seconds` is None, the lock holds until the message expires.
+    If `lock_seconds` is None, the lock holds until the message expires. For `of_connection`, see
+    `locks.Lock`.
     """
     queue, outcomes, _ = expire(queue, now)
     until = None if lock_seconds is None else now + timedelta(seconds=lock_seconds)
-    commands, command = locks.lend(queue.commands, until)
+    commands, command = locks.lend(queue.commands, until, of_connection=of_connection)
     if command is None:
         return Change(queue, outcomes)
     return Change(replace(queue, commands=commands), outcomes, command)

@@ -12,9 +12,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
+from msgspec import Struct
+
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock, SystemClock
+from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.signals import Signal
+from emulator.hub.core.store import Key, MemoryStore, Store
 from emulator.hub.core.tail import Tail
 from emulator.hub.messages.event import Event, Origin, PartitionName
 from emulator.hub.messages.message import Message
@@ -30,6 +34,50 @@ DEFAULT_GROUP = "$Default"
 _SPARE = 64
 # A partition forgets the numbers of dropped events at the latest after so many.
 _TRIM = 1_000
+
+
+class LogStart(Struct, frozen=True):
+    """When a log began, and how many partitions it has: neither ever changes."""
+
+    created: datetime
+    partitions: int
+
+    @property
+    def key(self) -> Key:
+        """See `Record.key`: a hub has one log."""
+        return ("events",)
+
+
+class EventBatch(Struct, frozen=True, array_like=True):
+    """Events of one origin that came at once.
+
+    Args:
+        partition: the number of their partition.
+        sequence_number: that of the first event.
+    """
+
+    partition: int
+    sequence_number: int
+    enqueued: datetime
+    origin: Origin
+    messages: tuple[Message, ...]
+
+
+class LogEntry(Struct, frozen=True):
+    """Events that were stored together.
+
+    Args:
+        number: the number of the first event.
+        ends: the next sequence number of each partition, behind these events.
+    """
+
+    number: int
+    batches: tuple[EventBatch, ...]
+    ends: tuple[int, ...]
+
+
+# What `extend_soon` calls at the end: with an error if the events were not stored.
+Done = Callable[[ServiceUnavailable | None], object]
 
 
 class Partition:
@@ -66,6 +114,10 @@ class Partition:
         self._log.drop_old()
         self.trim()
         return self.numbers.begin
+
+    def begin_at(self, sequence_number: int) -> None:
+        """Continue a partition of an earlier run, of which no event is here yet."""
+        self.numbers = Tail(sequence_number)
 
     def trim(self) -> None:
         """Forget the numbers of events that the log has dropped."""
@@ -123,6 +175,7 @@ class EventLog:
         partitions: how many parts it has.
         retention: how long it keeps an event, in seconds.
         consumer_groups: the names of consumer groups; `$Default` is always there.
+        store: where the events of an earlier run are, and where events are kept.
     """
 
     def __init__(
@@ -134,25 +187,30 @@ class EventLog:
         partitions: int = limits.EVENT_LOG_PARTITIONS,
         retention: float = limits.EVENT_LOG_RETENTION,
         consumer_groups: Iterable[str] = (),
+        store: Store | None = None,
     ) -> None:
         self._max_events = events
         self._max_size = size
         self._retention = timedelta(seconds=retention)
         self._clock = clock = clock or SystemClock()
-        self.created = clock.now()
+        self._store = store = store or MemoryStore()
+        start = _start(store, clock, partitions)
+        self.created = start.created
         """When the log began."""
         self._first_expiry = self.created
         self.events: Tail[Event] = Tail()
         """All events that the log holds."""
         self._size = 0
         self._appended = Signal(clock)
-        # Offsets are larger than those of earlier runs: a reader that continues where an earlier
-        # run ended receives all events of this one.
+        # Offsets are larger than those of earlier logs: a reader that continues where an earlier
+        # log ended receives all events of this one.
         first_offset = int(self.created.timestamp() * 1_000_000)
         self.partitions = [
-            Partition(PartitionName(each, first_offset), self) for each in range(partitions)
+            Partition(PartitionName(each, first_offset), self) for each in range(start.partitions)
         ]
+        self._pending: list[tuple[Origin, Iterable[Message], datetime, Done]] = []
         self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
+        self._load()
 
     @property
     def end(self) -> int:
@@ -176,11 +234,88 @@ class EventLog:
         return self.partitions[zlib.crc32(device_id.encode()) % len(self.partitions)]
 
     def extend(self, origin: Origin, messages: Iterable[Message], now: datetime) -> None:
-        """Stamp messages of one origin, and keep them."""
-        partition = self.partition_of(origin.key.device_id if origin.key else "")
+        """Stamp messages of one origin, and keep them.
+
+        Raises:
+            ServiceUnavailable: the store can't write; no message is kept.
+        """
+        errors: list[ServiceUnavailable | None] = []
+        self._pending.append((origin, messages, now, errors.append))
+        self.flush()
+        if errors[0] is not None:
+            raise errors[0]
+
+    def extend_soon(
+        self, origin: Origin, messages: Iterable[Message], now: datetime, done: Done
+    ) -> None:
+        """As `extend`, together with other messages; then call `done`."""
+        self._pending.append((origin, messages, now, done))
+        if len(self._pending) == 1:
+            self._store.soon(self.flush)
+
+    def flush(self) -> None:
+        """Keep the messages that wait, together."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        ends = [partition.end for partition in self.partitions]
+        batches = []
+        for origin, messages, now, _ in pending:
+            place = self.partition_of(origin.key.device_id if origin.key else "").name.number
+            batch = EventBatch(place, ends[place], now, origin, tuple(messages))
+            ends[place] += len(batch.messages)
+            if batch.messages:
+                batches.append(batch)
+        error = self._keep(batches, ends) if batches else None
+        for *_, done in pending:
+            done(error)
+
+    def _keep(self, batches: list[EventBatch], ends: list[int]) -> ServiceUnavailable | None:
+        entry = LogEntry(self.end, tuple(batches), tuple(ends))
+        last = self.end + sum(len(each.messages) for each in batches) - 1
+        try:
+            self._store.append(last, entry, oldest=self.events.begin)
+        except ServiceUnavailable as error:
+            return error
+        for batch in batches:
+            self._add(batch)
+        now = batches[-1].enqueued
+        most = self.events.begin + self._max_events + _SPARE
+        if self.end > most or self._size > self._max_size or now >= self._first_expiry:
+            self.drop_old(now)
+        self._appended.send()
+        for place in {batch.partition: None for batch in batches}:
+            partition = self.partitions[place]
+            if partition.numbers.first < self.events.begin - _TRIM:
+                partition.trim()
+            if partition.listeners:
+                for listener in tuple(partition.listeners):
+                    listener()
+        return None
+
+    def _load(self) -> None:
+        """Take the events that an earlier run has left."""
+        ends: tuple[int, ...] = ()
+        for entry in self._store.entries(LogEntry):
+            if not ends:
+                self.events = Tail(entry.number)
+            for batch in entry.batches:
+                partition = self.partitions[batch.partition]
+                if not partition.numbers:
+                    partition.begin_at(batch.sequence_number)
+                self._add(batch)
+            ends = entry.ends
+        for partition, end in zip(self.partitions, ends, strict=False):
+            if not partition.numbers:  # all its events were dropped
+                partition.begin_at(end)
+        self.drop_old()
+
+    def _add(self, batch: EventBatch) -> None:
+        partition = self.partitions[batch.partition]
         name, add, add_number = partition.name, self.events.append, partition.numbers.append
-        number, sequence_number, event, size = self.end, partition.end, None, self._size
-        for message in messages:
+        number, sequence_number, size = self.end, partition.end, self._size
+        now, origin, event = batch.enqueued, batch.origin, None
+        for message in batch.messages:
             memory = message.memory
             event = Event(number, name, sequence_number, now, origin, message, memory)
             add(event)
@@ -188,18 +323,7 @@ class EventLog:
             number += 1
             sequence_number += 1
             size += memory
-        if event is None:
-            return
         partition.last, self._size = event, size
-        most = self.events.begin + self._max_events + _SPARE
-        if number > most or size > self._max_size or now >= self._first_expiry:
-            self.drop_old(now)
-            if partition.numbers.first < self.events.begin - _TRIM:
-                partition.trim()
-        self._appended.send()
-        if partition.listeners:
-            for listener in tuple(partition.listeners):
-                listener()
 
     def drop_old(self, now: datetime | None = None) -> None:
         """Drop the events that are too many, too large or too old."""
@@ -259,3 +383,15 @@ class EventLog:
             return events
 
         return await self._appended.wait_for(find, seconds)
+
+
+def _start(store: Store, clock: Clock, partitions: int) -> LogStart:
+    """Return how the log of a store began; it begins now if the store has none.
+
+    The number of partitions of a hub is constant (IoT Hub docs: scaling).
+    """
+    for start in store.scan(LogStart):
+        return start
+    start = LogStart(clock.now(), partitions)
+    store.commit(put=(start,))
+    return start

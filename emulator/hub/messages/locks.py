@@ -27,10 +27,12 @@ class Lock(Struct, frozen=True):
     Args:
         token: a UUID; its 16 bytes are AMQP's delivery tag.
         until: when the lock lapses.
+        of_connection: whether it ends with a connection, and so with the hub's process.
     """
 
     token: str
     until: datetime
+    of_connection: bool = False
 
 
 class Queued(Struct, frozen=True, kw_only=True):
@@ -82,19 +84,22 @@ def _is_due(item: Queued, now: datetime) -> bool:
     return (item.expires if item.lock is None else item.lock.until) <= now
 
 
-def lend(items: tuple[Item, ...], until: datetime | None) -> tuple[tuple[Item, ...], Item | None]:
+def lend(
+    items: tuple[Item, ...], until: datetime | None, *, of_connection: bool = False
+) -> tuple[tuple[Item, ...], Item | None]:
     """Lock the first item that waits.
 
     Args:
         items: the queue.
         until: when the lock lapses; None is when the item expires.
+        of_connection: see `Lock`.
 
     Returns:
         The queue, and the locked item; None if no item waits.
     """
     for place, item in enumerate(items):
         if item.lock is None:
-            lent = replace(item, lock=Lock(str(uuid.uuid4()), until or item.expires))
+            lent = replace(item, lock=Lock(str(uuid.uuid4()), until or item.expires, of_connection))
             return (*items[:place], lent, *items[place + 1 :]), lent
     return items, None
 

@@ -22,7 +22,7 @@ _PAIR_BYTES, _WIDE = 220, 4
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-class Message(Struct, frozen=True, gc=False):
+class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     """One message, as its sender made it.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import Store
@@ -10,7 +11,7 @@ from emulator.hub.identities.identity import Identity
 from emulator.hub.links.link import Admission
 from emulator.hub.links.links import Links
 from emulator.hub.messages.event import TELEMETRY, Origin
-from emulator.hub.messages.event_log import EventLog
+from emulator.hub.messages.event_log import Done, EventLog
 from emulator.hub.messages.message import Message
 
 
@@ -24,9 +25,27 @@ class Telemetry:
         self._clock = clock
 
     def ingest(self, sender: Admission, messages: Iterable[Message]) -> None:
-        """Stamp the messages of one sender, and log them (IoT Hub docs: device-to-cloud)."""
+        """Stamp the messages of one sender, and log them (IoT Hub docs: device-to-cloud).
+
+        Raises:
+            ServiceUnavailable: see `EventLog.extend`.
+        """
+        now = self._note(sender)
+        self._log.extend(Origin(sender.key, TELEMETRY, sender), messages, now)
+
+    def ingest_soon(self, sender: Admission, messages: Iterable[Message], done: Done) -> None:
+        """As `ingest`, together with the messages of other senders; see `EventLog.extend_soon`."""
+        now = self._note(sender)
+        self._log.extend_soon(Origin(sender.key, TELEMETRY, sender), messages, now, done)
+
+    def flush(self) -> None:
+        """Log the messages that wait."""
+        self._log.flush()
+
+    def _note(self, sender: Admission) -> datetime:
+        """Note the activity of a sender, and return the time."""
         now, key = self._clock.now(), sender.key
         # The will of a deleted device comes after its deletion: then the device is unknown.
         if self._links.knows(key) or self._store.get(Identity, key) is not None:
             self._links.note_activity(key, now)
-        self._log.extend(Origin(key, TELEMETRY, sender), messages, now)
+        return now

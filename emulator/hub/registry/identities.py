@@ -25,7 +25,7 @@ from emulator.hub.identities import identity as identities
 from emulator.hub.identities import scopes
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Connected
-from emulator.hub.links.links import Links
+from emulator.hub.links.links import Links, Presence
 from emulator.hub.messages.commands import CommandQueue
 from emulator.hub.registry import documents
 from emulator.hub.registry.rows import Rows, device_identities, find
@@ -358,11 +358,11 @@ class Identities:
 
 
 def _deletions(identities: Sequence[Identity]) -> list[Deletion]:
-    """Return the records of identities: identities, twins, and the queues of devices."""
+    """Return the records of identities: identity, twin, presence, and the queue of a device."""
     keys = [identity.key for identity in identities]
     devices = [key.device_id for key in keys if key.module_id is None]
     return [
-        *((kind, key) for key in keys for kind in (Identity, Twin)),
+        *((kind, key) for key in keys for kind in (Identity, Twin, Presence)),
         *((CommandQueue, (device_id,)) for device_id in devices),
     ]
 

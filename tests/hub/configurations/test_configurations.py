@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from emulator.hub.core import errors, limits
 from emulator.hub.core.etags import IfMatch
-from emulator.hub.core.store import MemoryStore
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.query.queries import Budget
@@ -25,6 +24,7 @@ from tests.hub.fakes import (
     DEVICE,
     MODULE,
     FakeLink,
+    HubStore,
     all_configurations,
     connect,
     done,
@@ -199,7 +199,7 @@ async def test_a_hub_has_at_most_100_configurations(hub: IotHub) -> None:
 
 
 async def test_configurations_outlive_a_restart() -> None:
-    store = MemoryStore()
+    store = HubStore()
     await configure(make_hub(store), "c", content(x=1))
     after = make_hub(store)
     put(after, DEVICE)

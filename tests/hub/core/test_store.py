@@ -1,4 +1,6 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import Struct
 
+from emulator.disk.store import DiskStore
 from emulator.hub.core.store import Key, MemoryStore, Record, Store
 
 
@@ -27,9 +30,13 @@ class Task(Struct, frozen=True):
     key: Key
 
 
-@pytest.fixture
-def store() -> Store:
-    return MemoryStore()
+@pytest.fixture(params=["memory", "disk"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    with closing(DiskStore(tmp_path / "hub.sqlite")) as store:
+        yield store
 
 
 def test_a_new_store_is_empty(store: Store) -> None:
@@ -90,11 +97,13 @@ def failing(*records: Record) -> Iterator[Record]:
     raise OSError("the disk is full")
 
 
-@pytest.mark.parametrize("put", [failing(Note("b")), (Note("b"), object())])
-def test_a_commit_that_fails_changes_nothing(store: Store, put: Iterator[Record]) -> None:
+@pytest.mark.parametrize("put", [failing, lambda note: (note, object())])
+def test_a_commit_that_fails_changes_nothing(
+    store: Store, put: Callable[[Record], Iterable[Record]]
+) -> None:
     store.commit(put=(Note("a"),))
     with pytest.raises((OSError, AttributeError)):
-        store.commit(delete=((Note, ("a", None)),), put=put)
+        store.commit(delete=((Note, ("a", None)),), put=put(Note("b")))
     assert list(store.scan(Note)) == [Note("a")]
 
 

@@ -3,13 +3,22 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
-from tests.hub.fakes import ANY, CA_SIGNED, CREATE, DEVICE, MODULE, make_hub, put, self_signed
+from tests.hub.fakes import (
+    ANY,
+    CA_SIGNED,
+    CREATE,
+    DEVICE,
+    MODULE,
+    HubStore,
+    make_hub,
+    put,
+    self_signed,
+)
 
 
 def test_a_hub_knows_the_thumbprints_in_its_store_in_lower_case() -> None:
-    store = MemoryStore()
+    store = HubStore()
     hub = make_hub(store)
     put(hub, DEVICE, authentication=self_signed("A" * 40))
     put(hub, MODULE, authentication=self_signed(None, "B" * 64))

@@ -21,7 +21,7 @@ from emulator.hub.jobs.changes import JobEnded, JobStarted
 from emulator.hub.jobs.records import DeviceJob, Job
 from emulator.hub.methods.methods import MethodEnded
 from tests.clock import ManualClock, TickingClock, eventually, settle
-from tests.hub.fakes import ANY, FakeLink, connect, done, make_hub, put, record_changes
+from tests.hub.fakes import ANY, FakeLink, HubStore, connect, done, make_hub, put, record_changes
 from tests.hub.jobs.bodies import METHOD, NOW, REBOOT, TWIN, later
 
 DAY = 24 * 3600
@@ -138,7 +138,7 @@ async def bench() -> AsyncIterator[Bench]:
 @pytest.mark.parametrize("body", [TWIN, METHOD])
 async def test_a_job_waits_for_its_turn_on_each_device(bench: Bench, body: Document) -> None:
     throttles = Throttles.parse(["job-devices=2/s", "twin-updates=1/min"], clock=bench.clock)
-    bench.hub = make_hub(MemoryStore(), bench.clock, throttles=throttles)
+    bench.hub = make_hub(HubStore(), bench.clock, throttles=throttles)
     bench.jobs = bench.hub.jobs
     bench.connect("a", "b", "c", "d", "e")
     bench.create("j", body)
@@ -346,7 +346,7 @@ async def test_a_job_that_waits_for_a_device_is_running(bench: Bench) -> None:
 
 
 async def test_a_job_invokes_a_bounded_number_of_methods_at_once() -> None:
-    bench = Bench(MemoryStore())
+    bench = Bench(HubStore())
     most = limits.JOB_METHODS_AT_ONCE
     links = bench.connect(*(f"d{number}" for number in range(250)), status=None)
 
@@ -392,7 +392,7 @@ async def test_the_devices_that_are_left_fail_when_the_time_of_a_job_is_over(ben
 @pytest.mark.parametrize("body", [TWIN, METHOD], ids=lambda body: body["type"])
 @pytest.mark.parametrize("online", [True, False])
 async def test_other_work_runs_during_a_job_on_many_devices(body: Document, online: bool) -> None:
-    bench = Bench(MemoryStore(), TickingClock(NOW))
+    bench = Bench(HubStore(), TickingClock(NOW))
     # A method fails at once where the device is offline: there is nothing to wait for.
     (bench.connect if online else bench.register)(*(f"d{number}" for number in range(1000)))
     bench.create("j", body)

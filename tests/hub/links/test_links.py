@@ -101,17 +101,17 @@ async def test_a_hub_that_stops_closes_every_connection(hub: IotHub) -> None:
 
 def test_the_presence_of_an_identity_is_dated(hub: IotHub, clock: ManualClock) -> None:
     link, times = FakeLink(), [START + timedelta(seconds=seconds) for seconds in range(4)]
-    assert hub.links.presence(DEVICE) == Presence(False, NEVER, NEVER)
+    assert hub.links.presence(DEVICE) == Presence(DEVICE, False, NEVER, NEVER)
     connect(hub, link)
-    assert hub.links.presence(DEVICE) == Presence(True, times[0], times[0])
+    assert hub.links.presence(DEVICE) == Presence(DEVICE, True, times[0], times[0])
     clock.advance(1)
     hub.links.note_activity(DEVICE)
-    assert hub.links.presence(DEVICE) == Presence(True, times[0], times[1])
+    assert hub.links.presence(DEVICE) == Presence(DEVICE, True, times[0], times[1])
     clock.advance(1)
     hub.links.disconnect(link)
-    assert hub.links.presence(DEVICE) == Presence(False, times[2], times[1])
+    assert hub.links.presence(DEVICE) == Presence(DEVICE, False, times[2], times[1])
     hub.links.note_activity(MODULE, times[3])  # over HTTPS: without a connection
-    assert hub.links.presence(MODULE) == Presence(False, NEVER, times[3])
+    assert hub.links.presence(MODULE) == Presence(MODULE, False, NEVER, times[3])
     document = hub.identities.get(DEVICE)
     assert document["connectionStateUpdatedTime"] == "2026-01-31T14:46:10Z"
     assert document["lastActivityTime"] == "2026-01-31T14:46:09Z"
@@ -124,7 +124,7 @@ def test_the_presence_of_a_deleted_identity_is_forgotten(hub: IotHub) -> None:
     assert reason(link) == "DeviceNotFound"
     assert not hub.links.knows(DEVICE)
     put(hub, DEVICE)
-    assert hub.links.presence(DEVICE) == Presence(False, NEVER, NEVER)
+    assert hub.links.presence(DEVICE) == Presence(DEVICE, False, NEVER, NEVER)
 
 
 def test_a_disabled_device_and_its_modules_are_disconnected(hub: IotHub) -> None:

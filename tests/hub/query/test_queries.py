@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import UNDEFINED, JsonObject, WrittenJson, dumps
 from emulator.hub.core.places import Place
-from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.records import device_jobs_collection
 from emulator.hub.query import Source
@@ -20,7 +19,7 @@ from emulator.hub.query.continuations import Page
 from emulator.hub.query.queries import Budget, Queries
 from emulator.hub.registry.rows import Rows
 from tests.clock import ManualClock
-from tests.hub.fakes import ANY, done, make_hub, put
+from tests.hub.fakes import ANY, HubStore, done, make_hub, put
 from tests.hub.query.tables import cases
 
 NOW = "2026-01-31T14:46:08Z"
@@ -30,7 +29,7 @@ class House:
     """A hub, and queries over its twins, over statuses of configurations, and over jobs."""
 
     def __init__(self) -> None:
-        self.clock, store = ManualClock(), MemoryStore()
+        self.clock, store = ManualClock(), HubStore()
         self.hub = make_hub(store, self.clock)
         self.statuses: dict[str, JsonObject] = {}
         self.jobs: list[JsonObject] = []

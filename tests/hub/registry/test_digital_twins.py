@@ -33,7 +33,7 @@ def make_row(desired: JsonObject, reported: JsonObject, model_id: str = "") -> T
     identity = identities.create(KEY, {"deviceId": KEY.device_id}, START)
     twin = writes.patch(twins.create(KEY, START), {"properties": {"desired": desired}}, START).twin
     twin = writes.report(twin, reported, REPORTED, None).twin
-    return TwinRow(replace(identity, model_id=model_id), twin, Presence(), 0)
+    return TwinRow(replace(identity, model_id=model_id), twin, Presence(identity.key), 0)
 
 
 def view(desired: JsonObject, reported: JsonObject) -> JsonObject:

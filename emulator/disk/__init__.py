@@ -1,0 +1,1 @@
+"""The state of a hub on the disk: one SQLite file."""

@@ -1,0 +1,194 @@
+"""The file of a hub: opened by one emulator at a time, checked, and never overwritten.
+
+The file is a SQLite database with a write-ahead log. A commit is in the system's cache when it
+returns: the end of the process loses nothing. The disk is synchronised now and then, so a loss of
+power can lose the last commits, and damages nothing (SQLite docs: PRAGMA synchronous).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from emulator.errors import StartError
+
+VERSION = 1
+"""The version of the schema, in `user_version`."""
+
+_APPLICATION_ID = 0x494F5448  # "IOTH": SQLite keeps it in the header of the file
+
+_SCHEMA = """
+BEGIN;
+CREATE TABLE records (
+    place INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL,
+    sum INTEGER NOT NULL, UNIQUE (kind, key)
+);
+CREATE TABLE log (number INTEGER PRIMARY KEY, data BLOB NOT NULL, sum INTEGER NOT NULL);
+PRAGMA application_id = {application_id};
+PRAGMA user_version = {version};
+COMMIT;
+"""
+
+# How to make the next version of the schema out of each older one: in one transaction.
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+
+# What SQLite says of a file that is not a database, or that is damaged. Its other errors are about
+# the file system (SQLite docs: result codes).
+_DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+# A commit writes whole pages: of a new file they are small, because most records are.
+_PAGE_BYTES = 2048
+# Pages until the log is copied into the file: 16 MB, so that the disk is synchronised rarely.
+_CHECKPOINT_PAGES = 8_000
+
+
+class Damaged(Exception):  # noqa: N818
+    """The content of the file is not what was written."""
+
+
+class OpenFile(NamedTuple):
+    """A file that is open, with its lock."""
+
+    database: sqlite3.Connection
+    lock: FileLock
+
+    def close(self) -> None:
+        """Close the file, and let another emulator use it."""
+        self.database.close()
+        self.lock.release()
+
+
+def open_file(
+    path: Path, read: Callable[[sqlite3.Connection], None], *, recover: bool = False
+) -> OpenFile:
+    """Open the file of a hub, or create it.
+
+    Args:
+        path: the file.
+        read: reads the content. It raises `Damaged`.
+        recover: whether a damaged file is moved aside, and replaced by a new one.
+
+    Raises:
+        StartError: the file is damaged, newer, or in use; or it can't be read or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path}.lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise StartError(
+            f"{path} is in use by another emulator. Stop it, or use another folder, --data-dir "
+            "DIR, or another host, --host 127.0.0.2."
+        ) from None
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        try:
+            return OpenFile(_open(path, read), lock)
+        except Damaged as error:
+            if not recover:
+                raise StartError(
+                    f"{path} is damaged ({error}). Put a copy in its place, or use --recover: it "
+                    "moves the file aside, and begins a new hub."
+                ) from error
+            move_aside(path, "damaged")
+            return OpenFile(_open(path, read), lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def move_aside(path: Path, why: str) -> Path:
+    """Rename a file with its journal, and return its new name, which no file had."""
+    names = itertools.chain([f".{why}"], (f".{why}-{number}" for number in itertools.count(2)))
+    aside = next(each for name in names if not (each := Path(f"{path}{name}")).exists())
+    for suffix in ("", "-wal", "-shm"):
+        part = Path(f"{path}{suffix}")
+        if part.exists():
+            part.rename(f"{aside}{suffix}")
+    return aside
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether an error is about the content of a file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+
+
+def _open(path: Path, read: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    database = None
+    try:
+        # A file that can be created by another program meanwhile is impossible: it is locked.
+        database = sqlite3.connect(path, isolation_level=None, timeout=0)
+        # No other process reads it: then the index of the log is in memory.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        _check(path, database)
+        database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        _prepare(path, database)
+        read(database)
+    except BaseException as error:
+        if database is not None:
+            database.close()
+        if isinstance(error, sqlite3.Error):
+            raise Damaged(str(error)) if is_damage(error) else _unusable(path, error) from error
+        raise
+    return database
+
+
+def _number(database: sqlite3.Connection, pragma: str) -> int:
+    [[number]] = database.execute(f"PRAGMA {pragma}")
+    return int(number)
+
+
+def _check(path: Path, database: sqlite3.Connection) -> None:
+    """Check that a file is ours, or empty, and sound. This changes nothing.
+
+    Raises:
+        StartError: it is of another program, or of a newer emulator.
+        Damaged, sqlite3.Error
+    """
+    version = _number(database, "user_version")
+    [[tables]] = database.execute("SELECT count(*) FROM sqlite_schema")
+    if tables and _number(database, "application_id") != _APPLICATION_ID:
+        raise StartError(
+            f"{path} belongs to another program. Move it, or use another folder: --data-dir DIR."
+        )
+    if version > VERSION:
+        raise StartError(
+            f"{path} is from a newer emulator: its version is {version}, and this emulator knows "
+            f"{VERSION}. Update the emulator, or use another folder: --data-dir DIR."
+        )
+    [[finding]] = database.execute("PRAGMA quick_check(1)")
+    if finding != "ok":
+        raise Damaged(" ".join(finding.split()))
+
+
+def _prepare(path: Path, database: sqlite3.Connection) -> None:
+    """Create the tables, or migrate those of an older version; a copy of the old file stays."""
+    version = _number(database, "user_version")
+    if not version:
+        database.executescript(_SCHEMA.format(application_id=_APPLICATION_ID, version=VERSION))
+        return
+    if version < VERSION:
+        copy = Path(f"{path}.version-{version}")
+        copy.unlink(missing_ok=True)  # of a migration that did not end
+        database.execute("VACUUM INTO ?", (str(copy),))
+    for each in range(version, VERSION):
+        database.execute("BEGIN")
+        MIGRATIONS[each](database)
+        database.execute(f"PRAGMA user_version = {each + 1}")
+        database.execute("COMMIT")
+
+
+def _unusable(path: Path, error: Exception) -> StartError:
+    return StartError(
+        f"Can't keep the hub in {path}: {error}. Free disk space, allow this user to write there, "
+        "or use another folder: --data-dir DIR."
+    )

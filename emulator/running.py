@@ -1,0 +1,153 @@
+"""An emulator that runs: its state, and the heads round it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from emulator import ports
+from emulator.amqp.server import AmqpServer
+from emulator.http.routes import ROUTES
+from emulator.http.server import HttpServer
+from emulator.hub.access.policies import Policy
+from emulator.hub.core import limits
+from emulator.hub.core.clock import SystemClock
+from emulator.hub.core.store import Store
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import Identity
+from emulator.mqtt.server import MqttServer
+from emulator.mqtt.sessions import Sessions
+from emulator.net import certificates
+from emulator.net.tls import Handshakes
+from emulator.net.web_sockets import upgrade_handler
+from emulator.settings import Settings, user_folder
+from emulator.state import open_state, open_store
+
+# Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
+# apart (IoT Hub docs: MQTT support; the SDKs). Clients of Event Hubs use the second path.
+_WEB_SOCKET = "/$iothub/websocket"
+_EVENT_HUBS_WEB_SOCKET = "/$servicebus/websocket"
+_MQTT, _AMQP = "mqtt", "AMQPWSB10"
+
+
+class Head(Protocol):
+    """A server of one protocol, which turns what clients send into calls on the hub."""
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept connections on sockets that are bound already."""
+
+    async def stop(self) -> None:
+        """Stop accepting, and close every connection."""
+
+
+class Running:
+    """An emulator between its start and its end.
+
+    Args:
+        settings: how it is set up.
+        port_443: sockets on that port, where services and WebSockets come in as well.
+    """
+
+    def __init__(self, settings: Settings, port_443: Sequence[socket.socket]) -> None:
+        self._settings = settings
+        self._port_443 = port_443
+        self._stack = AsyncExitStack()
+        self.loop = asyncio.get_running_loop()
+        self.ports: Mapping[str, int] = {}
+        """The ports that are served, by the names of their settings."""
+        self.host_name = settings.host_name
+        """The host that device connection strings name."""
+
+    @property
+    def hub(self) -> IotHub:
+        """The hub itself."""
+        return self._state.hub
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """The shared access policies by name."""
+        return self._state.policies
+
+    async def start(self) -> None:
+        """Build the hub, and start every head: they accept connections when this returns.
+
+        Raises:
+            CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError
+        """
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Close every connection and listener, and the store."""
+        await self._stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        names = certificates.local_names(settings.host, settings.names)
+        extra = certificates.machine_names()
+        # A start that fails, such as that of a second hub, must not make a new CA. And a port that
+        # accepts connections shows that the certificates are there. So the ports are tried first.
+        ports.check(settings)
+        self.certificates = certificates.prepare(
+            settings.cert_dir or user_folder(), names, extra=extra
+        )
+        bound = ports.listen_all(stack, settings)
+        bound["https_port"] += self._port_443
+        for each in self._port_443:
+            stack.callback(each.close)
+        store = open_store(settings)
+        stack.callback(store.close)
+        self._state = open_state(settings, store, (*names, *extra), SystemClock())
+        mqtt, https, amqp = self._make_heads(_open_sessions(settings, store))
+        # At the end the hub stops before its heads: it fails the open calls, and the heads still
+        # answer them before they cut off the callers.
+        started = await stack.enter_async_context(AsyncExitStack())
+        stack.push_async_callback(self.hub.stop)
+        await amqp.start_plain(bound["amqp_port"])
+        # The last head stops first: its WebSockets end with those of HTTPS.
+        heads: Mapping[str, Head] = {"mqtt_port": mqtt, "https_port": https, "amqps_port": amqp}
+        for name, head in heads.items():
+            await head.start(bound[name])
+            started.push_async_callback(head.stop)
+        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
+
+    def _make_heads(self, sessions: Sessions) -> tuple[MqttServer, HttpServer, AmqpServer]:
+        hub = self.hub
+        handshakes = Handshakes(
+            self.certificates,
+            authorities=self._settings.authorities,
+            thumbprints=hub.thumbprints,
+            clock=hub.clock,
+        )
+        mqtt = MqttServer(hub, sessions, handshakes)
+        amqp = AmqpServer(hub, handshakes)
+        web_sockets = {
+            path: upgrade_handler(
+                served,
+                first_message=limits.MQTT_CONNECT_BYTES,
+                max_message=limits.MQTT_PACKET_BYTES,
+            )
+            for path, served in (
+                (_WEB_SOCKET, {_MQTT: mqtt.serve, _AMQP: amqp.serve}),
+                (_EVENT_HUBS_WEB_SOCKET, {_AMQP: amqp.serve}),
+            )
+        }
+        # Node's service SDK speaks AMQP to the port of its HostName.
+        https = HttpServer(hub, ROUTES, handshakes, web_sockets, {b"AMQP": amqp.protocol})
+        return mqtt, https, amqp
+
+
+def _open_sessions(settings: Settings, store: Store) -> Sessions:
+    """Open the MQTT sessions, and take those of the file in which they were once."""
+    sessions = Sessions(store)
+    # A hub that was killed while it deleted a device can have its session yet.
+    sessions.retain({str(each.key) for each in store.scan(Identity)})
+    if settings.data_dir is not None:
+        name = f"sessions-{settings.host_in_file_names}-{settings.mqtt_port}.sqlite"
+        if (older := settings.data_dir / name).is_file():
+            sessions.adopt(older)
+    return sessions

@@ -1,0 +1,138 @@
+"""The state of an emulator: a hub over its store, set up as the settings say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from emulator.disk.store import DiskStore
+from emulator.errors import StartError
+from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, PolicyKeys
+from emulator.hub.access.throttles import Throttles
+from emulator.hub.core.clock import Clock
+from emulator.hub.core.errors import HubError
+from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.store import MemoryStore, Store
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.messages.event_log import EventLog
+from emulator.settings import ACCEPT, Settings
+from emulator.storage.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """A hub, with the policies that callers need keys of."""
+
+    hub: IotHub
+    policies: Mapping[str, Policy]
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the file of this host in the data folder; without a folder, nothing lasts.
+
+    Raises:
+        StartError: see `DiskStore`.
+    """
+    if settings.data_dir is None:
+        return MemoryStore()
+    file = settings.data_dir / f"hub-{settings.host_in_file_names}.sqlite"
+    return DiskStore(file, recover=settings.recover)
+
+
+def open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Clock) -> State:
+    """Build the hub, register its first devices, and continue with what an earlier run has left.
+
+    Args:
+        settings: how the hub is set up.
+        store: its store.
+        hosts: its names.
+        clock: its clock.
+
+    Raises:
+        StartError: a device can't be registered.
+        ThrottleError, StorageError: a setting is invalid.
+    """
+    policies = {
+        name: Policy(name, rights, _policy_keys(settings, store, name))
+        for name, rights in DEFAULT_RIGHTS.items()
+    }
+    hub = IotHub(
+        store=store,
+        clock=clock,
+        policies=policies.values(),
+        hosts=hosts,
+        blobs=Storage(settings.storage, settings.allowed_storage_hosts),
+        throttles=Throttles.parse(settings.throttle, clock=clock),
+        events=_open_log(settings, store, clock),
+        event_sources=settings.event_sources,
+        accepts_entra=settings.entra == ACCEPT,
+    )
+    for device_id in dict.fromkeys(settings.devices):
+        if hub.identities.has(IdentityKey(device_id)):
+            continue
+        try:
+            register(hub, settings, device_id)
+        except HubError as error:
+            raise StartError(f"--device: {error.text}") from error
+    for name, key in settings.keys.items():
+        _renew_key(hub, store, IdentityKey(name), key)
+    hub.resume()
+    return State(hub=hub, policies=policies)
+
+
+def register(hub: IotHub, settings: Settings, device_id: str) -> None:
+    """Register a device with the keys that the settings choose.
+
+    Raises:
+        DeviceAlreadyExists, ArgumentInvalid
+    """
+    primary, secondary = settings.key_pair(device_id)
+    keys = {"primaryKey": primary, "secondaryKey": secondary}
+    body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": keys}}
+    hub.identities.put(IdentityKey(device_id), body, IfMatch(None))
+
+
+def _open_log(settings: Settings, store: Store, clock: Clock) -> EventLog:
+    events = EventLog(
+        clock=clock,
+        partitions=settings.partitions,
+        retention=settings.retention,
+        consumer_groups=settings.consumer_groups,
+        store=store,
+        **settings.event_log_bounds,
+    )
+    if len(events.partitions) != settings.partitions:
+        log.warning(
+            "The hub has %d partitions, not %d: their number is that of its first start. For "
+            "another number, begin a new hub in another folder: --data-dir DIR.",
+            len(events.partitions),
+            settings.partitions,
+        )
+    return events
+
+
+def _policy_keys(settings: Settings, store: Store, name: str) -> SymmetricKeys:
+    """Return the keys of a policy: those that the settings choose, or those of an earlier run."""
+    stored = store.get(PolicyKeys, (name,))
+    if stored is not None and not settings.chooses_key(name):
+        return stored.keys
+    keys = PolicyKeys(name, SymmetricKeys(*settings.key_pair(name)))
+    if keys != stored:
+        store.commit(put=(keys,))
+    return keys.keys
+
+
+def _renew_key(hub: IotHub, store: Store, key: IdentityKey, chosen: str) -> None:
+    """Replace the keys of a device that an earlier run has registered with other ones."""
+    device = store.get(Identity, key)
+    if device is None or (keys := device.authentication.keys) is None:
+        return
+    if keys != SymmetricKeys(chosen, chosen):
+        body = hub.identities.get(key)
+        body["authentication"]["symmetricKey"] = {"primaryKey": chosen, "secondaryKey": chosen}
+        hub.identities.update(key, body, IfMatch("*"))

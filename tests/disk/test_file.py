@@ -1,0 +1,139 @@
+"""The file of a hub: damaged, newer, older, of another program, in use. It is never overwritten."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from emulator.disk import file as files
+from emulator.disk.store import DiskStore
+from emulator.errors import StartError
+from emulator.hub.core.store import Key
+
+
+class Note(Struct, frozen=True):
+    key: Key
+    text: str = ""
+
+
+NOTES = [Note((f"note {number}",), "text " * 20) for number in range(200)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "hub.sqlite"
+    with closing(DiskStore(path)) as store:
+        store.commit(put=NOTES)
+    return path
+
+
+def damage_a_text(path: Path) -> None:
+    content = path.read_bytes()
+    place = content.rindex(b"text text")
+    path.write_bytes(content[:place] + b"TEXT" + content[place + 4 :])
+
+
+def damage_a_page(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:2048] + b"\x7f" * 2048 + content[4096:])
+
+
+DAMAGE = {
+    "a text": damage_a_text,
+    "a page": damage_a_page,
+    "the header": lambda path: path.write_bytes(b"x" * 100 + path.read_bytes()[100:]),
+    "the end": lambda path: os.truncate(path, path.stat().st_size // 2),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_file_is_named_and_moved_aside_on_request(
+    path: Path, damage: object, tmp_path: Path
+) -> None:
+    assert callable(damage)
+    damage(path)
+    before = path.read_bytes()
+    with pytest.raises(StartError) as error:
+        DiskStore(path)
+    assert str(path) in str(error.value)
+    assert "--recover" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == before
+    with closing(DiskStore(path, recover=True)) as store:
+        assert store.scan(Note) == []
+    assert Path(f"{path}.damaged").read_bytes() == before
+
+
+def test_recover_keeps_a_file_that_is_sound(path: Path, tmp_path: Path) -> None:
+    with closing(DiskStore(path, recover=True)) as store:
+        assert store.scan(Note) == NOTES
+    assert not Path(f"{path}.damaged").exists()
+
+
+def test_each_damaged_file_has_its_own_name(path: Path) -> None:
+    for name in (".damaged", ".damaged-2", ".damaged-3"):
+        path.write_bytes(name.encode() * 1000)
+        DiskStore(path, recover=True).close()
+        assert Path(f"{path}{name}").read_bytes() == name.encode() * 1000
+
+
+def change(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(statement)
+
+
+@pytest.mark.parametrize("recover", [False, True])
+def test_a_newer_file_is_refused(path: Path, recover: bool) -> None:
+    change(path, f"PRAGMA user_version = {files.VERSION + 1}")
+    before = path.read_bytes()
+    with pytest.raises(StartError, match=r"newer emulator.*Update.*--data-dir DIR"):
+        DiskStore(path, recover=recover)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("recover", [False, True])
+def test_a_file_of_another_program_is_refused(tmp_path: Path, recover: bool) -> None:
+    path = tmp_path / "other.sqlite"
+    change(path, "CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    with pytest.raises(StartError, match="another program"):
+        DiskStore(path, recover=recover)
+    assert path.read_bytes() == before
+
+
+def test_a_file_in_use_is_refused(path: Path) -> None:
+    with closing(DiskStore(path)), pytest.raises(StartError, match="in use by another emulator"):
+        DiskStore(path, recover=True)
+    DiskStore(path).close()
+
+
+def test_an_older_file_is_migrated_and_a_copy_is_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def migrate(database: sqlite3.Connection) -> None:
+        database.execute("DELETE FROM records WHERE key <> '[\"note 7\"]'")
+
+    monkeypatch.setattr(files, "VERSION", 2)
+    monkeypatch.setattr(files, "MIGRATIONS", {1: migrate})
+    with closing(DiskStore(path)) as store:
+        assert store.scan(Note) == [NOTES[7]]
+    with closing(DiskStore(path)) as store:  # once
+        assert store.scan(Note) == [NOTES[7]]
+    monkeypatch.undo()
+    with closing(DiskStore(Path(f"{path}.version-1"))) as store:
+        assert store.scan(Note) == NOTES
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can write anywhere")
+def test_a_folder_that_is_read_only_is_named(path: Path) -> None:
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(StartError, match=r"Can't keep the hub in .*--data-dir DIR"):
+            DiskStore(path)
+    finally:
+        path.parent.chmod(0o700)
