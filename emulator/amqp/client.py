@@ -56,6 +56,9 @@ _SHOWN = 200  # how much of an address is shown, in characters
 # A timer for a far expiry would overflow in the event loop; then it looks again.
 _MAX_TIMER = 24 * 3600
 
+# Ours: how often a client without links is looked at, in seconds. Its device can be deleted.
+_LOOK_AGAIN = 60
+
 
 class Client:
     """A client at the other end of a connection.
@@ -88,7 +91,8 @@ class Client:
         self._trust = trust
         self.host = ""
         """The name by which the client calls the hub."""
-        self._authorized = False
+        self._right: tuple[AnyNode, LinkRequest[Any]] | None = None
+        """The newest link that the client had a right to; None if it has no right to anything."""
         self._logged = False
         self._timer: Timer | None = None
         self._due = math.inf
@@ -145,6 +149,7 @@ class Client:
 
     def closed(self) -> None:
         """Note that the connection and its links have ended."""
+        self._right = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -164,7 +169,7 @@ class Client:
                 # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
                 caller = EventHubsCaller(token.text, token.entity)
                 self.hub.gate.check(caller, Operation.READ_EVENTS)
-            self.tokens.put(token, MANY if self._authorized else FEW)
+            self.tokens.put(token, FEW if self._right is None else MANY)
         except HubError as error:
             self._log_refusal(error)
             raise
@@ -174,20 +179,20 @@ class Client:
         node, request = self._find(link)
         if node.callers is not Callers.ALL:
             request.grant = self._check(node, request)
-            self._authorize()
+            self._authorize(node, request)
+            self._watch(request.grant.expires)
         if admission := request.grant.admission:
             known = admission.key in self.devices
             self.hub.gate.enter(admission, Operation.SUBSCRIBE if known else Operation.CONNECT)
         link.context = node, request
         node.open(request)
-        self._watch(request.grant.expires)
 
-    def _authorize(self) -> None:
+    def _authorize(self, node: AnyNode, request: LinkRequest[Any]) -> None:
         """Let the client send more: it has shown a right to something."""
-        if not self._authorized:
-            self._authorized = True
+        if self._right is None:
             self.connection.authorized()
             self._trust()
+        self._right = node, request
 
     def _find(self, link: Link) -> tuple[AnyNode, LinkRequest[Any]]:
         """Find the node of a link by its address and its direction."""
@@ -246,6 +251,10 @@ class Client:
 
     # --- expiry
 
+    def look_again(self) -> None:
+        """Look soon whether the client has a right to anything: links of it have ended."""
+        self._watch(self.hub.clock.now().timestamp())
+
     def _watch(self, expires: float) -> None:
         """Look at all links when a token expires."""
         if expires < self._due:
@@ -259,11 +268,14 @@ class Client:
         """Detach the links whose token has expired, unless a newer one allows them."""
         self._timer, self._due = None, math.inf
         now = self.hub.clock.now().timestamp()
+        in_use = False
         for link in self.connection.all_links():
             # A link of a device may still wait to be attached: see `Device.open`.
             if link.context is None or link.state not in (LinkState.PENDING, LinkState.ATTACHED):
                 continue
             node, request = link.context
+            if node.callers is Callers.ALL:
+                continue
             if request.grant.expires <= now:
                 try:
                     request.grant = self._check(node, request)
@@ -275,7 +287,22 @@ class Client:
                         )
                         link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
                     continue
+            in_use = True
             self._watch(request.grant.expires)
+        if not in_use:
+            self._look_for_a_right(now)
+
+    def _look_for_a_right(self, now: float) -> None:
+        """Take back what the client was allowed, if its last right to a link has ended."""
+        if self._right is None:
+            return
+        try:
+            self._check(*self._right)
+        except HubError:
+            self._right = None
+            self.connection.unauthorized(self.hub.clock.monotonic())
+        else:
+            self._watch(now + _LOOK_AGAIN)
 
 
 def parse_address(address: str) -> Sequence[str]:
