@@ -299,6 +299,7 @@ class Emulator:
         bound["https_port"] += self._port_443
         for each in self._port_443:
             stack.callback(each.close)
+        ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         policies = {
             name: Policy(name, rights, SymmetricKeys(*settings.key_pair(name)))
             for name, rights in DEFAULT_RIGHTS.items()
@@ -311,7 +312,8 @@ class Emulator:
         stack.callback(sessions.close)
 
         mqtt = MqttServer(hub, sessions, handshakes)
-        amqp = AmqpServer(hub, handshakes)
+        # The HTTPS port has AMQP too.
+        amqp = AmqpServer(hub, handshakes, ports.get("amqps_port", ports["https_port"]))
         web_sockets = {
             path: upgrade_handler(
                 served,
@@ -335,7 +337,6 @@ class Emulator:
         for name, head in heads.items():
             await head.start(bound[name])
             started.push_async_callback(head.stop)
-        ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         return _Running(
             loop=asyncio.get_running_loop(),
             certificates=files,

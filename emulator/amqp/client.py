@@ -65,6 +65,7 @@ class Client:
 
     Args:
         hub: the hub.
+        tls_port: see `AmqpServer`.
         certificate: the certificate of its TLS handshake; None if it sent none.
         peer: its address, for the log.
         wake: see `Connection`.
@@ -74,12 +75,14 @@ class Client:
     def __init__(
         self,
         hub: IotHub,
+        tls_port: int,
         certificate: ClientCertificate | None = None,
         peer: str = "an unknown address",
         wake: Callable[[], None] = lambda: None,
         trust: Callable[[], None] = lambda: None,
     ) -> None:
         self.hub = hub
+        self.tls_port = tls_port
         self.peer = peer
         self.tokens = Tokens()
         self.devices: dict[IdentityKey, DeviceLink] = {}
