@@ -38,6 +38,7 @@ from emulator.hub.gate import Caller, DeviceCaller, EventHubsCaller, ServiceCall
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import DeviceLink
+from emulator.hub.messages.event_log import ENTITY
 from emulator.net.router import Router
 
 log = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ class Client:
         Raises:
             IotHubUnauthorizedAccess: it is malformed, or has expired; or it is for Event Hubs, and
                 its signature is wrong.
+            AmqpAddressNotFound: it is for an unknown entity of Event Hubs.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         try:
@@ -172,6 +174,7 @@ class Client:
                 # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
                 caller = EventHubsCaller(token.text, token.entity)
                 self.hub.gate.check(caller, Operation.READ_EVENTS)
+                _check_entity(token)
             self.tokens.put(token, FEW if self._right is None else MANY)
         except HubError as error:
             self._log_refusal(error)
@@ -306,6 +309,21 @@ class Client:
             self.connection.unauthorized(self.hub.clock.monotonic())
         else:
             self._watch(now + _LOOK_AGAIN)
+
+
+def _check_entity(token: Token) -> None:
+    """Check that the entity of a token for Event Hubs exists.
+
+    A real one refuses the token (microsoft/MCW-Cosmos-DB-Real-Time-Advanced-Analytics#25).
+
+    Raises:
+        AmqpAddressNotFound
+    """
+    if token.entity and token.entity[0] != ENTITY:
+        raise AmqpAddressNotFound(
+            f"The messaging entity '{unquote(token.audience)[:_SHOWN]}' could not be found. "
+            f"It is {ENTITY}."
+        )
 
 
 def parse_address(address: str) -> Sequence[str]:

@@ -231,9 +231,7 @@ class Connection:
         self._end(None)
 
     def next_deadline(self) -> float:
-        """Return when `tick` is to be called; later than before, unless the peer was active, or
-        the connection woke the I/O side.
-        """
+        """Return when `tick` is to be called; earlier than before only after an open or a wake."""
         idle = self._heard + self._silence
         return min(idle, self._beat, self._authorize_by)
 
