@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from azure.eventhub import EventHubConsumerClient
 from azure.eventhub.aio import EventHubConsumerClient as AioConsumerClient
 from azure.eventhub.extensions.checkpointstoreblob import BlobCheckpointStore
@@ -22,7 +21,7 @@ from azure.storage.blob import ContainerClient
 from emulator import Emulator
 from tests.npm import install
 from tests.processes import Console
-from tests.support import API_VERSION, PATIENCE, Device, Service, sas_token, wait_until
+from tests.support import PATIENCE, Device, Service, send_events, wait_until
 
 # The account of every Azurite (Azurite's README).
 ACCOUNT = "devstoreaccount1"
@@ -63,20 +62,6 @@ def devices(emulator: Emulator, janitor: Service) -> Iterator[list[Device]]:
     yield found
     for device in found:
         janitor.request("DELETE", f"/devices/{device.id}", headers={"If-Match": "*"})
-
-
-def send_event(emulator: Emulator, device: Device, body: str) -> None:
-    """Send a message over HTTPS."""
-    resource = f"{emulator.https_host}/devices/{device.id}"
-    answer = requests.post(
-        f"https://{resource}/messages/events",
-        data=body.encode(),
-        params={"api-version": API_VERSION},
-        headers={"Authorization": sas_token(resource, device.key)},
-        verify=str(emulator.ca_file),
-        timeout=PATIENCE,
-    )
-    assert answer.status_code == 204
 
 
 class Consumer:
@@ -192,7 +177,7 @@ def test_readers_share_the_partitions_and_continue_at_the_checkpoints(
         """Send a message from each device; return their bodies."""
         bodies = [f"{device.id} {number}" for device in devices]
         for device, body in zip(devices, bodies, strict=True):
-            send_event(emulator, device, body)
+            send_events(emulator, device, body)
         return bodies
 
     def received(*consumers: Consumer) -> list[str]:
