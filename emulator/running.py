@@ -102,6 +102,7 @@ class Running:
         store = open_store(settings)
         stack.callback(store.close)
         self._state = open_state(settings, store, (*names, *extra), SystemClock())
+        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         mqtt, https, amqp = self._make_heads(_open_sessions(settings, store))
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
         # answer them before they cut off the callers.
@@ -113,7 +114,6 @@ class Running:
         for name, head in heads.items():
             await head.start(bound[name])
             started.push_async_callback(head.stop)
-        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
 
     def _make_heads(self, sessions: Sessions) -> tuple[MqttServer, HttpServer, AmqpServer]:
         hub = self.hub
@@ -124,7 +124,9 @@ class Running:
             clock=hub.clock,
         )
         mqtt = MqttServer(hub, sessions, handshakes)
-        amqp = AmqpServer(hub, handshakes)
+        # The HTTPS port has AMQP too.
+        tls_port = self.ports.get("amqps_port", self.ports["https_port"])
+        amqp = AmqpServer(hub, handshakes, tls_port)
         web_sockets = {
             path: upgrade_handler(
                 served,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import uuid
@@ -9,18 +10,10 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
-import requests
 from hypothesis import settings
 
 from emulator import Emulator, Settings
-from tests.support import (
-    API_VERSION,
-    PATIENCE,
-    Device,
-    Service,
-    free_loopback_address,
-    sas_token,
-)
+from tests.support import Device, Service, free_loopback_address, send_events
 
 # Property tests take at most two seconds each; FUZZ_EXAMPLES raises the number of their examples.
 # No deadline: an example can be slow on a busy machine.
@@ -79,23 +72,7 @@ def service(janitor: Service) -> Service:
 @pytest.fixture
 def send(emulator: Emulator, device: Device) -> Callable[..., None]:
     """Sends messages as the device, over HTTPS."""
-    host = emulator.https_host
-    token = sas_token(f"{host}/devices/{device.id}", device.key)
-
-    def post(*bodies: str, **properties: str) -> None:
-        for body in bodies:
-            answer = requests.post(
-                f"https://{host}/devices/{device.id}/messages/events",
-                data=body.encode(),
-                params={"api-version": API_VERSION},
-                headers={"Authorization": token}
-                | {f"iothub-app-{name}": value for name, value in properties.items()},
-                verify=str(emulator.ca_file),
-                timeout=PATIENCE,
-            )
-            assert answer.status_code == 204
-
-    return post
+    return functools.partial(send_events, emulator, device)
 
 
 @pytest.fixture

@@ -114,6 +114,23 @@ class Hub(Protocol):
     ca_file: Path
 
 
+def send_events(emulator: Emulator, device: Device, *bodies: str, **properties: str) -> None:
+    """Send messages as a device, over HTTPS."""
+    resource = f"{emulator.https_host}/devices/{device.id}"
+    token = sas_token(resource, device.key)
+    for body in bodies:
+        answer = requests.post(
+            f"https://{resource}/messages/events",
+            data=body.encode(),
+            params={"api-version": API_VERSION},
+            headers={"Authorization": token}
+            | {f"iothub-app-{name}": value for name, value in properties.items()},
+            verify=str(emulator.ca_file),
+            timeout=PATIENCE,
+        )
+        assert answer.status_code == 204
+
+
 def second_hub(emulator: Emulator, **settings: Any) -> Emulator:
     """Make an emulator, not started, with the certificates of another one and its own settings."""
     ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)

@@ -38,6 +38,7 @@ from emulator.hub.gate import Caller, DeviceCaller, EventHubsCaller, ServiceCall
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import DeviceLink
+from emulator.hub.messages.event_log import ENTITY
 from emulator.net.router import Router
 
 log = logging.getLogger(__name__)
@@ -56,12 +57,16 @@ _SHOWN = 200  # how much of an address is shown, in characters
 # A timer for a far expiry would overflow in the event loop; then it looks again.
 _MAX_TIMER = 24 * 3600
 
+# Ours: how often a client without links is looked at, in seconds. Its device can be deleted.
+_LOOK_AGAIN = 60
+
 
 class Client:
     """A client at the other end of a connection.
 
     Args:
         hub: the hub.
+        tls_port: see `AmqpServer`.
         certificate: the certificate of its TLS handshake; None if it sent none.
         peer: its address, for the log.
         wake: see `Connection`.
@@ -71,12 +76,14 @@ class Client:
     def __init__(
         self,
         hub: IotHub,
+        tls_port: int,
         certificate: ClientCertificate | None = None,
         peer: str = "an unknown address",
         wake: Callable[[], None] = lambda: None,
         trust: Callable[[], None] = lambda: None,
     ) -> None:
         self.hub = hub
+        self.tls_port = tls_port
         self.peer = peer
         self.tokens = Tokens()
         self.devices: dict[IdentityKey, DeviceLink] = {}
@@ -88,7 +95,8 @@ class Client:
         self._trust = trust
         self.host = ""
         """The name by which the client calls the hub."""
-        self._authorized = False
+        self._right: tuple[AnyNode, LinkRequest[Any]] | None = None
+        """The newest link that the client had a right to; None if it has no right to anything."""
         self._logged = False
         self._timer: Timer | None = None
         self._due = math.inf
@@ -145,6 +153,7 @@ class Client:
 
     def closed(self) -> None:
         """Note that the connection and its links have ended."""
+        self._right = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -156,6 +165,7 @@ class Client:
         Raises:
             IotHubUnauthorizedAccess: it is malformed, or has expired; or it is for Event Hubs, and
                 its signature is wrong.
+            AmqpAddressNotFound: it is for an unknown entity of Event Hubs.
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         try:
@@ -164,7 +174,8 @@ class Client:
                 # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
                 caller = EventHubsCaller(token.text, token.entity)
                 self.hub.gate.check(caller, Operation.READ_EVENTS)
-            self.tokens.put(token, MANY if self._authorized else FEW)
+                _check_entity(token)
+            self.tokens.put(token, FEW if self._right is None else MANY)
         except HubError as error:
             self._log_refusal(error)
             raise
@@ -174,20 +185,20 @@ class Client:
         node, request = self._find(link)
         if node.callers is not Callers.ALL:
             request.grant = self._check(node, request)
-            self._authorize()
+            self._authorize(node, request)
+            self._watch(request.grant.expires)
         if admission := request.grant.admission:
             known = admission.key in self.devices
             self.hub.gate.enter(admission, Operation.SUBSCRIBE if known else Operation.CONNECT)
         link.context = node, request
         node.open(request)
-        self._watch(request.grant.expires)
 
-    def _authorize(self) -> None:
+    def _authorize(self, node: AnyNode, request: LinkRequest[Any]) -> None:
         """Let the client send more: it has shown a right to something."""
-        if not self._authorized:
-            self._authorized = True
+        if self._right is None:
             self.connection.authorized()
             self._trust()
+        self._right = node, request
 
     def _find(self, link: Link) -> tuple[AnyNode, LinkRequest[Any]]:
         """Find the node of a link by its address and its direction."""
@@ -246,6 +257,10 @@ class Client:
 
     # --- expiry
 
+    def look_again(self) -> None:
+        """Look soon whether the client has a right to anything: links of it have ended."""
+        self._watch(self.hub.clock.now().timestamp())
+
     def _watch(self, expires: float) -> None:
         """Look at all links when a token expires."""
         if expires < self._due:
@@ -259,11 +274,14 @@ class Client:
         """Detach the links whose token has expired, unless a newer one allows them."""
         self._timer, self._due = None, math.inf
         now = self.hub.clock.now().timestamp()
+        in_use = False
         for link in self.connection.all_links():
             # A link of a device may still wait to be attached: see `Device.open`.
             if link.context is None or link.state not in (LinkState.PENDING, LinkState.ATTACHED):
                 continue
             node, request = link.context
+            if node.callers is Callers.ALL:
+                continue
             if request.grant.expires <= now:
                 try:
                     request.grant = self._check(node, request)
@@ -275,7 +293,37 @@ class Client:
                         )
                         link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
                     continue
+            in_use = True
             self._watch(request.grant.expires)
+        if not in_use:
+            self._look_for_a_right(now)
+
+    def _look_for_a_right(self, now: float) -> None:
+        """Take back what the client was allowed, if its last right to a link has ended."""
+        if self._right is None:
+            return
+        try:
+            self._check(*self._right)
+        except HubError:
+            self._right = None
+            self.connection.unauthorized(self.hub.clock.monotonic())
+        else:
+            self._watch(now + _LOOK_AGAIN)
+
+
+def _check_entity(token: Token) -> None:
+    """Check that the entity of a token for Event Hubs exists.
+
+    A real one refuses the token (microsoft/MCW-Cosmos-DB-Real-Time-Advanced-Analytics#25).
+
+    Raises:
+        AmqpAddressNotFound
+    """
+    if token.entity and token.entity[0] != ENTITY:
+        raise AmqpAddressNotFound(
+            f"The messaging entity '{unquote(token.audience)[:_SHOWN]}' could not be found. "
+            f"It is {ENTITY}."
+        )
 
 
 def parse_address(address: str) -> Sequence[str]:

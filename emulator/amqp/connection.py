@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -65,14 +66,14 @@ class Limits(Struct, frozen=True):
             and of what peers send when they attach.
         sent_bytes: what is sent before the peer reads it; then links have no credit. The frames
             of one message can go beyond it.
-        seconds: how long these limits hold before the connection closes; None: they have no end.
+        seconds: how long these limits hold before the connection closes.
     """
 
     sessions: int
     links: int
     buffered_bytes: int
     sent_bytes: int = 256 * 1024
-    seconds: float | None = None
+    seconds: float = math.inf
 
 
 # Ours. A peer that has not shown a right to anything needs few links: a pair to `$cbs`, and the
@@ -126,7 +127,7 @@ class Connection:
         max_frame_size: the largest frame that the peer may send, in bytes.
         channel_max: the highest number of a channel.
         idle_time_out: in milliseconds; what the peer is told.
-        limits: until `authorized` is called.
+        limits: while the peer has shown no right to anything: see `authorized`.
     """
 
     def __init__(
@@ -159,7 +160,6 @@ class Connection:
             idle_time_out=idle_time_out,
         )
         self._wake = wake
-        self._limits = limits
         self._state = _State.HEADER
         self._buffer = frame.FrameBuffer()
         self._frame_limit = min(_FIRST_FRAME_BYTES, max_frame_size)
@@ -172,7 +172,8 @@ class Connection:
         self._heard = now
         self._beat = float("inf")  # when the next empty frame is due
         self._beat_seconds = float("inf")
-        self._authorize_by = float("inf") if limits.seconds is None else now + limits.seconds
+        self._limits = self._first_limits = limits
+        self._authorize_by = now + limits.seconds
 
     # --- what the I/O side calls
 
@@ -230,7 +231,7 @@ class Connection:
         self._end(None)
 
     def next_deadline(self) -> float:
-        """Return when `tick` is to be called; later than before, except after an open."""
+        """Return when `tick` is to be called; earlier than before only after an open or a wake."""
         idle = self._heard + self._silence
         return min(idle, self._beat, self._authorize_by)
 
@@ -259,6 +260,15 @@ class Connection:
         """Change the limits, as the peer has shown that it may do something."""
         self._limits = limits
         self._authorize_by = float("inf")
+
+    def unauthorized(self, now: float) -> None:
+        """Go back to the first limits: what the peer may do has ended.
+
+        What it has taken up beyond them stays until the connection closes.
+        """
+        self._limits = self._first_limits
+        self._authorize_by = now + self._limits.seconds
+        self._wake_once()  # the next deadline can be earlier
 
     def close(self, error: AmqpError | None = None) -> None:
         """Close the connection, with an error or without.

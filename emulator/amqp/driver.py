@@ -26,12 +26,15 @@ class Driver:
         stream: the stream.
         hub: the hub.
         certificate: the certificate of the peer; None if it sent none.
+        tls_port: see `AmqpServer`.
     """
 
-    def __init__(self, stream: Stream, hub: IotHub, certificate: ClientCertificate | None) -> None:
+    def __init__(
+        self, stream: Stream, hub: IotHub, certificate: ClientCertificate | None, tls_port: int
+    ) -> None:
         self._stream = stream
         self._clock: Clock = hub.clock
-        client = Client(hub, certificate, stream.peer, self._wake, stream.trust)
+        client = Client(hub, tls_port, certificate, stream.peer, self._wake, stream.trust)
         self._connection = client.connection
         self._loop = asyncio.get_running_loop()
         self._woken = False

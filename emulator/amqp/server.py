@@ -27,10 +27,12 @@ class AmqpServer:
     Args:
         hub: the hub.
         handshakes: the handshakes of TLS, with the certificates of devices.
+        tls_port: a port of AMQP over TLS, to which clients are redirected.
     """
 
-    def __init__(self, hub: IotHub, handshakes: Handshakes) -> None:
+    def __init__(self, hub: IotHub, handshakes: Handshakes, tls_port: int) -> None:
         self._hub = hub
+        self._tls_port = tls_port
         self._handshakes = handshakes
         self._buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
         self._connections: dict[asyncio.Task[None] | None, Driver] = {}
@@ -66,7 +68,7 @@ class AmqpServer:
         from emulator.amqp.driver import Driver
 
         certificate = self._handshakes.client_certificate(stream.tls)
-        driver = Driver(stream, self._hub, certificate)
+        driver = Driver(stream, self._hub, certificate, self._tls_port)
         task = asyncio.current_task()
         self._connections[task] = driver
         try:

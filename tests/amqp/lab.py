@@ -45,6 +45,8 @@ __all__ = ["HOST", "KEY", "POLICY_KEY", "AmqpClient", "Lab", "RemoteLink", "serv
 
 _PART = 32 * 1024  # the largest payload of a frame here
 
+TLS_PORT = 5679
+
 PUT_TOKEN = {"operation": "put-token", "type": "servicebus.windows.net:sastoken", "name": HOST}
 
 
@@ -63,7 +65,7 @@ class AmqpClient(Peer):
 
     def __init__(self, lab: Lab, *, certificate: ClientCertificate | None = None) -> None:
         self.lab = lab
-        self.client = Client(lab.hub, certificate, "test", self.wake)
+        self.client = Client(lab.hub, TLS_PORT, certificate, "test", self.wake)
         super().__init__(self.client.connection)
         self._handles = itertools.count()
         self._numbers = itertools.count()

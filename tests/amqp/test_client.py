@@ -20,7 +20,7 @@ from tests.hub.fakes import certificate, self_signed
 from tests.support import entity_token
 
 DEVICE = "/devices/d1/x"
-ENTITY = "hub-events/ConsumerGroups/$Default/Partitions/0"
+ENTITY = "iothub-ehub-emulator/ConsumerGroups/$Default/Partitions/0"
 UNAUTHORIZED = "amqp:unauthorized-access", 401002
 
 
@@ -47,12 +47,6 @@ class Recorder:
             Receives("/devices/{device_id}/x", receive, self.open, Callers.DEVICES),
             Receives(
                 "/devices/{device_id}/modules/{module_id}/x", receive, self.open, Callers.DEVICES
-            ),
-            Receives(
-                "/{entity}/ConsumerGroups/{group}/Partitions/{partition}",
-                Operation.READ_EVENTS,
-                self.open,
-                Callers.EVENT_HUBS,
             ),
             Receives("/free", Operation.CONNECT, self.open, Callers.ALL),
         ]
@@ -204,9 +198,9 @@ def test_a_disabled_device_is_refused(lab: Lab, recorder: Recorder) -> None:
     "audience",
     [
         "sb://any.host/",
-        "sb://any.host/hub-events",
-        "sb://any.host/hub-events/consumergroups/$default/partitions/0",
-        "amqps://any.host/hub-events",
+        "sb://any.host/iothub-ehub-emulator",
+        "sb://any.host/iothub-ehub-emulator/consumergroups/$default/partitions/0",
+        "amqps://any.host/iothub-ehub-emulator",
     ],
 )
 def test_a_token_for_an_entity_is_signed_with_the_text_of_the_key(
@@ -225,11 +219,11 @@ def test_other_tokens_are_refused_there(lab: Lab, recorder: Recorder) -> None:
     now = lab.clock.now().timestamp()
     for token, status in (
         (service_token(lab), 200),
-        (lab.token("sb://any.host/hub-events", POLICY_KEY, policy="service"), 401),
-        (entity_token("sb://any.host/hub-events", KEY, "service", now), 401),
-        (entity_token("sb://any.host/other", POLICY_KEY, "service", now), 200),
-        (entity_token("sb://any.host/hub-events", POLICY_KEY, "device", now), 401),
-        (entity_token("sb://any.host/hub-event", POLICY_KEY, "service", now), 200),
+        (lab.token("sb://any.host/iothub-ehub-emulator", POLICY_KEY, policy="service"), 401),
+        (entity_token("sb://any.host/iothub-ehub-emulator", KEY, "service", now), 401),
+        (entity_token("sb://any.host/other", POLICY_KEY, "service", now), 404),
+        (entity_token("sb://any.host/iothub-ehub-emulator", POLICY_KEY, "device", now), 401),
+        (entity_token("sb://any.host/iothub", POLICY_KEY, "service", now), 404),
     ):
         client.put_token(token, status=status)
         assert client.refused(client.receiver(ENTITY)) == UNAUTHORIZED

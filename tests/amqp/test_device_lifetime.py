@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from emulator.amqp.message import Message
-from emulator.amqp.performatives import ACCEPTED, End
+from emulator.amqp.performatives import ACCEPTED, Begin, End
 from emulator.hub.core.errors import ServiceUnavailable
 from tests.amqp.devices import MethodPair, TwinPair, commands, connect, telemetry
 from tests.amqp.lab import AmqpClient, Lab, RemoteLink, code_of, device_token, service_token
@@ -261,6 +261,89 @@ def test_a_token_ends_a_link_that_waited_when_another_token_expired(lab: Lab) ->
     assert link.error is None
     lab.clock.advance(10)
     assert _ended(link) == ("amqp:unauthorized-access", 401003)
+
+
+# --- what a connection is without a right to anything
+
+
+def _expect_few_sessions_and_little_time(client: AmqpClient) -> None:
+    client.expect_nothing()
+    for channel in range(1, 16):
+        client.session(channel)
+    client.lab.clock.advance(59)
+    client.connection.tick(client.lab.clock.monotonic())
+    client.expect_nothing()
+    client.lab.clock.advance(1)
+    client.connection.tick(client.lab.clock.monotonic())
+    client.expect_closed("amqp:unauthorized-access")
+
+
+@pytest.mark.parametrize("how", ["disabled", "deleted", "expired"])
+def test_a_connection_ends_soon_after_its_last_right(lab: Lab, how: str) -> None:
+    client = connect(lab, lifetime=600)
+    link = telemetry(client)
+    if how == "disabled":
+        lab.register("d1", status="disabled")
+    elif how == "deleted":
+        lab.delete("d1")
+    else:
+        lab.clock.advance(600)
+    _ended(link)
+    client.expect_nothing()
+    wakes = client.wakes
+    lab.clock.advance(0)
+    assert how == "expired" or client.wakes == wakes + 1  # the deadline is new
+    _expect_few_sessions_and_little_time(client)
+
+
+def test_a_device_without_links_has_a_right_until_it_is_deleted(lab: Lab) -> None:
+    client = connect(lab)
+    telemetry(client).detach()
+    lab.clock.advance(180)
+    client.connection.tick(lab.clock.monotonic())
+    lab.delete("d1")
+    lab.clock.advance(60)
+    _expect_few_sessions_and_little_time(client)
+
+
+def test_a_connection_without_a_right_has_few_sessions(lab: Lab) -> None:
+    client = connect(lab)
+    telemetry(client)
+    for channel in range(1, 20):
+        client.session(channel)
+    lab.delete("d1")
+    lab.clock.advance(0)
+    client.take()
+    client.send(write(20, Begin(None, 0, 100, 100)))
+    client.expect_closed("amqp:resource-limit-exceeded")
+
+
+def test_a_connection_without_a_right_can_get_one_again(lab: Lab) -> None:
+    client = connect(lab, lifetime=60)
+    link = telemetry(client)
+    lab.clock.advance(60)
+    _ended(link)
+    lab.clock.advance(30)
+    client.put_token(device_token(lab, lifetime=600))
+    assert telemetry(client).send(Message(b"x")) == ACCEPTED
+    lab.clock.advance(100)
+    client.connection.tick(lab.clock.monotonic())
+    client.expect_nothing()
+    assert not client.connection.closed
+
+
+def test_the_token_of_a_service_without_links_is_a_right(lab: Lab) -> None:
+    client = AmqpClient(lab).open()
+    client.put_token(service_token(lab, lifetime=600))
+    client.sender("/messages/devicebound").detach()
+    lab.clock.advance(400)
+    client.put_token(service_token(lab, lifetime=600))
+    lab.clock.advance(400)
+    client.connection.tick(lab.clock.monotonic())
+    client.expect_nothing()
+    assert not client.connection.closed
+    lab.clock.advance(220)
+    _expect_few_sessions_and_little_time(client)
 
 
 def test_connections_over_the_rate_are_refused() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
@@ -126,6 +127,34 @@ def test_a_link_to_an_unknown_address_is_refused(hub: Emulator) -> None:
         wire.begin().send(write(0, Attach("x", 0, RECEIVER, source=Source("/nowhere"))))
         assert wire.take_until(Attach).source is None
         assert wire.take_until(Detach).error.condition == "amqp:not-found"
+
+
+# --- where readers of events are sent
+
+
+def redirect(hub: Emulator, port: int | None, context: ssl.SSLContext | None) -> SplitResult:
+    """Ask the hub for the address of its endpoint."""
+    with dial(hub, port, context) as wire:
+        wire.begin().put_token(owner_token(hub))
+        wire.send(write(0, Attach("x", 2, RECEIVER, source=Source("/messages/events"))))
+        error = wire.take_until(Detach).error
+        assert error.condition == "amqp:link:redirect"
+        address = urlsplit(error.info["address"])
+        assert (address.hostname, address.port) == (error.info["hostname"], error.info["port"])
+        return address
+
+
+def test_readers_are_sent_to_the_port_of_amqp(hub: Emulator, context: ssl.SSLContext) -> None:
+    for port, tls in ((hub.amqps_port, context), (hub.amqp_port, None), (hub.https_port, context)):
+        assert redirect(hub, port, tls).port == hub.amqps_port
+
+
+def test_readers_are_sent_to_the_https_port_without_a_port_of_amqp(settings: Settings) -> None:
+    with socket.create_server((settings.host, AMQPS_PORT)), Emulator(settings) as hub:
+        address = redirect(hub, hub.https_port, trust(hub))
+        assert address.port == hub.https_port
+        with AmqpWire((str(address.hostname), address.port), trust(hub)) as wire:
+            wire.begin()
 
 
 # --- ports

@@ -253,6 +253,19 @@ def test_an_unknown_consumer_group_is_refused(
         assert "could not be found" in str(reader.errors[0])
 
 
+def test_an_unknown_entity_is_refused(emulator: Emulator, partition: str, device: Device) -> None:
+    wrong = emulator.event_hubs_connection_string.replace("EntityPath=", "EntityPath=un-")
+
+    def client() -> EventHubConsumerClient:
+        return EventHubConsumerClient.from_connection_string(wrong, "$Default", **QUICK)
+
+    with client() as asking, pytest.raises(AuthenticationError, match="It is iothub-ehub-emulator"):
+        asking.get_eventhub_properties()
+    with Reader(client(), device, partition_id=partition) as reader:
+        reader.wait_for(lambda: reader.errors)
+        assert "It is iothub-ehub-emulator" in str(reader.errors[0])
+
+
 def test_a_wrong_key_is_refused(emulator: Emulator) -> None:
     text = emulator.event_hubs_connection_string
     key = text.partition("SharedAccessKey=")[2].partition(";")[0]

@@ -189,6 +189,7 @@ class Device:
 
     def _forget(self) -> None:
         self._connected = False
+        self._client.look_again()
         if self._client.devices.get(self.key) is self:
             del self._client.devices[self.key]
 

@@ -23,9 +23,6 @@ from emulator.hub.messages.event_log import ENTITY
 
 _HUB, _PARTITION = "com.microsoft:eventhub", "com.microsoft:partition"
 
-# The port of AMQP over TLS: the Azure CLI takes no other.
-_PORT = 5671
-
 
 def _read(request: LinkRequest[IncomingLink], message: Message) -> Reply:
     properties = message.application_properties
@@ -75,15 +72,16 @@ def _partition(hub: IotHub, partition_id: str) -> dict[str, Any]:
 def _redirect(request: LinkRequest[Any]) -> None:
     """Send a reader to the endpoint, as a real hub does (Azure CLI; IoT Hub docs: AMQP support)."""
     name, path = _without_port(request.client.host), "/".join(request.resource[2:])
+    port = request.client.tls_port
     host = f"[{name}]" if ":" in name else name
-    address = f"amqps://{host}:{_PORT}/{ENTITY}"
+    address = f"amqps://{host}:{port}/{ENTITY}"
     raise AmqpError(
         REDIRECT,
         f"Use the Event Hubs-compatible endpoint {ENTITY}.",
         {
             "hostname": name,
             "network-host": name,
-            "port": Int(_PORT),
+            "port": Int(port),
             "address": f"{address}/{path}" if path else address,
         },
     )

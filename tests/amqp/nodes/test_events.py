@@ -180,11 +180,16 @@ def test_a_policy_with_service_connect_reads(lab: Lab, policy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["another", f"{ENTITY}/ConsumerGroups/$Default/Partitions/3", f"{ENTITY}x"]
+    ("path", "status"),
+    [
+        (f"{ENTITY}/ConsumerGroups/$Default/Partitions/3", 200),
+        ("another", 404),
+        (f"{ENTITY}x", 404),
+    ],
 )
-def test_a_token_for_something_else_does_not_read(lab: Lab, path: str) -> None:
+def test_a_token_for_something_else_does_not_read(lab: Lab, path: str, status: int) -> None:
     client = AmqpClient(lab).open()
-    client.put_token(event_hubs_token(lab, path=path))
+    client.put_token(event_hubs_token(lab, path=path), status=status)
     assert client.refused(receiver(client))[0] == "amqp:unauthorized-access"
 
 

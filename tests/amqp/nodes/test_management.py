@@ -11,7 +11,7 @@ from emulator.amqp.message import Message, Value
 from emulator.amqp.performatives import RECEIVER, Attach, Properties, Source, Target
 from emulator.amqp.types import Array, Int, Timestamp, ULong
 from emulator.hub.messages.event_log import ENTITY
-from tests.amqp.lab import HOST, AmqpClient, Lab, service_token
+from tests.amqp.lab import HOST, TLS_PORT, AmqpClient, Lab, service_token
 from tests.amqp.nodes.event_hubs import (
     PARTITION,
     event_hubs_token,
@@ -163,8 +163,8 @@ def test_the_hub_redirects_readers_to_the_endpoint(lab: Lab, path: str, target: 
     assert types(info) == {
         "hostname": (str, HOST),
         "network-host": (str, HOST),
-        "port": (Int, 5671),
-        "address": (str, f"amqps://{HOST}:5671/{ENTITY}{target}"),
+        "port": (Int, TLS_PORT),
+        "address": (str, f"amqps://{HOST}:{TLS_PORT}/{ENTITY}{target}"),
     }
 
 
@@ -184,7 +184,7 @@ def test_the_redirect_has_the_host_without_a_port(
     client.open(host=host)
     info = redirect(client, "messages/events")
     assert (info["hostname"], info["network-host"]) == (name, name)
-    assert info["address"] == f"amqps://{in_address}:5671/{ENTITY}"
+    assert info["address"] == f"amqps://{in_address}:{TLS_PORT}/{ENTITY}"
 
 
 def test_the_redirect_needs_the_right_to_read(lab: Lab) -> None:
