@@ -8,24 +8,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from emulator.amqp.types import (
-    Array,
-    Byte,
-    Char,
-    Decimal32,
-    Decimal64,
-    Decimal128,
-    Described,
-    Float,
-    Int,
-    Short,
-    Symbol,
-    Timestamp,
-    UByte,
-    UInt,
-    ULong,
-    UShort,
-)
+from emulator.amqp.types import FIXED, Array, Char, Described, Int, Symbol, UInt, ULong
 
 
 def encode(value: Any) -> bytes:
@@ -92,14 +75,14 @@ def _sized(short: int, long: int, data: bytes) -> bytes:
     return long.to_bytes(1, "big") + size.to_bytes(4, "big") + data
 
 
-def _packer(layout: str) -> Callable[[Any], bytes]:
-    """Write constructor and value in one step; `layout` begins with the constructor's code."""
-    code, _, rest = layout.partition(" ")
-    pack, number = struct.Struct(">B" + rest).pack, int(code, 16)
-    return lambda value: pack(number, value)
+def _packer(code: int, layout: str) -> Callable[[Any], bytes]:
+    """Write constructor and value in one step."""
+    pack = struct.Struct(f">B{layout}").pack
+    return lambda value: pack(code, value)
 
 
-_UINT, _ULONG, _INT, _LONG_INT = map(_packer, ("70 I", "80 Q", "71 i", "81 q"))
+_FIXED = {cls: _packer(code, layout) for cls, (code, layout) in FIXED.items()}
+_UINT, _ULONG, _INT, _LONG_INT = _FIXED[UInt], _FIXED[ULong], _FIXED[Int], _FIXED[int]
 
 
 def _encode_uint(value: int) -> bytes:
@@ -160,15 +143,6 @@ def _encode_described(value: Described) -> bytes:
     return b"\x00" + encode(value.descriptor) + encode(value.value)
 
 
-def _decimal(code: int, width: int) -> Callable[[bytes], bytes]:
-    def write(value: bytes) -> bytes:
-        if len(value) != width:
-            raise ValueError(f"A decimal number of {len(value)} bytes: it must have {width}")
-        return bytes((code,)) + value
-
-    return write
-
-
 def _encode_array(value: Array) -> bytes:
     return _compound(0xE0, 0xF0, _array_body(value), len(value))
 
@@ -182,23 +156,14 @@ def _array_body(value: Array) -> bytes:
 
 # How each type is written. A caller that knows the type saves the look-up of `encode`.
 WRITERS: dict[type, Callable[[Any], bytes]] = {
+    **_FIXED,
     type(None): lambda value: b"\x40",
     bool: lambda value: b"\x41" if value else b"\x42",
-    UByte: _packer("50 B"),
-    UShort: _packer("60 H"),
     UInt: _encode_uint,
     ULong: _encode_ulong,
-    Byte: _packer("51 b"),
-    Short: _packer("61 h"),
     Int: _encode_int,
     int: _encode_long,
-    Float: _packer("72 f"),
-    float: _packer("82 d"),
-    Decimal32: _decimal(0x74, 4),
-    Decimal64: _decimal(0x84, 8),
-    Decimal128: _decimal(0x94, 16),
     Char: _encode_char,
-    Timestamp: _packer("83 q"),
     UUID: lambda value: b"\x98" + value.bytes,
     bytes: encode_binary,
     str: _encode_string,
@@ -208,10 +173,6 @@ WRITERS: dict[type, Callable[[Any], bytes]] = {
     Array: _encode_array,
     Described: _encode_described,
 }
-
-
-def _wide(code: int, layout: str) -> tuple[bytes, Callable[[Any], bytes]]:
-    return bytes((code,)), struct.Struct(layout).pack
 
 
 def _counted(body: bytes, count: int) -> bytes:
@@ -228,23 +189,13 @@ def _text(encoding: str) -> Callable[[str], bytes]:
 
 # The constructor of an array's values, and how each value is written behind it.
 _ELEMENTS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
+    **{
+        cls: (bytes((code,)), struct.Struct(f">{layout}").pack)
+        for cls, (code, layout) in FIXED.items()
+    },
     type(None): (b"\x40", lambda value: b""),
-    bool: _wide(0x56, ">B"),
-    UByte: _wide(0x50, ">B"),
-    UShort: _wide(0x60, ">H"),
-    UInt: _wide(0x70, ">I"),
-    ULong: _wide(0x80, ">Q"),
-    Byte: _wide(0x51, ">b"),
-    Short: _wide(0x61, ">h"),
-    Int: _wide(0x71, ">i"),
-    int: _wide(0x81, ">q"),
-    Float: _wide(0x72, ">f"),
-    float: _wide(0x82, ">d"),
-    Decimal32: (b"\x74", lambda value: WRITERS[Decimal32](value)[1:]),
-    Decimal64: (b"\x84", lambda value: WRITERS[Decimal64](value)[1:]),
-    Decimal128: (b"\x94", lambda value: WRITERS[Decimal128](value)[1:]),
+    bool: (b"\x56", struct.Struct(">B").pack),
     Char: (b"\x73", lambda value: _encode_char(value)[1:]),
-    Timestamp: _wide(0x83, ">q"),
     UUID: (b"\x98", lambda value: value.bytes),
     bytes: (b"\xb0", lambda value: len(value).to_bytes(4, "big") + value),
     str: (b"\xb1", _text("utf-8")),
