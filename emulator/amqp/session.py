@@ -210,8 +210,6 @@ class Session:
                     self._incoming.pop(number).settled = True
             return
         numbers = _in_range(self._outgoing, first, last)
-        if not (numbers or settled or outcome is None):  # of deliveries that no sender waits for
-            self.write(Disposition(SENDER, first, last, True, outcome))
         for number in numbers:
             delivery = self._outgoing.pop(number, None)
             if delivery is None:  # a callback has ended the link
@@ -220,6 +218,9 @@ class Session:
             answer = _answered(delivery, outcome)
             if not settled and (final := answer or outcome) is not None:
                 self.connection.settle(self.channel, SENDER, number, final)
+        has_others = len(numbers) <= (last - first) & UINT_MAX  # that no sender waits for
+        if has_others and not settled and outcome is not None:
+            self.write(Disposition(SENDER, first, last, True, outcome))
         self.pump()
 
     # --- deliveries

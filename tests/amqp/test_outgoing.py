@@ -245,7 +245,21 @@ def test_confirmations_become_one() -> None:
     _sent(3).play(
         ">> 0 Disposition(RECEIVER, 0, 9, False, ACCEPTED)",
         "<< 0 Disposition(role=SENDER, first=0, last=2, settled=True, state=ACCEPTED)",
+        "<< 0 Disposition(role=SENDER, first=0, last=9, settled=True, state=ACCEPTED)",
     )
+
+
+def test_a_range_with_outcomes_that_no_sender_waits_for_is_confirmed() -> None:
+    peer = Peer().begin(*RECEIVES, ">> 0 Flow(1, 99, 0, 99, 0, 0, 99)")
+    for on_settled in (None, peer.node.on_settled, None):
+        peer.outgoing.send(b"m", on_settled=on_settled)
+    peer.connection.data_to_send()
+    peer.play(
+        ">> 0 Disposition(RECEIVER, 0, 2, False, ACCEPTED)",
+        "<< 0 Disposition(role=SENDER, first=1, last=1, settled=True, state=ACCEPTED)",
+        "<< 0 Disposition(role=SENDER, first=0, last=2, settled=True, state=ACCEPTED)",
+    )
+    assert peer.node.events[-1] == ACCEPTED
 
 
 def test_outcomes_that_no_sender_waits_for_are_confirmed() -> None:
