@@ -261,7 +261,7 @@ class Client:
         now = self.hub.clock.now().timestamp()
         for link in self.connection.all_links():
             # A link of a device may still wait to be attached: see `Device.open`.
-            if link.context is None or link.state not in (LinkState.PENDING, LinkState.ATTACHED):
+            if link.context is None or link.state is LinkState.DETACHED:
                 continue
             node, request = link.context
             if request.grant.expires <= now:

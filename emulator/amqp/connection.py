@@ -44,12 +44,15 @@ log = logging.getLogger(__name__)
 # a SAS token in PLAIN can exceed.
 _FIRST_FRAME_BYTES = 8 * 1024
 
-# The largest frames that are sent, whatever the peer takes.
-_SENT_FRAME_BYTES = 64 * 1024
+# The largest frames that the peer may send, and that are sent, whatever the peer takes.
+_FRAME_BYTES = 64 * 1024
+
+# In milliseconds; what the peer is told (seen on a real hub).
+_IDLE_TIME_OUT = 240_000
 
 # A silent peer is disconnected after twice the time-out that it was told (section 2.4.5). uamqp
 # sends an empty frame every 120 s, whatever it was told.
-_IDLE_FACTOR = 2
+_SILENCE = 2 * _IDLE_TIME_OUT / 1000
 
 # Empty frames are not sent faster than this, in seconds.
 _MIN_BEAT = 0.5
@@ -123,9 +126,6 @@ class Connection:
         now: the time, in seconds of a clock that never goes back.
         wake: called once when bytes begin to wait, or the connection ends, outside of the calls of
             the I/O side. It can be called inside `send` and the like: best to write a little later.
-        max_frame_size: the largest frame that the peer may send, in bytes.
-        channel_max: the highest number of a channel.
-        idle_time_out: in milliseconds; what the peer is told.
         limits: until `authorized` is called.
     """
 
@@ -136,33 +136,23 @@ class Connection:
         now: float,
         *,
         wake: Callable[[], None] = lambda: None,
-        max_frame_size: int = 64 * 1024,
-        channel_max: int = 0xFFFF,
-        idle_time_out: int = 240_000,
         limits: Limits = UNAUTHORIZED,
     ) -> None:
         self.endpoint = endpoint
         self.error: AmqpError | None = None
         """Why the connection was closed here, for the log."""
-        self.peer: Open | None = None
-        """The peer's open."""
         self.payload_limit = 0
         """How many bytes of a message fit in a frame."""
         self.congested = False
         """Whether much waits for the peer to read it."""
         self.links = 0
         """How many links there are, in all sessions."""
-        self._open = Open(
-            container_id,
-            max_frame_size=max_frame_size,
-            channel_max=channel_max,
-            idle_time_out=idle_time_out,
-        )
+        self._open = Open(container_id, max_frame_size=_FRAME_BYTES, idle_time_out=_IDLE_TIME_OUT)
         self._wake = wake
         self._limits = limits
         self._state = _State.HEADER
         self._buffer = frame.FrameBuffer()
-        self._frame_limit = min(_FIRST_FRAME_BYTES, max_frame_size)
+        self._frame_limit = _FIRST_FRAME_BYTES
         self._sessions: dict[int, Session] = {}
         self._output: list[bytes] = []
         self._settled: tuple[int, bool, int, int, Outcome] | None = None
@@ -231,8 +221,7 @@ class Connection:
 
     def next_deadline(self) -> float:
         """Return when `tick` is to be called; later than before, except after an open."""
-        idle = self._heard + self._silence
-        return min(idle, self._beat, self._authorize_by)
+        return min(self._heard + _SILENCE, self._beat, self._authorize_by)
 
     def tick(self, now: float) -> None:
         """Do what is due: send an empty frame, or close a connection that took too long."""
@@ -240,10 +229,9 @@ class Connection:
             return
         if now >= self._authorize_by:
             self.close(AmqpError(Condition.UNAUTHORIZED_ACCESS, "No link was authorized in time"))
-        elif now >= self._heard + self._silence:
-            self.close(
-                AmqpError(Condition.CONNECTION_FORCED, f"Nothing arrived for {self._silence:g} s")
-            )
+        elif now >= self._heard + _SILENCE:
+            reason = f"Nothing arrived for {_SILENCE:g} s"
+            self.close(AmqpError(Condition.CONNECTION_FORCED, reason))
         elif now >= self._beat:
             self._beat = now + self._beat_seconds
             self._woken = True
@@ -367,10 +355,6 @@ class Connection:
         self._settled = None
         self._append(frame.write(channel, Disposition(role, first, last, True, outcome)))
 
-    @property
-    def _silence(self) -> float:
-        return _IDLE_FACTOR * (self._open.idle_time_out or 0) / 1000 or float("inf")
-
     def _end(self, error: AmqpError | None) -> None:
         if self._state is _State.CLOSED:
             return
@@ -438,9 +422,8 @@ class Connection:
                 f"A max-frame-size of {peer.max_frame_size} bytes: {frame.MIN_MAX_FRAME_SIZE} are "
                 "the least",
             )
-        self.peer = peer
-        self.payload_limit = min(peer.max_frame_size, _SENT_FRAME_BYTES) - frame.TRANSFER_OVERHEAD
-        self._frame_limit = self._open.max_frame_size
+        self.payload_limit = min(peer.max_frame_size, _FRAME_BYTES) - frame.TRANSFER_OVERHEAD
+        self._frame_limit = _FRAME_BYTES
         if peer.idle_time_out:
             self._beat_seconds = max(peer.idle_time_out / 2000, _MIN_BEAT)
             self._beat = self._heard + self._beat_seconds
@@ -472,15 +455,10 @@ class Connection:
         elif isinstance(performative, End):
             session.peer_ended(performative)
             self._sessions.pop(channel, None)
-        elif not session.ended:
+        else:
             session.receive(performative, payload)
 
     def _begin(self, channel: int, begin: Begin) -> None:
-        if channel > self._open.channel_max:
-            raise AmqpError(
-                Condition.FRAMING_ERROR,
-                f"Channel {channel}: {self._open.channel_max} is the highest",
-            )
         if begin.remote_channel is not None:
             raise AmqpError(Condition.NOT_ALLOWED, "A begin that answers no begin of this server")
         if len(self._sessions) >= self._limits.sessions:

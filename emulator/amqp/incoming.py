@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec import Struct
+
 from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.link import TAG_BYTES, Handler, Link, LinkState
 from emulator.amqp.message import Message, decode_messages
 from emulator.amqp.performatives import (
     ACCEPTED,
     RECEIVER,
-    RELEASED,
     Attach,
     Error,
     Flow,
-    Modified,
     Outcome,
     Rejected,
     Transfer,
@@ -39,22 +39,22 @@ class Receiver(Handler, Protocol):
         """
 
 
-class IncomingDelivery:
-    """A message from a peer, to be settled once; one that is pre-settled too: it needs credit."""
+class IncomingDelivery(Struct, eq=False):
+    """A message from a peer, to be settled once; one that is pre-settled too: it needs credit.
 
-    __slots__ = ("data", "delivery_id", "done", "link", "message_format", "settled", "size", "tag")
+    Args:
+        data: the message, encoded.
+        settled: whether the sender has settled it, so that no outcome is sent.
+    """
 
-    def __init__(self, link: IncomingLink, transfer: Transfer, delivery_id: int) -> None:
-        self.link = link
-        self.delivery_id = delivery_id
-        self.tag = transfer.delivery_tag or b""
-        self.message_format = transfer.message_format or 0
-        self.settled = False
-        """Whether the sender has settled it, so that no outcome is sent."""
-        self.data = b""
-        """The message, encoded."""
-        self.size = 0
-        self.done = False
+    link: IncomingLink
+    delivery_id: int
+    tag: bytes
+    message_format: int
+    data: bytes = b""
+    size: int = 0
+    settled: bool = False
+    done: bool = False
 
     def messages(self) -> list[Message]:
         """Decode the message, or the messages of a batch.
@@ -73,14 +73,6 @@ class IncomingDelivery:
     def reject(self, error: AmqpError) -> None:
         """Settle as invalid, with a condition and a description."""
         self.settle(Rejected(Error.of(error)))
-
-    def release(self) -> None:
-        """Settle as not processed."""
-        self.settle(RELEASED)
-
-    def modify(self, *, delivery_failed: bool = False, undeliverable_here: bool = False) -> None:
-        """Settle as not processed, with a reason."""
-        self.settle(Modified(delivery_failed, undeliverable_here))
 
 
 class IncomingLink(Link):
@@ -217,7 +209,9 @@ class IncomingLink(Link):
             )
         self._credit -= 1
         self._delivery_count = (self._delivery_count + 1) & UINT_MAX
-        return IncomingDelivery(self, transfer, transfer.delivery_id)
+        return IncomingDelivery(
+            self, transfer.delivery_id, transfer.delivery_tag, transfer.message_format or 0
+        )
 
     def _deliver(self, delivery: IncomingDelivery) -> None:
         self._unsettled += 1

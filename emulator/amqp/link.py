@@ -37,8 +37,7 @@ class LinkState(enum.Enum):
 
     PENDING = enum.auto()  # the peer has attached; the endpoint has not answered
     ATTACHED = enum.auto()
-    DETACHED = enum.auto()  # here; the peer may send more, which is ignored, until it detaches too
-    GONE = enum.auto()
+    DETACHED = enum.auto()  # here; what the peer sends is ignored until it detaches too
 
 
 class Handler(Protocol):
@@ -86,34 +85,27 @@ class Link(ABC):
         address = end.address if isinstance(end, Source | Target) else None
         return address if isinstance(address, str) else ""
 
-    def refuse(self, error: AmqpError) -> None:
-        """Answer the peer's attach with an error; ignored if the link has ended meanwhile.
+    def detach(self, error: AmqpError | None = None, *, closed: bool = True) -> None:
+        """Close or refuse the link; ignored if it has ended. `on_detached` is not called.
 
-        The standard has two steps: an attach without the node's terminus, and a detach (section
-        2.6.3).
+        The standard refuses in two steps: an attach without the node's terminus, and a detach
+        (section 2.6.3).
         """
+        if self.state is LinkState.DETACHED:
+            return
         if self.state is LinkState.PENDING:
             self._answer(terminus=False)
-            self._send_detach(error)
-
-    def detach(self, error: AmqpError | None = None) -> None:
-        """Close the link; ignored if it has ended. `on_detached` is not called."""
-        if self.state is LinkState.PENDING:
-            self._answer(terminus=False)
-        if self.state in (LinkState.PENDING, LinkState.ATTACHED):
-            self._send_detach(error)
-
-    def drop(self, error: AmqpError) -> None:
-        """Close an attached link with an error, and notify its handler."""
-        if self.state is LinkState.ATTACHED:
-            self._send_detach(error)
-            self._notify(error)
-
-    def _send_detach(self, error: AmqpError | None, closed: bool = True) -> None:
         self.state = LinkState.DETACHED
         self._release()
         wrong = None if error is None else Error.of(error)
         self.session.write(Detach(self.attach.handle, closed, wrong))
+
+    def drop(self, error: AmqpError) -> None:
+        """Close or refuse the link with an error, and notify its handler if it was attached."""
+        was_attached = self.attached
+        self.detach(error)
+        if was_attached:
+            self._notify(error)
 
     def _answer(
         self,
@@ -148,19 +140,15 @@ class Link(ABC):
 
     def peer_detached(self, detach: Detach) -> None:
         """Answer the peer's detach (section 2.6.6)."""
-        state = self.state
-        if state is LinkState.PENDING:
-            self._answer(terminus=False)
-        if state in (LinkState.PENDING, LinkState.ATTACHED):
-            self._send_detach(None, detach.closed)
-        self.state = LinkState.GONE
-        if state is LinkState.ATTACHED:
+        was_attached = self.attached
+        self.detach(closed=detach.closed)
+        if was_attached:
             self._notify(raised(detach.error))
 
     def end(self, error: AmqpError | None) -> None:
         """Note that the session has ended."""
-        state, self.state = self.state, LinkState.GONE
-        if state in (LinkState.PENDING, LinkState.ATTACHED):
+        state, self.state = self.state, LinkState.DETACHED
+        if state is not LinkState.DETACHED:
             self._release()
         if state is LinkState.ATTACHED:
             self._notify(error)

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec import Struct
+
 from emulator.amqp.encoder import encode, encode_binary
 from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.link import TAG_BYTES, Handler, Link, LinkState
@@ -34,27 +36,15 @@ An `AmqpError` that is raised becomes the outcome rejected.
 """
 
 
-class OutgoingDelivery:
+class OutgoingDelivery(Struct, eq=False):
     """A message to a peer, until the peer settles it."""
 
-    __slots__ = ("link", "message_format", "offset", "on_settled", "payload", "settled", "tag")
-
-    def __init__(
-        self,
-        link: OutgoingLink,
-        payload: bytes,
-        tag: bytes,
-        settled: bool,
-        message_format: int,
-        on_settled: OnSettled | None,
-    ) -> None:
-        self.link = link
-        self.payload = payload
-        self.tag = tag
-        self.settled = settled
-        self.message_format = message_format
-        self.on_settled = on_settled
-        self.offset = -1  # how much is sent; -1 before the first frame
+    link: OutgoingLink
+    payload: bytes
+    tag: bytes
+    settled: bool
+    on_settled: OnSettled | None
+    offset: int = -1  # how much is sent; -1 before the first frame
 
 
 class OutgoingLink(Link):
@@ -100,18 +90,12 @@ class OutgoingLink(Link):
             return 0
         return self._credit
 
-    @property
-    def queued(self) -> int:
-        """How many messages wait for credit, or for the peer to read."""
-        return len(self._queue)
-
     def send(
         self,
         payload: bytes,
         tag: bytes | None = None,
         *,
         settled: bool | None = None,
-        message_format: int = 0,
         on_settled: OnSettled | None = None,
     ) -> None:
         """Send a message; ignored if the link has ended.
@@ -120,7 +104,6 @@ class OutgoingLink(Link):
             payload: the message, encoded.
             tag: at most 32 bytes; a number if None.
             settled: send it settled. By default, only if the peer has asked for that.
-            message_format: 0 is a message of the standard.
             on_settled: called with the outcome. Without it, the outcome is not waited for:
                 azure-eventhub never settles what it receives.
         """
@@ -133,7 +116,7 @@ class OutgoingLink(Link):
             tag = self._tags.to_bytes(4, "big")
         if settled is None:
             settled = self.attach.snd_settle_mode == SETTLED
-        delivery = OutgoingDelivery(self, payload, tag, settled, message_format, on_settled)
+        delivery = OutgoingDelivery(self, payload, tag, settled, on_settled)
         if self._queue or not self._send(delivery):
             self._queue.append(delivery)
             self.session.wait(self)
@@ -153,11 +136,9 @@ class OutgoingLink(Link):
             self._credit -= 1
             self._delivery_count = (self._delivery_count + 1) & UINT_MAX
             delivery.offset = 0
-            head = b"\x70%b%b%b" % (
-                session.begin_outgoing(delivery).to_bytes(4, "big"),
-                encode_binary(delivery.tag),
-                encode(UInt(delivery.message_format)),
-            )
+            # Behind the id and the tag stands the format of the standard, 0.
+            number = session.begin_outgoing(delivery).to_bytes(4, "big")
+            head = b"\x70%b%b\x43" % (number, encode_binary(delivery.tag))
         payload, limit = delivery.payload, session.connection.payload_limit
         if head is not None and len(payload) <= limit:
             session.write_transfer(self._handle, head, delivery.settled, False, payload)

@@ -161,7 +161,6 @@ Outcome = Accepted | Rejected | Released | Modified
 State = Outcome | Received
 
 ACCEPTED = Accepted()
-RELEASED = Released()
 
 
 class Source(Composite, frozen=True):

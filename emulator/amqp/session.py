@@ -63,7 +63,6 @@ class Session:
     def __init__(self, connection: Connection, channel: int, begin: Begin) -> None:
         self.connection = connection
         self.channel = channel
-        self.ended = False  # here; what the peer sends is ignored until it ends the session too
         self._links: dict[int, IncomingLink | OutgoingLink] = {}
         self._names: set[tuple[str, bool]] = set()
         self._next_incoming_id = begin.next_outgoing_id
@@ -83,19 +82,10 @@ class Session:
         """The links, those too that end."""
         return [*self._links.values()]
 
-    def end(self, error: AmqpError | None = None) -> None:
-        """End the session; `on_detached` of its links is called."""
-        if not self.ended:
-            self.ended = True
-            self.lost(error)
-            self.write(End(None if error is None else Error.of(error)))
-
     def peer_ended(self, end: End) -> None:
         """Answer the peer's end (section 2.5.4)."""
-        if not self.ended:
-            self.ended = True
-            self.lost(raised(end.error))
-            self.write(End())
+        self.lost(raised(end.error))
+        self.write(End())
 
     def lost(self, error: AmqpError | None) -> None:
         """Note that the session or its connection has ended."""
@@ -155,15 +145,15 @@ class Session:
         self.connection.buffer(link.size)
         self.connection.check_links()
         if isinstance(attach.target, Coordinator):
-            link.refuse(AmqpError(Condition.NOT_IMPLEMENTED, "Transactions are not supported"))
+            link.drop(AmqpError(Condition.NOT_IMPLEMENTED, "Transactions are not supported"))
             return
         try:
             self.connection.endpoint.attach(link)
         except AmqpError as error:
-            link.refuse(error)
+            link.drop(error)
         except Exception:
             log.exception("The attach of link %r was not handled", attach.name)
-            link.refuse(AmqpError(Condition.INTERNAL_ERROR, "The attach was not handled"))
+            link.drop(AmqpError(Condition.INTERNAL_ERROR, "The attach was not handled"))
 
     def _flow(self, flow: Flow) -> None:
         """Take the peer's windows (section 2.5.6), and what it says about a link."""
@@ -173,7 +163,7 @@ class Session:
             on_the_way = 0
         self._remote_window = max(0, flow.incoming_window - on_the_way)
         link = None if flow.handle is None else self._link(flow.handle)
-        if link is not None and link.state in (LinkState.PENDING, LinkState.ATTACHED):
+        if link is not None and link.state is not LinkState.DETACHED:
             link.peer_flow(flow)
             if flow.echo and link.attached:
                 link.write_flow()
@@ -193,7 +183,7 @@ class Session:
             )
         if link.state is not LinkState.DETACHED:
             link.transfer(transfer, payload)
-        if 2 * self._incoming_window <= INCOMING_WINDOW and not self.ended:
+        if 2 * self._incoming_window <= INCOMING_WINDOW:
             self._incoming_window = INCOMING_WINDOW
             self.write_flow()
 

@@ -92,7 +92,7 @@ class Peer:
     """
 
     def __init__(
-        self, connection: Connection | None = None, *, limits: Limits = AUTHORIZED, **options: Any
+        self, connection: Connection | None = None, *, limits: Limits = AUTHORIZED
     ) -> None:
         self.credentials: Credentials | None = None
         self.refuses = False
@@ -100,9 +100,10 @@ class Peer:
         self.links: list[IncomingLink | OutgoingLink] = []
         self.credit, self.max_message_size = 10, 100_000
         self.now, self.wakes, self.closes = 1000.0, 0, 0
+        self.opens: list[Open] = []
         self.on_open: AmqpError | None = None
         self.connection = connection or Connection(
-            self, "hub", self.now, wake=self.wake, limits=limits, **options
+            self, "hub", self.now, wake=self.wake, limits=limits
         )
         self._frames = frame.FrameBuffer()
 
@@ -119,6 +120,7 @@ class Peer:
 
     def opened(self, peer: Open) -> None:
         """See `Endpoint.opened`."""
+        self.opens.append(peer)
         if self.on_open:
             raise self.on_open
 

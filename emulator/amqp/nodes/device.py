@@ -170,7 +170,7 @@ class Device:
                 caller = cast("DeviceCaller", request.grant.caller)
                 self.hub.gate.check(caller, Operation.CONNECT)
             except HubError as error:
-                request.link.refuse(request.error(error))
+                request.link.detach(request.error(error))
             else:
                 self._open(handler)
         if not self._connected:

@@ -107,7 +107,7 @@ class LinkRequest(Generic[L]):
         self.hub.gate.enter(caller, operation or self.operation, size=size, flaw=flaw)
 
     def error(self, error: HubError) -> AmqpError:
-        """Return an error of the hub as AMQP has it: for `reject`, `refuse` and `detach`."""
+        """Return an error of the hub as AMQP has it: for `reject` and `detach`."""
         return amqp_error(error, self.hub.clock.now())
 
     @contextlib.contextmanager
