@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from emulator.amqp.connection import Connection
-from emulator.amqp.errors import AmqpError
+from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.link import LinkState
 from emulator.amqp.nodes.node import AnyNode, Callers, Grant, LinkRequest, Sends
 from emulator.amqp.nodes.nodes import NODES
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Open
-from emulator.amqp.refusals import REDIRECT, amqp_error
+from emulator.amqp.refusals import amqp_error
 from emulator.amqp.sasl import Credentials
 from emulator.amqp.tokens import FEW, MANY, Token, Tokens
 from emulator.hub.access.certificates import ClientCertificate
@@ -38,6 +38,7 @@ from emulator.hub.gate import Caller, DeviceCaller, EventHubsCaller, ServiceCall
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import DeviceLink
+from emulator.hub.messages.addresses import segments
 from emulator.net.router import Router
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class Client:
             raise amqp_error(error, self.hub.clock.now()) from error
         except AmqpError as error:
             # Python's SDK for Event Hubs tries again without end, and does not show the error.
-            if error.condition != REDIRECT:
+            if error.condition != Condition.REDIRECT:
                 self._log_refusal(error, link)
             raise
 
@@ -192,7 +193,7 @@ class Client:
     def _find(self, link: Link) -> tuple[AnyNode, LinkRequest[Any]]:
         """Find the node of a link by its address and its direction."""
         verb = _SENDS if isinstance(link, IncomingLink) else _RECEIVES
-        parts = parse_address(link.address)
+        parts = [unquote(each) for each in segments(link.address)]
         for found in _router().find(parts):
             if node := found.verbs.get(verb):
                 resource = node.resource or _resource(node.path, found.names)
@@ -269,23 +270,11 @@ class Client:
                     request.grant = self._check(node, request)
                 except HubError:
                     if link.attached:  # else it is checked when its turn comes
-                        log.info(
-                            "Detached a link of %s to %r: its token expired",
-                            *(self.peer, link.address),
-                        )
+                        text = "Detached a link of %s to %r: its token expired"
+                        log.info(text, self.peer, link.address)
                         link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
                     continue
             self._watch(request.grant.expires)
-
-
-def parse_address(address: str) -> Sequence[str]:
-    """Return the decoded segments of an address: `amqps://host/a/b`, `/a/b` or `a/b/`.
-
-    Python's service SDK and C# write the host, Node's SDK does not.
-    """
-    _, scheme, rest = address.partition("://")
-    path = rest.partition("/")[2] if scheme else address
-    return [unquote(segment) for segment in path.strip("/").split("/")]
 
 
 def _resource(path: str, names: Mapping[str, str]) -> Sequence[str]:

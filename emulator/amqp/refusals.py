@@ -10,9 +10,6 @@ from emulator.hub.core import errors
 from emulator.hub.core.errors import HubError, error_document
 from emulator.hub.core.json import dumps
 
-# A peer is sent to another address: not an error of the hub.
-REDIRECT = "amqp:link:redirect"
-
 # Where the condition is not that of the status (C# SDK: AmqpErrorMapper).
 _BY_ERROR: dict[type[HubError], str] = {
     errors.ArgumentInvalid: "com.microsoft:argument-error",
@@ -22,7 +19,7 @@ _BY_ERROR: dict[type[HubError], str] = {
     errors.InvalidMessageExpiryTime: "com.microsoft:argument-error",
     errors.DeviceMessageLockLost: "com.microsoft:message-lock-lost",
     errors.DeviceAlreadyExists: "com.microsoft:device-already-exists",
-    errors.ConnectionForcefullyClosedOnNewConnection: "amqp:link:stolen",
+    errors.ConnectionForcefullyClosedOnNewConnection: Condition.STOLEN,
 }
 _BY_STATUS: dict[int, str] = {
     400: "com.microsoft:argument-error",

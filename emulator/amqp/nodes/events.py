@@ -22,7 +22,6 @@ from emulator.hub.messages.event_log import ENTITY, Partition
 
 log = logging.getLogger(__name__)
 
-_STOLEN = "amqp:link:stolen"
 _EPOCH = "com.microsoft:epoch"
 _NAME = "com.microsoft:receiver-name"
 _METRICS = "com.microsoft:enable-receiver-runtime-metric"
@@ -60,7 +59,7 @@ class _Receiver:
 
     def displaced(self, reason: str) -> None:
         self._stop()
-        self._link.detach(AmqpError(_STOLEN, reason))
+        self._link.detach(AmqpError(Condition.STOLEN, reason))
 
     def _wake(self) -> None:
         """Send soon: the device whose events these are does not wait for their readers."""
@@ -110,11 +109,11 @@ class _Receiver:
         missed = event.sequence_number - self._next
         if missed > 0 and not self._warned:
             self._warned = True
-            log.warning(
+            text = (
                 "A receiver of partition %s in consumer group %s is too slow: it misses %d events. "
-                "Keep more: --event-log-size, --retention.",
-                *(self._partition.id, self._group, missed),
+                "Keep more: --event-log-size, --retention."
             )
+            log.warning(text, self._partition.id, self._group, missed)
 
 
 def _receive(request: LinkRequest[OutgoingLink]) -> None:
@@ -129,10 +128,9 @@ def _receive(request: LinkRequest[OutgoingLink]) -> None:
     try:
         _Receiver(request, group, partition).accept()
     except ReaderRefused as error:
-        owned = error.refusal is Refusal.OWNED
-        raise AmqpError(
-            _STOLEN if owned else Condition.RESOURCE_LIMIT_EXCEEDED, error.reason
-        ) from error
+        is_owned = error.refusal is Refusal.OWNED
+        condition = Condition.STOLEN if is_owned else Condition.RESOURCE_LIMIT_EXCEEDED
+        raise AmqpError(condition, error.reason) from error
 
 
 NODES = (
