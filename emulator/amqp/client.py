@@ -9,7 +9,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
 from emulator.amqp.connection import Connection
@@ -37,9 +37,11 @@ from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import Caller, DeviceCaller, EventHubsCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.link import DeviceLink
 from emulator.hub.messages.addresses import segments
 from emulator.net.router import Router
+
+if TYPE_CHECKING:
+    from emulator.amqp.nodes.device import Device
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class Client:
         self.hub = hub
         self.peer = peer
         self.tokens = Tokens()
-        self.devices: dict[IdentityKey, DeviceLink] = {}
+        self.devices: dict[IdentityKey, Device] = {}
         """The devices that are connected by this connection; the nodes of devices keep it."""
         self.connection = Connection(self, _CONTAINER, hub.clock.monotonic(), wake=wake)
         self.repliers: dict[str, list[OutgoingLink]] = {}
