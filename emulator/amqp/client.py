@@ -86,7 +86,7 @@ class Client:
         """The devices that are connected by this connection; the nodes of devices keep it."""
         self.connection = Connection(self, _CONTAINER, hub.clock.monotonic(), wake=wake)
         self.repliers: dict[str, list[OutgoingLink]] = {}
-        """By the path of a `RequestNode`, the links that receive its replies."""
+        """By the path of a node of requests, the links that receive its replies."""
         self._certificate = certificate
         self._trust = trust
         self.host = ""

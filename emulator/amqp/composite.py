@@ -67,8 +67,7 @@ class Composite(Struct, frozen=True):
             b"\x40" if value is None else write(value)
             for value, (_, _, write, _) in zip(astuple(self), _fields(type(self)), strict=True)
         ]
-        values = encode_list(fields, len(fields)) if fields else b"\x45"
-        return b"\x00\x53%c%b" % (self.CODE, values)
+        return b"\x00\x53%c%b" % (self.CODE, encode_list(fields, len(fields)))
 
 
 _Field = tuple[type | None, Callable[[Any], Any], Callable[[Any], bytes], Any]

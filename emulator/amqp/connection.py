@@ -322,17 +322,23 @@ class Connection:
         except AmqpError as error:
             self.close(error)
 
-    def check_links(self) -> None:
-        """Check the number of links.
+    def add_link(self, size: int) -> None:
+        """Note a link, and the bytes that it holds.
 
         Raises:
             AmqpError: there are too many.
         """
+        self.links += 1
+        self.buffer(size)
         if self.links > self._limits.links:
             raise AmqpError(
-                Condition.RESOURCE_LIMIT_EXCEEDED,
-                f"More than {self._limits.links} links",
+                Condition.RESOURCE_LIMIT_EXCEEDED, f"More than {self._limits.links} links"
             )
+
+    def remove_link(self, size: int) -> None:
+        """Note that a link has ended."""
+        self.links -= 1
+        self.unbuffer(size)
 
     # ---
 

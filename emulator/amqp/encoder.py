@@ -39,12 +39,12 @@ def encode_annotations(values: dict[Any, Any]) -> bytes:
             parts.append(WRITERS[type(value)](value))
     except (KeyError, struct.error, OverflowError):
         return encode(values)  # raises what is to be raised
-    return _compound(0xC1, 0xD1, b"".join(parts), len(parts))
+    return encode_map(parts, len(parts))
 
 
 def encode_list(fields: Iterable[bytes], count: int) -> bytes:
     """Encode a list of values that are encoded already."""
-    return _compound(0xC0, 0xD0, b"".join(fields), count)
+    return _compound(0xC0, 0xD0, b"".join(fields), count) if count else b"\x45"
 
 
 def encode_map(fields: Iterable[bytes], count: int) -> bytes:
@@ -54,25 +54,30 @@ def encode_map(fields: Iterable[bytes], count: int) -> bytes:
 
 def encode_binary(data: bytes) -> bytes:
     """Encode binary data (section 1.6.19)."""
-    size = len(data)
-    return (b"\xa0%c" % size if size < 256 else b"\xb0" + size.to_bytes(4, "big")) + data
+    return _sized(0xA0, 0xB0, data)
 
 
 def _compound(short: int, long: int, body: bytes, count: int) -> bytes:
     size = len(body) + 1
     if size < 256 and count < 256:
         return bytes((short, size, count)) + body
-    return _LONG(long, size + 3, count) + body
+    return b"%c%b" % (long, _counted(body, count))
 
 
-_LONG = struct.Struct(">BII").pack
+def _counted(body: bytes, count: int) -> bytes:
+    return _TWO_UINTS(len(body) + 4, count) + body
+
+
+_TWO_UINTS = struct.Struct(">II").pack
 
 
 def _sized(short: int, long: int, data: bytes) -> bytes:
     size = len(data)
-    if size < 256:
-        return bytes((short, size)) + data
-    return long.to_bytes(1, "big") + size.to_bytes(4, "big") + data
+    return b"%c%c%b" % (short, size, data) if size < 256 else b"%c%b" % (long, _prefixed(data))
+
+
+def _prefixed(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
 
 
 def _packer(code: int, layout: str) -> Callable[[Any], bytes]:
@@ -82,37 +87,28 @@ def _packer(code: int, layout: str) -> Callable[[Any], bytes]:
 
 
 _FIXED = {cls: _packer(code, layout) for cls, (code, layout) in FIXED.items()}
-_UINT, _ULONG, _INT, _LONG_INT = _FIXED[UInt], _FIXED[ULong], _FIXED[Int], _FIXED[int]
 
 
-def _encode_uint(value: int) -> bytes:
-    if 0 < value < 256:
-        return b"\x52%c" % value
-    return _UINT(value) if value else b"\x43"
+def _unsigned(cls: type[int], zero: bytes, short: int) -> Callable[[int], bytes]:
+    """Write 0 without a value, and small numbers in one byte."""
+    long = _FIXED[cls]
+
+    def write(value: int) -> bytes:
+        if 0 < value < 256:
+            return b"%c%c" % (short, value)
+        return long(value) if value else zero
+
+    return write
 
 
-def _encode_ulong(value: int) -> bytes:
-    if 0 < value < 256:
-        return b"\x53%c" % value
-    return _ULONG(value) if value else b"\x44"
-
-
-def _encode_int(value: int) -> bytes:
-    return b"\x54%c" % (value & 0xFF) if -128 <= value < 128 else _INT(value)
-
-
-def _encode_long(value: int) -> bytes:
-    return b"\x55%c" % (value & 0xFF) if -128 <= value < 128 else _LONG_INT(value)
+def _signed(cls: type[int], short: int) -> Callable[[int], bytes]:
+    """Write small numbers in one byte."""
+    long = _FIXED[cls]
+    return lambda value: b"%c%c" % (short, value & 0xFF) if -128 <= value < 128 else long(value)
 
 
 def _encode_char(value: str) -> bytes:
     return b"\x73" + ord(value).to_bytes(4, "big")
-
-
-def _encode_string(value: str) -> bytes:
-    data = value.encode()
-    size = len(data)
-    return b"\xa1%c%b" % (size, data) if size < 256 else _sized(0xA1, 0xB1, data)
 
 
 @lru_cache(maxsize=1024)
@@ -127,24 +123,12 @@ def encode_symbol(value: str) -> bytes:
     return _sized(0xA3, 0xB3, value.encode("ascii"))
 
 
-def _encode_list(value: list[Any]) -> bytes:
-    return _compound(0xC0, 0xD0, b"".join(map(encode, value)), len(value)) if value else b"\x45"
-
-
-def _encode_map(value: dict[Any, Any]) -> bytes:
-    return _compound(0xC1, 0xD1, _map_body(value), 2 * len(value))
-
-
 def _map_body(value: dict[Any, Any]) -> bytes:
     return b"".join([WRITERS[type(each)](each) for item in value.items() for each in item])
 
 
 def _encode_described(value: Described) -> bytes:
     return b"\x00" + encode(value.descriptor) + encode(value.value)
-
-
-def _encode_array(value: Array) -> bytes:
-    return _compound(0xE0, 0xF0, _array_body(value), len(value))
 
 
 def _array_body(value: Array) -> bytes:
@@ -159,32 +143,20 @@ WRITERS: dict[type, Callable[[Any], bytes]] = {
     **_FIXED,
     type(None): lambda value: b"\x40",
     bool: lambda value: b"\x41" if value else b"\x42",
-    UInt: _encode_uint,
-    ULong: _encode_ulong,
-    Int: _encode_int,
-    int: _encode_long,
+    UInt: _unsigned(UInt, b"\x43", 0x52),
+    ULong: _unsigned(ULong, b"\x44", 0x53),
+    Int: _signed(Int, 0x54),
+    int: _signed(int, 0x55),
     Char: _encode_char,
     UUID: lambda value: b"\x98" + value.bytes,
     bytes: encode_binary,
-    str: _encode_string,
+    str: lambda value: _sized(0xA1, 0xB1, value.encode()),
     Symbol: encode_symbol,
-    list: _encode_list,
-    dict: _encode_map,
-    Array: _encode_array,
+    list: lambda value: encode_list(map(encode, value), len(value)),
+    dict: lambda value: encode_map((_map_body(value),), 2 * len(value)),
+    Array: lambda value: _compound(0xE0, 0xF0, _array_body(value), len(value)),
     Described: _encode_described,
 }
-
-
-def _counted(body: bytes, count: int) -> bytes:
-    return struct.pack(">II", len(body) + 4, count) + body
-
-
-def _text(encoding: str) -> Callable[[str], bytes]:
-    def write(value: str) -> bytes:
-        data = value.encode(encoding)
-        return len(data).to_bytes(4, "big") + data
-
-    return write
 
 
 # The constructor of an array's values, and how each value is written behind it.
@@ -197,9 +169,9 @@ _ELEMENTS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     bool: (b"\x56", struct.Struct(">B").pack),
     Char: (b"\x73", lambda value: _encode_char(value)[1:]),
     UUID: (b"\x98", lambda value: value.bytes),
-    bytes: (b"\xb0", lambda value: len(value).to_bytes(4, "big") + value),
-    str: (b"\xb1", _text("utf-8")),
-    Symbol: (b"\xb3", _text("ascii")),
+    bytes: (b"\xb0", _prefixed),
+    str: (b"\xb1", lambda value: _prefixed(value.encode())),
+    Symbol: (b"\xb3", lambda value: _prefixed(value.encode("ascii"))),
     list: (b"\xd0", lambda value: _counted(b"".join(map(encode, value)), len(value))),
     dict: (b"\xd1", lambda value: _counted(_map_body(value), 2 * len(value))),
     Array: (b"\xf0", lambda value: _counted(_array_body(value), len(value))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -91,17 +91,13 @@ class IncomingLink(Link):
         self._current: IncomingDelivery | None = None  # a delivery that is incomplete
         self._parts = bytearray()
 
-    def accept(
-        self, receiver: Receiver, *, credit: int, max_message_size: int, **answer: Any
-    ) -> None:
+    def accept(self, receiver: Receiver, *, credit: int, max_message_size: int) -> None:
         """Attach the link; ignored if it has ended meanwhile.
 
         Args:
             receiver: what takes the messages.
             credit: how many messages can be on their way or not settled; renewed by itself.
             max_message_size: in bytes, encoded; the link ends at a larger message.
-            answer: fields of our attach in place of the peer's: `source`, `target`, `properties`,
-                `offered_capabilities`.
         """
         if self.state is not LinkState.PENDING:
             return
@@ -109,7 +105,7 @@ class IncomingLink(Link):
         self._window = credit
         self._max_message_size = max_message_size
         self.state = LinkState.ATTACHED
-        self._answer(max_message_size=max_message_size, **answer)
+        self._answer(max_message_size=max_message_size)
         self._renew_credit()
 
     def settle(self, delivery: IncomingDelivery, outcome: Outcome) -> None:
@@ -170,21 +166,17 @@ class IncomingLink(Link):
             )
         if transfer.settled:
             delivery.settled = True
-        size = len(payload)
         if transfer.aborted:  # the frames so far are discarded
             self._current, self._parts = None, bytearray()
             self._unhold(delivery.size)
             self._renew_credit()
             return
-        delivery.size += size
-        self._held += size
-        self.session.connection.buffer(size)
+        delivery.size += len(payload)
+        self._held += len(payload)
+        self.session.connection.buffer(len(payload))
         if delivery.size > self._max_message_size:
-            error = AmqpError(
-                Condition.MESSAGE_SIZE_EXCEEDED,
-                f"A message has more than {self._max_message_size} bytes",
-            )
-            self.drop(error)
+            reason = f"A message has more than {self._max_message_size} bytes"
+            self.drop(AmqpError(Condition.MESSAGE_SIZE_EXCEEDED, reason))
         elif transfer.more:
             self._current = delivery
             self._parts += payload

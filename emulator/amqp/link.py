@@ -16,7 +16,6 @@ from emulator.amqp.performatives import (
     RECEIVER,
     SENDER,
     Attach,
-    Coordinator,
     Detach,
     Error,
     Flow,
@@ -111,11 +110,8 @@ class Link(ABC):
         self,
         *,
         terminus: bool = True,
-        source: Source | None = None,
-        target: Target | Coordinator | None = None,
         max_message_size: int | None = None,
         offered_capabilities: tuple[str, ...] = (),
-        properties: dict[str, Any] | None = None,
     ) -> None:
         """Write our attach: what the peer asked for, except what is set here."""
         peer, sends = self.attach, self.role == SENDER
@@ -127,12 +123,11 @@ class Link(ABC):
                 peer.snd_settle_mode,
                 # Of an incoming link, the mode is ours. uamqp waits for a settled disposition.
                 peer.rcv_settle_mode if sends else FIRST,
-                (source or peer.source) if terminus or not sends else None,
-                (target or peer.target) if terminus or sends else None,
+                peer.source if terminus or not sends else None,
+                peer.target if terminus or sends else None,
                 initial_delivery_count=0 if sends else None,
                 max_message_size=max_message_size,
                 offered_capabilities=offered_capabilities,
-                properties=properties,
             )
         )
 

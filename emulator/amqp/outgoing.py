@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -65,18 +65,18 @@ class OutgoingLink(Link):
         self.unsettled = 0
         """How many outcomes are waited for."""
 
-    def accept(self, sender: Sender, **answer: Any) -> None:
+    def accept(self, sender: Sender, *, offered_capabilities: tuple[str, ...] = ()) -> None:
         """Attach the link; ignored if it has ended meanwhile.
 
         Args:
             sender: what is called when messages can be sent.
-            answer: as for `IncomingLink.accept`.
+            offered_capabilities: as in our attach.
         """
         if self.state is not LinkState.PENDING:
             return
         self.handler = self._sender = sender
         self.state = LinkState.ATTACHED
-        self._answer(**answer)
+        self._answer(offered_capabilities=offered_capabilities)
         if self._credit or self._draining:
             self.pump()
 
@@ -143,7 +143,7 @@ class OutgoingLink(Link):
         if head is not None and len(payload) <= limit:
             session.write_transfer(self._handle, head, delivery.settled, False, payload)
             return True
-        while session.has_window:
+        while session.remote_window > 0:
             start, delivery.offset = delivery.offset, delivery.offset + limit
             more = delivery.offset < len(payload)
             part = payload[start : delivery.offset]

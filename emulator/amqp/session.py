@@ -68,14 +68,13 @@ class Session:
         self._next_incoming_id = begin.next_outgoing_id
         self._incoming_window = INCOMING_WINDOW
         self._next_outgoing_id = _FIRST_ID
-        self._remote_window = begin.incoming_window
+        self.remote_window = begin.incoming_window
+        """How many frames the peer takes."""
         self._next_delivery_id = 0
         self._incoming: dict[int, IncomingDelivery] = {}
         self._outgoing: dict[int, OutgoingDelivery] = {}
         self._waiting: dict[OutgoingLink, None] = {}  # links that can send more, in their order
-        self.write(
-            Begin(channel, self._next_outgoing_id, INCOMING_WINDOW, _OUTGOING_WINDOW),
-        )
+        self.write(Begin(channel, self._next_outgoing_id, INCOMING_WINDOW, _OUTGOING_WINDOW))
 
     @property
     def links(self) -> list[IncomingLink | OutgoingLink]:
@@ -94,7 +93,7 @@ class Session:
             each.clear()
         for link in links:
             link.end(error)
-            self._forget(link)
+            self.connection.remove_link(link.size)
 
     # --- what the peer sends
 
@@ -117,12 +116,8 @@ class Session:
                 link = self._link(performative.handle)
                 self._names.discard((link.attach.name, link.role))
                 del self._links[performative.handle]
-                self._forget(link)
+                self.connection.remove_link(link.size)
                 link.peer_detached(performative)
-
-    def _forget(self, link: IncomingLink | OutgoingLink) -> None:
-        self.connection.links -= 1
-        self.connection.unbuffer(link.size)
 
     def _link(self, handle: int) -> IncomingLink | OutgoingLink:
         link = self._links.get(handle)
@@ -139,11 +134,9 @@ class Session:
             raise AmqpError(Condition.HANDLE_IN_USE, f"Handle {attach.handle} is in use")
         if name in self._names:
             raise AmqpError(Condition.NOT_ALLOWED, f"Link {attach.name[:64]!r} is attached already")
-        self.connection.links += 1
         self._links[attach.handle] = link
         self._names.add(name)
-        self.connection.buffer(link.size)
-        self.connection.check_links()
+        self.connection.add_link(link.size)
         if isinstance(attach.target, Coordinator):
             link.drop(AmqpError(Condition.NOT_IMPLEMENTED, "Transactions are not supported"))
             return
@@ -161,7 +154,7 @@ class Session:
         on_the_way = (self._next_outgoing_id - known) & UINT_MAX
         if on_the_way > UINT_MAX >> 1:  # the peer is ahead of what was sent
             on_the_way = 0
-        self._remote_window = max(0, flow.incoming_window - on_the_way)
+        self.remote_window = max(0, flow.incoming_window - on_the_way)
         link = None if flow.handle is None else self._link(flow.handle)
         if link is not None and link.state is not LinkState.DETACHED:
             link.peer_flow(flow)
@@ -256,16 +249,8 @@ class Session:
     @property
     def can_send(self) -> bool:
         """Whether a message can be sent, if its link has credit."""
-        return (
-            self._remote_window > 0
-            and len(self._outgoing) < UNSETTLED
-            and not self.connection.congested
-        )
-
-    @property
-    def has_window(self) -> bool:
-        """Whether the peer takes another frame."""
-        return self._remote_window > 0
+        has_room = self.remote_window > 0 and len(self._outgoing) < UNSETTLED
+        return has_room and not self.connection.congested
 
     def wait(self, link: OutgoingLink) -> None:
         """Note that a link can send more as soon as the session can."""
@@ -290,7 +275,7 @@ class Session:
         self, handle: bytes, delivery: bytes | None, settled: bool, more: bool, payload: bytes
     ) -> None:
         """Send a transfer; see `frame.write_transfer`."""
-        self._remote_window -= 1
+        self.remote_window -= 1
         self._next_outgoing_id = (self._next_outgoing_id + 1) & UINT_MAX
         self.connection.write(
             frame.write_transfer(self.channel, handle, delivery, settled, more, payload)
@@ -304,18 +289,8 @@ class Session:
         available: int | None = None,
     ) -> None:
         """Send the state of the session, and of a link."""
-        self.write(
-            Flow(
-                self._next_incoming_id,
-                self._incoming_window,
-                self._next_outgoing_id,
-                _OUTGOING_WINDOW,
-                handle,
-                delivery_count,
-                link_credit,
-                available,
-            )
-        )
+        windows = self._next_incoming_id, self._incoming_window, self._next_outgoing_id
+        self.write(Flow(*windows, _OUTGOING_WINDOW, handle, delivery_count, link_credit, available))
 
 
 def _answered(delivery: OutgoingDelivery, outcome: Outcome | None) -> Outcome | None:

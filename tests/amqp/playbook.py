@@ -135,9 +135,7 @@ class Peer:
     def accept(self, link: IncomingLink | OutgoingLink, **answer: Any) -> None:
         """Attach a link to the node."""
         if isinstance(link, IncomingLink):
-            link.accept(
-                self.node, credit=self.credit, max_message_size=self.max_message_size, **answer
-            )
+            link.accept(self.node, credit=self.credit, max_message_size=self.max_message_size)
         else:
             self.node.link = link
             link.accept(self.node, **answer)

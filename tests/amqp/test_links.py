@@ -16,7 +16,6 @@ from emulator.amqp.performatives import (
     Begin,
     Source,
 )
-from emulator.amqp.types import Symbol
 from tests.amqp.playbook import RECEIVES, SENDS, Peer, write
 
 # --- attach and detach (sections 2.6.3 to 2.6.6)
@@ -91,14 +90,13 @@ def test_an_attach_can_be_answered_later() -> None:
         ">> 0 Flow(1, 99, 0, 99, 0, 0, 10)",
     )
     outgoing, incoming = peer.links
-    peer.accept(incoming, properties={Symbol("p"): 1}, offered_capabilities=("c",))
-    peer.play(
-        '<< 0 Attach(name="b", properties={Symbol("p"): 1}, offered_capabilities=("c",))',
-        "<< 0 Flow(handle=1)",
-    )
+    peer.accept(incoming)
+    peer.play('<< 0 Attach(name="b")', "<< 0 Flow(handle=1)")
     peer.node.to_send.append(b"m")
-    peer.accept(outgoing, source=Source("other"))
-    peer.play('<< 0 Attach(name="a", source=Source("other"))', "<< 0 Transfer(handle=0) + b'm'")
+    peer.accept(outgoing, offered_capabilities=("c",))
+    peer.play(
+        '<< 0 Attach(name="a", offered_capabilities=("c",))', "<< 0 Transfer(handle=0) + b'm'"
+    )
     assert peer.wakes == 2
 
 

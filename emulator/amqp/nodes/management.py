@@ -14,7 +14,7 @@ from emulator.amqp.message import Message
 from emulator.amqp.nodes.event_messages import last_enqueued
 from emulator.amqp.nodes.messages import timestamp
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
-from emulator.amqp.nodes.requests import Reply, RequestNode
+from emulator.amqp.nodes.requests import Reply, request_nodes
 from emulator.amqp.types import Array, Int
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import AmqpAddressNotFound, ArgumentInvalid
@@ -100,13 +100,9 @@ _AT_THE_HUB = (
 )
 
 NODES = (
-    *RequestNode(
-        "/$management",
-        Operation.READ_EVENTS,
-        _read,
-        Callers.EVENT_HUBS,
-        resource=(ENTITY, "$management"),
-    ).nodes,
+    *request_nodes(
+        "/$management", Operation.READ_EVENTS, _read, Callers.EVENT_HUBS, (ENTITY, "$management")
+    ),
     *(
         kind(path, Operation.READ_EVENTS, _redirect)
         for path in _AT_THE_HUB
