@@ -237,15 +237,9 @@ class Client:
         if node.callers is Callers.SERVICES:
             return ServiceCaller(token, self.host, request.resource)
         key = IdentityKey(request.names["device_id"], request.names.get("module_id"))
-        properties = request.link.attach.properties or {}
-        model_id = properties.get(_MODEL_ID)
-        return DeviceCaller(
-            key,
-            token,
-            self.host,
-            self._certificate,
-            model_id if isinstance(model_id, str) else "",
-        )
+        model_id = request.link.properties.get(_MODEL_ID)
+        model_id = model_id if isinstance(model_id, str) else ""
+        return DeviceCaller(key, token, self.host, self._certificate, model_id)
 
     # --- expiry
 

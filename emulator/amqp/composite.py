@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from itertools import zip_longest
 from types import NoneType
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, NamedTuple, Self, get_args
 
 import msgspec
 from msgspec import NODEFAULT, Struct
@@ -16,7 +16,7 @@ from emulator.amqp.encoder import encode_list
 from emulator.amqp.errors import DecodeError
 
 
-class Kind(Struct, frozen=True):
+class Kind(NamedTuple):
     """The type of a field: how a decoded value is checked, and how a value is written.
 
     Args:
@@ -47,7 +47,7 @@ class Composite(Struct, frozen=True):
         if type(values) is not list or len(values) > len(known):
             raise DecodeError(f"{cls.NAME}: not a list of at most {len(known)} fields")
         fields = []
-        for value, (exact, read, _, default) in zip_longest(values, known):
+        for value, ((exact, read, _), default) in zip_longest(values, known):
             if type(value) is exact:
                 fields.append(value)
             elif value is not None:
@@ -64,20 +64,16 @@ class Composite(Struct, frozen=True):
         azure-eventhub reads open, begin, attach and transfer by index, and fails on a shorter list.
         """
         fields = [
-            b"\x40" if value is None else write(value)
-            for value, (_, _, write, _) in zip(astuple(self), _fields(type(self)), strict=True)
+            b"\x40" if value is None else kind.write(value)
+            for value, (kind, _) in zip(astuple(self), _fields(type(self)), strict=True)
         ]
         return b"\x00\x53%c%b" % (self.CODE, encode_list(fields, len(fields)))
 
 
-_Field = tuple[type | None, Callable[[Any], Any], Callable[[Any], bytes], Any]
-"""A kind's members, and the default: NODEFAULT where the field is mandatory."""
-
-
 @functools.cache
-def _fields(cls: type[Composite]) -> list[_Field]:
-    """Return how each field is read and written."""
-    found: list[_Field] = []
+def _fields(cls: type[Composite]) -> list[tuple[Kind, Any]]:
+    """Return the kind of each field, and its default: NODEFAULT if it is mandatory."""
+    found: list[tuple[Kind, Any]] = []
     for field in msgspec.structs.fields(cls):
         hint, default = field.type, field.default
         if NoneType in get_args(hint):
@@ -85,5 +81,5 @@ def _fields(cls: type[Composite]) -> list[_Field]:
             # The first field of begin and of flow has no default in Python, and can be null.
             default = None
         (kind,) = hint.__metadata__
-        found.append((kind.exact, kind.read, kind.write, default))
+        found.append((kind, default))
     return found

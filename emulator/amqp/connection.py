@@ -243,9 +243,9 @@ class Connection:
         """Return the links of all sessions, those too that end."""
         return [link for session in self._sessions.values() for link in session.links]
 
-    def authorized(self, limits: Limits = AUTHORIZED) -> None:
+    def authorized(self) -> None:
         """Change the limits, as the peer has shown that it may do something."""
-        self._limits = limits
+        self._limits = AUTHORIZED
         self._authorize_by = float("inf")
 
     def close(self, error: AmqpError | None = None) -> None:
@@ -256,8 +256,7 @@ class Connection:
         if self._state is _State.OPENING:
             self.write(frame.write(0, self._open))  # a close comes behind an open (section 2.4.3)
         if self._state in (_State.OPENING, _State.OPEN):
-            wrong = None if error is None else Error.of(error)
-            self.write(frame.write(0, Close(wrong)))
+            self.write(frame.write(0, Close(Error.of(error))))
         if self._state is not _State.CLOSED:
             self.error = error
         self._end(error)

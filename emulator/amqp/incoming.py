@@ -131,9 +131,9 @@ class IncomingLink(Link):
 
     def _release(self) -> None:
         self._unhold(self._held)
-        self._current, self._parts = None, bytearray()
+        self._end_delivery()
         if self._unsettled:
-            self.session.drop_incoming(self)
+            self.session.forget_deliveries(self)
 
     # --- what the session calls
 
@@ -157,7 +157,7 @@ class IncomingLink(Link):
         """
         delivery = self._current
         if delivery is None:
-            delivery = self._begin(transfer)
+            delivery = self._current = self._begin(transfer)
         elif transfer.delivery_id not in (None, delivery.delivery_id) or (
             transfer.delivery_tag not in (None, delivery.tag)
         ):
@@ -167,7 +167,7 @@ class IncomingLink(Link):
         if transfer.settled:
             delivery.settled = True
         if transfer.aborted:  # the frames so far are discarded
-            self._current, self._parts = None, bytearray()
+            self._end_delivery()
             self._unhold(delivery.size)
             self._renew_credit()
             return
@@ -178,14 +178,15 @@ class IncomingLink(Link):
             reason = f"A message has more than {self._max_message_size} bytes"
             self.drop(AmqpError(Condition.MESSAGE_SIZE_EXCEEDED, reason))
         elif transfer.more:
-            self._current = delivery
             self._parts += payload
         else:
-            if self._current is not None:
-                payload = bytes(self._parts + payload)
-                self._current, self._parts = None, bytearray()
-            delivery.data = payload
+            delivery.data = bytes(self._parts + payload) if self._parts else payload
+            self._end_delivery()
             self._deliver(delivery)
+
+    def _end_delivery(self) -> None:
+        self._current = None
+        self._parts.clear()
 
     def _begin(self, transfer: Transfer) -> IncomingDelivery:
         if transfer.delivery_id is None or transfer.delivery_tag is None:

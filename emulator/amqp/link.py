@@ -78,6 +78,11 @@ class Link(ABC):
         return self.state is LinkState.ATTACHED
 
     @property
+    def properties(self) -> dict[Any, Any]:
+        """What the peer says about the link, by symbol."""
+        return self.attach.properties or {}
+
+    @property
     def address(self) -> str:
         """The address of the node here; empty if the peer has sent none, or no text."""
         end = self.attach.target if self.role == RECEIVER else self.attach.source
@@ -96,8 +101,7 @@ class Link(ABC):
             self._answer(terminus=False)
         self.state = LinkState.DETACHED
         self._release()
-        wrong = None if error is None else Error.of(error)
-        self.session.write(Detach(self.attach.handle, closed, wrong))
+        self.session.write(Detach(self.attach.handle, closed, Error.of(error)))
 
     def drop(self, error: AmqpError) -> None:
         """Close or refuse the link with an error, and notify its handler if it was attached."""

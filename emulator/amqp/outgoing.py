@@ -95,7 +95,6 @@ class OutgoingLink(Link):
         payload: bytes,
         tag: bytes | None = None,
         *,
-        settled: bool | None = None,
         on_settled: OnSettled | None = None,
     ) -> None:
         """Send a message; ignored if the link has ended.
@@ -103,7 +102,6 @@ class OutgoingLink(Link):
         Args:
             payload: the message, encoded.
             tag: at most 32 bytes; a number if None.
-            settled: send it settled. By default, only if the peer has asked for that.
             on_settled: called with the outcome. Without it, the outcome is not waited for:
                 azure-eventhub never settles what it receives.
         """
@@ -114,8 +112,7 @@ class OutgoingLink(Link):
         if tag is None:
             self._tags = (self._tags + 1) & UINT_MAX
             tag = self._tags.to_bytes(4, "big")
-        if settled is None:
-            settled = self.attach.snd_settle_mode == SETTLED
+        settled = self.attach.snd_settle_mode == SETTLED
         delivery = OutgoingDelivery(self, payload, tag, settled, on_settled)
         if self._queue or not self._send(delivery):
             self._queue.append(delivery)
@@ -140,9 +137,6 @@ class OutgoingLink(Link):
             number = session.begin_outgoing(delivery).to_bytes(4, "big")
             head = b"\x70%b%b\x43" % (number, encode_binary(delivery.tag))
         payload, limit = delivery.payload, session.connection.payload_limit
-        if head is not None and len(payload) <= limit:
-            session.write_transfer(self._handle, head, delivery.settled, False, payload)
-            return True
         while session.remote_window > 0:
             start, delivery.offset = delivery.offset, delivery.offset + limit
             more = delivery.offset < len(payload)
@@ -184,7 +178,8 @@ class OutgoingLink(Link):
         self._queue.clear()
         self._credit = 0
         if self.unsettled:
-            self.session.drop_outgoing(self)
+            self.session.forget_deliveries(self)
+            self.unsettled = 0
 
     # --- what the session calls
 

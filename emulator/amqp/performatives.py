@@ -119,8 +119,10 @@ class Error(Composite, frozen=True):
     info: _Map | None = None
 
     @classmethod
-    def of(cls, error: AmqpError) -> Error:
-        """Write down what was raised; the keys of its info are symbols."""
+    def of(cls, error: AmqpError | None) -> Error | None:
+        """Write down what was raised, if anything was; the keys of its info are symbols."""
+        if error is None:
+            return None
         info = {Symbol(key): value for key, value in (error.info or {}).items()} or None
         return cls(error.condition, error.description or None, info)
 

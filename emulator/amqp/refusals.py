@@ -12,8 +12,6 @@ from emulator.hub.core.json import dumps
 
 # Where the condition is not that of the status (C# SDK: AmqpErrorMapper).
 _BY_ERROR: dict[type[HubError], str] = {
-    errors.ArgumentInvalid: "com.microsoft:argument-error",
-    errors.ArgumentNull: "com.microsoft:argument-error",
     errors.DeviceMaximumQueueDepthExceeded: Condition.RESOURCE_LIMIT_EXCEEDED,
     errors.DeviceMaximumQueueSizeExceeded: Condition.RESOURCE_LIMIT_EXCEEDED,
     errors.InvalidMessageExpiryTime: "com.microsoft:argument-error",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emulator.amqp import frame
 from emulator.amqp.composite import Composite
@@ -224,11 +224,6 @@ class Session:
         del self._incoming[delivery.delivery_id]
         self.connection.settle(self.channel, RECEIVER, delivery.delivery_id, outcome)
 
-    def drop_incoming(self, link: IncomingLink) -> None:
-        """Forget the deliveries of a link."""
-        for number in [key for key, each in self._incoming.items() if each.link is link]:
-            del self._incoming[number]
-
     def begin_outgoing(self, delivery: OutgoingDelivery) -> int:
         """Choose the id of a delivery, and note it if its sender waits for the outcome."""
         number = self._next_delivery_id
@@ -238,11 +233,12 @@ class Session:
             delivery.link.unsettled += 1
         return number
 
-    def drop_outgoing(self, link: OutgoingLink) -> None:
+    def forget_deliveries(self, link: IncomingLink | OutgoingLink) -> None:
         """Forget the deliveries of a link."""
-        for number in [key for key, each in self._outgoing.items() if each.link is link]:
-            del self._outgoing[number]
-        link.unsettled = 0
+        deliveries: dict[int, Any]
+        deliveries = self._incoming if isinstance(link, IncomingLink) else self._outgoing
+        for number in [key for key, each in deliveries.items() if each.link is link]:
+            del deliveries[number]
 
     # --- what is sent
 

@@ -54,8 +54,8 @@ def test_messages_wait_for_credit_in_order() -> None:
 
 def test_fields_of_a_message() -> None:
     peer = Peer().begin(*RECEIVES, ">> 0 Flow(1, 99, 0, 99, 0, 0, 9)")
-    peer.outgoing.send(b"m", b"t" * 32, settled=True)
-    peer.play("<< 0 Transfer(delivery_tag=b't' * 32, settled=True, message_format=0) + b'm'")
+    peer.outgoing.send(b"m", b"t" * 32)
+    peer.play("<< 0 Transfer(delivery_tag=b't' * 32, settled=False, message_format=0) + b'm'")
     with pytest.raises(ValueError, match="33 bytes"):
         peer.outgoing.send(b"m", b"t" * 33)
 

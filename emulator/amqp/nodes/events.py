@@ -35,8 +35,7 @@ class _Receiver:
 
     def __init__(self, request: LinkRequest[OutgoingLink], group: str, partition: Partition):
         link = request.link
-        properties = link.attach.properties or {}
-        level, name = properties.get(_EPOCH), properties.get(_NAME)
+        level, name = link.properties.get(_EPOCH), link.properties.get(_NAME)
         self.level = level if isinstance(level, int) else None
         self.name = name[:64] if isinstance(name, str) else "nil"
         source = link.attach.source

@@ -55,8 +55,7 @@ class Pairs(Generic[R]):
 
 
 def _name(handler: _Handler) -> str:
-    properties = handler.link.attach.properties or {}
-    return str(properties.get(_CHANNEL, ""))
+    return str(handler.link.properties.get(_CHANNEL, ""))
 
 
 def replace(old: _Handler | None) -> None:
