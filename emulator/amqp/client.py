@@ -16,6 +16,7 @@ from emulator.amqp.connection import Connection
 from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.link import LinkState
+from emulator.amqp.nodes.event_messages import EncodedEvents
 from emulator.amqp.nodes.node import AnyNode, Callers, Grant, LinkRequest, Sends
 from emulator.amqp.nodes.nodes import NODES
 from emulator.amqp.outgoing import OutgoingLink
@@ -69,6 +70,7 @@ class Client:
         peer: its address, for the log.
         wake: see `Connection`.
         trust: called when the client has shown a right to something.
+        encoded_events: the events that were encoded for other clients of the hub.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class Client:
         peer: str = "an unknown address",
         wake: Callable[[], None] = lambda: None,
         trust: Callable[[], None] = lambda: None,
+        encoded_events: EncodedEvents | None = None,
     ) -> None:
         self.hub = hub
+        self.encoded_events = encoded_events or EncodedEvents()
         self.peer = peer
         self.tokens = Tokens()
         self.devices: dict[IdentityKey, Device] = {}

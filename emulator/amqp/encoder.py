@@ -32,13 +32,9 @@ def encode_annotations(values: dict[Any, Any]) -> bytes:
     Raises:
         ValueError, TypeError: as for `encode`.
     """
-    parts = []
-    try:
-        for key, value in values.items():
-            parts.append(encode_symbol(key) if isinstance(key, str) else WRITERS[type(key)](key))
-            parts.append(WRITERS[type(value)](value))
-    except (KeyError, struct.error, OverflowError):
-        return encode(values)  # raises what is to be raised
+    parts: list[bytes] = []
+    for key, value in values.items():
+        parts += (encode_symbol(key) if isinstance(key, str) else encode(key), encode(value))
     return encode_map(parts, len(parts))
 
 

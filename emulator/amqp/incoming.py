@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
@@ -24,8 +23,6 @@ from emulator.amqp.types import UINT_MAX
 
 if TYPE_CHECKING:
     from emulator.amqp.session import Session
-
-log = logging.getLogger(__name__)
 
 
 class Receiver(Handler, Protocol):
@@ -210,10 +207,5 @@ class IncomingLink(Link):
         self._unsettled += 1
         if not delivery.settled:
             self.session.add_incoming(delivery)
-        try:
-            self._receiver.on_message(delivery)
-        except AmqpError as error:
+        if error := self.guarded("The message", self._receiver.on_message, delivery):
             delivery.reject(error)
-        except Exception:
-            log.exception("A message on link %r was not handled", self.attach.name)
-            delivery.reject(AmqpError(Condition.INTERNAL_ERROR, "The message was not handled"))

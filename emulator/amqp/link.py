@@ -8,9 +8,10 @@ from __future__ import annotations
 import enum
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from emulator.amqp.errors import AmqpError
+from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.performatives import (
     FIRST,
     RECEIVER,
@@ -166,10 +167,21 @@ class Link(ABC):
 
     def _notify(self, error: AmqpError | None) -> None:
         if self.handler is not None:
-            try:
-                self.handler.on_detached(error)
-            except Exception:
-                log.exception("The end of link %r was not handled", self.attach.name)
+            self.guarded("The end", self.handler.on_detached, error)
+
+    def guarded(self, what: str, call: Callable[..., object], *args: object) -> AmqpError | None:
+        """Call what stands behind the link; return what it raises, or None.
+
+        An error that is not meant for the peer is logged.
+        """
+        try:
+            call(*args)
+        except AmqpError as error:
+            return error
+        except Exception:
+            log.exception("%s of link %r was not handled", what, self.attach.name)
+            return AmqpError(Condition.INTERNAL_ERROR, f"{what} was not handled")
+        return None
 
 
 def raised(error: Error | None) -> AmqpError | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from emulator.amqp.encoder import encode, encode_binary
-from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.link import TAG_BYTES, Handler, Link, LinkState
 from emulator.amqp.performatives import SENDER, SETTLED, Attach, Flow, Outcome
 from emulator.amqp.types import UINT_MAX, UInt
 
 if TYPE_CHECKING:
     from emulator.amqp.session import Session
-
-log = logging.getLogger(__name__)
 
 
 class Sender(Handler, Protocol):
@@ -156,21 +152,13 @@ class OutgoingLink(Link):
             self.session.connection.unbuffer(len(self._queue.popleft().payload))
         if self._queue:
             self.session.wait(self)
-        elif self.credit:
-            self._call_sender()
+        elif self.credit and (error := self.guarded("The credit", self._sender.on_credit)):
+            self.drop(error)
         if self._draining and (not self._credit or (self.credit and not self.has_more)):
             self._draining = False
             self._delivery_count = (self._delivery_count + self._credit) & UINT_MAX
             self._credit = 0
             self.write_flow()
-
-    def _call_sender(self) -> None:
-        try:
-            self._sender.on_credit()
-        except Exception:
-            log.exception("The credit of link %r was not handled", self.attach.name)
-            error = AmqpError(Condition.INTERNAL_ERROR, "The credit was not handled")
-            self.drop(error)
 
     def _release(self) -> None:
         self.session.connection.unbuffer(sum(len(each.payload) for each in self._queue))

@@ -16,6 +16,7 @@ from emulator.net.tls import Handshakes
 
 if TYPE_CHECKING:
     from emulator.amqp.driver import Driver
+    from emulator.amqp.nodes.event_messages import EncodedEvents
 
 # How long a stopping server waits for its connections to end; longer than a stream takes to close.
 _SHUTDOWN_SECONDS = 0.75
@@ -33,6 +34,7 @@ class AmqpServer:
         self._hub = hub
         self._handshakes = handshakes
         self._buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
+        self._encoded: EncodedEvents | None = None  # from the first connection on
         self._connections: dict[asyncio.Task[None] | None, Driver] = {}
         self._listening: list[asyncio.Server] = []
 
@@ -64,9 +66,11 @@ class AmqpServer:
         """Speak AMQP on a connection until it ends."""
         # Imported here: most hubs serve no AMQP, and a start would take longer.
         from emulator.amqp.driver import Driver
+        from emulator.amqp.nodes.event_messages import EncodedEvents
 
+        self._encoded = self._encoded or EncodedEvents()
         certificate = self._handshakes.client_certificate(stream.tls)
-        driver = Driver(stream, self._hub, certificate)
+        driver = Driver(stream, self._hub, certificate, self._encoded)
         task = asyncio.current_task()
         self._connections[task] = driver
         try:

@@ -139,14 +139,8 @@ class Session:
         self.connection.add_link(link.size)
         if isinstance(attach.target, Coordinator):
             link.drop(AmqpError(Condition.NOT_IMPLEMENTED, "Transactions are not supported"))
-            return
-        try:
-            self.connection.endpoint.attach(link)
-        except AmqpError as error:
+        elif error := link.guarded("The attach", self.connection.endpoint.attach, link):
             link.drop(error)
-        except Exception:
-            log.exception("The attach of link %r was not handled", attach.name)
-            link.drop(AmqpError(Condition.INTERNAL_ERROR, "The attach was not handled"))
 
     def _flow(self, flow: Flow) -> None:
         """Take the peer's windows (section 2.5.6), and what it says about a link."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from emulator.amqp.encoder import (
     WRITERS,
@@ -24,14 +23,14 @@ from emulator.amqp.nodes.messages import PROPERTIES, amqp_properties, in_ascii, 
 from emulator.amqp.performatives import Properties
 from emulator.amqp.types import Timestamp
 from emulator.hub.messages.event import Event, Origin
-from emulator.hub.messages.event_log import EventLog, Partition
+from emulator.hub.messages.event_log import Partition
 
 # How many bytes of encoded events are kept.
 _KEPT_BYTES = 4 * 1024 * 1024
 
 
 class EncodedEvents:
-    """The newest events that were encoded."""
+    """The newest events of a hub that were encoded; its clients share them."""
 
     def __init__(self) -> None:
         self._encoded: OrderedDict[int, bytes] = OrderedDict()  # by their numbers
@@ -46,14 +45,6 @@ class EncodedEvents:
             while self._size > _KEPT_BYTES:
                 self._size -= len(self._encoded.popitem(last=False)[1])
         return data
-
-
-_BY_LOG: WeakKeyDictionary[EventLog, EncodedEvents] = WeakKeyDictionary()
-
-
-def encoded_events(log: EventLog) -> EncodedEvents:
-    """Return the encoded events of a log."""
-    return _BY_LOG.setdefault(log, EncodedEvents())
 
 
 def runtime_metrics(partition: Partition, now: datetime) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from emulator.amqp.errors import AmqpError, Condition
-from emulator.amqp.nodes.event_messages import encoded_events, runtime_metrics
+from emulator.amqp.nodes.event_messages import runtime_metrics
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives
 from emulator.amqp.nodes.selectors import start_of
 from emulator.amqp.outgoing import OutgoingLink
@@ -45,7 +45,7 @@ class _Receiver:
         self._link = link
         self._group = group
         self._partition = partition
-        self._encoded = encoded_events(request.hub.events)
+        self._encoded = request.client.encoded_events
         self._timer: Timer | None = None
         self._warned = False
 

@@ -94,24 +94,17 @@ class _Requests:
         pass
 
     def _send(self, message: Message, reply: Reply) -> None:
-        links = self._request.client.repliers.get(self._path, ())
-        to = message.properties.reply_to
-        chosen = next((link for link in links if to and _target(link) == to), None)
-        if chosen is None:
-            session = self._request.link.session
-            near = [link for link in links if link.session is session]
-            chosen = next(reversed(near or links), None)
-        if chosen is not None:
-            status = {"status-code": Int(reply.status), "status-description": reply.description}
-            if reply.condition:  # @azure/event-hubs shows it
-                status["error-condition"] = Symbol(reply.condition)
-            answer = Message(
-                Value(reply.body),
-                # The same value is in the same type of AMQP.
-                Properties(correlation_id=message.properties.message_id),
-                status,
-            )
-            chosen.send(answer.to_bytes())
+        links = self._request.client.repliers.get(self._path, [])
+        session, to = self._request.link.session, message.properties.reply_to
+        named = [link for link in links if to and _target(link) == to]
+        near = [link for link in links if link.session is session]
+        status = {"status-code": Int(reply.status), "status-description": reply.description}
+        if reply.condition:  # @azure/event-hubs shows it
+            status["error-condition"] = Symbol(reply.condition)
+        # The same value is in the same type of AMQP.
+        properties = Properties(correlation_id=message.properties.message_id)
+        for link in named[:1] or near[-1:] or links[-1:]:
+            link.send(Message(Value(reply.body), properties, status).to_bytes())
 
 
 class _Replies:
