@@ -24,11 +24,10 @@ class Sender(Handler, Protocol):
         """Note that messages can be sent (see `OutgoingLink.credit`)."""
 
 
-OnSettled = Callable[[Outcome | None], Outcome | None]
+OnSettled = Callable[[Outcome | None], None]
 """Gets the peer's outcome of a delivery; None if the peer named none.
 
-If the peer waits for our confirmation, it gets the outcome that is returned, or its own for None.
-An `AmqpError` that is raised becomes the outcome rejected.
+A peer that waits for our confirmation gets its own outcome, or rejected with what is raised.
 """
 
 
@@ -87,11 +86,7 @@ class OutgoingLink(Link):
         return self._credit
 
     def send(
-        self,
-        payload: bytes,
-        tag: bytes | None = None,
-        *,
-        on_settled: OnSettled | None = None,
+        self, payload: bytes, tag: bytes | None = None, *, on_settled: OnSettled | None = None
     ) -> None:
         """Send a message; ignored if the link has ended.
 
@@ -103,11 +98,11 @@ class OutgoingLink(Link):
         """
         if self.state is not LinkState.ATTACHED:
             return
-        if tag is not None and len(tag) > TAG_BYTES:
-            raise ValueError(f"A delivery tag of {len(tag)} bytes: {TAG_BYTES} are allowed")
         if tag is None:
             self._tags = (self._tags + 1) & UINT_MAX
             tag = self._tags.to_bytes(4, "big")
+        elif len(tag) > TAG_BYTES:
+            raise ValueError(f"A delivery tag of {len(tag)} bytes: {TAG_BYTES} are allowed")
         settled = self.attach.snd_settle_mode == SETTLED
         delivery = OutgoingDelivery(self, payload, tag, settled, on_settled)
         if self._queue or not self._send(delivery):

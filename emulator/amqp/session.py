@@ -5,7 +5,6 @@ Section numbers are those of AMQP 1.0.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +34,6 @@ from emulator.amqp.types import UINT_MAX
 
 if TYPE_CHECKING:
     from emulator.amqp.connection import Connection
-
-log = logging.getLogger(__name__)
 
 # How many frames the peer can send before it must wait for a flow. Ours: rhea has the same.
 INCOMING_WINDOW = 2048
@@ -189,11 +186,12 @@ class Session:
         numbers = _in_range(self._outgoing, first, last)
         for number in numbers:
             delivery = self._outgoing.pop(number, None)
-            if delivery is None:  # a callback has ended the link
+            if delivery is None or delivery.on_settled is None:  # a callback has ended the link
                 continue
             delivery.link.unsettled -= 1
-            answer = _answered(delivery, outcome)
-            if not settled and (final := answer or outcome) is not None:
+            error = delivery.link.guarded("The outcome", delivery.on_settled, outcome)
+            final = Rejected(Error.of(error)) if error else outcome
+            if not settled and final is not None:
                 self.connection.settle(self.channel, SENDER, number, final)
         has_others = len(numbers) <= (last - first) & UINT_MAX  # that no sender waits for
         if has_others and not settled and outcome is not None:
@@ -281,18 +279,6 @@ class Session:
         """Send the state of the session, and of a link."""
         windows = self._next_incoming_id, self._incoming_window, self._next_outgoing_id
         self.write(Flow(*windows, _OUTGOING_WINDOW, handle, delivery_count, link_credit, available))
-
-
-def _answered(delivery: OutgoingDelivery, outcome: Outcome | None) -> Outcome | None:
-    if delivery.on_settled is None:
-        return None
-    try:
-        return delivery.on_settled(outcome)
-    except AmqpError as error:
-        return Rejected(Error.of(error))
-    except Exception:
-        log.exception("The outcome of a delivery was not handled")
-        return Rejected(Error(Condition.INTERNAL_ERROR, "The outcome was not handled"))
 
 
 def _in_range(numbers: Mapping[int, object], first: int, last: int) -> list[int]:

@@ -73,10 +73,9 @@ class Node:
         """See `Handler.on_detached`."""
         self.events.append(f"detached {error.condition if error else None}")
 
-    def on_settled(self, outcome: Outcome | None) -> Outcome | None:
+    def on_settled(self, outcome: Outcome | None) -> None:
         """See `OnSettled`."""
         self.events.append(outcome)
-        return None
 
     @property
     def bodies(self) -> list[bytes]:

@@ -46,11 +46,7 @@ Answer = Callable[[LinkRequest[IncomingLink], Message], Reply]
 
 
 def request_nodes(
-    path: str,
-    operation: Operation,
-    answer: Answer,
-    callers: Callers,
-    resource: Sequence[str] = (),
+    path: str, operation: Operation, answer: Answer, callers: Callers, resource: Sequence[str] = ()
 ) -> tuple[AnyNode, ...]:
     """Return the nodes at a path that answer each request with a reply.
 
