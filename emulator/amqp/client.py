@@ -270,11 +270,13 @@ class Client:
                     request.grant = self._check(node, request)
                 except HubError:
                     if link.attached:  # else it is checked when its turn comes
-                        text = "Detached a link of %s to %r: its token expired"
-                        log.info(text, self.peer, link.address)
-                        link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
+                        self._drop(link)
                     continue
             self._watch(request.grant.expires)
+
+    def _drop(self, link: Link) -> None:
+        log.info("Detached a link of %s to %r: its token expired", self.peer, link.address)
+        link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
 
 
 def _resource(path: str, names: Mapping[str, str]) -> Sequence[str]:

@@ -64,8 +64,8 @@ class Composite(Struct, frozen=True):
         azure-eventhub reads open, begin, attach and transfer by index, and fails on a shorter list.
         """
         fields = [
-            b"\x40" if value is None else kind.write(value)
-            for value, (kind, _) in zip(astuple(self), _fields(type(self)), strict=True)
+            b"\x40" if value is None else write(value)
+            for value, ((_, _, write), _) in zip(astuple(self), _fields(type(self)), strict=True)
         ]
         return b"\x00\x53%c%b" % (self.CODE, encode_list(fields, len(fields)))
 

@@ -303,12 +303,10 @@ class Connection:
             AmqpError: there are too many.
         """
         self._buffered += size
-        if self._buffered > self._limits.buffered_bytes:
-            raise AmqpError(
-                Condition.RESOURCE_LIMIT_EXCEEDED,
-                f"Links and messages hold {self._buffered} bytes: "
-                f"{self._limits.buffered_bytes} are allowed",
-            )
+        allowed = self._limits.buffered_bytes
+        if self._buffered > allowed:
+            reason = f"Links and messages hold {self._buffered} bytes: {allowed} are allowed"
+            raise AmqpError(Condition.RESOURCE_LIMIT_EXCEEDED, reason)
 
     def unbuffer(self, size: int) -> None:
         """Note that bytes of messages were dropped."""
@@ -330,9 +328,8 @@ class Connection:
         self.links += 1
         self.buffer(size)
         if self.links > self._limits.links:
-            raise AmqpError(
-                Condition.RESOURCE_LIMIT_EXCEEDED, f"More than {self._limits.links} links"
-            )
+            reason = f"More than {self._limits.links} links"
+            raise AmqpError(Condition.RESOURCE_LIMIT_EXCEEDED, reason)
 
     def remove_link(self, size: int) -> None:
         """Note that a link has ended."""
@@ -421,12 +418,10 @@ class Connection:
     def _take_open(self, peer: Composite) -> None:
         if not isinstance(peer, Open):
             raise AmqpError(Condition.NOT_ALLOWED, f"{peer.NAME} in place of an open")
-        if peer.max_frame_size < frame.MIN_MAX_FRAME_SIZE:
-            raise AmqpError(
-                Condition.INVALID_FIELD,
-                f"A max-frame-size of {peer.max_frame_size} bytes: {frame.MIN_MAX_FRAME_SIZE} are "
-                "the least",
-            )
+        least = frame.MIN_MAX_FRAME_SIZE
+        if peer.max_frame_size < least:
+            reason = f"A max-frame-size of {peer.max_frame_size} bytes: {least} are the least"
+            raise AmqpError(Condition.INVALID_FIELD, reason)
         self.payload_limit = min(peer.max_frame_size, _FRAME_BYTES) - frame.TRANSFER_OVERHEAD
         self._frame_limit = _FRAME_BYTES
         if peer.idle_time_out:
@@ -467,7 +462,6 @@ class Connection:
         if begin.remote_channel is not None:
             raise AmqpError(Condition.NOT_ALLOWED, "A begin that answers no begin of this server")
         if len(self._sessions) >= self._limits.sessions:
-            raise AmqpError(
-                Condition.RESOURCE_LIMIT_EXCEEDED, f"More than {self._limits.sessions} sessions"
-            )
+            reason = f"More than {self._limits.sessions} sessions"
+            raise AmqpError(Condition.RESOURCE_LIMIT_EXCEEDED, reason)
         self._sessions[channel] = Session(self, channel, begin)

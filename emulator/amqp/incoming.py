@@ -158,9 +158,8 @@ class IncomingLink(Link):
         elif transfer.delivery_id not in (None, delivery.delivery_id) or (
             transfer.delivery_tag not in (None, delivery.tag)
         ):
-            raise AmqpError(
-                Condition.NOT_ALLOWED, "A delivery begins before the last one is complete"
-            )
+            reason = "A delivery begins before the last one is complete"
+            raise AmqpError(Condition.NOT_ALLOWED, reason)
         if transfer.settled:
             delivery.settled = True
         if transfer.aborted:  # the frames so far are discarded
@@ -188,15 +187,12 @@ class IncomingLink(Link):
     def _begin(self, transfer: Transfer) -> IncomingDelivery:
         if transfer.delivery_id is None or transfer.delivery_tag is None:
             raise AmqpError(Condition.INVALID_FIELD, "A delivery without an id or a tag")
-        if len(transfer.delivery_tag) > TAG_BYTES:
-            raise AmqpError(
-                Condition.INVALID_FIELD,
-                f"A delivery tag of {len(transfer.delivery_tag)} bytes: {TAG_BYTES} are allowed",
-            )
+        if (size := len(transfer.delivery_tag)) > TAG_BYTES:
+            reason = f"A delivery tag of {size} bytes: {TAG_BYTES} are allowed"
+            raise AmqpError(Condition.INVALID_FIELD, reason)
         if not self._credit:
-            raise AmqpError(
-                Condition.TRANSFER_LIMIT_EXCEEDED, f"Link {self.attach.name[:64]!r} has no credit"
-            )
+            reason = f"Link {self.attach.name[:64]!r} has no credit"
+            raise AmqpError(Condition.TRANSFER_LIMIT_EXCEEDED, reason)
         self._credit -= 1
         self._delivery_count = (self._delivery_count + 1) & UINT_MAX
         return IncomingDelivery(
@@ -207,5 +203,5 @@ class IncomingLink(Link):
         self._unsettled += 1
         if not delivery.settled:
             self.session.add_incoming(delivery)
-        if error := self.guarded("The message", self._receiver.on_message, delivery):
+        if error := self.guarded("message", self._receiver.on_message, delivery):
             delivery.reject(error)

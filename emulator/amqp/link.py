@@ -167,7 +167,7 @@ class Link(ABC):
 
     def _notify(self, error: AmqpError | None) -> None:
         if self.handler is not None:
-            self.guarded("The end", self.handler.on_detached, error)
+            self.guarded("end", self.handler.on_detached, error)
 
     def guarded(self, what: str, call: Callable[..., object], *args: object) -> AmqpError | None:
         """Call what stands behind the link; return what it raises, or None.
@@ -179,8 +179,8 @@ class Link(ABC):
         except AmqpError as error:
             return error
         except Exception:
-            log.exception("%s of link %r was not handled", what, self.attach.name)
-            return AmqpError(Condition.INTERNAL_ERROR, f"{what} was not handled")
+            log.exception("The %r of link %r was not handled", what, self.attach.name)
+            return AmqpError(Condition.INTERNAL_ERROR, f"The {what} was not handled")
         return None
 
 

@@ -147,7 +147,7 @@ class OutgoingLink(Link):
             self.session.connection.unbuffer(len(self._queue.popleft().payload))
         if self._queue:
             self.session.wait(self)
-        elif self.credit and (error := self.guarded("The credit", self._sender.on_credit)):
+        elif self.credit and (error := self.guarded("credit", self._sender.on_credit)):
             self.drop(error)
         if self._draining and (not self._credit or (self.credit and not self.has_more)):
             self._draining = False

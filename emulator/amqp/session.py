@@ -136,7 +136,7 @@ class Session:
         self.connection.add_link(link.size)
         if isinstance(attach.target, Coordinator):
             link.drop(AmqpError(Condition.NOT_IMPLEMENTED, "Transactions are not supported"))
-        elif error := link.guarded("The attach", self.connection.endpoint.attach, link):
+        elif error := link.guarded("attach", self.connection.endpoint.attach, link):
             link.drop(error)
 
     def _flow(self, flow: Flow) -> None:
@@ -162,9 +162,8 @@ class Session:
         self._next_incoming_id = (self._next_incoming_id + 1) & UINT_MAX
         link = self._link(transfer.handle)
         if not isinstance(link, IncomingLink):
-            raise AmqpError(
-                Condition.NOT_ALLOWED, f"A transfer on link {link.attach.name[:64]!r} of a receiver"
-            )
+            reason = f"A transfer on link {link.attach.name[:64]!r} of a receiver"
+            raise AmqpError(Condition.NOT_ALLOWED, reason)
         if link.state is not LinkState.DETACHED:
             link.transfer(transfer, payload)
         if 2 * self._incoming_window <= INCOMING_WINDOW:
@@ -189,7 +188,7 @@ class Session:
             if delivery is None or delivery.on_settled is None:  # a callback has ended the link
                 continue
             delivery.link.unsettled -= 1
-            error = delivery.link.guarded("The outcome", delivery.on_settled, outcome)
+            error = delivery.link.guarded("outcome", delivery.on_settled, outcome)
             final = Rejected(Error.of(error)) if error else outcome
             if not settled and final is not None:
                 self.connection.settle(self.channel, SENDER, number, final)

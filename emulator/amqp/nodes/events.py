@@ -108,22 +108,22 @@ class _Receiver:
         missed = event.sequence_number - self._next
         if missed > 0 and not self._warned:
             self._warned = True
-            text = (
-                "A receiver of partition %s in consumer group %s is too slow: it misses %d events. "
-                "Keep more: --event-log-size, --retention."
+            log.warning(
+                "A receiver of partition %r in consumer group %r is too slow: it misses %d events. "
+                "Keep more: --event-log-size, --retention.",
+                self._partition.id,
+                self._group,
+                missed,
             )
-            log.warning(text, self._partition.id, self._group, missed)
 
 
 def _receive(request: LinkRequest[OutgoingLink]) -> None:
     group, number = request.names["group"], request.names["partition"]
     partition = request.hub.events.find_partition(number)
     if partition is None or not request.hub.events.has_group(group):
-        raise AmqpError(
-            Condition.NOT_FOUND,
-            f"The messaging entity 'sb://{request.client.host}/{'/'.join(request.resource)}' could "
-            "not be found.",
-        )
+        entity = f"sb://{request.client.host}/{'/'.join(request.resource)}"
+        text = f"The messaging entity '{entity}' could not be found."
+        raise AmqpError(Condition.NOT_FOUND, text)
     try:
         _Receiver(request, group, partition).accept()
     except ReaderRefused as error:
