@@ -9,7 +9,7 @@ from __future__ import annotations
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.message import Message, Value
 from emulator.amqp.nodes.node import Callers, LinkRequest
-from emulator.amqp.nodes.requests import Reply, RequestNode
+from emulator.amqp.nodes.requests import Reply, request_nodes
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import ArgumentInvalid, HubError
 
@@ -38,4 +38,4 @@ def _put_token(request: LinkRequest[IncomingLink], message: Message) -> None:
     request.client.put_token(f"Bearer {token}" if kind in _BEARERS else token)
 
 
-NODES = RequestNode("/$cbs", Operation.CONNECT, _answer, Callers.ALL).nodes
+NODES = request_nodes("/$cbs", Operation.CONNECT, _answer, Callers.ALL)

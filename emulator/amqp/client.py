@@ -9,18 +9,19 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
 from emulator.amqp.connection import Connection
-from emulator.amqp.errors import AmqpError
+from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.link import LinkState
+from emulator.amqp.nodes.event_messages import EncodedEvents
 from emulator.amqp.nodes.node import AnyNode, Callers, Grant, LinkRequest, Sends
 from emulator.amqp.nodes.nodes import NODES
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Open
-from emulator.amqp.refusals import REDIRECT, amqp_error
+from emulator.amqp.refusals import amqp_error
 from emulator.amqp.sasl import Credentials
 from emulator.amqp.tokens import FEW, MANY, Token, Tokens
 from emulator.hub.access.certificates import ClientCertificate
@@ -37,9 +38,12 @@ from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import Caller, DeviceCaller, EventHubsCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
-from emulator.hub.links.link import DeviceLink
+from emulator.hub.messages.addresses import segments
 from emulator.hub.messages.event_log import ENTITY
 from emulator.net.router import Router
+
+if TYPE_CHECKING:
+    from emulator.amqp.nodes.device import Device
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class Client:
         peer: its address, for the log.
         wake: see `Connection`.
         trust: called when the client has shown a right to something.
+        encoded_events: the events that were encoded for other clients of the hub.
     """
 
     def __init__(
@@ -81,16 +86,18 @@ class Client:
         peer: str = "an unknown address",
         wake: Callable[[], None] = lambda: None,
         trust: Callable[[], None] = lambda: None,
+        encoded_events: EncodedEvents | None = None,
     ) -> None:
         self.hub = hub
         self.tls_port = tls_port
+        self.encoded_events = encoded_events or EncodedEvents()
         self.peer = peer
         self.tokens = Tokens()
-        self.devices: dict[IdentityKey, DeviceLink] = {}
+        self.devices: dict[IdentityKey, Device] = {}
         """The devices that are connected by this connection; the nodes of devices keep it."""
         self.connection = Connection(self, _CONTAINER, hub.clock.monotonic(), wake=wake)
         self.repliers: dict[str, list[OutgoingLink]] = {}
-        """By the path of a `RequestNode`, the links that receive its replies."""
+        """By the path of a node of requests, the links that receive its replies."""
         self._certificate = certificate
         self._trust = trust
         self.host = ""
@@ -135,7 +142,7 @@ class Client:
             raise amqp_error(error, self.hub.clock.now()) from error
         except AmqpError as error:
             # Python's SDK for Event Hubs tries again without end, and does not show the error.
-            if error.condition != REDIRECT:
+            if error.condition != Condition.REDIRECT:
                 self._log_refusal(error, link)
             raise
 
@@ -203,7 +210,7 @@ class Client:
     def _find(self, link: Link) -> tuple[AnyNode, LinkRequest[Any]]:
         """Find the node of a link by its address and its direction."""
         verb = _SENDS if isinstance(link, IncomingLink) else _RECEIVES
-        parts = parse_address(link.address)
+        parts = [unquote(each) for each in segments(link.address)]
         for found in _router().find(parts):
             if node := found.verbs.get(verb):
                 resource = node.resource or _resource(node.path, found.names)
@@ -245,15 +252,9 @@ class Client:
         if node.callers is Callers.SERVICES:
             return ServiceCaller(token, self.host, request.resource)
         key = IdentityKey(request.names["device_id"], request.names.get("module_id"))
-        properties = request.link.attach.properties or {}
-        model_id = properties.get(_MODEL_ID)
-        return DeviceCaller(
-            key,
-            token,
-            self.host,
-            self._certificate,
-            model_id if isinstance(model_id, str) else "",
-        )
+        model_id = request.link.properties.get(_MODEL_ID)
+        model_id = model_id if isinstance(model_id, str) else ""
+        return DeviceCaller(key, token, self.host, self._certificate, model_id)
 
     # --- expiry
 
@@ -277,7 +278,7 @@ class Client:
         in_use = False
         for link in self.connection.all_links():
             # A link of a device may still wait to be attached: see `Device.open`.
-            if link.context is None or link.state not in (LinkState.PENDING, LinkState.ATTACHED):
+            if link.context is None or link.state is LinkState.DETACHED:
                 continue
             node, request = link.context
             if node.callers is Callers.ALL:
@@ -287,16 +288,16 @@ class Client:
                     request.grant = self._check(node, request)
                 except HubError:
                     if link.attached:  # else it is checked when its turn comes
-                        log.info(
-                            "Detached a link of %s to %r: its token expired",
-                            *(self.peer, link.address),
-                        )
-                        link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
+                        self._drop(link)
                     continue
             in_use = True
             self._watch(request.grant.expires)
         if not in_use:
             self._look_for_a_right(now)
+
+    def _drop(self, link: Link) -> None:
+        log.info("Detached a link of %s to %r: its token expired", self.peer, link.address)
+        link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
 
     def _look_for_a_right(self, now: float) -> None:
         """Take back what the client was allowed, if its last right to a link has ended."""
@@ -324,16 +325,6 @@ def _check_entity(token: Token) -> None:
             f"The messaging entity '{unquote(token.audience)[:_SHOWN]}' could not be found. "
             f"It is {ENTITY}."
         )
-
-
-def parse_address(address: str) -> Sequence[str]:
-    """Return the decoded segments of an address: `amqps://host/a/b`, `/a/b` or `a/b/`.
-
-    Python's service SDK and C# write the host, Node's SDK does not.
-    """
-    _, scheme, rest = address.partition("://")
-    path = rest.partition("/")[2] if scheme else address
-    return [unquote(segment) for segment in path.strip("/").split("/")]
 
 
 def _resource(path: str, names: Mapping[str, str]) -> Sequence[str]:

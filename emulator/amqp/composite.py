@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from itertools import zip_longest
 from types import NoneType
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, NamedTuple, Self, get_args
 
 import msgspec
 from msgspec import NODEFAULT, Struct
@@ -14,7 +16,7 @@ from emulator.amqp.encoder import encode_list
 from emulator.amqp.errors import DecodeError
 
 
-class Kind(Struct, frozen=True):
+class Kind(NamedTuple):
     """The type of a field: how a decoded value is checked, and how a value is written.
 
     Args:
@@ -29,11 +31,10 @@ class Kind(Struct, frozen=True):
 
 
 class Composite(Struct, frozen=True):
-    """A list with a name (section 1.4)."""
+    """A list with a name (section 1.4); the annotation of each field has its `Kind`."""
 
     CODE: ClassVar[int]
     NAME: ClassVar[str]
-    KINDS: ClassVar[tuple[Kind, ...]]
 
     @classmethod
     def from_fields(cls, values: Any) -> Self:
@@ -42,12 +43,11 @@ class Composite(Struct, frozen=True):
         Raises:
             DecodeError: a field is missing, has another type, or is out of range.
         """
-        schema = _SCHEMAS.get(cls) or _schema(cls)
-        readers = schema.readers
-        if type(values) is not list or len(values) > len(readers):
-            raise DecodeError(f"{cls.NAME}: not a list of at most {len(readers)} fields")
+        known = _fields(cls)
+        if type(values) is not list or len(values) > len(known):
+            raise DecodeError(f"{cls.NAME}: not a list of at most {len(known)} fields")
         fields = []
-        for value, (exact, read, default) in zip(values, readers, strict=False):
+        for value, ((exact, read, _), default) in zip_longest(values, known):
             if type(value) is exact:
                 fields.append(value)
             elif value is not None:
@@ -56,8 +56,6 @@ class Composite(Struct, frozen=True):
                 raise DecodeError(f"{cls.NAME}: field {len(fields)} is missing")
             else:
                 fields.append(default)
-        if len(fields) < schema.minimum:
-            raise DecodeError(f"{cls.NAME}: field {len(fields)} is missing")
         return cls(*fields)
 
     def to_bytes(self) -> bytes:
@@ -65,44 +63,23 @@ class Composite(Struct, frozen=True):
 
         azure-eventhub reads open, begin, attach and transfer by index, and fails on a shorter list.
         """
-        writers = (_SCHEMAS.get(type(self)) or _schema(type(self))).writers
-        if not writers:
-            return b"\x00\x53%c\x45" % self.CODE
         fields = [
             b"\x40" if value is None else write(value)
-            for write, value in zip(writers, astuple(self), strict=True)
+            for value, ((_, _, write), _) in zip(astuple(self), _fields(type(self)), strict=True)
         ]
         return b"\x00\x53%c%b" % (self.CODE, encode_list(fields, len(fields)))
 
 
-class _Schema(Struct, frozen=True):
-    """How the fields of a class are read and written.
-
-    Args:
-        readers: an exact class, a check, and the default: NODEFAULT where a field is mandatory.
-        writers: by field.
-        minimum: how many fields there are up to the last mandatory one.
-    """
-
-    readers: tuple[tuple[type | None, Callable[[Any], Any], Any], ...]
-    writers: tuple[Callable[[Any], bytes], ...]
-    minimum: int
-
-
-_SCHEMAS: dict[type[Composite], _Schema] = {}
-
-
-def _schema(cls: type[Composite]) -> _Schema:
-    """Make the schema of a class, when it is used for the first time."""
-    # The first field of begin and of flow has no default in Python, and can be null.
-    defaults = [
-        None if field.required and NoneType in get_args(field.type) else field.default
-        for field in msgspec.structs.fields(cls)
-    ]
-    readers = tuple(
-        (kind.exact, kind.read, default) for kind, default in zip(cls.KINDS, defaults, strict=True)
-    )
-    mandatory = [number for number, value in enumerate(defaults, start=1) if value is NODEFAULT]
-    writers = tuple(kind.write for kind in cls.KINDS)
-    _SCHEMAS[cls] = _Schema(readers, writers, max(mandatory, default=0))
-    return _SCHEMAS[cls]
+@functools.cache
+def _fields(cls: type[Composite]) -> list[tuple[Kind, Any]]:
+    """Return the kind of each field, and its default: NODEFAULT if it is mandatory."""
+    found: list[tuple[Kind, Any]] = []
+    for field in msgspec.structs.fields(cls):
+        hint, default = field.type, field.default
+        if NoneType in get_args(hint):
+            hint = get_args(hint)[0]
+            # The first field of begin and of flow has no default in Python, and can be null.
+            default = None
+        (kind,) = hint.__metadata__
+        found.append((kind, default))
+    return found

@@ -45,12 +45,15 @@ log = logging.getLogger(__name__)
 # a SAS token in PLAIN can exceed.
 _FIRST_FRAME_BYTES = 8 * 1024
 
-# The largest frames that are sent, whatever the peer takes.
-_SENT_FRAME_BYTES = 64 * 1024
+# The largest frames that the peer may send, and that are sent, whatever the peer takes.
+_FRAME_BYTES = 64 * 1024
+
+# In milliseconds; what the peer is told (seen on a real hub).
+_IDLE_TIME_OUT = 240_000
 
 # A silent peer is disconnected after twice the time-out that it was told (section 2.4.5). uamqp
 # sends an empty frame every 120 s, whatever it was told.
-_IDLE_FACTOR = 2
+_SILENCE = 2 * _IDLE_TIME_OUT / 1000
 
 # Empty frames are not sent faster than this, in seconds.
 _MIN_BEAT = 0.5
@@ -124,9 +127,6 @@ class Connection:
         now: the time, in seconds of a clock that never goes back.
         wake: called once when bytes begin to wait, or the connection ends, outside of the calls of
             the I/O side. It can be called inside `send` and the like: best to write a little later.
-        max_frame_size: the largest frame that the peer may send, in bytes.
-        channel_max: the highest number of a channel.
-        idle_time_out: in milliseconds; what the peer is told.
         limits: while the peer has shown no right to anything: see `authorized`.
     """
 
@@ -137,32 +137,22 @@ class Connection:
         now: float,
         *,
         wake: Callable[[], None] = lambda: None,
-        max_frame_size: int = 64 * 1024,
-        channel_max: int = 0xFFFF,
-        idle_time_out: int = 240_000,
         limits: Limits = UNAUTHORIZED,
     ) -> None:
         self.endpoint = endpoint
         self.error: AmqpError | None = None
         """Why the connection was closed here, for the log."""
-        self.peer: Open | None = None
-        """The peer's open."""
         self.payload_limit = 0
         """How many bytes of a message fit in a frame."""
         self.congested = False
         """Whether much waits for the peer to read it."""
         self.links = 0
         """How many links there are, in all sessions."""
-        self._open = Open(
-            container_id,
-            max_frame_size=max_frame_size,
-            channel_max=channel_max,
-            idle_time_out=idle_time_out,
-        )
+        self._open = Open(container_id, max_frame_size=_FRAME_BYTES, idle_time_out=_IDLE_TIME_OUT)
         self._wake = wake
         self._state = _State.HEADER
         self._buffer = frame.FrameBuffer()
-        self._frame_limit = min(_FIRST_FRAME_BYTES, max_frame_size)
+        self._frame_limit = _FIRST_FRAME_BYTES
         self._sessions: dict[int, Session] = {}
         self._output: list[bytes] = []
         self._settled: tuple[int, bool, int, int, Outcome] | None = None
@@ -232,8 +222,7 @@ class Connection:
 
     def next_deadline(self) -> float:
         """Return when `tick` is to be called; earlier than before only after an open or a wake."""
-        idle = self._heard + self._silence
-        return min(idle, self._beat, self._authorize_by)
+        return min(self._heard + _SILENCE, self._beat, self._authorize_by)
 
     def tick(self, now: float) -> None:
         """Do what is due: send an empty frame, or close a connection that took too long."""
@@ -241,10 +230,9 @@ class Connection:
             return
         if now >= self._authorize_by:
             self.close(AmqpError(Condition.UNAUTHORIZED_ACCESS, "No link was authorized in time"))
-        elif now >= self._heard + self._silence:
-            self.close(
-                AmqpError(Condition.CONNECTION_FORCED, f"Nothing arrived for {self._silence:g} s")
-            )
+        elif now >= self._heard + _SILENCE:
+            reason = f"Nothing arrived for {_SILENCE:g} s"
+            self.close(AmqpError(Condition.CONNECTION_FORCED, reason))
         elif now >= self._beat:
             self._beat = now + self._beat_seconds
             self._woken = True
@@ -256,9 +244,9 @@ class Connection:
         """Return the links of all sessions, those too that end."""
         return [link for session in self._sessions.values() for link in session.links]
 
-    def authorized(self, limits: Limits = AUTHORIZED) -> None:
+    def authorized(self) -> None:
         """Change the limits, as the peer has shown that it may do something."""
-        self._limits = limits
+        self._limits = AUTHORIZED
         self._authorize_by = float("inf")
 
     def unauthorized(self, now: float) -> None:
@@ -278,8 +266,7 @@ class Connection:
         if self._state is _State.OPENING:
             self.write(frame.write(0, self._open))  # a close comes behind an open (section 2.4.3)
         if self._state in (_State.OPENING, _State.OPEN):
-            wrong = None if error is None else Error.of(error)
-            self.write(frame.write(0, Close(wrong)))
+            self.write(frame.write(0, Close(Error.of(error))))
         if self._state is not _State.CLOSED:
             self.error = error
         self._end(error)
@@ -326,12 +313,10 @@ class Connection:
             AmqpError: there are too many.
         """
         self._buffered += size
-        if self._buffered > self._limits.buffered_bytes:
-            raise AmqpError(
-                Condition.RESOURCE_LIMIT_EXCEEDED,
-                f"Links and messages hold {self._buffered} bytes: "
-                f"{self._limits.buffered_bytes} are allowed",
-            )
+        allowed = self._limits.buffered_bytes
+        if self._buffered > allowed:
+            reason = f"Links and messages hold {self._buffered} bytes: {allowed} are allowed"
+            raise AmqpError(Condition.RESOURCE_LIMIT_EXCEEDED, reason)
 
     def unbuffer(self, size: int) -> None:
         """Note that bytes of messages were dropped."""
@@ -344,17 +329,22 @@ class Connection:
         except AmqpError as error:
             self.close(error)
 
-    def check_links(self) -> None:
-        """Check the number of links.
+    def add_link(self, size: int) -> None:
+        """Note a link, and the bytes that it holds.
 
         Raises:
             AmqpError: there are too many.
         """
+        self.links += 1
+        self.buffer(size)
         if self.links > self._limits.links:
-            raise AmqpError(
-                Condition.RESOURCE_LIMIT_EXCEEDED,
-                f"More than {self._limits.links} links",
-            )
+            reason = f"More than {self._limits.links} links"
+            raise AmqpError(Condition.RESOURCE_LIMIT_EXCEEDED, reason)
+
+    def remove_link(self, size: int) -> None:
+        """Note that a link has ended."""
+        self.links -= 1
+        self.unbuffer(size)
 
     # ---
 
@@ -376,10 +366,6 @@ class Connection:
         channel, role, first, last, outcome = self._settled
         self._settled = None
         self._append(frame.write(channel, Disposition(role, first, last, True, outcome)))
-
-    @property
-    def _silence(self) -> float:
-        return _IDLE_FACTOR * (self._open.idle_time_out or 0) / 1000 or float("inf")
 
     def _end(self, error: AmqpError | None) -> None:
         if self._state is _State.CLOSED:
@@ -442,15 +428,12 @@ class Connection:
     def _take_open(self, peer: Composite) -> None:
         if not isinstance(peer, Open):
             raise AmqpError(Condition.NOT_ALLOWED, f"{peer.NAME} in place of an open")
-        if peer.max_frame_size < frame.MIN_MAX_FRAME_SIZE:
-            raise AmqpError(
-                Condition.INVALID_FIELD,
-                f"A max-frame-size of {peer.max_frame_size} bytes: {frame.MIN_MAX_FRAME_SIZE} are "
-                "the least",
-            )
-        self.peer = peer
-        self.payload_limit = min(peer.max_frame_size, _SENT_FRAME_BYTES) - frame.TRANSFER_OVERHEAD
-        self._frame_limit = self._open.max_frame_size
+        least = frame.MIN_MAX_FRAME_SIZE
+        if peer.max_frame_size < least:
+            reason = f"A max-frame-size of {peer.max_frame_size} bytes: {least} are the least"
+            raise AmqpError(Condition.INVALID_FIELD, reason)
+        self.payload_limit = min(peer.max_frame_size, _FRAME_BYTES) - frame.TRANSFER_OVERHEAD
+        self._frame_limit = _FRAME_BYTES
         if peer.idle_time_out:
             self._beat_seconds = max(peer.idle_time_out / 2000, _MIN_BEAT)
             self._beat = self._heard + self._beat_seconds
@@ -482,19 +465,13 @@ class Connection:
         elif isinstance(performative, End):
             session.peer_ended(performative)
             self._sessions.pop(channel, None)
-        elif not session.ended:
+        else:
             session.receive(performative, payload)
 
     def _begin(self, channel: int, begin: Begin) -> None:
-        if channel > self._open.channel_max:
-            raise AmqpError(
-                Condition.FRAMING_ERROR,
-                f"Channel {channel}: {self._open.channel_max} is the highest",
-            )
         if begin.remote_channel is not None:
             raise AmqpError(Condition.NOT_ALLOWED, "A begin that answers no begin of this server")
         if len(self._sessions) >= self._limits.sessions:
-            raise AmqpError(
-                Condition.RESOURCE_LIMIT_EXCEEDED, f"More than {self._limits.sessions} sessions"
-            )
+            reason = f"More than {self._limits.sessions} sessions"
+            raise AmqpError(Condition.RESOURCE_LIMIT_EXCEEDED, reason)
         self._sessions[channel] = Session(self, channel, begin)

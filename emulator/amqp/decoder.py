@@ -9,24 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from emulator.amqp.errors import DecodeError
-from emulator.amqp.types import (
-    Array,
-    Byte,
-    Char,
-    Decimal32,
-    Decimal64,
-    Decimal128,
-    Described,
-    Float,
-    Int,
-    Short,
-    Symbol,
-    Timestamp,
-    UByte,
-    UInt,
-    ULong,
-    UShort,
-)
+from emulator.amqp.types import FIXED, Array, Char, Described, Int, Symbol, UInt, ULong
 
 # How many lists, maps, arrays and described values can be inside each other. Ours: SDKs need 4.
 DEPTH = 32
@@ -74,7 +57,7 @@ def _byte(make: Callable[[int], Any]) -> _Reader:
 
 def _fixed(layout: str, make: Callable[[Any], Any]) -> _Reader:
     """Read a value of a fixed width; `make` turns what `struct` returns into the value."""
-    unpack, width = struct.Struct(layout).unpack_from, struct.calcsize(layout)
+    unpack, width = struct.Struct(f">{layout}").unpack_from, struct.calcsize(f">{layout}")
     return lambda data, position, end, depth: (make(unpack(data, position)[0]), position + width)
 
 
@@ -213,33 +196,20 @@ def _described(data: bytes, position: int, end: int, depth: int) -> tuple[Descri
 
 
 _CODES: dict[int, tuple[_Reader, type]] = {
+    **{code: (_fixed(layout, cls), cls) for cls, (code, layout) in FIXED.items()},
     0x40: (_constant(None), type(None)),
     0x41: (_constant(True), bool),
     0x42: (_constant(False), bool),
     0x43: (_constant(UInt(0)), UInt),
     0x44: (_constant(ULong(0)), ULong),
     0x45: (lambda data, position, end, depth: ([], position), list),
-    0x50: (_byte(UByte), UByte),
-    0x51: (_fixed(">b", Byte), Byte),
     0x52: (_byte(UInt), UInt),
     0x53: (_byte(ULong), ULong),
-    0x54: (_fixed(">b", Int), Int),
-    0x55: (_fixed(">b", int), int),
+    0x54: (_fixed("b", Int), Int),
+    0x55: (_fixed("b", int), int),
     0x56: (_byte(_boolean), bool),
-    0x60: (_fixed(">H", UShort), UShort),
-    0x61: (_fixed(">h", Short), Short),
-    0x70: (_fixed(">I", UInt), UInt),
-    0x71: (_fixed(">i", Int), Int),
-    0x72: (_fixed(">f", Float), Float),
-    0x73: (_fixed(">I", _char), Char),
-    0x74: (_fixed(">4s", Decimal32), Decimal32),
-    0x80: (_fixed(">Q", ULong), ULong),
-    0x81: (_fixed(">q", int), int),
-    0x82: (_fixed(">d", float), float),
-    0x83: (_fixed(">q", Timestamp), Timestamp),
-    0x84: (_fixed(">8s", Decimal64), Decimal64),
-    0x94: (_fixed(">16s", Decimal128), Decimal128),
-    0x98: (_fixed(">16s", _uuid), UUID),
+    0x73: (_fixed("I", _char), Char),
+    0x98: (_fixed("16s", _uuid), UUID),
     0xA0: (_short(bytes), bytes),
     0xA1: (_short(bytes.decode), str),
     0xA3: (_short(_short_symbol), Symbol),

@@ -10,6 +10,7 @@ import asyncio
 
 from emulator.amqp.client import Client
 from emulator.amqp.errors import AmqpError
+from emulator.amqp.nodes.event_messages import EncodedEvents
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core.clock import Clock, Timer
 from emulator.hub.hub import IotHub
@@ -27,14 +28,20 @@ class Driver:
         hub: the hub.
         certificate: the certificate of the peer; None if it sent none.
         tls_port: see `AmqpServer`.
+        encoded: see `Client`.
     """
 
     def __init__(
-        self, stream: Stream, hub: IotHub, certificate: ClientCertificate | None, tls_port: int
+        self,
+        stream: Stream,
+        hub: IotHub,
+        certificate: ClientCertificate | None,
+        tls_port: int,
+        encoded: EncodedEvents,
     ) -> None:
         self._stream = stream
         self._clock: Clock = hub.clock
-        client = Client(hub, tls_port, certificate, stream.peer, self._wake, stream.trust)
+        client = Client(hub, tls_port, certificate, stream.peer, self._wake, stream.trust, encoded)
         self._connection = client.connection
         self._loop = asyncio.get_running_loop()
         self._woken = False

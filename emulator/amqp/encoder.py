@@ -8,24 +8,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from emulator.amqp.types import (
-    Array,
-    Byte,
-    Char,
-    Decimal32,
-    Decimal64,
-    Decimal128,
-    Described,
-    Float,
-    Int,
-    Short,
-    Symbol,
-    Timestamp,
-    UByte,
-    UInt,
-    ULong,
-    UShort,
-)
+from emulator.amqp.types import FIXED, Array, Char, Described, Int, Symbol, UInt, ULong
 
 
 def encode(value: Any) -> bytes:
@@ -49,19 +32,15 @@ def encode_annotations(values: dict[Any, Any]) -> bytes:
     Raises:
         ValueError, TypeError: as for `encode`.
     """
-    parts = []
-    try:
-        for key, value in values.items():
-            parts.append(encode_symbol(key) if isinstance(key, str) else WRITERS[type(key)](key))
-            parts.append(WRITERS[type(value)](value))
-    except (KeyError, struct.error, OverflowError):
-        return encode(values)  # raises what is to be raised
-    return _compound(0xC1, 0xD1, b"".join(parts), len(parts))
+    parts: list[bytes] = []
+    for key, value in values.items():
+        parts += (encode_symbol(key) if isinstance(key, str) else encode(key), encode(value))
+    return encode_map(parts, len(parts))
 
 
 def encode_list(fields: Iterable[bytes], count: int) -> bytes:
     """Encode a list of values that are encoded already."""
-    return _compound(0xC0, 0xD0, b"".join(fields), count)
+    return _compound(0xC0, 0xD0, b"".join(fields), count) if count else b"\x45"
 
 
 def encode_map(fields: Iterable[bytes], count: int) -> bytes:
@@ -71,65 +50,61 @@ def encode_map(fields: Iterable[bytes], count: int) -> bytes:
 
 def encode_binary(data: bytes) -> bytes:
     """Encode binary data (section 1.6.19)."""
-    size = len(data)
-    return (b"\xa0%c" % size if size < 256 else b"\xb0" + size.to_bytes(4, "big")) + data
+    return _sized(0xA0, 0xB0, data)
 
 
 def _compound(short: int, long: int, body: bytes, count: int) -> bytes:
     size = len(body) + 1
     if size < 256 and count < 256:
         return bytes((short, size, count)) + body
-    return _LONG(long, size + 3, count) + body
+    return b"%c%b" % (long, _counted(body, count))
 
 
-_LONG = struct.Struct(">BII").pack
+def _counted(body: bytes, count: int) -> bytes:
+    return _TWO_UINTS(len(body) + 4, count) + body
+
+
+_TWO_UINTS = struct.Struct(">II").pack
 
 
 def _sized(short: int, long: int, data: bytes) -> bytes:
     size = len(data)
-    if size < 256:
-        return bytes((short, size)) + data
-    return long.to_bytes(1, "big") + size.to_bytes(4, "big") + data
+    return b"%c%c%b" % (short, size, data) if size < 256 else b"%c%b" % (long, _prefixed(data))
 
 
-def _packer(layout: str) -> Callable[[Any], bytes]:
-    """Write constructor and value in one step; `layout` begins with the constructor's code."""
-    code, _, rest = layout.partition(" ")
-    pack, number = struct.Struct(">B" + rest).pack, int(code, 16)
-    return lambda value: pack(number, value)
+def _prefixed(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
 
 
-_UINT, _ULONG, _INT, _LONG_INT = map(_packer, ("70 I", "80 Q", "71 i", "81 q"))
+def _packer(code: int, layout: str) -> Callable[[Any], bytes]:
+    """Write constructor and value in one step."""
+    pack = struct.Struct(f">B{layout}").pack
+    return lambda value: pack(code, value)
 
 
-def _encode_uint(value: int) -> bytes:
-    if 0 < value < 256:
-        return b"\x52%c" % value
-    return _UINT(value) if value else b"\x43"
+_FIXED = {cls: _packer(code, layout) for cls, (code, layout) in FIXED.items()}
 
 
-def _encode_ulong(value: int) -> bytes:
-    if 0 < value < 256:
-        return b"\x53%c" % value
-    return _ULONG(value) if value else b"\x44"
+def _unsigned(cls: type[int], zero: bytes, short: int) -> Callable[[int], bytes]:
+    """Write 0 without a value, and small numbers in one byte."""
+    long = _FIXED[cls]
+
+    def write(value: int) -> bytes:
+        if 0 < value < 256:
+            return b"%c%c" % (short, value)
+        return long(value) if value else zero
+
+    return write
 
 
-def _encode_int(value: int) -> bytes:
-    return b"\x54%c" % (value & 0xFF) if -128 <= value < 128 else _INT(value)
-
-
-def _encode_long(value: int) -> bytes:
-    return b"\x55%c" % (value & 0xFF) if -128 <= value < 128 else _LONG_INT(value)
+def _signed(cls: type[int], short: int) -> Callable[[int], bytes]:
+    """Write small numbers in one byte."""
+    long = _FIXED[cls]
+    return lambda value: b"%c%c" % (short, value & 0xFF) if -128 <= value < 128 else long(value)
 
 
 def _encode_char(value: str) -> bytes:
     return b"\x73" + ord(value).to_bytes(4, "big")
-
-
-def _encode_string(value: str) -> bytes:
-    data = value.encode()
-    size = len(data)
-    return b"\xa1%c%b" % (size, data) if size < 256 else _sized(0xA1, 0xB1, data)
 
 
 @lru_cache(maxsize=1024)
@@ -144,33 +119,12 @@ def encode_symbol(value: str) -> bytes:
     return _sized(0xA3, 0xB3, value.encode("ascii"))
 
 
-def _encode_list(value: list[Any]) -> bytes:
-    return _compound(0xC0, 0xD0, b"".join(map(encode, value)), len(value)) if value else b"\x45"
-
-
-def _encode_map(value: dict[Any, Any]) -> bytes:
-    return _compound(0xC1, 0xD1, _map_body(value), 2 * len(value))
-
-
 def _map_body(value: dict[Any, Any]) -> bytes:
     return b"".join([WRITERS[type(each)](each) for item in value.items() for each in item])
 
 
 def _encode_described(value: Described) -> bytes:
     return b"\x00" + encode(value.descriptor) + encode(value.value)
-
-
-def _decimal(code: int, width: int) -> Callable[[bytes], bytes]:
-    def write(value: bytes) -> bytes:
-        if len(value) != width:
-            raise ValueError(f"A decimal number of {len(value)} bytes: it must have {width}")
-        return bytes((code,)) + value
-
-    return write
-
-
-def _encode_array(value: Array) -> bytes:
-    return _compound(0xE0, 0xF0, _array_body(value), len(value))
 
 
 def _array_body(value: Array) -> bytes:
@@ -182,73 +136,38 @@ def _array_body(value: Array) -> bytes:
 
 # How each type is written. A caller that knows the type saves the look-up of `encode`.
 WRITERS: dict[type, Callable[[Any], bytes]] = {
+    **_FIXED,
     type(None): lambda value: b"\x40",
     bool: lambda value: b"\x41" if value else b"\x42",
-    UByte: _packer("50 B"),
-    UShort: _packer("60 H"),
-    UInt: _encode_uint,
-    ULong: _encode_ulong,
-    Byte: _packer("51 b"),
-    Short: _packer("61 h"),
-    Int: _encode_int,
-    int: _encode_long,
-    Float: _packer("72 f"),
-    float: _packer("82 d"),
-    Decimal32: _decimal(0x74, 4),
-    Decimal64: _decimal(0x84, 8),
-    Decimal128: _decimal(0x94, 16),
+    UInt: _unsigned(UInt, b"\x43", 0x52),
+    ULong: _unsigned(ULong, b"\x44", 0x53),
+    Int: _signed(Int, 0x54),
+    int: _signed(int, 0x55),
     Char: _encode_char,
-    Timestamp: _packer("83 q"),
     UUID: lambda value: b"\x98" + value.bytes,
     bytes: encode_binary,
-    str: _encode_string,
+    str: lambda value: _sized(0xA1, 0xB1, value.encode()),
     Symbol: encode_symbol,
-    list: _encode_list,
-    dict: _encode_map,
-    Array: _encode_array,
+    list: lambda value: encode_list(map(encode, value), len(value)),
+    dict: lambda value: encode_map((_map_body(value),), 2 * len(value)),
+    Array: lambda value: _compound(0xE0, 0xF0, _array_body(value), len(value)),
     Described: _encode_described,
 }
 
 
-def _wide(code: int, layout: str) -> tuple[bytes, Callable[[Any], bytes]]:
-    return bytes((code,)), struct.Struct(layout).pack
-
-
-def _counted(body: bytes, count: int) -> bytes:
-    return struct.pack(">II", len(body) + 4, count) + body
-
-
-def _text(encoding: str) -> Callable[[str], bytes]:
-    def write(value: str) -> bytes:
-        data = value.encode(encoding)
-        return len(data).to_bytes(4, "big") + data
-
-    return write
-
-
 # The constructor of an array's values, and how each value is written behind it.
 _ELEMENTS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
+    **{
+        cls: (bytes((code,)), struct.Struct(f">{layout}").pack)
+        for cls, (code, layout) in FIXED.items()
+    },
     type(None): (b"\x40", lambda value: b""),
-    bool: _wide(0x56, ">B"),
-    UByte: _wide(0x50, ">B"),
-    UShort: _wide(0x60, ">H"),
-    UInt: _wide(0x70, ">I"),
-    ULong: _wide(0x80, ">Q"),
-    Byte: _wide(0x51, ">b"),
-    Short: _wide(0x61, ">h"),
-    Int: _wide(0x71, ">i"),
-    int: _wide(0x81, ">q"),
-    Float: _wide(0x72, ">f"),
-    float: _wide(0x82, ">d"),
-    Decimal32: (b"\x74", lambda value: WRITERS[Decimal32](value)[1:]),
-    Decimal64: (b"\x84", lambda value: WRITERS[Decimal64](value)[1:]),
-    Decimal128: (b"\x94", lambda value: WRITERS[Decimal128](value)[1:]),
+    bool: (b"\x56", struct.Struct(">B").pack),
     Char: (b"\x73", lambda value: _encode_char(value)[1:]),
-    Timestamp: _wide(0x83, ">q"),
     UUID: (b"\x98", lambda value: value.bytes),
-    bytes: (b"\xb0", lambda value: len(value).to_bytes(4, "big") + value),
-    str: (b"\xb1", _text("utf-8")),
-    Symbol: (b"\xb3", _text("ascii")),
+    bytes: (b"\xb0", _prefixed),
+    str: (b"\xb1", lambda value: _prefixed(value.encode())),
+    Symbol: (b"\xb3", lambda value: _prefixed(value.encode("ascii"))),
     list: (b"\xd0", lambda value: _counted(b"".join(map(encode, value)), len(value))),
     dict: (b"\xd1", lambda value: _counted(_map_body(value), 2 * len(value))),
     Array: (b"\xf0", lambda value: _counted(_array_body(value), len(value))),

@@ -26,6 +26,8 @@ class Condition(enum.StrEnum):
     UNATTACHED_HANDLE = "amqp:session:unattached-handle"
     TRANSFER_LIMIT_EXCEEDED = "amqp:link:transfer-limit-exceeded"
     MESSAGE_SIZE_EXCEEDED = "amqp:link:message-size-exceeded"
+    REDIRECT = "amqp:link:redirect"
+    STOLEN = "amqp:link:stolen"
 
 
 class AmqpError(Exception):

@@ -7,7 +7,7 @@ import struct
 from emulator.amqp.composite import Composite
 from emulator.amqp.decoder import decode
 from emulator.amqp.errors import AmqpError, Condition, DecodeError
-from emulator.amqp.performatives import PERFORMATIVES, SASL_FRAMES, Transfer
+from emulator.amqp.performatives import PERFORMATIVES, SASL_FRAMES, Transfer, by_descriptor
 
 # Protocol headers (sections 2.2 and 5.3.1).
 AMQP_HEADER = b"AMQP\x00\x01\x00\x00"
@@ -28,8 +28,8 @@ TRANSFER_OVERHEAD = 80
 
 _HEADER = struct.Struct(">IBBH")
 _CLASSES: dict[int, dict[object, type[Composite]]] = {
-    kind: {key: cls for cls in classes for key in (cls.CODE, cls.NAME)}
-    for kind, classes in ((AMQP, PERFORMATIVES), (SASL, SASL_FRAMES))
+    AMQP: by_descriptor(PERFORMATIVES),
+    SASL: by_descriptor(SASL_FRAMES),
 }
 
 Frame = tuple[int, Composite | None, bytes]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.link import TAG_BYTES, Handler, Link, LinkState
@@ -11,11 +12,9 @@ from emulator.amqp.message import Message, decode_messages
 from emulator.amqp.performatives import (
     ACCEPTED,
     RECEIVER,
-    RELEASED,
     Attach,
     Error,
     Flow,
-    Modified,
     Outcome,
     Rejected,
     Transfer,
@@ -24,8 +23,6 @@ from emulator.amqp.types import UINT_MAX
 
 if TYPE_CHECKING:
     from emulator.amqp.session import Session
-
-log = logging.getLogger(__name__)
 
 
 class Receiver(Handler, Protocol):
@@ -39,22 +36,22 @@ class Receiver(Handler, Protocol):
         """
 
 
-class IncomingDelivery:
-    """A message from a peer, to be settled once; one that is pre-settled too: it needs credit."""
+class IncomingDelivery(Struct, eq=False):
+    """A message from a peer, to be settled once; one that is pre-settled too: it needs credit.
 
-    __slots__ = ("data", "delivery_id", "done", "link", "message_format", "settled", "size", "tag")
+    Args:
+        data: the message, encoded.
+        settled: whether the sender has settled it, so that no outcome is sent.
+    """
 
-    def __init__(self, link: IncomingLink, transfer: Transfer, delivery_id: int) -> None:
-        self.link = link
-        self.delivery_id = delivery_id
-        self.tag = transfer.delivery_tag or b""
-        self.message_format = transfer.message_format or 0
-        self.settled = False
-        """Whether the sender has settled it, so that no outcome is sent."""
-        self.data = b""
-        """The message, encoded."""
-        self.size = 0
-        self.done = False
+    link: IncomingLink
+    delivery_id: int
+    tag: bytes
+    message_format: int
+    data: bytes = b""
+    size: int = 0
+    settled: bool = False
+    done: bool = False
 
     def messages(self) -> list[Message]:
         """Decode the message, or the messages of a batch.
@@ -74,14 +71,6 @@ class IncomingDelivery:
         """Settle as invalid, with a condition and a description."""
         self.settle(Rejected(Error.of(error)))
 
-    def release(self) -> None:
-        """Settle as not processed."""
-        self.settle(RELEASED)
-
-    def modify(self, *, delivery_failed: bool = False, undeliverable_here: bool = False) -> None:
-        """Settle as not processed, with a reason."""
-        self.settle(Modified(delivery_failed, undeliverable_here))
-
 
 class IncomingLink(Link):
     """A link by which the peer sends messages to a node here."""
@@ -99,17 +88,13 @@ class IncomingLink(Link):
         self._current: IncomingDelivery | None = None  # a delivery that is incomplete
         self._parts = bytearray()
 
-    def accept(
-        self, receiver: Receiver, *, credit: int, max_message_size: int, **answer: Any
-    ) -> None:
+    def accept(self, receiver: Receiver, *, credit: int, max_message_size: int) -> None:
         """Attach the link; ignored if it has ended meanwhile.
 
         Args:
             receiver: what takes the messages.
             credit: how many messages can be on their way or not settled; renewed by itself.
             max_message_size: in bytes, encoded; the link ends at a larger message.
-            answer: fields of our attach in place of the peer's: `source`, `target`, `properties`,
-                `offered_capabilities`.
         """
         if self.state is not LinkState.PENDING:
             return
@@ -117,7 +102,7 @@ class IncomingLink(Link):
         self._window = credit
         self._max_message_size = max_message_size
         self.state = LinkState.ATTACHED
-        self._answer(max_message_size=max_message_size, **answer)
+        self._answer(max_message_size=max_message_size)
         self._renew_credit()
 
     def settle(self, delivery: IncomingDelivery, outcome: Outcome) -> None:
@@ -143,9 +128,9 @@ class IncomingLink(Link):
 
     def _release(self) -> None:
         self._unhold(self._held)
-        self._current, self._parts = None, bytearray()
+        self._end_delivery()
         if self._unsettled:
-            self.session.drop_incoming(self)
+            self.session.forget_deliveries(self)
 
     # --- what the session calls
 
@@ -169,64 +154,54 @@ class IncomingLink(Link):
         """
         delivery = self._current
         if delivery is None:
-            delivery = self._begin(transfer)
+            delivery = self._current = self._begin(transfer)
         elif transfer.delivery_id not in (None, delivery.delivery_id) or (
             transfer.delivery_tag not in (None, delivery.tag)
         ):
-            raise AmqpError(
-                Condition.NOT_ALLOWED, "A delivery begins before the last one is complete"
-            )
+            reason = "A delivery begins before the last one is complete"
+            raise AmqpError(Condition.NOT_ALLOWED, reason)
         if transfer.settled:
             delivery.settled = True
-        size = len(payload)
         if transfer.aborted:  # the frames so far are discarded
-            self._current, self._parts = None, bytearray()
+            self._end_delivery()
             self._unhold(delivery.size)
             self._renew_credit()
             return
-        delivery.size += size
-        self._held += size
-        self.session.connection.buffer(size)
+        delivery.size += len(payload)
+        self._held += len(payload)
+        self.session.connection.buffer(len(payload))
         if delivery.size > self._max_message_size:
-            error = AmqpError(
-                Condition.MESSAGE_SIZE_EXCEEDED,
-                f"A message has more than {self._max_message_size} bytes",
-            )
-            self.drop(error)
+            reason = f"A message has more than {self._max_message_size} bytes"
+            self.drop(AmqpError(Condition.MESSAGE_SIZE_EXCEEDED, reason))
         elif transfer.more:
-            self._current = delivery
             self._parts += payload
         else:
-            if self._current is not None:
-                payload = bytes(self._parts + payload)
-                self._current, self._parts = None, bytearray()
-            delivery.data = payload
+            delivery.data = bytes(self._parts + payload) if self._parts else payload
+            self._end_delivery()
             self._deliver(delivery)
+
+    def _end_delivery(self) -> None:
+        self._current = None
+        self._parts.clear()
 
     def _begin(self, transfer: Transfer) -> IncomingDelivery:
         if transfer.delivery_id is None or transfer.delivery_tag is None:
             raise AmqpError(Condition.INVALID_FIELD, "A delivery without an id or a tag")
-        if len(transfer.delivery_tag) > TAG_BYTES:
-            raise AmqpError(
-                Condition.INVALID_FIELD,
-                f"A delivery tag of {len(transfer.delivery_tag)} bytes: {TAG_BYTES} are allowed",
-            )
+        if (size := len(transfer.delivery_tag)) > TAG_BYTES:
+            reason = f"A delivery tag of {size} bytes: {TAG_BYTES} are allowed"
+            raise AmqpError(Condition.INVALID_FIELD, reason)
         if not self._credit:
-            raise AmqpError(
-                Condition.TRANSFER_LIMIT_EXCEEDED, f"Link {self.attach.name[:64]!r} has no credit"
-            )
+            reason = f"Link {self.attach.name[:64]!r} has no credit"
+            raise AmqpError(Condition.TRANSFER_LIMIT_EXCEEDED, reason)
         self._credit -= 1
         self._delivery_count = (self._delivery_count + 1) & UINT_MAX
-        return IncomingDelivery(self, transfer, transfer.delivery_id)
+        return IncomingDelivery(
+            self, transfer.delivery_id, transfer.delivery_tag, transfer.message_format or 0
+        )
 
     def _deliver(self, delivery: IncomingDelivery) -> None:
         self._unsettled += 1
         if not delivery.settled:
             self.session.add_incoming(delivery)
-        try:
-            self._receiver.on_message(delivery)
-        except AmqpError as error:
+        if error := self.guarded("message", self._receiver.on_message, delivery):
             delivery.reject(error)
-        except Exception:
-            log.exception("A message on link %r was not handled", self.attach.name)
-            delivery.reject(AmqpError(Condition.INTERNAL_ERROR, "The message was not handled"))

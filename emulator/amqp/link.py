@@ -8,15 +8,15 @@ from __future__ import annotations
 import enum
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from emulator.amqp.errors import AmqpError
+from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.performatives import (
     FIRST,
     RECEIVER,
     SENDER,
     Attach,
-    Coordinator,
     Detach,
     Error,
     Flow,
@@ -37,8 +37,7 @@ class LinkState(enum.Enum):
 
     PENDING = enum.auto()  # the peer has attached; the endpoint has not answered
     ATTACHED = enum.auto()
-    DETACHED = enum.auto()  # here; the peer may send more, which is ignored, until it detaches too
-    GONE = enum.auto()
+    DETACHED = enum.auto()  # here; what the peer sends is ignored until it detaches too
 
 
 class Handler(Protocol):
@@ -80,50 +79,44 @@ class Link(ABC):
         return self.state is LinkState.ATTACHED
 
     @property
+    def properties(self) -> dict[Any, Any]:
+        """What the peer says about the link, by symbol."""
+        return self.attach.properties or {}
+
+    @property
     def address(self) -> str:
         """The address of the node here; empty if the peer has sent none, or no text."""
         end = self.attach.target if self.role == RECEIVER else self.attach.source
         address = end.address if isinstance(end, Source | Target) else None
         return address if isinstance(address, str) else ""
 
-    def refuse(self, error: AmqpError) -> None:
-        """Answer the peer's attach with an error; ignored if the link has ended meanwhile.
+    def detach(self, error: AmqpError | None = None, *, closed: bool = True) -> None:
+        """Close or refuse the link; ignored if it has ended. `on_detached` is not called.
 
-        The standard has two steps: an attach without the node's terminus, and a detach (section
-        2.6.3).
+        The standard refuses in two steps: an attach without the node's terminus, and a detach
+        (section 2.6.3).
         """
+        if self.state is LinkState.DETACHED:
+            return
         if self.state is LinkState.PENDING:
             self._answer(terminus=False)
-            self._send_detach(error)
-
-    def detach(self, error: AmqpError | None = None) -> None:
-        """Close the link; ignored if it has ended. `on_detached` is not called."""
-        if self.state is LinkState.PENDING:
-            self._answer(terminus=False)
-        if self.state in (LinkState.PENDING, LinkState.ATTACHED):
-            self._send_detach(error)
-
-    def drop(self, error: AmqpError) -> None:
-        """Close an attached link with an error, and notify its handler."""
-        if self.state is LinkState.ATTACHED:
-            self._send_detach(error)
-            self._notify(error)
-
-    def _send_detach(self, error: AmqpError | None, closed: bool = True) -> None:
         self.state = LinkState.DETACHED
         self._release()
-        wrong = None if error is None else Error.of(error)
-        self.session.write(Detach(self.attach.handle, closed, wrong))
+        self.session.write(Detach(self.attach.handle, closed, Error.of(error)))
+
+    def drop(self, error: AmqpError) -> None:
+        """Close or refuse the link with an error, and notify its handler if it was attached."""
+        was_attached = self.attached
+        self.detach(error)
+        if was_attached:
+            self._notify(error)
 
     def _answer(
         self,
         *,
         terminus: bool = True,
-        source: Source | None = None,
-        target: Target | Coordinator | None = None,
         max_message_size: int | None = None,
         offered_capabilities: tuple[str, ...] = (),
-        properties: dict[str, Any] | None = None,
     ) -> None:
         """Write our attach: what the peer asked for, except what is set here."""
         peer, sends = self.attach, self.role == SENDER
@@ -135,12 +128,11 @@ class Link(ABC):
                 peer.snd_settle_mode,
                 # Of an incoming link, the mode is ours. uamqp waits for a settled disposition.
                 peer.rcv_settle_mode if sends else FIRST,
-                (source or peer.source) if terminus or not sends else None,
-                (target or peer.target) if terminus or sends else None,
+                peer.source if terminus or not sends else None,
+                peer.target if terminus or sends else None,
                 initial_delivery_count=0 if sends else None,
                 max_message_size=max_message_size,
                 offered_capabilities=offered_capabilities,
-                properties=properties,
             )
         )
 
@@ -148,19 +140,15 @@ class Link(ABC):
 
     def peer_detached(self, detach: Detach) -> None:
         """Answer the peer's detach (section 2.6.6)."""
-        state = self.state
-        if state is LinkState.PENDING:
-            self._answer(terminus=False)
-        if state in (LinkState.PENDING, LinkState.ATTACHED):
-            self._send_detach(None, detach.closed)
-        self.state = LinkState.GONE
-        if state is LinkState.ATTACHED:
+        was_attached = self.attached
+        self.detach(closed=detach.closed)
+        if was_attached:
             self._notify(raised(detach.error))
 
     def end(self, error: AmqpError | None) -> None:
         """Note that the session has ended."""
-        state, self.state = self.state, LinkState.GONE
-        if state in (LinkState.PENDING, LinkState.ATTACHED):
+        state, self.state = self.state, LinkState.DETACHED
+        if state is not LinkState.DETACHED:
             self._release()
         if state is LinkState.ATTACHED:
             self._notify(error)
@@ -179,10 +167,21 @@ class Link(ABC):
 
     def _notify(self, error: AmqpError | None) -> None:
         if self.handler is not None:
-            try:
-                self.handler.on_detached(error)
-            except Exception:
-                log.exception("The end of link %r was not handled", self.attach.name)
+            self.guarded("end", self.handler.on_detached, error)
+
+    def guarded(self, what: str, call: Callable[..., object], *args: object) -> AmqpError | None:
+        """Call what stands behind the link; return what it raises, or None.
+
+        An error that is not meant for the peer is logged.
+        """
+        try:
+            call(*args)
+        except AmqpError as error:
+            return error
+        except Exception:
+            log.exception("The %r of link %r was not handled", what, self.attach.name)
+            return AmqpError(Condition.INTERNAL_ERROR, f"The {what} was not handled")
+        return None
 
 
 def raised(error: Error | None) -> AmqpError | None:

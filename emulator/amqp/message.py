@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct
@@ -36,15 +37,9 @@ _CODES_AND_NAMES: dict[Any, int] = {**_CODES, **{code: code for code in _CODES.v
 
 
 class Value(Struct, frozen=True):
-    """A body that is one value of AMQP (section 3.2.8)."""
+    """A body that is one value of AMQP (section 3.2.8), or the list of a sequence (3.2.7)."""
 
     value: Any
-
-
-class Sequence(Struct, frozen=True):
-    """A body of values of AMQP (section 3.2.7); those of several sections are joined."""
-
-    values: list[Any]
 
 
 _NO_PROPERTIES = Properties()
@@ -53,17 +48,16 @@ _NO_PROPERTIES = Properties()
 class Message(Struct, frozen=True):
     """A message; the keys of its annotations are symbols.
 
+    Header, delivery annotations and footer are not kept: no node needs them.
+
     Args:
-        body: bytes, joined if they arrived in several sections; or values of AMQP.
+        body: bytes, joined if they arrived in several sections; or a value of AMQP.
     """
 
-    body: bytes | Value | Sequence = b""
+    body: bytes | Value = b""
     properties: Properties = _NO_PROPERTIES
     application_properties: dict[str, Any] = {}
     message_annotations: dict[Any, Any] = {}
-    delivery_annotations: dict[Any, Any] = {}
-    header: Header | None = None
-    footer: dict[Any, Any] = {}
 
     def to_bytes(self) -> bytes:
         """Encode the message.
@@ -71,11 +65,7 @@ class Message(Struct, frozen=True):
         Raises:
             TypeError, ValueError: a value has no encoding.
         """
-        parts = []
-        if self.header is not None:
-            parts.append(self.header.to_bytes())
-        if self.delivery_annotations:
-            parts += (b"\x00\x53\x71", encode_annotations(self.delivery_annotations))
+        parts: list[bytes] = []
         if self.message_annotations:
             parts += (b"\x00\x53\x72", encode_annotations(self.message_annotations))
         if self.properties is not _NO_PROPERTIES:
@@ -84,12 +74,8 @@ class Message(Struct, frozen=True):
             parts += (b"\x00\x53\x74", encode(self.application_properties))
         if isinstance(self.body, bytes):
             parts += (b"\x00\x53\x75", encode_binary(self.body))
-        elif isinstance(self.body, Value):
-            parts += (b"\x00\x53\x77", encode(self.body.value))
         else:
-            parts += (b"\x00\x53\x76", encode(self.body.values))
-        if self.footer:
-            parts += (b"\x00\x53\x78", encode_annotations(self.footer))
+            parts += (b"\x00\x53\x77", encode(self.body.value))
         return b"".join(parts)
 
 
@@ -131,27 +117,27 @@ def decode_message(data: bytes) -> Message:
         DecodeError: the bytes are not a message.
     """
     found: dict[int, Any] = {}
-    more_data: list[bytes] = []
+    more: list[Any] = []  # the sections of the body behind the first
     for code, value in _sections(data):
         if code not in found:
             found[code] = value
-        elif code == _DATA:
-            more_data.append(value)
-        elif code == _SEQUENCE:
-            found[code] = found[code] + value
+        elif code in (_DATA, _SEQUENCE):
+            more.append(value)
         else:
             raise DecodeError("A message has a section twice")
     bodies = [code for code in (_DATA, _SEQUENCE, _VALUE) if code in found]
     if len(bodies) > 1:
         raise DecodeError("A message has bodies of several types")
-    body: bytes | Value | Sequence = b""
-    if _DATA in found:
-        body = b"".join((found[_DATA], *more_data)) if more_data else found[_DATA]
-    elif _VALUE in found:
+    body: bytes | Value
+    if _VALUE in found:
         body = Value(found[_VALUE])
     elif _SEQUENCE in found:
-        body = Sequence(found[_SEQUENCE])
-    properties, header = found.get(_PROPERTIES), found.get(_HEADER)
+        body = Value([*chain(found[_SEQUENCE], *more)])
+    else:
+        body = b"".join((found.get(_DATA, b""), *more))
+    if _HEADER in found:
+        Header.from_fields(found[_HEADER])  # a malformed one is refused
+    properties = found.get(_PROPERTIES)
     application_properties = found.get(_APPLICATION_PROPERTIES) or {}
     if not all(isinstance(key, str) for key in application_properties):
         raise DecodeError("The name of an application property is not a string")
@@ -160,9 +146,6 @@ def decode_message(data: bytes) -> Message:
         _NO_PROPERTIES if properties is None else Properties.from_fields(properties),
         application_properties,
         found.get(_MESSAGE_ANNOTATIONS) or {},
-        found.get(_DELIVERY_ANNOTATIONS) or {},
-        None if header is None else Header.from_fields(header),
-        found.get(_FOOTER) or {},
     )
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from emulator.amqp.encoder import encode, encode_binary
-from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.link import TAG_BYTES, Handler, Link, LinkState
 from emulator.amqp.performatives import SENDER, SETTLED, Attach, Flow, Outcome
 from emulator.amqp.types import UINT_MAX, UInt
 
 if TYPE_CHECKING:
     from emulator.amqp.session import Session
-
-log = logging.getLogger(__name__)
 
 
 class Sender(Handler, Protocol):
@@ -26,35 +24,22 @@ class Sender(Handler, Protocol):
         """Note that messages can be sent (see `OutgoingLink.credit`)."""
 
 
-OnSettled = Callable[[Outcome | None], Outcome | None]
+OnSettled = Callable[[Outcome | None], None]
 """Gets the peer's outcome of a delivery; None if the peer named none.
 
-If the peer waits for our confirmation, it gets the outcome that is returned, or its own for None.
-An `AmqpError` that is raised becomes the outcome rejected.
+A peer that waits for our confirmation gets its own outcome, or rejected with what is raised.
 """
 
 
-class OutgoingDelivery:
+class OutgoingDelivery(Struct, eq=False):
     """A message to a peer, until the peer settles it."""
 
-    __slots__ = ("link", "message_format", "offset", "on_settled", "payload", "settled", "tag")
-
-    def __init__(
-        self,
-        link: OutgoingLink,
-        payload: bytes,
-        tag: bytes,
-        settled: bool,
-        message_format: int,
-        on_settled: OnSettled | None,
-    ) -> None:
-        self.link = link
-        self.payload = payload
-        self.tag = tag
-        self.settled = settled
-        self.message_format = message_format
-        self.on_settled = on_settled
-        self.offset = -1  # how much is sent; -1 before the first frame
+    link: OutgoingLink
+    payload: bytes
+    tag: bytes
+    settled: bool
+    on_settled: OnSettled | None
+    offset: int = -1  # how much is sent; -1 before the first frame
 
 
 class OutgoingLink(Link):
@@ -75,18 +60,18 @@ class OutgoingLink(Link):
         self.unsettled = 0
         """How many outcomes are waited for."""
 
-    def accept(self, sender: Sender, **answer: Any) -> None:
+    def accept(self, sender: Sender, *, offered_capabilities: tuple[str, ...] = ()) -> None:
         """Attach the link; ignored if it has ended meanwhile.
 
         Args:
             sender: what is called when messages can be sent.
-            answer: as for `IncomingLink.accept`.
+            offered_capabilities: as in our attach.
         """
         if self.state is not LinkState.PENDING:
             return
         self.handler = self._sender = sender
         self.state = LinkState.ATTACHED
-        self._answer(**answer)
+        self._answer(offered_capabilities=offered_capabilities)
         if self._credit or self._draining:
             self.pump()
 
@@ -100,40 +85,26 @@ class OutgoingLink(Link):
             return 0
         return self._credit
 
-    @property
-    def queued(self) -> int:
-        """How many messages wait for credit, or for the peer to read."""
-        return len(self._queue)
-
     def send(
-        self,
-        payload: bytes,
-        tag: bytes | None = None,
-        *,
-        settled: bool | None = None,
-        message_format: int = 0,
-        on_settled: OnSettled | None = None,
+        self, payload: bytes, tag: bytes | None = None, *, on_settled: OnSettled | None = None
     ) -> None:
         """Send a message; ignored if the link has ended.
 
         Args:
             payload: the message, encoded.
             tag: at most 32 bytes; a number if None.
-            settled: send it settled. By default, only if the peer has asked for that.
-            message_format: 0 is a message of the standard.
             on_settled: called with the outcome. Without it, the outcome is not waited for:
                 azure-eventhub never settles what it receives.
         """
         if self.state is not LinkState.ATTACHED:
             return
-        if tag is not None and len(tag) > TAG_BYTES:
-            raise ValueError(f"A delivery tag of {len(tag)} bytes: {TAG_BYTES} are allowed")
         if tag is None:
             self._tags = (self._tags + 1) & UINT_MAX
             tag = self._tags.to_bytes(4, "big")
-        if settled is None:
-            settled = self.attach.snd_settle_mode == SETTLED
-        delivery = OutgoingDelivery(self, payload, tag, settled, message_format, on_settled)
+        elif len(tag) > TAG_BYTES:
+            raise ValueError(f"A delivery tag of {len(tag)} bytes: {TAG_BYTES} are allowed")
+        settled = self.attach.snd_settle_mode == SETTLED
+        delivery = OutgoingDelivery(self, payload, tag, settled, on_settled)
         if self._queue or not self._send(delivery):
             self._queue.append(delivery)
             self.session.wait(self)
@@ -153,16 +124,11 @@ class OutgoingLink(Link):
             self._credit -= 1
             self._delivery_count = (self._delivery_count + 1) & UINT_MAX
             delivery.offset = 0
-            head = b"\x70%b%b%b" % (
-                session.begin_outgoing(delivery).to_bytes(4, "big"),
-                encode_binary(delivery.tag),
-                encode(UInt(delivery.message_format)),
-            )
+            # Behind the id and the tag stands the format of the standard, 0.
+            number = session.begin_outgoing(delivery).to_bytes(4, "big")
+            head = b"\x70%b%b\x43" % (number, encode_binary(delivery.tag))
         payload, limit = delivery.payload, session.connection.payload_limit
-        if head is not None and len(payload) <= limit:
-            session.write_transfer(self._handle, head, delivery.settled, False, payload)
-            return True
-        while session.has_window:
+        while session.remote_window > 0:
             start, delivery.offset = delivery.offset, delivery.offset + limit
             more = delivery.offset < len(payload)
             part = payload[start : delivery.offset]
@@ -181,21 +147,13 @@ class OutgoingLink(Link):
             self.session.connection.unbuffer(len(self._queue.popleft().payload))
         if self._queue:
             self.session.wait(self)
-        elif self.credit:
-            self._call_sender()
+        elif self.credit and (error := self.guarded("credit", self._sender.on_credit)):
+            self.drop(error)
         if self._draining and (not self._credit or (self.credit and not self.has_more)):
             self._draining = False
             self._delivery_count = (self._delivery_count + self._credit) & UINT_MAX
             self._credit = 0
             self.write_flow()
-
-    def _call_sender(self) -> None:
-        try:
-            self._sender.on_credit()
-        except Exception:
-            log.exception("The credit of link %r was not handled", self.attach.name)
-            error = AmqpError(Condition.INTERNAL_ERROR, "The credit was not handled")
-            self.drop(error)
 
     def _release(self) -> None:
         self.session.connection.unbuffer(sum(len(each.payload) for each in self._queue))
@@ -203,7 +161,8 @@ class OutgoingLink(Link):
         self._queue.clear()
         self._credit = 0
         if self.unsettled:
-            self.session.drop_outgoing(self)
+            self.session.forget_deliveries(self)
+            self.unsettled = 0
 
     # --- what the session calls
 

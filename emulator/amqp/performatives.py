@@ -1,14 +1,14 @@
 """The lists with a name in AMQP: performatives, SASL frames, termini, outcomes, errors, sections.
 
 Each is a record. `from_fields` makes one of a decoded list, and checks it; `to_bytes` writes it.
+The annotation of a field is its type in Python, with its kind in AMQP.
 Section numbers are those of AMQP 1.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
 from uuid import UUID
 
 from emulator.amqp.composite import Composite, Kind
@@ -70,37 +70,41 @@ def _write_symbols(value: tuple[str, ...]) -> bytes:
     return encode(Array(Symbol, value)) if value else b"\x40"
 
 
-def _read_composite(names: tuple[str, ...], value: Any) -> Composite:
-    # A descriptor can be any value, also one that no table can look up.
-    known = type(value) is Described and isinstance(value.descriptor, int | str)
-    cls = _BY_DESCRIPTOR.get(value.descriptor) if known else None
-    if cls is Accepted and value.value == [] and "Accepted" in names:  # the most common one
-        return ACCEPTED
-    if cls is None or cls.__name__ not in names:
-        raise DecodeError(f"{type(value).__name__} in place of {' or '.join(names)}")
-    return cls.from_fields(value.value)
+def by_descriptor(classes: Iterable[type[Composite]]) -> dict[object, type[Composite]]:
+    """Return classes by their descriptors: a number, or a name."""
+    return {key: cls for cls in classes for key in (cls.CODE, cls.NAME)}
 
 
-def _composite(*names: str) -> Kind:
-    return Kind(None, partial(_read_composite, names), lambda value: value.to_bytes())
+def _composite(*classes: type[Composite]) -> Kind:
+    known = by_descriptor(classes)
+    names = " or ".join(cls.__name__ for cls in classes)
+
+    def read(value: Any) -> Composite:
+        # A descriptor can be any value, also one that no table can look up.
+        has_key = type(value) is Described and isinstance(value.descriptor, int | str)
+        cls = known.get(value.descriptor) if has_key else None
+        if cls is None:
+            raise DecodeError(f"{type(value).__name__} in place of {names}")
+        if cls is Accepted and value.value == []:  # the most common one
+            return ACCEPTED
+        return cls.from_fields(value.value)
+
+    return Kind(None, read, lambda value: value.to_bytes())
 
 
-_ANY = Kind(None, lambda value: value, encode)
-_UINT = _number(UInt, UINT_MAX)
-_USHORT = _number(UShort, 0xFFFF)
-_UBYTE = _number(UByte, 0xFF)
-_ULONG = _number(ULong, 0xFFFF_FFFF_FFFF_FFFF)
-_BOOLEAN = _plain(bool)
-_BINARY = _plain(bytes)
-_STRING = _plain(str, Symbol)
-_SYMBOL = _plain(Symbol, str, write=encode_symbol)
-_SYMBOLS = Kind(None, _read_symbols, _write_symbols)
-_MAP = _plain(dict)
-_TIMESTAMP = _plain(Timestamp, write=WRITERS[Timestamp])
-_MESSAGE_ID = _plain(str, ULong, UUID, bytes)
-_ERROR = _composite("Error")
-_STATE = _composite("Accepted", "Rejected", "Released", "Modified", "Received")
-_NAMES = (_SYMBOLS, _SYMBOLS)
+_Any = Annotated[Any, Kind(None, lambda value: value, encode)]
+_Uint = Annotated[int, _number(UInt, UINT_MAX)]
+_Ushort = Annotated[int, _number(UShort, 0xFFFF)]
+_Ubyte = Annotated[int, _number(UByte, 0xFF)]
+_Ulong = Annotated[int, _number(ULong, 0xFFFF_FFFF_FFFF_FFFF)]
+_Bool = Annotated[bool, _plain(bool)]
+_Binary = Annotated[bytes, _plain(bytes)]
+_String = Annotated[str, _plain(str, Symbol)]
+_Symbol = Annotated[str, _plain(Symbol, str, write=encode_symbol)]
+_Symbols = Annotated[tuple[str, ...], Kind(None, _read_symbols, _write_symbols)]
+_Map = Annotated[dict[Any, Any], _plain(dict)]
+_Time = Annotated[int, _plain(Timestamp, write=WRITERS[Timestamp])]
+_Id = Annotated[str | int | UUID | bytes, _plain(str, ULong, UUID, bytes)]
 
 
 # --- what the standard defines
@@ -109,268 +113,259 @@ _NAMES = (_SYMBOLS, _SYMBOLS)
 class Error(Composite, frozen=True):
     """An error (section 2.8.14)."""
 
-    CODE, NAME, KINDS = 0x1D, "amqp:error:list", (_SYMBOL, _STRING, _MAP)
-    condition: str
-    description: str | None = None
-    info: dict[Any, Any] | None = None
+    CODE, NAME = 0x1D, "amqp:error:list"
+    condition: _Symbol
+    description: _String | None = None
+    info: _Map | None = None
 
     @classmethod
-    def of(cls, error: AmqpError) -> Error:
-        """Write down what was raised; the keys of its info are symbols."""
+    def of(cls, error: AmqpError | None) -> Error | None:
+        """Write down what was raised, if anything was; the keys of its info are symbols."""
+        if error is None:
+            return None
         info = {Symbol(key): value for key, value in (error.info or {}).items()} or None
         return cls(error.condition, error.description or None, info)
+
+
+_Error = Annotated[Error, _composite(Error)]
 
 
 class Received(Composite, frozen=True):
     """How much of a delivery has arrived: not an outcome (section 3.4.1)."""
 
-    CODE, NAME, KINDS = 0x23, "amqp:received:list", (_UINT, _ULONG)
-    section_number: int
-    section_offset: int
+    CODE, NAME = 0x23, "amqp:received:list"
+    section_number: _Uint
+    section_offset: _Ulong
 
 
 class Accepted(Composite, frozen=True):
     """The message was processed (section 3.4.2)."""
 
-    CODE, NAME, KINDS = 0x24, "amqp:accepted:list", ()
+    CODE, NAME = 0x24, "amqp:accepted:list"
 
 
 class Rejected(Composite, frozen=True):
     """The message is invalid (section 3.4.3)."""
 
-    CODE, NAME, KINDS = 0x25, "amqp:rejected:list", (_ERROR,)
-    error: Error | None = None
+    CODE, NAME = 0x25, "amqp:rejected:list"
+    error: _Error | None = None
 
 
 class Released(Composite, frozen=True):
     """The message was not processed, and can be sent again (section 3.4.4)."""
 
-    CODE, NAME, KINDS = 0x26, "amqp:released:list", ()
+    CODE, NAME = 0x26, "amqp:released:list"
 
 
 class Modified(Composite, frozen=True):
     """As released, with changes (section 3.4.5)."""
 
-    CODE, NAME, KINDS = 0x27, "amqp:modified:list", (_BOOLEAN, _BOOLEAN, _MAP)
-    delivery_failed: bool = False
-    undeliverable_here: bool = False
-    message_annotations: dict[Any, Any] | None = None
+    CODE, NAME = 0x27, "amqp:modified:list"
+    delivery_failed: _Bool = False
+    undeliverable_here: _Bool = False
+    message_annotations: _Map | None = None
 
 
 Outcome = Accepted | Rejected | Released | Modified
 State = Outcome | Received
+_State = Annotated[State, _composite(Accepted, Rejected, Released, Modified, Received)]
 
 ACCEPTED = Accepted()
-RELEASED = Released()
 
 
 class Source(Composite, frozen=True):
     """Where the messages of a link come from (section 3.5.3)."""
 
     CODE, NAME = 0x28, "amqp:source:list"
-    KINDS = (
-        *(_ANY, _UINT, _SYMBOL, _UINT, _BOOLEAN, _MAP, _SYMBOL, _MAP),
-        *(_STATE, *_NAMES),
-    )
-    address: Any = None
-    durable: int = 0
-    expiry_policy: str = "session-end"
-    timeout: int = 0
-    dynamic: bool = False
-    dynamic_node_properties: dict[Any, Any] | None = None
-    distribution_mode: str | None = None
-    filter: dict[Any, Any] | None = None
-    default_outcome: State | None = None
-    outcomes: tuple[str, ...] = ()
-    capabilities: tuple[str, ...] = ()
+    address: _Any = None
+    durable: _Uint = 0
+    expiry_policy: _Symbol = "session-end"
+    timeout: _Uint = 0
+    dynamic: _Bool = False
+    dynamic_node_properties: _Map | None = None
+    distribution_mode: _Symbol | None = None
+    filter: _Map | None = None
+    default_outcome: _State | None = None
+    outcomes: _Symbols = ()
+    capabilities: _Symbols = ()
 
 
 class Target(Composite, frozen=True):
     """Where the messages of a link go to (section 3.5.4)."""
 
     CODE, NAME = 0x29, "amqp:target:list"
-    KINDS = (_ANY, _UINT, _SYMBOL, _UINT, _BOOLEAN, _MAP, _SYMBOLS)
-    address: Any = None
-    durable: int = 0
-    expiry_policy: str = "session-end"
-    timeout: int = 0
-    dynamic: bool = False
-    dynamic_node_properties: dict[Any, Any] | None = None
-    capabilities: tuple[str, ...] = ()
+    address: _Any = None
+    durable: _Uint = 0
+    expiry_policy: _Symbol = "session-end"
+    timeout: _Uint = 0
+    dynamic: _Bool = False
+    dynamic_node_properties: _Map | None = None
+    capabilities: _Symbols = ()
 
 
 class Coordinator(Composite, frozen=True):
     """The target of a link that controls transactions (section 4.5.1); refused here."""
 
-    CODE, NAME, KINDS = 0x30, "amqp:coordinator:list", (_SYMBOLS,)
-    capabilities: tuple[str, ...] = ()
+    CODE, NAME = 0x30, "amqp:coordinator:list"
+    capabilities: _Symbols = ()
+
+
+_Source = Annotated[Source, _composite(Source)]
+_Target = Annotated[Target | Coordinator, _composite(Target, Coordinator)]
 
 
 class Open(Composite, frozen=True):
     """Begins a connection (section 2.7.1); the idle time-out is in milliseconds."""
 
     CODE, NAME = 0x10, "amqp:open:list"
-    KINDS = (_STRING, _STRING, _UINT, _USHORT, _UINT, *_NAMES, *_NAMES, _MAP)
-    container_id: str
-    hostname: str | None = None
-    max_frame_size: int = UINT_MAX
-    channel_max: int = 0xFFFF
-    idle_time_out: int | None = None
-    outgoing_locales: tuple[str, ...] = ()
-    incoming_locales: tuple[str, ...] = ()
-    offered_capabilities: tuple[str, ...] = ()
-    desired_capabilities: tuple[str, ...] = ()
-    properties: dict[Any, Any] | None = None
+    container_id: _String
+    hostname: _String | None = None
+    max_frame_size: _Uint = UINT_MAX
+    channel_max: _Ushort = 0xFFFF
+    idle_time_out: _Uint | None = None
+    outgoing_locales: _Symbols = ()
+    incoming_locales: _Symbols = ()
+    offered_capabilities: _Symbols = ()
+    desired_capabilities: _Symbols = ()
+    properties: _Map | None = None
 
 
 class Begin(Composite, frozen=True):
     """Begins a session (section 2.7.2)."""
 
     CODE, NAME = 0x11, "amqp:begin:list"
-    KINDS = (_USHORT, _UINT, _UINT, _UINT, _UINT, *_NAMES, _MAP)
-    remote_channel: int | None
-    next_outgoing_id: int
-    incoming_window: int
-    outgoing_window: int
-    handle_max: int = UINT_MAX
-    offered_capabilities: tuple[str, ...] = ()
-    desired_capabilities: tuple[str, ...] = ()
-    properties: dict[Any, Any] | None = None
+    remote_channel: _Ushort | None
+    next_outgoing_id: _Uint
+    incoming_window: _Uint
+    outgoing_window: _Uint
+    handle_max: _Uint = UINT_MAX
+    offered_capabilities: _Symbols = ()
+    desired_capabilities: _Symbols = ()
+    properties: _Map | None = None
 
 
 class Attach(Composite, frozen=True):
     """Attaches a link to a session (section 2.7.3)."""
 
     CODE, NAME = 0x12, "amqp:attach:list"
-    KINDS = (
-        *(_STRING, _UINT, _BOOLEAN, _UBYTE, _UBYTE),
-        *(_composite("Source"), _composite("Target", "Coordinator"), _MAP, _BOOLEAN),
-        *(_UINT, _ULONG, *_NAMES, _MAP),
-    )
-    name: str
-    handle: int
-    role: bool
-    snd_settle_mode: int = MIXED
-    rcv_settle_mode: int = FIRST
-    source: Source | None = None
-    target: Target | Coordinator | None = None
-    unsettled: dict[Any, Any] | None = None
-    incomplete_unsettled: bool = False
-    initial_delivery_count: int | None = None
-    max_message_size: int | None = None
-    offered_capabilities: tuple[str, ...] = ()
-    desired_capabilities: tuple[str, ...] = ()
-    properties: dict[Any, Any] | None = None
+    name: _String
+    handle: _Uint
+    role: _Bool
+    snd_settle_mode: _Ubyte = MIXED
+    rcv_settle_mode: _Ubyte = FIRST
+    source: _Source | None = None
+    target: _Target | None = None
+    unsettled: _Map | None = None
+    incomplete_unsettled: _Bool = False
+    initial_delivery_count: _Uint | None = None
+    max_message_size: _Ulong | None = None
+    offered_capabilities: _Symbols = ()
+    desired_capabilities: _Symbols = ()
+    properties: _Map | None = None
 
 
 class Flow(Composite, frozen=True):
     """The state of a session's windows, and of a link's credit (section 2.7.4)."""
 
     CODE, NAME = 0x13, "amqp:flow:list"
-    KINDS = (*(_UINT,) * 8, _BOOLEAN, _BOOLEAN, _MAP)
-    next_incoming_id: int | None
-    incoming_window: int
-    next_outgoing_id: int
-    outgoing_window: int
-    handle: int | None = None
-    delivery_count: int | None = None
-    link_credit: int | None = None
-    available: int | None = None
-    drain: bool = False
-    echo: bool = False
-    properties: dict[Any, Any] | None = None
+    next_incoming_id: _Uint | None
+    incoming_window: _Uint
+    next_outgoing_id: _Uint
+    outgoing_window: _Uint
+    handle: _Uint | None = None
+    delivery_count: _Uint | None = None
+    link_credit: _Uint | None = None
+    available: _Uint | None = None
+    drain: _Bool = False
+    echo: _Bool = False
+    properties: _Map | None = None
 
 
 class Transfer(Composite, frozen=True):
     """A part of a message, or all of it (section 2.7.5)."""
 
     CODE, NAME = 0x14, "amqp:transfer:list"
-    KINDS = (
-        *(_UINT, _UINT, _BINARY, _UINT, _BOOLEAN, _BOOLEAN),
-        *(_UBYTE, _STATE, _BOOLEAN, _BOOLEAN, _BOOLEAN),
-    )
-    handle: int
-    delivery_id: int | None = None
-    delivery_tag: bytes | None = None
-    message_format: int | None = None
-    settled: bool | None = None
-    more: bool = False
-    rcv_settle_mode: int | None = None
-    state: State | None = None
-    resume: bool = False
-    aborted: bool = False
-    batchable: bool = False
+    handle: _Uint
+    delivery_id: _Uint | None = None
+    delivery_tag: _Binary | None = None
+    message_format: _Uint | None = None
+    settled: _Bool | None = None
+    more: _Bool = False
+    rcv_settle_mode: _Ubyte | None = None
+    state: _State | None = None
+    resume: _Bool = False
+    aborted: _Bool = False
+    batchable: _Bool = False
 
 
 class Disposition(Composite, frozen=True):
     """The state of deliveries (section 2.7.6)."""
 
     CODE, NAME = 0x15, "amqp:disposition:list"
-    KINDS = (_BOOLEAN, _UINT, _UINT, _BOOLEAN, _STATE, _BOOLEAN)
-    role: bool
-    first: int
-    last: int | None = None
-    settled: bool = False
-    state: State | None = None
-    batchable: bool = False
+    role: _Bool
+    first: _Uint
+    last: _Uint | None = None
+    settled: _Bool = False
+    state: _State | None = None
+    batchable: _Bool = False
 
 
 class Detach(Composite, frozen=True):
     """Detaches or closes a link (section 2.7.7)."""
 
-    CODE, NAME, KINDS = 0x16, "amqp:detach:list", (_UINT, _BOOLEAN, _ERROR)
-    handle: int
-    closed: bool = False
-    error: Error | None = None
+    CODE, NAME = 0x16, "amqp:detach:list"
+    handle: _Uint
+    closed: _Bool = False
+    error: _Error | None = None
 
 
 class End(Composite, frozen=True):
     """Ends a session (section 2.7.8)."""
 
-    CODE, NAME, KINDS = 0x17, "amqp:end:list", (_ERROR,)
-    error: Error | None = None
+    CODE, NAME = 0x17, "amqp:end:list"
+    error: _Error | None = None
 
 
 class Close(Composite, frozen=True):
     """Ends a connection (section 2.7.9)."""
 
-    CODE, NAME, KINDS = 0x18, "amqp:close:list", (_ERROR,)
-    error: Error | None = None
+    CODE, NAME = 0x18, "amqp:close:list"
+    error: _Error | None = None
 
 
 class SaslMechanisms(Composite, frozen=True):
     """The mechanisms of the server (section 5.3.3.1)."""
 
-    CODE, NAME, KINDS = 0x40, "amqp:sasl-mechanisms:list", (_SYMBOLS,)
-    mechanisms: tuple[str, ...]
+    CODE, NAME = 0x40, "amqp:sasl-mechanisms:list"
+    mechanisms: _Symbols
 
 
 class SaslInit(Composite, frozen=True):
     """The mechanism of the client (section 5.3.3.2)."""
 
-    CODE, NAME, KINDS = 0x41, "amqp:sasl-init:list", (_SYMBOL, _BINARY, _STRING)
-    mechanism: str
-    initial_response: bytes | None = None
-    hostname: str | None = None
+    CODE, NAME = 0x41, "amqp:sasl-init:list"
+    mechanism: _Symbol
+    initial_response: _Binary | None = None
+    hostname: _String | None = None
 
 
 class SaslOutcome(Composite, frozen=True):
     """The end of SASL; 0 is success, 1 a refusal (section 5.3.3.6)."""
 
-    CODE, NAME, KINDS = 0x44, "amqp:sasl-outcome:list", (_UBYTE, _BINARY)
-    code: int
-    additional_data: bytes | None = None
+    CODE, NAME = 0x44, "amqp:sasl-outcome:list"
+    code: _Ubyte
+    additional_data: _Binary | None = None
 
 
 class Header(Composite, frozen=True):
     """How a message is transferred (section 3.2.1); the time to live is in milliseconds."""
 
-    CODE, NAME, KINDS = 0x70, "amqp:header:list", (_BOOLEAN, _UBYTE, _UINT, _BOOLEAN, _UINT)
-    durable: bool = False
-    priority: int = 4
-    ttl: int | None = None
-    first_acquirer: bool = False
-    delivery_count: int = 0
+    CODE, NAME = 0x70, "amqp:header:list"
+    durable: _Bool = False
+    priority: _Ubyte = 4
+    ttl: _Uint | None = None
+    first_acquirer: _Bool = False
+    delivery_count: _Uint = 0
 
 
 class Properties(Composite, frozen=True):
@@ -380,31 +375,20 @@ class Properties(Composite, frozen=True):
     """
 
     CODE, NAME = 0x73, "amqp:properties:list"
-    KINDS = (
-        *(_MESSAGE_ID, _BINARY, _STRING, _STRING, _STRING),
-        *(_MESSAGE_ID, _SYMBOL, _SYMBOL, _TIMESTAMP, _TIMESTAMP, _STRING, _UINT, _STRING),
-    )
-    message_id: str | int | UUID | bytes | None = None
-    user_id: bytes | None = None
-    to: str | None = None
-    subject: str | None = None
-    reply_to: str | None = None
-    correlation_id: str | int | UUID | bytes | None = None
-    content_type: str | None = None
-    content_encoding: str | None = None
-    absolute_expiry_time: int | None = None
-    creation_time: int | None = None
-    group_id: str | None = None
-    group_sequence: int | None = None
-    reply_to_group_id: str | None = None
+    message_id: _Id | None = None
+    user_id: _Binary | None = None
+    to: _String | None = None
+    subject: _String | None = None
+    reply_to: _String | None = None
+    correlation_id: _Id | None = None
+    content_type: _Symbol | None = None
+    content_encoding: _Symbol | None = None
+    absolute_expiry_time: _Time | None = None
+    creation_time: _Time | None = None
+    group_id: _String | None = None
+    group_sequence: _Uint | None = None
+    reply_to_group_id: _String | None = None
 
 
 PERFORMATIVES = (Open, Begin, Attach, Flow, Transfer, Disposition, Detach, End, Close)
 SASL_FRAMES = (SaslMechanisms, SaslInit, SaslOutcome)
-_PARTS = (Error, Received, Accepted, Rejected, Released, Modified, Source, Target, Coordinator)
-
-_ALL: tuple[type[Composite], ...] = (*PERFORMATIVES, *SASL_FRAMES, *_PARTS)
-_BY_DESCRIPTOR: dict[Any, type[Composite]] = {
-    **{cls.CODE: cls for cls in _ALL},
-    **{cls.NAME: cls for cls in _ALL},
-}

@@ -10,19 +10,14 @@ from emulator.hub.core import errors
 from emulator.hub.core.errors import HubError, error_document
 from emulator.hub.core.json import dumps
 
-# A peer is sent to another address: not an error of the hub.
-REDIRECT = "amqp:link:redirect"
-
 # Where the condition is not that of the status (C# SDK: AmqpErrorMapper).
 _BY_ERROR: dict[type[HubError], str] = {
-    errors.ArgumentInvalid: "com.microsoft:argument-error",
-    errors.ArgumentNull: "com.microsoft:argument-error",
     errors.DeviceMaximumQueueDepthExceeded: Condition.RESOURCE_LIMIT_EXCEEDED,
     errors.DeviceMaximumQueueSizeExceeded: Condition.RESOURCE_LIMIT_EXCEEDED,
     errors.InvalidMessageExpiryTime: "com.microsoft:argument-error",
     errors.DeviceMessageLockLost: "com.microsoft:message-lock-lost",
     errors.DeviceAlreadyExists: "com.microsoft:device-already-exists",
-    errors.ConnectionForcefullyClosedOnNewConnection: "amqp:link:stolen",
+    errors.ConnectionForcefullyClosedOnNewConnection: Condition.STOLEN,
 }
 _BY_STATUS: dict[int, str] = {
     400: "com.microsoft:argument-error",

@@ -16,6 +16,7 @@ from emulator.net.tls import Handshakes
 
 if TYPE_CHECKING:
     from emulator.amqp.driver import Driver
+    from emulator.amqp.nodes.event_messages import EncodedEvents
 
 # How long a stopping server waits for its connections to end; longer than a stream takes to close.
 _SHUTDOWN_SECONDS = 0.75
@@ -35,6 +36,7 @@ class AmqpServer:
         self._tls_port = tls_port
         self._handshakes = handshakes
         self._buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
+        self._encoded: EncodedEvents | None = None  # from the first connection on
         self._connections: dict[asyncio.Task[None] | None, Driver] = {}
         self._listening: list[asyncio.Server] = []
 
@@ -66,9 +68,11 @@ class AmqpServer:
         """Speak AMQP on a connection until it ends."""
         # Imported here: most hubs serve no AMQP, and a start would take longer.
         from emulator.amqp.driver import Driver
+        from emulator.amqp.nodes.event_messages import EncodedEvents
 
+        self._encoded = self._encoded or EncodedEvents()
         certificate = self._handshakes.client_certificate(stream.tls)
-        driver = Driver(stream, self._hub, certificate, self._tls_port)
+        driver = Driver(stream, self._hub, certificate, self._tls_port, self._encoded)
         task = asyncio.current_task()
         self._connections[task] = driver
         try:

@@ -5,9 +5,8 @@ Section numbers are those of AMQP 1.0.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emulator.amqp import frame
 from emulator.amqp.composite import Composite
@@ -36,8 +35,6 @@ from emulator.amqp.types import UINT_MAX
 if TYPE_CHECKING:
     from emulator.amqp.connection import Connection
 
-log = logging.getLogger(__name__)
-
 # How many frames the peer can send before it must wait for a flow. Ours: rhea has the same.
 INCOMING_WINDOW = 2048
 
@@ -63,39 +60,28 @@ class Session:
     def __init__(self, connection: Connection, channel: int, begin: Begin) -> None:
         self.connection = connection
         self.channel = channel
-        self.ended = False  # here; what the peer sends is ignored until it ends the session too
         self._links: dict[int, IncomingLink | OutgoingLink] = {}
         self._names: set[tuple[str, bool]] = set()
         self._next_incoming_id = begin.next_outgoing_id
         self._incoming_window = INCOMING_WINDOW
         self._next_outgoing_id = _FIRST_ID
-        self._remote_window = begin.incoming_window
+        self.remote_window = begin.incoming_window
+        """How many frames the peer takes."""
         self._next_delivery_id = 0
         self._incoming: dict[int, IncomingDelivery] = {}
         self._outgoing: dict[int, OutgoingDelivery] = {}
         self._waiting: dict[OutgoingLink, None] = {}  # links that can send more, in their order
-        self.write(
-            Begin(channel, self._next_outgoing_id, INCOMING_WINDOW, _OUTGOING_WINDOW),
-        )
+        self.write(Begin(channel, self._next_outgoing_id, INCOMING_WINDOW, _OUTGOING_WINDOW))
 
     @property
     def links(self) -> list[IncomingLink | OutgoingLink]:
         """The links, those too that end."""
         return [*self._links.values()]
 
-    def end(self, error: AmqpError | None = None) -> None:
-        """End the session; `on_detached` of its links is called."""
-        if not self.ended:
-            self.ended = True
-            self.lost(error)
-            self.write(End(None if error is None else Error.of(error)))
-
     def peer_ended(self, end: End) -> None:
         """Answer the peer's end (section 2.5.4)."""
-        if not self.ended:
-            self.ended = True
-            self.lost(raised(end.error))
-            self.write(End())
+        self.lost(raised(end.error))
+        self.write(End())
 
     def lost(self, error: AmqpError | None) -> None:
         """Note that the session or its connection has ended."""
@@ -104,7 +90,7 @@ class Session:
             each.clear()
         for link in links:
             link.end(error)
-            self._forget(link)
+            self.connection.remove_link(link.size)
 
     # --- what the peer sends
 
@@ -127,12 +113,8 @@ class Session:
                 link = self._link(performative.handle)
                 self._names.discard((link.attach.name, link.role))
                 del self._links[performative.handle]
-                self._forget(link)
+                self.connection.remove_link(link.size)
                 link.peer_detached(performative)
-
-    def _forget(self, link: IncomingLink | OutgoingLink) -> None:
-        self.connection.links -= 1
-        self.connection.unbuffer(link.size)
 
     def _link(self, handle: int) -> IncomingLink | OutgoingLink:
         link = self._links.get(handle)
@@ -149,21 +131,13 @@ class Session:
             raise AmqpError(Condition.HANDLE_IN_USE, f"Handle {attach.handle} is in use")
         if name in self._names:
             raise AmqpError(Condition.NOT_ALLOWED, f"Link {attach.name[:64]!r} is attached already")
-        self.connection.links += 1
         self._links[attach.handle] = link
         self._names.add(name)
-        self.connection.buffer(link.size)
-        self.connection.check_links()
+        self.connection.add_link(link.size)
         if isinstance(attach.target, Coordinator):
-            link.refuse(AmqpError(Condition.NOT_IMPLEMENTED, "Transactions are not supported"))
-            return
-        try:
-            self.connection.endpoint.attach(link)
-        except AmqpError as error:
-            link.refuse(error)
-        except Exception:
-            log.exception("The attach of link %r was not handled", attach.name)
-            link.refuse(AmqpError(Condition.INTERNAL_ERROR, "The attach was not handled"))
+            link.drop(AmqpError(Condition.NOT_IMPLEMENTED, "Transactions are not supported"))
+        elif error := link.guarded("attach", self.connection.endpoint.attach, link):
+            link.drop(error)
 
     def _flow(self, flow: Flow) -> None:
         """Take the peer's windows (section 2.5.6), and what it says about a link."""
@@ -171,9 +145,9 @@ class Session:
         on_the_way = (self._next_outgoing_id - known) & UINT_MAX
         if on_the_way > UINT_MAX >> 1:  # the peer is ahead of what was sent
             on_the_way = 0
-        self._remote_window = max(0, flow.incoming_window - on_the_way)
+        self.remote_window = max(0, flow.incoming_window - on_the_way)
         link = None if flow.handle is None else self._link(flow.handle)
-        if link is not None and link.state in (LinkState.PENDING, LinkState.ATTACHED):
+        if link is not None and link.state is not LinkState.DETACHED:
             link.peer_flow(flow)
             if flow.echo and link.attached:
                 link.write_flow()
@@ -188,12 +162,11 @@ class Session:
         self._next_incoming_id = (self._next_incoming_id + 1) & UINT_MAX
         link = self._link(transfer.handle)
         if not isinstance(link, IncomingLink):
-            raise AmqpError(
-                Condition.NOT_ALLOWED, f"A transfer on link {link.attach.name[:64]!r} of a receiver"
-            )
+            reason = f"A transfer on link {link.attach.name[:64]!r} of a receiver"
+            raise AmqpError(Condition.NOT_ALLOWED, reason)
         if link.state is not LinkState.DETACHED:
             link.transfer(transfer, payload)
-        if 2 * self._incoming_window <= INCOMING_WINDOW and not self.ended:
+        if 2 * self._incoming_window <= INCOMING_WINDOW:
             self._incoming_window = INCOMING_WINDOW
             self.write_flow()
 
@@ -210,16 +183,18 @@ class Session:
                     self._incoming.pop(number).settled = True
             return
         numbers = _in_range(self._outgoing, first, last)
-        if not (numbers or settled or outcome is None):  # of deliveries that no sender waits for
-            self.write(Disposition(SENDER, first, last, True, outcome))
         for number in numbers:
             delivery = self._outgoing.pop(number, None)
-            if delivery is None:  # a callback has ended the link
+            if delivery is None or delivery.on_settled is None:  # a callback has ended the link
                 continue
             delivery.link.unsettled -= 1
-            answer = _answered(delivery, outcome)
-            if not settled and (final := answer or outcome) is not None:
+            error = delivery.link.guarded("outcome", delivery.on_settled, outcome)
+            final = Rejected(Error.of(error)) if error else outcome
+            if not settled and final is not None:
                 self.connection.settle(self.channel, SENDER, number, final)
+        has_others = len(numbers) <= (last - first) & UINT_MAX  # that no sender waits for
+        if has_others and not settled and outcome is not None:
+            self.write(Disposition(SENDER, first, last, True, outcome))
         self.pump()
 
     # --- deliveries
@@ -240,11 +215,6 @@ class Session:
         del self._incoming[delivery.delivery_id]
         self.connection.settle(self.channel, RECEIVER, delivery.delivery_id, outcome)
 
-    def drop_incoming(self, link: IncomingLink) -> None:
-        """Forget the deliveries of a link."""
-        for number in [key for key, each in self._incoming.items() if each.link is link]:
-            del self._incoming[number]
-
     def begin_outgoing(self, delivery: OutgoingDelivery) -> int:
         """Choose the id of a delivery, and note it if its sender waits for the outcome."""
         number = self._next_delivery_id
@@ -254,27 +224,20 @@ class Session:
             delivery.link.unsettled += 1
         return number
 
-    def drop_outgoing(self, link: OutgoingLink) -> None:
+    def forget_deliveries(self, link: IncomingLink | OutgoingLink) -> None:
         """Forget the deliveries of a link."""
-        for number in [key for key, each in self._outgoing.items() if each.link is link]:
-            del self._outgoing[number]
-        link.unsettled = 0
+        deliveries: dict[int, Any]
+        deliveries = self._incoming if isinstance(link, IncomingLink) else self._outgoing
+        for number in [key for key, each in deliveries.items() if each.link is link]:
+            del deliveries[number]
 
     # --- what is sent
 
     @property
     def can_send(self) -> bool:
         """Whether a message can be sent, if its link has credit."""
-        return (
-            self._remote_window > 0
-            and len(self._outgoing) < UNSETTLED
-            and not self.connection.congested
-        )
-
-    @property
-    def has_window(self) -> bool:
-        """Whether the peer takes another frame."""
-        return self._remote_window > 0
+        has_room = self.remote_window > 0 and len(self._outgoing) < UNSETTLED
+        return has_room and not self.connection.congested
 
     def wait(self, link: OutgoingLink) -> None:
         """Note that a link can send more as soon as the session can."""
@@ -299,7 +262,7 @@ class Session:
         self, handle: bytes, delivery: bytes | None, settled: bool, more: bool, payload: bytes
     ) -> None:
         """Send a transfer; see `frame.write_transfer`."""
-        self._remote_window -= 1
+        self.remote_window -= 1
         self._next_outgoing_id = (self._next_outgoing_id + 1) & UINT_MAX
         self.connection.write(
             frame.write_transfer(self.channel, handle, delivery, settled, more, payload)
@@ -313,30 +276,8 @@ class Session:
         available: int | None = None,
     ) -> None:
         """Send the state of the session, and of a link."""
-        self.write(
-            Flow(
-                self._next_incoming_id,
-                self._incoming_window,
-                self._next_outgoing_id,
-                _OUTGOING_WINDOW,
-                handle,
-                delivery_count,
-                link_credit,
-                available,
-            )
-        )
-
-
-def _answered(delivery: OutgoingDelivery, outcome: Outcome | None) -> Outcome | None:
-    if delivery.on_settled is None:
-        return None
-    try:
-        return delivery.on_settled(outcome)
-    except AmqpError as error:
-        return Rejected(Error.of(error))
-    except Exception:
-        log.exception("The outcome of a delivery was not handled")
-        return Rejected(Error(Condition.INTERNAL_ERROR, "The outcome was not handled"))
+        windows = self._next_incoming_id, self._incoming_window, self._next_outgoing_id
+        self.write(Flow(*windows, _OUTGOING_WINDOW, handle, delivery_count, link_credit, available))
 
 
 def _in_range(numbers: Mapping[int, object], first: int, last: int) -> list[int]:

@@ -122,3 +122,22 @@ class Described(Struct, frozen=True):
 
     descriptor: Any
     value: Any
+
+
+FIXED: dict[type, tuple[int, str]] = {
+    UByte: (0x50, "B"),
+    UShort: (0x60, "H"),
+    UInt: (0x70, "I"),
+    ULong: (0x80, "Q"),
+    Byte: (0x51, "b"),
+    Short: (0x61, "h"),
+    Int: (0x71, "i"),
+    int: (0x81, "q"),
+    Float: (0x72, "f"),
+    float: (0x82, "d"),
+    Decimal32: (0x74, "4s"),
+    Decimal64: (0x84, "8s"),
+    Decimal128: (0x94, "16s"),
+    Timestamp: (0x83, "q"),
+}
+"""The types of a fixed width: the constructor, and the layout of the value for `struct`."""

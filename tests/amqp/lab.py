@@ -210,6 +210,10 @@ class RemoteLink:
 
     def take(self) -> Message:
         """Take a message that the hub has sent; its tag and id are in `tags` and `ids`."""
+        return decode_message(self.take_bytes())
+
+    def take_bytes(self) -> bytes:
+        """Take a message, encoded."""
         transfer, payload = None, b""
         while transfer is None or transfer.more:
             channel, transfer, part = self.client.take()
@@ -223,7 +227,7 @@ class RemoteLink:
                 assert transfer.delivery_id is not None
                 self.ids.append(transfer.delivery_id)
             payload += part
-        return decode_message(payload)
+        return payload
 
     def settle(
         self, outcome: Outcome | None, *, settled: bool = True, number: int | None = None

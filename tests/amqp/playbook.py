@@ -73,10 +73,9 @@ class Node:
         """See `Handler.on_detached`."""
         self.events.append(f"detached {error.condition if error else None}")
 
-    def on_settled(self, outcome: Outcome | None) -> Outcome | None:
+    def on_settled(self, outcome: Outcome | None) -> None:
         """See `OnSettled`."""
         self.events.append(outcome)
-        return None
 
     @property
     def bodies(self) -> list[bytes]:
@@ -92,7 +91,7 @@ class Peer:
     """
 
     def __init__(
-        self, connection: Connection | None = None, *, limits: Limits = AUTHORIZED, **options: Any
+        self, connection: Connection | None = None, *, limits: Limits = AUTHORIZED
     ) -> None:
         self.credentials: Credentials | None = None
         self.refuses = False
@@ -100,9 +99,10 @@ class Peer:
         self.links: list[IncomingLink | OutgoingLink] = []
         self.credit, self.max_message_size = 10, 100_000
         self.now, self.wakes, self.closes = 1000.0, 0, 0
+        self.opens: list[Open] = []
         self.on_open: AmqpError | None = None
         self.connection = connection or Connection(
-            self, "hub", self.now, wake=self.wake, limits=limits, **options
+            self, "hub", self.now, wake=self.wake, limits=limits
         )
         self._frames = frame.FrameBuffer()
 
@@ -119,6 +119,7 @@ class Peer:
 
     def opened(self, peer: Open) -> None:
         """See `Endpoint.opened`."""
+        self.opens.append(peer)
         if self.on_open:
             raise self.on_open
 
@@ -133,9 +134,7 @@ class Peer:
     def accept(self, link: IncomingLink | OutgoingLink, **answer: Any) -> None:
         """Attach a link to the node."""
         if isinstance(link, IncomingLink):
-            link.accept(
-                self.node, credit=self.credit, max_message_size=self.max_message_size, **answer
-            )
+            link.accept(self.node, credit=self.credit, max_message_size=self.max_message_size)
         else:
             self.node.link = link
             link.accept(self.node, **answer)

@@ -55,7 +55,7 @@ def test_a_connection_without_sasl() -> None:
     )
     assert peer.credentials is None
     assert peer.closes == 1
-    assert peer.connection.peer == Open("c", hostname="hub.test")
+    assert peer.opens == [Open("c", hostname="hub.test")]
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,6 @@ _BROKEN = {
     "an open again": (write(0, Open("c")), "amqp:illegal-state"),
     "a begin on a channel in use": (write(0, Begin(None, 0, 1, 1)), "amqp:not-allowed"),
     "a begin that answers": (write(1, Begin(0, 0, 1, 1)), "amqp:not-allowed"),
-    "a begin on a high channel": (
-        write(256, Begin(None, 0, 1, 1)),
-        "amqp:connection:framing-error",
-    ),
     "an attach without a session": (write(1, Attach("l", 0, True)), "amqp:not-allowed"),
     "a flow without a session": (write(1, Flow(0, 0, 0, 0)), "amqp:not-allowed"),
     "a transfer without a session": (write(1, Transfer(0)), "amqp:not-allowed"),
@@ -261,7 +257,7 @@ _BROKEN = {
 
 @pytest.mark.parametrize(("data", "condition"), _BROKEN.values(), ids=_BROKEN)
 def test_a_broken_rule_closes_the_connection(data: bytes, condition: str) -> None:
-    peer = Peer(channel_max=255)
+    peer = Peer()
     peer.node = Node(settles=False)
     peer.begin(
         *SENDS,
@@ -308,11 +304,6 @@ def test_empty_frames_are_sent_to_a_peer_with_a_time_out(offered: int, seconds: 
     peer.play("<< EMPTY")
     assert peer.connection.next_deadline() == 1000 + 2 * seconds
     assert peer.wakes == 0
-
-
-def test_without_time_outs_there_is_no_deadline() -> None:
-    peer = Peer(idle_time_out=0).begin()
-    assert peer.connection.next_deadline() == float("inf")
 
 
 def test_a_peer_must_be_authorized_in_time() -> None:
@@ -412,7 +403,7 @@ def test_bytes_that_wait_for_credit_are_limited() -> None:
     peer.begin(*RECEIVES)
     for _ in range(2):
         peer.outgoing.send(bytes(1000))
-    assert (peer.outgoing.queued, peer.outgoing.credit) == (2, 0)
+    assert peer.outgoing.credit == 0
     assert not peer.connection.closed
     peer.outgoing.send(bytes(1000))
     peer.expect_closed("amqp:resource-limit-exceeded")

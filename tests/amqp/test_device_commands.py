@@ -9,7 +9,6 @@ import pytest
 
 from emulator.amqp.performatives import (
     ACCEPTED,
-    RELEASED,
     SECOND,
     SENDER,
     SETTLED,
@@ -18,6 +17,7 @@ from emulator.amqp.performatives import (
     Modified,
     Outcome,
     Rejected,
+    Released,
 )
 from emulator.amqp.types import Timestamp, UByte, ULong
 from tests.amqp.devices import commands, connect, telemetry
@@ -49,7 +49,7 @@ def test_a_message_as_the_sdks_read_it(lab: Lab) -> None:
     [
         (ACCEPTED, 0, [("m1", "Success")]),
         (Rejected(), 0, [("m1", "Rejected")]),
-        (RELEASED, 1, []),
+        (Released(), 1, []),
         (MODIFIED, 1, []),
     ],
     ids=["complete", "reject", "abandon", "abandon with a reason"],
@@ -87,7 +87,7 @@ def test_an_abandoned_message_comes_again_and_ends_after_the_tenth_time(lab: Lab
     lab.send("hello", message_id="m1", ack="full")
     for count in range(10):
         assert link.take().message_annotations["iothub-deliverycount"] == count
-        link.settle(RELEASED)
+        link.settle(Released())
     link.client.expect_nothing()
     assert lab.feedback() == [("m1", "DeliveryCountExceeded")]
 

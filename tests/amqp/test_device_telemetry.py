@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from emulator.amqp.encoder import encode_binary
-from emulator.amqp.message import BATCH_FORMAT, Message, Sequence, Value
+from emulator.amqp.encoder import encode, encode_binary
+from emulator.amqp.message import BATCH_FORMAT, Message, Value
 from emulator.amqp.performatives import ACCEPTED, Properties, Rejected
 from emulator.amqp.types import Int, Symbol, Timestamp
 from tests.amqp.devices import connect, telemetry
@@ -90,7 +90,7 @@ def test_forms_of_bodies(lab: Lab, body: Any, expected: str) -> None:
     "message",
     [
         Message(Value(5)),
-        Message(Sequence([1])),
+        b"\x00\x53\x76" + encode([1]),  # a sequence
         Message(b"", application_properties={"x": [1]}),
         Message(b"", Properties(absolute_expiry_time=Timestamp(2**62))),
         b"no message",

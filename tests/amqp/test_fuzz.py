@@ -22,7 +22,6 @@ from emulator.amqp.performatives import (
     ACCEPTED,
     PERFORMATIVES,
     RECEIVER,
-    RELEASED,
     SENDER,
     Attach,
     Begin,
@@ -35,6 +34,7 @@ from emulator.amqp.performatives import (
     Open,
     Received,
     Rejected,
+    Released,
     SaslInit,
     Source,
     Target,
@@ -52,7 +52,7 @@ _LIMITS = Limits(sessions=3, links=5, buffered_bytes=5_000, sent_bytes=2_000, se
 
 _SMALL = st.integers(0, 4)
 _UINT = st.one_of(_SMALL, st.sampled_from([10, 2**31, 2**32 - 1]), st.integers(0, 2**32 - 1))
-_STATE = st.sampled_from([None, ACCEPTED, RELEASED, Modified(), Rejected(), Received(0, 0)])
+_STATE = st.sampled_from([None, ACCEPTED, Released(), Modified(), Rejected(), Received(0, 0)])
 _ADDRESS = st.sampled_from(["x", "later", "unknown", "", None])
 _FLAG = st.booleans()
 _FRAMES: st.SearchStrategy[Composite] = st.one_of(
@@ -171,7 +171,7 @@ class _Sink(Peer):
 def _run(data: bytes, pieces: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        _Sink(limits=_LIMITS, channel_max=10).feed(data, pieces)
+        _Sink(limits=_LIMITS).feed(data, pieces)
     assert not caplog.records, caplog.text
 
 

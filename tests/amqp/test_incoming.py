@@ -6,9 +6,7 @@ import pytest
 
 from emulator.amqp.connection import Limits
 from emulator.amqp.errors import AmqpError
-from emulator.amqp.performatives import (
-    Transfer,
-)
+from emulator.amqp.performatives import Modified, Released, Transfer
 from tests.amqp.playbook import SENDS, SENDS_HOLDS, Node, Peer, transfer, write
 
 
@@ -64,14 +62,14 @@ def test_each_outcome() -> None:
     peer.send(b"".join(map(transfer, range(4))))
     rejected, released, modified, accepted = peer.node.deliveries
     rejected.reject(AmqpError("amqp:not-found", "No device", {"k": "v"}))
-    released.release()
-    modified.modify(delivery_failed=True)
+    released.settle(Released())
+    modified.settle(Modified(True))
     accepted.settle()
-    accepted.release()  # the second outcome is ignored
+    accepted.settle(Released())  # the second outcome is ignored
     peer.play(
         '<< 0 Disposition(first=0, state=Rejected(Error("amqp:not-found", "No device", '
         '{"k": "v"})))',
-        "<< 0 Disposition(first=1, state=RELEASED)",
+        "<< 0 Disposition(first=1, state=Released())",
         "<< 0 Disposition(first=2, state=Modified(True))",
         "<< 0 Disposition(first=3, state=ACCEPTED)",
     )

@@ -16,7 +16,6 @@ from emulator.amqp.performatives import (
     Begin,
     Source,
 )
-from emulator.amqp.types import Symbol
 from tests.amqp.playbook import RECEIVES, SENDS, Peer, write
 
 # --- attach and detach (sections 2.6.3 to 2.6.6)
@@ -91,14 +90,13 @@ def test_an_attach_can_be_answered_later() -> None:
         ">> 0 Flow(1, 99, 0, 99, 0, 0, 10)",
     )
     outgoing, incoming = peer.links
-    peer.accept(incoming, properties={Symbol("p"): 1}, offered_capabilities=("c",))
-    peer.play(
-        '<< 0 Attach(name="b", properties={Symbol("p"): 1}, offered_capabilities=("c",))',
-        "<< 0 Flow(handle=1)",
-    )
+    peer.accept(incoming)
+    peer.play('<< 0 Attach(name="b")', "<< 0 Flow(handle=1)")
     peer.node.to_send.append(b"m")
-    peer.accept(outgoing, source=Source("other"))
-    peer.play('<< 0 Attach(name="a", source=Source("other"))', "<< 0 Transfer(handle=0) + b'm'")
+    peer.accept(outgoing, offered_capabilities=("c",))
+    peer.play(
+        '<< 0 Attach(name="a", offered_capabilities=("c",))', "<< 0 Transfer(handle=0) + b'm'"
+    )
     assert peer.wakes == 2
 
 
@@ -110,7 +108,7 @@ def test_an_attach_that_has_ended_is_not_answered(end: str) -> None:
     else:
         peer.play(end, end.replace(">>", "<<"))
     peer.accept(peer.links[0])
-    peer.links[0].refuse(AmqpError("x"))
+    peer.links[0].drop(AmqpError("x"))
     peer.outgoing.send(b"m")
     peer.expect_nothing()
     assert peer.node.events == []
@@ -119,7 +117,7 @@ def test_an_attach_that_has_ended_is_not_answered(end: str) -> None:
 
 def test_an_attach_is_refused_later() -> None:
     peer = Peer().begin('>> 0 Attach("a", 0, RECEIVER, source=Source("later"))')
-    peer.links[0].refuse(AmqpError("amqp:unauthorized-access", "No", {"k": 1}))
+    peer.links[0].detach(AmqpError("amqp:unauthorized-access", "No", {"k": 1}))
     peer.play(
         "<< 0 Attach(source=None)",
         '<< 0 Detach(error=Error("amqp:unauthorized-access", "No", {"k": 1}))',
@@ -169,17 +167,15 @@ def test_a_session_ends() -> None:
     peer.play(">> 0 Begin(None, 5, 1, 1)", "<< 0 Begin()", *RECEIVES)
 
 
-def test_a_session_is_ended_here() -> None:
-    peer = Peer().begin(*RECEIVES)
-    peer.links[0].session.end(AmqpError("a:b", "text"))
-    peer.play(
-        '<< 0 End(error=Error("a:b", "text"))',
-        ">> 0 Flow(1, 9, 0, 9, 0, 0, 10)",
-        ">> 0 Detach(0)",
-        ">> 0 End()",
-        ">> 0 Begin(None, 5, 1, 1)",
-        "<< 0 Begin()",
-    )
+def test_a_node_that_fails_has_its_link_detached() -> None:
+    peer = Peer()
+
+    def attach(link: IncomingLink) -> None:
+        peer.accept(link)
+        raise AmqpError("a:b", "text")
+
+    peer.attach = attach  # type: ignore[method-assign, assignment]
+    peer.begin(*SENDS, '<< 0 Detach(closed=True, error=Error("a:b", "text"))', ">> 0 Detach(0)")
     assert peer.node.events == ["detached a:b"]
 
 

@@ -7,15 +7,15 @@ links of many devices (C# SDK: connection pooling).
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
 from emulator.amqp.errors import AmqpError
-from emulator.amqp.nodes.node import LinkRequest
+from emulator.amqp.nodes.node import AnyNode, Callers, LinkRequest, Receives, Sends
 from emulator.amqp.nodes.pairs import Pairs
+from emulator.amqp.performatives import SENDER
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
 from emulator.hub.core.errors import HubError, ServiceUnavailable
@@ -26,11 +26,13 @@ from emulator.hub.links.link import Delivery
 
 if TYPE_CHECKING:
     from emulator.amqp.nodes.device_commands import CommandLink
-    from emulator.amqp.nodes.device_methods import MethodRequests, MethodResponses
-    from emulator.amqp.nodes.device_twins import TwinReplies, TwinRequests
+    from emulator.amqp.nodes.device_methods import MethodRequests
+    from emulator.amqp.nodes.device_twins import TwinReplies
+
+DEVICE, MODULE = "/devices/{device_id}", "/devices/{device_id}/modules/{module_id}"
 
 
-class DeviceHandler(ABC):
+class DeviceHandler:
     """What takes one link of a device; each family of addresses has its own.
 
     Args:
@@ -38,20 +40,29 @@ class DeviceHandler(ABC):
         request: the link.
     """
 
+    credit = 100
+    """How many messages that the device sends can be on their way."""
+
     def __init__(self, device: Device, request: LinkRequest[Any]) -> None:
         self.device = device
         self.request = request
         self.link: Any = request.link
 
-    @abstractmethod
     def accept(self) -> None:
         """Accept the link."""
+        if self.link.role == SENDER:
+            self.link.accept(self)
+        else:
+            self.link.accept(self, credit=self.credit, max_message_size=limits.AMQP_MESSAGE_BYTES)
 
-    def begin(self) -> None:  # noqa: B027 - not every link does more
+    def begin(self) -> None:
         """Note that the link is attached, and that its device is connected."""
 
-    def end(self) -> None:  # noqa: B027 - as `begin`
+    def end(self) -> None:
         """Note that the link has ended."""
+
+    def on_credit(self) -> None:
+        """See `Sender.on_credit`."""
 
     def on_detached(self, error: AmqpError | None) -> None:
         """See `Handler.on_detached`."""
@@ -71,8 +82,8 @@ class Device:
         """The result of the gate for its first link."""
         self.commands: CommandLink | None = None
         """The link by which it receives cloud-to-device messages."""
-        self.methods: Pairs[MethodResponses, MethodRequests] = Pairs()
-        self.twins: Pairs[TwinRequests, TwinReplies] = Pairs()
+        self.methods: Pairs[MethodRequests] = Pairs()
+        self.twins: Pairs[TwinReplies] = Pairs()
         self._client = request.client
         self._handlers: dict[DeviceHandler, None] = {}
         self._waiting: list[DeviceHandler] | None = None
@@ -170,7 +181,7 @@ class Device:
                 caller = cast("DeviceCaller", request.grant.caller)
                 self.hub.gate.check(caller, Operation.CONNECT)
             except HubError as error:
-                request.link.refuse(request.error(error))
+                request.link.detach(request.error(error))
             else:
                 self._open(handler)
         if not self._connected:
@@ -198,8 +209,19 @@ def opens(handler: Callable[[Device, LinkRequest[Any]], DeviceHandler]) -> Calla
     """Return what opens the links of a node of devices, each with a handler of its own."""
 
     def open_link(request: LinkRequest[Any]) -> None:
-        known = request.client.devices.get(request.device.key)
-        device = known if isinstance(known, Device) else Device(request)
+        device = request.client.devices.get(request.device.key) or Device(request)
         device.open(handler(device, request))
 
     return open_link
+
+
+def device_nodes(
+    kind: type[Sends] | type[Receives],
+    path: str,
+    operation: Operation,
+    handler: Callable[[Device, LinkRequest[Any]], DeviceHandler],
+) -> tuple[AnyNode, ...]:
+    """Return the nodes of devices and of modules at a path below theirs."""
+    return tuple(
+        kind(start + path, operation, opens(handler), Callers.DEVICES) for start in (DEVICE, MODULE)
+    )

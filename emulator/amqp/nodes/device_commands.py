@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from emulator.amqp.errors import AmqpError
-from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.device import Device, DeviceHandler, device_nodes
 from emulator.amqp.nodes.messages import to_device
-from emulator.amqp.nodes.node import Callers, LinkRequest, Receives
+from emulator.amqp.nodes.node import LinkRequest, Receives
+from emulator.amqp.nodes.pairs import replace
 from emulator.amqp.performatives import SETTLED, Accepted, Outcome, Rejected
 from emulator.hub.access.operations import Operation
 from emulator.hub.links.link import Delivery
@@ -36,17 +36,10 @@ class CommandLink(DeviceHandler):
         """Whether a message can be sent now."""
         return bool(self.link.credit)
 
-    def accept(self) -> None:
-        """See `DeviceHandler.accept`."""
-        self.link.accept(self)
-
     def begin(self) -> None:
         """See `DeviceHandler.begin`; the link takes the place of an older one of its device."""
         old, self.device.commands = self.device.commands, self
-        if old is not None:
-            old.link.drop(
-                AmqpError("amqp:link:stolen", "A newer link took the place of this link.")
-            )
+        replace(old)
         self.device.hub.links.subscribed(self.device)
 
     def end(self) -> None:
@@ -90,10 +83,4 @@ class CommandLink(DeviceHandler):
             settle(self._device_id, token)
 
 
-NODES = tuple(
-    Receives(path, Operation.SUBSCRIBE, opens(CommandLink), Callers.DEVICES)
-    for path in (
-        "/devices/{device_id}/messages/devicebound",
-        "/devices/{device_id}/modules/{module_id}/messages/devicebound",
-    )
-)
+NODES = device_nodes(Receives, "/messages/devicebound", Operation.SUBSCRIBE, CommandLink)

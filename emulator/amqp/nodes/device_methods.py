@@ -7,34 +7,22 @@ from uuid import UUID, uuid4
 
 from emulator.amqp.incoming import IncomingDelivery
 from emulator.amqp.message import Message
-from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.device import Device, DeviceHandler, device_nodes
 from emulator.amqp.nodes.messages import body_bytes
-from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
+from emulator.amqp.nodes.node import LinkRequest, Receives, Sends
 from emulator.amqp.performatives import Properties
 from emulator.hub.access.operations import Operation
-from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
-
-# How many responses can be on their way.
-_CREDIT = 100
 
 _INT32_MAX = 2**31 - 1
 
 
-class MethodRequests(DeviceHandler):
-    """A link of a device that receives direct methods."""
-
-    def __init__(self, device: Device, request: LinkRequest[Any]) -> None:
-        super().__init__(device, request)
-        self._ids = uuid4().bytes[:9]
-
-    def accept(self) -> None:
-        """See `DeviceHandler.accept`."""
-        self.link.accept(self)
+class _MethodLink(DeviceHandler):
+    """A link of a pair."""
 
     def begin(self) -> None:
         """See `DeviceHandler.begin`."""
-        self.device.methods.add_receiving(self)
+        self.device.methods.add(self)
         if self.device.accepts_method(""):
             self.device.hub.links.subscribed(self.device)
 
@@ -42,8 +30,13 @@ class MethodRequests(DeviceHandler):
         """See `DeviceHandler.end`."""
         self.device.methods.remove(self)
 
-    def on_credit(self) -> None:
-        """See `Sender.on_credit`."""
+
+class MethodRequests(_MethodLink):
+    """A link of a device that receives direct methods."""
+
+    def __init__(self, device: Device, request: LinkRequest[Any]) -> None:
+        super().__init__(device, request)
+        self._ids = uuid4().bytes[:9]
 
     def invoke(self, request_id: str, name: str, payload: bytes) -> None:
         """Send a request; without credit, it waits for it.
@@ -56,22 +49,8 @@ class MethodRequests(DeviceHandler):
         self.link.send(message.to_bytes())
 
 
-class MethodResponses(DeviceHandler):
+class MethodResponses(_MethodLink):
     """A link of a device that sends the responses of direct methods."""
-
-    def accept(self) -> None:
-        """See `DeviceHandler.accept`."""
-        self.link.accept(self, credit=_CREDIT, max_message_size=limits.AMQP_MESSAGE_BYTES)
-
-    def begin(self) -> None:
-        """See `DeviceHandler.begin`."""
-        self.device.methods.add_sending(self)
-        if self.device.accepts_method(""):
-            self.device.hub.links.subscribed(self.device)
-
-    def end(self) -> None:
-        """See `DeviceHandler.end`."""
-        self.device.methods.remove(self)
 
     def on_message(self, delivery: IncomingDelivery) -> None:
         """Take a response; one that is late, or to an unknown request, is ignored."""
@@ -89,7 +68,7 @@ class MethodResponses(DeviceHandler):
 def _status(message: Message) -> int:
     """Return the status of a response; Node sends an int or a uint."""
     status: Any = message.application_properties.get("IoThub-status")
-    is_int = isinstance(status, int) and status is not True and status is not False
+    is_int = isinstance(status, int) and not isinstance(status, bool)
     if not is_int or not -_INT32_MAX - 1 <= status <= _INT32_MAX:
         raise ArgumentInvalid(f"The property IoThub-status ({status}) is not a 32-bit integer.")
     return int(status)
@@ -107,14 +86,9 @@ def _request_id(correlation_id: object) -> str:
         return ""
 
 
-NODES = tuple(
-    node
-    for path in (
-        "/devices/{device_id}/methods/devicebound",
-        "/devices/{device_id}/modules/{module_id}/methods/devicebound",
-    )
-    for node in (
-        Sends(path, Operation.RESPOND_TO_METHOD, opens(MethodResponses), Callers.DEVICES),
-        Receives(path, Operation.SUBSCRIBE, opens(MethodRequests), Callers.DEVICES),
-    )
+_PATH = "/methods/devicebound"
+
+NODES = (
+    *device_nodes(Sends, _PATH, Operation.RESPOND_TO_METHOD, MethodResponses),
+    *device_nodes(Receives, _PATH, Operation.SUBSCRIBE, MethodRequests),
 )

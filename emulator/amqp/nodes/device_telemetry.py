@@ -13,7 +13,7 @@ from typing import Any
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingDelivery
 from emulator.amqp.message import decode_message, split_messages
-from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.device import MODULE, Device, DeviceHandler, device_nodes, opens
 from emulator.amqp.nodes.messages import telemetry
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
 from emulator.hub.access.operations import Operation
@@ -24,8 +24,7 @@ from emulator.hub.messages.message import Message
 
 log = logging.getLogger(__name__)
 
-# How many messages can be on their way. With a throttle, so many wait for their turn on a link.
-_CREDIT = 100
+# With a throttle, so many messages wait for their turn on a link.
 _THROTTLED_CREDIT = 10
 
 # How many messages of a batch are taken at once.
@@ -46,13 +45,10 @@ class TelemetryLink(DeviceHandler):
         super().__init__(device, request)
         self._throttles = device.hub.gate.throttles
         self._is_limited = self._throttles.limits(Operation.SEND_EVENT)
+        if self._is_limited:
+            self.credit = _THROTTLED_CREDIT
         self._waiting: deque[tuple[IncomingDelivery, Iterator[bytes]]] = deque()
         self._task: asyncio.Task[None] | None = None
-
-    def accept(self) -> None:
-        """See `DeviceHandler.accept`."""
-        credit = _THROTTLED_CREDIT if self._is_limited else _CREDIT
-        self.link.accept(self, credit=credit, max_message_size=limits.AMQP_MESSAGE_BYTES)
 
     def on_message(self, delivery: IncomingDelivery) -> None:
         """Take a message, or a batch of messages, which has the size limit of one message."""
@@ -134,23 +130,10 @@ class InputLink(DeviceHandler):
     Only the hub of an IoT Edge device sends these, so nothing comes over it.
     """
 
-    def accept(self) -> None:
-        """See `DeviceHandler.accept`."""
-        self.link.accept(self)
 
-    def on_credit(self) -> None:
-        """See `Sender.on_credit`."""
-
-
-_DEVICE = "/devices/{device_id}"
-_MODULE = "/devices/{device_id}/modules/{module_id}"
+_PATH = "/messages/events"
 
 NODES = (
-    *(
-        Sends(
-            f"{path}/messages/events", Operation.SEND_EVENT, opens(TelemetryLink), Callers.DEVICES
-        )
-        for path in (_DEVICE, _MODULE)
-    ),
-    Receives(f"{_MODULE}/messages/events", Operation.SUBSCRIBE, opens(InputLink), Callers.DEVICES),
+    *device_nodes(Sends, _PATH, Operation.SEND_EVENT, TelemetryLink),
+    Receives(MODULE + _PATH, Operation.SUBSCRIBE, opens(InputLink), Callers.DEVICES),
 )

@@ -11,22 +11,18 @@ from typing import Any
 
 from emulator.amqp.incoming import IncomingDelivery
 from emulator.amqp.message import Message
-from emulator.amqp.nodes.device import Device, DeviceHandler, opens
+from emulator.amqp.nodes.device import Device, DeviceHandler, device_nodes
 from emulator.amqp.nodes.messages import body_bytes
-from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
-from emulator.amqp.nodes.pairs import Pair
+from emulator.amqp.nodes.node import LinkRequest, Receives, Sends
 from emulator.amqp.performatives import Properties
 from emulator.amqp.types import Int
 from emulator.hub.access.operations import Operation
-from emulator.hub.core import errors, limits
+from emulator.hub.core import errors
 from emulator.hub.core.json import dumps
 from emulator.hub.core.printable import printable
 from emulator.hub.twins import writes
 
 log = logging.getLogger(__name__)
-
-# How many requests can be on their way.
-_CREDIT = 100
 
 _REPORTED = "/properties/reported"
 _NOTIFICATIONS = "/notifications/twin/properties/desired"
@@ -36,28 +32,25 @@ _DESIRED = "/properties/desired"  # the resource of a notification (Java SDK)
 _Reply = tuple[int, int | None, bytes]
 
 
-class TwinReplies(DeviceHandler):
+class _TwinLink(DeviceHandler):
+    """A link of a pair."""
+
+    def begin(self) -> None:
+        """See `DeviceHandler.begin`."""
+        self.device.twins.add(self)
+
+    def end(self) -> None:
+        """See `DeviceHandler.end`."""
+        self.device.twins.remove(self)
+
+
+class TwinReplies(_TwinLink):
     """A link of a device that receives replies and notifications."""
 
     def __init__(self, device: Device, request: LinkRequest[Any]) -> None:
         super().__init__(device, request)
         self.notifies = False
         """Whether the device asked for changes of its desired properties."""
-
-    def accept(self) -> None:
-        """See `DeviceHandler.accept`."""
-        self.link.accept(self)
-
-    def begin(self) -> None:
-        """See `DeviceHandler.begin`."""
-        self.device.twins.add_receiving(self)
-
-    def end(self) -> None:
-        """See `DeviceHandler.end`."""
-        self.device.twins.remove(self)
-
-    def on_credit(self) -> None:
-        """See `Sender.on_credit`."""
 
     def reply(self, request: Message, reply: _Reply) -> None:
         """Send a reply; without credit, it waits for it."""
@@ -77,22 +70,8 @@ class TwinReplies(DeviceHandler):
             self.link.send(Message(patch, message_annotations=annotations).to_bytes())
 
 
-class TwinRequests(DeviceHandler):
+class TwinRequests(_TwinLink):
     """A link of a device that sends requests."""
-
-    _pair: Pair[TwinRequests, TwinReplies]
-
-    def accept(self) -> None:
-        """See `DeviceHandler.accept`."""
-        self.link.accept(self, credit=_CREDIT, max_message_size=limits.AMQP_MESSAGE_BYTES)
-
-    def begin(self) -> None:
-        """See `DeviceHandler.begin`."""
-        self._pair = self.device.twins.add_sending(self)
-
-    def end(self) -> None:
-        """See `DeviceHandler.end`."""
-        self.device.twins.remove(self)
 
     def on_message(self, delivery: IncomingDelivery) -> None:
         """Answer a request; a request without a correlation id gets no reply."""
@@ -100,8 +79,9 @@ class TwinRequests(DeviceHandler):
         for message in delivery.messages():
             reply = self._answer(message)
             delivery.settle()
-            if message.properties.correlation_id is not None and self._pair.receives is not None:
-                self._pair.receives.reply(message, reply)
+            replies = self.device.twins.partner(self)
+            if message.properties.correlation_id is not None and replies is not None:
+                replies.reply(message, reply)
 
     def _answer(self, message: Message) -> _Reply:
         try:
@@ -127,8 +107,8 @@ class TwinRequests(DeviceHandler):
                 return 204, self.device.hub.twins.report(key, patch, expected), b""
             case (("PUT" | "DELETE"), str()) if resource == _NOTIFICATIONS:
                 self.request.enter(Operation.SUBSCRIBE)
-                if self._pair.receives is not None:
-                    self._pair.receives.notifies = operation == "PUT"
+                if (replies := self.device.twins.partner(self)) is not None:
+                    replies.notifies = operation == "PUT"
                 return 200, None, b""
         raise errors.ArgumentInvalid(f"Unknown request: {operation} {resource}")
 
@@ -138,11 +118,7 @@ class TwinRequests(DeviceHandler):
         return error.status, None, dumps(document)
 
 
-NODES = tuple(
-    node
-    for path in ("/devices/{device_id}/twin", "/devices/{device_id}/modules/{module_id}/twin")
-    for node in (
-        Sends(path, Operation.REPORT, opens(TwinRequests), Callers.DEVICES),
-        Receives(path, Operation.SUBSCRIBE, opens(TwinReplies), Callers.DEVICES),
-    )
+NODES = (
+    *device_nodes(Sends, "/twin", Operation.REPORT, TwinRequests),
+    *device_nodes(Receives, "/twin", Operation.SUBSCRIBE, TwinReplies),
 )

@@ -5,12 +5,11 @@ Encoded events are kept for a while, as many readers can read the same ones.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from emulator.amqp.encoder import (
     WRITERS,
@@ -20,34 +19,21 @@ from emulator.amqp.encoder import (
     encode_map,
     encode_symbol,
 )
-from emulator.amqp.nodes.messages import timestamp
+from emulator.amqp.nodes.messages import PROPERTIES, amqp_properties, in_ascii, timestamp
 from emulator.amqp.performatives import Properties
 from emulator.amqp.types import Timestamp
 from emulator.hub.messages.event import Event, Origin
-from emulator.hub.messages.event_log import EventLog, Partition
+from emulator.hub.messages.event_log import Partition
 
 # How many bytes of encoded events are kept.
 _KEPT_BYTES = 4 * 1024 * 1024
 
-# System properties, and the properties of AMQP in which they stand. The others are annotations
-# (IoT Hub docs: message format).
-_PROPERTIES = {
-    "message-id": "message_id",
-    "user-id": "user_id",
-    "to": "to",
-    "correlation-id": "correlation_id",
-    "content-type": "content_type",
-    "content-encoding": "content_encoding",
-    "absolute-expiry-time": "absolute_expiry_time",
-}
-
 
 class EncodedEvents:
-    """The newest events that were encoded."""
+    """The newest events of a hub that were encoded; its clients share them."""
 
     def __init__(self) -> None:
-        self._encoded: dict[int, bytes] = {}
-        self._order: deque[int] = deque()
+        self._encoded: OrderedDict[int, bytes] = OrderedDict()  # by their numbers
         self._size = 0
 
     def encode(self, event: Event) -> bytes:
@@ -55,32 +41,26 @@ class EncodedEvents:
         data = self._encoded.get(event.number)
         if data is None:
             data = self._encoded[event.number] = _encode(event)
-            self._order.append(event.number)
             self._size += len(data)
             while self._size > _KEPT_BYTES:
-                self._size -= len(self._encoded.pop(self._order.popleft()))
+                self._size -= len(self._encoded.popitem(last=False)[1])
         return data
-
-
-_BY_LOG: WeakKeyDictionary[EventLog, EncodedEvents] = WeakKeyDictionary()
-
-
-def encoded_events(log: EventLog) -> EncodedEvents:
-    """Return the encoded events of a log."""
-    return _BY_LOG.setdefault(log, EncodedEvents())
 
 
 def runtime_metrics(partition: Partition, now: datetime) -> bytes:
     """Return the delivery annotations with the newest event of a partition (azure-eventhub)."""
+    metrics = {**last_enqueued(partition), "runtime_info_retrieval_time_utc": timestamp(now)}
+    return b"\x00\x53\x71" + encode_annotations(metrics)
+
+
+def last_enqueued(partition: Partition) -> dict[str, Any]:
+    """Return what readers are told of the newest event of a partition."""
     last = partition.last
-    return b"\x00\x53\x71" + encode_annotations(
-        {
-            "last_enqueued_sequence_number": last.sequence_number if last else -1,
-            "last_enqueued_offset": last.offset if last else "-1",
-            "last_enqueued_time_utc": Timestamp(last.enqueued_ms if last else 0),
-            "runtime_info_retrieval_time_utc": timestamp(now),
-        }
-    )
+    return {
+        "last_enqueued_sequence_number": last.sequence_number if last else -1,
+        "last_enqueued_offset": last.offset if last else "-1",
+        "last_enqueued_time_utc": Timestamp(last.enqueued_ms if last else 0),
+    }
 
 
 def _encode(event: Event) -> bytes:
@@ -89,9 +69,9 @@ def _encode(event: Event) -> bytes:
     try:
         return _encode_texts(event, system, properties)
     except ValueError:  # a text without an encoding must not stop the readers
-        system = tuple((name, _in_ascii(value)) for name, value in system)
+        system = tuple((name, in_ascii(value)) for name, value in system)
         properties = {
-            _in_ascii(name): None if value is None else _in_ascii(value)
+            in_ascii(name): None if value is None else in_ascii(value)
             for name, value in properties.items()
         }
         return _encode_texts(event, system, properties)
@@ -128,6 +108,7 @@ _NUMBER, _OFFSET, _TIME, _HUB_TIME = map(
     encode_symbol,
     ("x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time", "iothub-enqueuedtime"),
 )
+_NO_PROPERTIES = Properties()
 _LONG, _STRING, _TIMESTAMP = WRITERS[int], WRITERS[str], WRITERS[Timestamp]
 
 
@@ -137,15 +118,13 @@ def _encode_system(system: _System) -> tuple[bytes, int, bytes]:
 
     Many events have the same ones: a content type.
     """
-    fields: dict[str, Any] = {}
     annotations: list[bytes] = []
     for name, value in system:
-        if (field := _PROPERTIES.get(name)) is not None:
-            fields[field] = _property(field, value)
-        else:
+        if name not in PROPERTIES:
             annotations += (encode_symbol(name), encode(value))
-    properties = Properties(**fields).to_bytes() if fields else b""
-    return b"".join(annotations), len(annotations), properties
+    properties = amqp_properties(dict(system))
+    fields = b"" if properties == _NO_PROPERTIES else properties.to_bytes()
+    return b"".join(annotations), len(annotations), fields
 
 
 @lru_cache(1024)
@@ -155,25 +134,3 @@ def _encode_origin(origin: Origin) -> tuple[bytes, int]:
     for name, value in origin.annotations().items():
         parts += (encode_symbol(name), encode(value))
     return b"".join(parts), len(parts)
-
-
-def _in_ascii(text: str) -> str:
-    return text.encode("ascii", "replace").decode()
-
-
-def _property(field: str, value: str) -> Any:
-    if field == "user_id":
-        return value.encode()
-    if field == "absolute_expiry_time":
-        return _timestamp(value)
-    return value
-
-
-def _timestamp(text: str) -> Timestamp | None:
-    """Return a time of a property bag; None if it is not a time."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return timestamp(time)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from emulator.amqp.errors import AmqpError, Condition
-from emulator.amqp.nodes.event_messages import encoded_events, runtime_metrics
+from emulator.amqp.nodes.event_messages import runtime_metrics
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives
 from emulator.amqp.nodes.selectors import start_of
 from emulator.amqp.outgoing import OutgoingLink
@@ -22,7 +22,6 @@ from emulator.hub.messages.event_log import ENTITY, Partition
 
 log = logging.getLogger(__name__)
 
-_STOLEN = "amqp:link:stolen"
 _EPOCH = "com.microsoft:epoch"
 _NAME = "com.microsoft:receiver-name"
 _METRICS = "com.microsoft:enable-receiver-runtime-metric"
@@ -36,8 +35,7 @@ class _Receiver:
 
     def __init__(self, request: LinkRequest[OutgoingLink], group: str, partition: Partition):
         link = request.link
-        properties = link.attach.properties or {}
-        level, name = properties.get(_EPOCH), properties.get(_NAME)
+        level, name = link.properties.get(_EPOCH), link.properties.get(_NAME)
         self.level = level if isinstance(level, int) else None
         self.name = name[:64] if isinstance(name, str) else "nil"
         source = link.attach.source
@@ -47,7 +45,7 @@ class _Receiver:
         self._link = link
         self._group = group
         self._partition = partition
-        self._encoded = encoded_events(request.hub.events)
+        self._encoded = request.client.encoded_events
         self._timer: Timer | None = None
         self._warned = False
 
@@ -60,7 +58,7 @@ class _Receiver:
 
     def displaced(self, reason: str) -> None:
         self._stop()
-        self._link.detach(AmqpError(_STOLEN, reason))
+        self._link.detach(AmqpError(Condition.STOLEN, reason))
 
     def _wake(self) -> None:
         """Send soon: the device whose events these are does not wait for their readers."""
@@ -111,9 +109,11 @@ class _Receiver:
         if missed > 0 and not self._warned:
             self._warned = True
             log.warning(
-                "A receiver of partition %s in consumer group %s is too slow: it misses %d events. "
+                "A receiver of partition %r in consumer group %r is too slow: it misses %d events. "
                 "Keep more: --event-log-size, --retention.",
-                *(self._partition.id, self._group, missed),
+                self._partition.id,
+                self._group,
+                missed,
             )
 
 
@@ -121,18 +121,15 @@ def _receive(request: LinkRequest[OutgoingLink]) -> None:
     group, number = request.names["group"], request.names["partition"]
     partition = request.hub.events.find_partition(number)
     if partition is None or not request.hub.events.has_group(group):
-        raise AmqpError(
-            Condition.NOT_FOUND,
-            f"The messaging entity 'sb://{request.client.host}/{'/'.join(request.resource)}' could "
-            "not be found.",
-        )
+        entity = f"sb://{request.client.host}/{'/'.join(request.resource)}"
+        text = f"The messaging entity '{entity}' could not be found."
+        raise AmqpError(Condition.NOT_FOUND, text)
     try:
         _Receiver(request, group, partition).accept()
     except ReaderRefused as error:
-        owned = error.refusal is Refusal.OWNED
-        raise AmqpError(
-            _STOLEN if owned else Condition.RESOURCE_LIMIT_EXCEEDED, error.reason
-        ) from error
+        is_owned = error.refusal is Refusal.OWNED
+        condition = Condition.STOLEN if is_owned else Condition.RESOURCE_LIMIT_EXCEEDED
+        raise AmqpError(condition, error.reason) from error
 
 
 NODES = (

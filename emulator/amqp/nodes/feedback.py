@@ -6,6 +6,7 @@ The queue is one for the hub: several receivers share it.
 from __future__ import annotations
 
 import uuid
+from functools import partial
 
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.message import Message
@@ -69,21 +70,19 @@ class _Feedback:
             self._timer = None
 
     def _send(self, batch: Batch) -> None:
-        token = batch.lock.token if batch.lock else ""
+        token = batch.lock_token
         message = Message(
             dumps(batch.records),
             Properties(user_id=_USER_ID, content_type=_CONTENT_TYPE),
             message_annotations={"iothub-enqueuedtime": timestamp(batch.enqueued)},
         )
         # In .NET's order of bytes: C# makes the lock token of the tag.
-        tag = uuid.UUID(token).bytes_le
+        payload, tag = message.to_bytes(), uuid.UUID(token).bytes_le
         if self._link.attach.snd_settle_mode == SETTLED:
             self._hub.cloud_to_device.complete_feedback(token)
-            self._link.send(message.to_bytes(), tag)
+            self._link.send(payload, tag)
         else:
-            self._link.send(
-                message.to_bytes(), tag, on_settled=lambda outcome: self._settle(token, outcome)
-            )
+            self._link.send(payload, tag, on_settled=partial(self._settle, token))
 
     def _settle(self, token: str, outcome: Outcome | None) -> None:
         """Complete or abandon a batch; one that is rejected is deleted too."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.amqp.errors import AmqpError
+from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.message import Message
+from emulator.amqp.nodes.event_messages import last_enqueued
 from emulator.amqp.nodes.messages import timestamp
 from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
-from emulator.amqp.nodes.requests import Reply, RequestNode
-from emulator.amqp.refusals import REDIRECT
-from emulator.amqp.types import Array, Int, Timestamp
+from emulator.amqp.nodes.requests import Reply, request_nodes
+from emulator.amqp.types import Array, Int
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import AmqpAddressNotFound, ArgumentInvalid
 from emulator.hub.hub import IotHub
@@ -56,16 +56,13 @@ def _partition(hub: IotHub, partition_id: str) -> dict[str, Any]:
     partition = hub.events.find_partition(partition_id)
     if partition is None:
         raise AmqpAddressNotFound(f"Unknown partition '{partition_id[:100]}'.")
-    begin, last = partition.begin, partition.last
     return {
         "name": ENTITY,
         "type": _PARTITION,
         "partition": partition.id,
-        "begin_sequence_number": begin,
-        "last_enqueued_sequence_number": last.sequence_number if last else -1,
-        "last_enqueued_offset": last.offset if last else "-1",
-        "last_enqueued_time_utc": Timestamp(last.enqueued_ms if last else 0),
-        "is_partition_empty": begin == partition.end,
+        "begin_sequence_number": partition.begin,
+        **last_enqueued(partition),
+        "is_partition_empty": partition.begin == partition.end,
     }
 
 
@@ -76,7 +73,7 @@ def _redirect(request: LinkRequest[Any]) -> None:
     host = f"[{name}]" if ":" in name else name
     address = f"amqps://{host}:{port}/{ENTITY}"
     raise AmqpError(
-        REDIRECT,
+        Condition.REDIRECT,
         f"Use the Event Hubs-compatible endpoint {ENTITY}.",
         {
             "hostname": name,
@@ -101,13 +98,9 @@ _AT_THE_HUB = (
 )
 
 NODES = (
-    *RequestNode(
-        "/$management",
-        Operation.READ_EVENTS,
-        _read,
-        Callers.EVENT_HUBS,
-        resource=(ENTITY, "$management"),
-    ).nodes,
+    *request_nodes(
+        "/$management", Operation.READ_EVENTS, _read, Callers.EVENT_HUBS, (ENTITY, "$management")
+    ),
     *(
         kind(path, Operation.READ_EVENTS, _redirect)
         for path in _AT_THE_HUB

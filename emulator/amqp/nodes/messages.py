@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import binascii
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,20 +15,20 @@ from emulator.amqp.message import Value
 from emulator.amqp.performatives import Properties
 from emulator.amqp.types import Timestamp, UByte, ULong
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.times import iso
+from emulator.hub.core.times import from_milliseconds, iso, milliseconds
 from emulator.hub.links.link import Delivery
 from emulator.hub.messages.message import Message
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# The fields of AMQP's properties, and the names of the hub.
-_SYSTEM = {
-    "message_id": "message-id",
-    "user_id": "user-id",
+# The system properties that stand in AMQP's properties, and their fields there (IoT Hub docs:
+# message format).
+PROPERTIES = {
+    "message-id": "message_id",
+    "user-id": "user_id",
     "to": "to",
-    "correlation_id": "correlation-id",
-    "content_type": "content-type",
-    "content_encoding": "content-encoding",
+    "correlation-id": "correlation_id",
+    "content-type": "content_type",
+    "content-encoding": "content_encoding",
+    "absolute-expiry-time": "absolute_expiry_time",
 }
 
 # The message annotations that are system properties, with the names of the hub. Node's SDK writes
@@ -49,14 +50,11 @@ def hub_message(message: AmqpMessage) -> Message:
     Raises:
         ArgumentInvalid: a value or the body can't be a text or bytes.
     """
-    fields = message.properties
     system = {
         name: _text(name, value)
-        for field, name in _SYSTEM.items()
-        if (value := getattr(fields, field)) is not None
+        for name, field in PROPERTIES.items()
+        if (value := getattr(message.properties, field)) is not None
     }
-    if (expires := fields.absolute_expiry_time) is not None:
-        system["absolute-expiry-time"] = _text("absolute-expiry-time", Timestamp(expires))
     properties = {
         name: None if value is None else _text(name, value)
         for name, value in message.application_properties.items()
@@ -89,20 +87,9 @@ def telemetry(message: AmqpMessage) -> Message:
 
 def to_device(delivery: Delivery) -> AmqpMessage:
     """Return a cloud-to-device message, with the annotations that the SDK for C# reads."""
-    system = delivery.system
-    user_id = system.get("user-id")
-    has_expiry = "absolute-expiry-time" in system
     return AmqpMessage(
         delivery.body,
-        Properties(
-            message_id=system.get("message-id"),
-            user_id=None if user_id is None else user_id.encode(),
-            to=system.get("to"),
-            correlation_id=system.get("correlation-id"),
-            content_type=_symbol(system.get("content-type")),
-            content_encoding=_symbol(system.get("content-encoding")),
-            absolute_expiry_time=timestamp(delivery.expires) if has_expiry else None,
-        ),
+        amqp_properties(delivery.system),
         dict(delivery.properties),
         {
             "x-opt-sequence-number": ULong(delivery.sequence_number),
@@ -113,18 +100,39 @@ def to_device(delivery: Delivery) -> AmqpMessage:
     )
 
 
-def time_of(milliseconds: int) -> datetime:
-    """Return the time of a timestamp.
+def amqp_properties(system: Mapping[str, str]) -> Properties:
+    """Return the properties of AMQP; a text that is not a time has no place there."""
+    fields = {
+        field: _property(name, system[name]) for name, field in PROPERTIES.items() if name in system
+    }
+    return Properties(**fields)
 
-    Raises:
-        OverflowError: it is out of range.
-    """
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+def _property(name: str, text: str) -> Any:
+    if name == "user-id":
+        return text.encode()
+    if name == "absolute-expiry-time":
+        return _time(text)
+    # The content is described by symbols.
+    return in_ascii(text) if name.startswith("content-") else text
+
+
+def _time(text: str) -> Timestamp | None:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return timestamp(time if time.tzinfo else time.replace(tzinfo=UTC))
 
 
 def timestamp(time: datetime) -> Timestamp:
     """Return a time as a timestamp."""
-    return Timestamp((time - _EPOCH) // timedelta(milliseconds=1))
+    return Timestamp(milliseconds(time))
+
+
+def in_ascii(text: str) -> str:
+    """Return a text with `?` in place of other characters: a symbol has no others."""
+    return text.encode("ascii", "replace").decode()
 
 
 def body_bytes(message: AmqpMessage) -> bytes:
@@ -142,11 +150,6 @@ def body_bytes(message: AmqpMessage) -> bytes:
     return body
 
 
-def _symbol(text: str | None) -> str | None:
-    """Return a text in ASCII: a symbol has no other characters."""
-    return text if text is None or text.isascii() else text.encode("ascii", "replace").decode()
-
-
 def _text(name: str, value: Any) -> str:
     """Write a value as text; Python's and Node's SDKs send numbers too."""
     if isinstance(value, str):
@@ -155,7 +158,7 @@ def _text(name: str, value: Any) -> str:
         return "true" if value else "false"
     try:
         if isinstance(value, Timestamp):
-            return iso(time_of(value))
+            return iso(from_milliseconds(value))
         if isinstance(value, int | float | UUID):
             return str(value)
         if isinstance(value, bytes):

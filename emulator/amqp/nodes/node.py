@@ -50,7 +50,7 @@ class Callers(enum.Enum):
     DEVICES = enum.auto()  # a token or a certificate; the address names the identity
 
 
-class LinkRequest(Generic[L]):
+class LinkRequest(Struct, Generic[L], eq=False):
     """A link that a peer asks for, and the way into the gate for all that comes over it.
 
     Args:
@@ -59,22 +59,15 @@ class LinkRequest(Generic[L]):
         names: the values of the names in the address: `{"device_id": "x"}`.
         resource: the address as decoded segments, without scheme and host.
         operation: the operation of the node.
+        grant: what allows the link.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        link: L,
-        names: Mapping[str, str],
-        resource: Sequence[str],
-        operation: Operation,
-    ) -> None:
-        self.client = client
-        self.link: L = link
-        self.names = names
-        self.resource = resource
-        self.operation = operation
-        self.grant = Grant()
+    client: Client
+    link: L
+    names: Mapping[str, str]
+    resource: Sequence[str]
+    operation: Operation
+    grant: Grant = Grant()
 
     @property
     def hub(self) -> IotHub:
@@ -107,7 +100,7 @@ class LinkRequest(Generic[L]):
         self.hub.gate.enter(caller, operation or self.operation, size=size, flaw=flaw)
 
     def error(self, error: HubError) -> AmqpError:
-        """Return an error of the hub as AMQP has it: for `reject`, `refuse` and `detach`."""
+        """Return an error of the hub as AMQP has it: for `reject` and `detach`."""
         return amqp_error(error, self.hub.clock.now())
 
     @contextlib.contextmanager

@@ -15,10 +15,9 @@ from emulator.amqp.nodes import (
 )
 from emulator.amqp.nodes.node import AnyNode
 
-_SERVICES = (commands, feedback)
-_READERS = (events, management)
+_SERVICES = (cbs, commands, feedback, events, management)
 _DEVICES = (device_telemetry, device_commands, device_methods, device_twins)
 
 NODES: tuple[AnyNode, ...] = tuple(
-    node for family in (cbs, *_SERVICES, *_READERS, *_DEVICES) for node in family.NODES
+    node for family in (*_SERVICES, *_DEVICES) for node in family.NODES
 )

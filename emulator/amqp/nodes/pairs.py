@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Generic, Protocol, TypeVar
 
-from emulator.amqp.errors import AmqpError
+from emulator.amqp.errors import AmqpError, Condition
+from emulator.amqp.performatives import SENDER
 
 _CHANNEL = "com.microsoft:channel-correlation-id"
 
@@ -18,65 +19,47 @@ class _Handler(Protocol):
     def link(self) -> Any: ...
 
 
-S = TypeVar("S", bound=_Handler)
 R = TypeVar("R", bound=_Handler)
 
 
-class Pair(Generic[S, R]):
-    """One pair; a link that is not attached is None."""
+class Pairs(Generic[R]):
+    """The pairs of a device at one address; R takes the links by which it receives."""
 
     def __init__(self) -> None:
-        self.sends: S | None = None
-        self.receives: R | None = None
-
-
-class Pairs(Generic[S, R]):
-    """The pairs of a device at one address."""
-
-    def __init__(self) -> None:
-        self._pairs: dict[str, Pair[S, R]] = {}
+        self._sending: dict[str, _Handler] = {}
+        self._receiving: dict[str, R] = {}
 
     def complete(self) -> list[R]:
         """Return the receiving links of the pairs with both links, the newest last."""
-        found = [pair.receives for pair in self._pairs.values() if pair.sends is not None]
-        return [each for each in found if each is not None]
+        return [each for name, each in self._receiving.items() if name in self._sending]
 
-    def add_sending(self, handler: S) -> Pair[S, R]:
+    def partner(self, sending: _Handler) -> R | None:
+        """Return the receiving link of a pair; None if it is not attached."""
+        return self._receiving.get(_name(sending))
+
+    def add(self, handler: _Handler) -> None:
         """Add a link to its pair, in place of an older one."""
-        pair = self._pair(handler)
-        old, pair.sends = pair.sends, handler
-        _replace(old)
-        return pair
+        side, name = self._side(handler), _name(handler)
+        old, side[name] = side.get(name), handler
+        replace(old)
 
-    def add_receiving(self, handler: R) -> Pair[S, R]:
-        """Add a link to its pair, in place of an older one."""
-        pair = self._pair(handler)
-        old, pair.receives = pair.receives, handler
-        _replace(old)
-        return pair
+    def remove(self, handler: _Handler) -> None:
+        """Remove a link that has ended, unless a newer one has its place."""
+        side, name = self._side(handler), _name(handler)
+        if side.get(name) is handler:
+            del side[name]
 
-    def remove(self, handler: S | R) -> None:
-        """Remove a link that has ended."""
-        name = _name(handler)
-        pair = self._pairs.get(name)
-        if pair is None:
-            return
-        if pair.sends is handler:
-            pair.sends = None
-        elif pair.receives is handler:
-            pair.receives = None
-        if pair.sends is None and pair.receives is None:
-            del self._pairs[name]
-
-    def _pair(self, handler: _Handler) -> Pair[S, R]:
-        return self._pairs.setdefault(_name(handler), Pair())
+    def _side(self, handler: _Handler) -> dict[str, Any]:
+        # The device receives where the hub is the sender.
+        return self._receiving if handler.link.role == SENDER else self._sending
 
 
 def _name(handler: _Handler) -> str:
-    properties = handler.link.attach.properties or {}
-    return str(properties.get(_CHANNEL, ""))
+    return str(handler.link.properties.get(_CHANNEL, ""))
 
 
-def _replace(old: _Handler | None) -> None:
+def replace(old: _Handler | None) -> None:
+    """End a link whose place a newer one took."""
     if old is not None:
-        old.link.drop(AmqpError("amqp:link:stolen", "A newer link took the place of this link."))
+        error = AmqpError(Condition.STOLEN, "A newer link took the place of this link.")
+        old.link.drop(error)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingDelivery, IncomingLink
 from emulator.amqp.message import Message, Value
-from emulator.amqp.nodes.node import Callers, LinkRequest, Receives, Sends
+from emulator.amqp.nodes.node import AnyNode, Callers, LinkRequest, Receives, Sends
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Properties, Target
 from emulator.amqp.types import Int, Symbol
@@ -45,8 +45,10 @@ class Reply(Struct, frozen=True):
 Answer = Callable[[LinkRequest[IncomingLink], Message], Reply]
 
 
-class RequestNode:
-    """A node that answers each request with a reply.
+def request_nodes(
+    path: str, operation: Operation, answer: Answer, callers: Callers, resource: Sequence[str] = ()
+) -> tuple[AnyNode, ...]:
+    """Return the nodes at a path that answer each request with a reply.
 
     Args:
         path: see `Node`.
@@ -55,29 +57,19 @@ class RequestNode:
         callers: see `Node`.
         resource: see `Node`.
     """
-
-    def __init__(
-        self,
-        path: str,
-        operation: Operation,
-        answer: Answer,
-        callers: Callers = Callers.SERVICES,
-        resource: Sequence[str] = (),
-    ) -> None:
-        self.path = path
-        self.answer = answer
-        access = callers, resource
-        self.nodes = (
-            Sends(path, operation, lambda request: _Requests(self, request).accept(), *access),
-            Receives(path, operation, lambda request: _Replies(self, request).accept(), *access),
-        )
+    access = callers, resource
+    return (
+        Sends(path, operation, lambda request: _Requests(path, answer, request).accept(), *access),
+        Receives(path, operation, lambda request: _Replies(path, request).accept(), *access),
+    )
 
 
 class _Requests:
     """The requests of a client."""
 
-    def __init__(self, node: RequestNode, request: LinkRequest[IncomingLink]) -> None:
-        self._node = node
+    def __init__(self, path: str, answer: Answer, request: LinkRequest[IncomingLink]) -> None:
+        self._path = path
+        self._answer = answer
         self._request = request
 
     def accept(self) -> None:
@@ -86,7 +78,7 @@ class _Requests:
     def on_message(self, delivery: IncomingDelivery) -> None:
         for message in delivery.messages():
             try:
-                reply = self._node.answer(self._request, message)
+                reply = self._answer(self._request, message)
             except HubError as error:
                 condition = self._request.error(error).condition
                 reply = Reply(None, error.status, error.text or error.name, condition)
@@ -98,32 +90,25 @@ class _Requests:
         pass
 
     def _send(self, message: Message, reply: Reply) -> None:
-        links = self._request.client.repliers.get(self._node.path, ())
-        to = message.properties.reply_to
-        chosen = next((link for link in links if to and _target(link) == to), None)
-        if chosen is None:
-            session = self._request.link.session
-            near = [link for link in links if link.session is session]
-            chosen = next(reversed(near or links), None)
-        if chosen is not None:
-            status = {"status-code": Int(reply.status), "status-description": reply.description}
-            if reply.condition:  # @azure/event-hubs shows it
-                status["error-condition"] = Symbol(reply.condition)
-            answer = Message(
-                Value(reply.body),
-                # The same value is in the same type of AMQP.
-                Properties(correlation_id=message.properties.message_id),
-                status,
-            )
-            chosen.send(answer.to_bytes())
+        links = self._request.client.repliers.get(self._path, [])
+        session, to = self._request.link.session, message.properties.reply_to
+        named = [link for link in links if to and _target(link) == to]
+        near = [link for link in links if link.session is session]
+        status = {"status-code": Int(reply.status), "status-description": reply.description}
+        if reply.condition:  # @azure/event-hubs shows it
+            status["error-condition"] = Symbol(reply.condition)
+        # The same value is in the same type of AMQP.
+        properties = Properties(correlation_id=message.properties.message_id)
+        for link in named[:1] or near[-1:] or links[-1:]:
+            link.send(Message(Value(reply.body), properties, status).to_bytes())
 
 
 class _Replies:
     """A link on which a client receives replies."""
 
-    def __init__(self, node: RequestNode, request: LinkRequest[OutgoingLink]) -> None:
+    def __init__(self, path: str, request: LinkRequest[OutgoingLink]) -> None:
         self._link = request.link
-        self._links = request.client.repliers.setdefault(node.path, [])
+        self._links = request.client.repliers.setdefault(path, [])
 
     def accept(self) -> None:
         self._links.append(self._link)

@@ -42,11 +42,11 @@ def start_of(filters: dict[Any, Any] | None, partition: Partition) -> int:
 def _parse(selector: object, partition: Partition) -> int:
     found = _SELECTOR.fullmatch(selector) if isinstance(selector, str) else None
     if found is None:
-        raise AmqpError(
-            "com.microsoft:argument-error",
+        text = (
             f"Unknown selector {str(selector)[:200]!r}: use amqp.annotation.x-opt-offset, "
-            "x-opt-sequence-number or x-opt-enqueued-time with > or >= and a number, or '@latest'.",
+            "x-opt-sequence-number or x-opt-enqueued-time with > or >= and a number, or '@latest'."
         )
+        raise AmqpError("com.microsoft:argument-error", text)
     key, value = found["key"].lower(), found["value"].lower()
     inclusive = found["operator"] == ">="
     if value == "@latest":  # inclusive: the newest event too

@@ -9,6 +9,8 @@ import msgspec
 # .NET's DateTime.MinValue: the hub writes it where an event never happened (seen on a real hub).
 NEVER = datetime.min.replace(tzinfo=UTC)
 
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+
 
 def iso(time: datetime) -> str:
     """Return `2026-01-31T14:46:08.1234567Z`: UTC, without trailing zeros of the fraction."""
@@ -20,6 +22,20 @@ def iso(time: datetime) -> str:
 def ticks(time: datetime) -> int:
     """Return .NET's count of 100 ns since the year 1, 18 digits: the form of generation ids."""
     return (time - NEVER) // timedelta(microseconds=1) * 10
+
+
+def milliseconds(time: datetime) -> int:
+    """Return the milliseconds since 1970."""
+    return (time - _EPOCH) // _MILLISECOND
+
+
+def from_milliseconds(count: int) -> datetime:
+    """Return the time so many milliseconds after 1970 began.
+
+    Raises:
+        OverflowError: it is out of range.
+    """
+    return _EPOCH + timedelta(milliseconds=count)
 
 
 def span(seconds: float) -> str:

@@ -65,7 +65,7 @@ class Command(Queued, frozen=True, kw_only=True):
     def delivery(self) -> Delivery:
         """Return the message as a device receives it, under the present lock."""
         return Delivery(
-            lock_token=self.lock.token if self.lock else "",
+            lock_token=self.lock_token,
             sequence_number=self.sequence_number,
             enqueued=self.enqueued,
             expires=self.expires,

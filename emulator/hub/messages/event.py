@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from msgspec import Struct
 
 from emulator.hub.core.json import JsonObject, loads
-from emulator.hub.core.times import iso
+from emulator.hub.core.times import iso, milliseconds
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
 from emulator.hub.messages.message import Message
-
-_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 TELEMETRY = "Telemetry"
 """The source of the messages that devices send."""
@@ -99,7 +97,7 @@ class Event(Struct, frozen=True, gc=False):
     @property
     def enqueued_ms(self) -> int:
         """When the hub received it, in milliseconds since 1970."""
-        return (self.enqueued - _EPOCH) // _MILLISECOND
+        return milliseconds(self.enqueued)
 
     @property
     def annotations(self) -> JsonObject:

@@ -57,6 +57,11 @@ class Queued(Struct, frozen=True, kw_only=True):
     handed_out: bool = False
     lock: Lock | None = None
 
+    @property
+    def lock_token(self) -> str:
+        """The token of its lock; "" while it waits."""
+        return self.lock.token if self.lock else ""
+
 
 Item = TypeVar("Item", bound=Queued)
 

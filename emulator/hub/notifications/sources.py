@@ -9,9 +9,6 @@ LIFECYCLE = "deviceLifecycleEvents"
 CONNECTIONS = "deviceConnectionStateEvents"
 JOBS = "deviceJobLifecycleEvents"
 DIGITAL_TWIN_CHANGES = "digitalTwinChangeEvents"
-SOURCES = (TWIN_CHANGES, LIFECYCLE, CONNECTIONS, JOBS, DIGITAL_TWIN_CHANGES)
-"""The kinds of events, by their names in a message route."""
-
 SCHEMAS: Mapping[str, str] = {
     TWIN_CHANGES: "twinChangeNotification",
     LIFECYCLE: "deviceLifecycleNotification",
@@ -20,3 +17,6 @@ SCHEMAS: Mapping[str, str] = {
     DIGITAL_TWIN_CHANGES: "digitalTwinChangeNotification",
 }
 """Of each kind, the value of `iothub-message-schema`."""
+
+SOURCES = tuple(SCHEMAS)
+"""The kinds of events, by their names in a message route."""

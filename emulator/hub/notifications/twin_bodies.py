@@ -6,17 +6,6 @@ from emulator.hub.core.json import JsonObject
 from emulator.hub.twins.twin import Section, Twin, TwinChanged
 
 
-def created_or_deleted(twin: Twin) -> JsonObject:
-    """Return the twin of an identity that was created or deleted."""
-    return {
-        **_ids(twin),
-        "etag": twin.etag,
-        "version": twin.version,
-        **({"tags": twin.tags} if twin.tags else {}),
-        "properties": _sections(twin),
-    }
-
-
 def replaced(twin: Twin) -> JsonObject:
     """Return the whole twin, after a replace."""
     return {
@@ -26,6 +15,14 @@ def replaced(twin: Twin) -> JsonObject:
         "tags": twin.tags,
         "properties": _sections(twin),
     }
+
+
+def created_or_deleted(twin: Twin) -> JsonObject:
+    """Return the twin of an identity that was created or deleted: without tags if it has none."""
+    body = replaced(twin)
+    if not twin.tags:
+        del body["tags"]
+    return body
 
 
 def updated(change: TwinChanged) -> JsonObject:

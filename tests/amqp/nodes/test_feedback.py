@@ -11,13 +11,13 @@ import pytest
 from emulator.amqp.message import Message
 from emulator.amqp.performatives import (
     ACCEPTED,
-    RELEASED,
     SENDER,
     SETTLED,
     Disposition,
     Modified,
     Outcome,
     Rejected,
+    Released,
 )
 from emulator.hub.messages.message import Message as HubMessage
 from tests.amqp.lab import AmqpClient, Lab, RemoteLink, service_token
@@ -129,7 +129,7 @@ def test_a_batch_is_deleted(lab: Lab, client: AmqpClient, outcome: Outcome, sett
     client.expect_nothing()
 
 
-@pytest.mark.parametrize("outcome", [RELEASED, Modified()], ids=["released", "modified"])
+@pytest.mark.parametrize("outcome", [Released(), Modified()], ids=["released", "modified"])
 def test_an_abandoned_batch_comes_again(lab: Lab, client: AmqpClient, outcome: Outcome) -> None:
     say(lab)
     link = receiver(client)
