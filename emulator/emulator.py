@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from emulator import connection_strings, event_loop
+from emulator.clock import EmulatorClock
 from emulator.errors import StartError
 from emulator.hub.access.throttles import ThrottleError
 from emulator.hub.core.errors import HubError
@@ -64,6 +65,11 @@ class Emulator:
     def hub(self) -> IotHub:
         """The hub itself; it belongs to the event loop that the emulator runs in."""
         return self._running.hub
+
+    @property
+    def clock(self) -> EmulatorClock:
+        """The time of the hub, which can be advanced."""
+        return EmulatorClock(self._running.hub.clock, self._running.loop)
 
     @property
     def mqtt_port(self) -> int:

@@ -34,19 +34,45 @@ def call(loop: asyncio.AbstractEventLoop, function: Callable[[], _T]) -> _T:
     Raises:
         RuntimeError: the loop ends before the call.
     """
-    try:
-        if asyncio.get_running_loop() is loop:
-            return function()
-    except RuntimeError:
-        pass  # this thread has no loop
+    if is_running_here(loop):
+        return function()
 
     async def called() -> _T:
         return function()
 
+    return wait(loop, called())
+
+
+def wait(
+    loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, _T], seconds: float | None = None
+) -> _T:
+    """Run a coroutine in the event loop of another thread, and wait for its result.
+
+    Args:
+        loop: the event loop.
+        main: the coroutine.
+        seconds: how long to wait at most; None is without a limit.
+
+    Raises:
+        RuntimeError: the loop ends before the coroutine.
+        TimeoutError: the coroutine has not ended in time; it is cancelled.
+    """
+    running = asyncio.run_coroutine_threadsafe(main, loop)
     try:
-        return asyncio.run_coroutine_threadsafe(called(), loop).result()
+        return running.result(seconds)
     except CancelledError:
         raise RuntimeError("The event loop ended before the call.") from None
+    except TimeoutError:
+        running.cancel()
+        raise
+
+
+def is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether this thread runs an event loop at the moment."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -14,7 +14,7 @@ from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
 from emulator.hub.access.policies import Policy
 from emulator.hub.core import limits
-from emulator.hub.core.clock import SystemClock
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import Store
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity
@@ -101,7 +101,7 @@ class Running:
             stack.callback(each.close)
         store = open_store(settings)
         stack.callback(store.close)
-        self._state = open_state(settings, store, (*names, *extra), SystemClock())
+        self._state = open_state(settings, store, (*names, *extra), Clock())
         self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         mqtt, https, amqp = self._make_heads(_open_sessions(settings, store))
         # At the end the hub stops before its heads: it fails the open calls, and the heads still

@@ -3,95 +3,85 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+from emulator.hub.core.clock import Clock, Timer, TimeSource
+from emulator.hub.core.timers import ScheduledCall, Timers
 
 START = datetime(2026, 1, 31, 14, 46, 8, tzinfo=UTC)
 
 
-class ManualTimer:
-    """A call that a `ManualClock` will make."""
+class StoppedMachine:
+    """A machine whose time stands still: it calls no timer."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
-        self.call = call
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """See `Timer.cancel`."""
-        self.cancelled = True
-
-
-class ManualClock:
-    """A `Clock` that stands still until a test moves it."""
-
-    def __init__(self, start: datetime = START) -> None:
-        self._start = start
-        self._seconds = 0.0
-        self._timers: list[tuple[float, int, ManualTimer]] = []
-        self._numbers = itertools.count()
+    def __init__(self, start: datetime) -> None:
+        self.time = start
 
     def now(self) -> datetime:
-        """See `Clock.now`."""
-        return self._start + timedelta(seconds=self._seconds)
+        """See `TimeSource.now`."""
+        return self.time
 
     def monotonic(self) -> float:
-        """See `Clock.monotonic`."""
-        return self._seconds
+        """See `TimeSource.monotonic`."""
+        return 0.0
 
-    def call_later(
-        self, seconds: float, call: Callable[..., object], *arguments: object
-    ) -> ManualTimer:
-        """See `Clock.call_later`."""
-        timer = ManualTimer(lambda: call(*arguments))
-        heapq.heappush(self._timers, (self._seconds + seconds, next(self._numbers), timer))
-        return timer
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: object) -> Timer:
+        """See `TimeSource.call_later`."""
+        return ScheduledCall(Timers(), callback, args)
 
-    async def sleep(self, seconds: float) -> None:
-        """See `Clock.sleep`."""
-        woken = asyncio.get_running_loop().create_future()
-        timer = self.call_later(seconds, lambda: woken.done() or woken.set_result(None))
-        try:
-            await woken
-        finally:
-            timer.cancel()
+
+class ManualClock(Clock):
+    """A `Clock` that stands still until a test moves it, and the machine's time with it."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._stopped = StoppedMachine(start)
+        super().__init__(self._stopped)
+
+    @property
+    def machine(self) -> TimeSource:
+        """See `Clock.machine`: tests of the hub need one time only."""
+        return self
+
+    @property
+    def ahead(self) -> float:
+        """See `Clock.ahead`."""
+        return 0.0
 
     def advance(self, seconds: float) -> None:
-        """Move the clock, and make the calls that become due, each at its time."""
-        end = self._seconds + seconds
-        while self._timers and self._timers[0][0] <= end:
-            due, _, timer = heapq.heappop(self._timers)
-            self._seconds = max(self._seconds, due)
-            if not timer.cancelled:
-                timer.call()
-        self._seconds = end
+        """Move the clock, and make the calls that become due, each at its time. No task runs."""
+        end = self._stop() + seconds
+        try:
+            while timer := self._step(end):
+                timer.make()
+        finally:
+            self._go_on(None)
 
     def change_time(self, seconds: float) -> None:
         """Change the time of day, as its user does; no timer notices."""
-        self._start += timedelta(seconds=seconds)
-
-    async def pass_time(self, seconds: float) -> None:
-        """Move the clock, and let the tasks run that wait for it."""
-        await settle()
-        self.advance(seconds)
-        await settle()
+        self._stopped.time += timedelta(seconds=seconds)
 
 
 class TickingClock(ManualClock):
-    """A clock on which each look at `monotonic` takes 1 ms, so that slices end.
-
-    The time of day stands still.
-    """
+    """A clock over a machine on which each look at `monotonic` takes 1 ms, so that slices end."""
 
     def __init__(self, start: datetime = START) -> None:
         super().__init__(start)
-        self._looks = 0
+        self._ticking = _TickingMachine(start)
+
+    @property
+    def machine(self) -> TimeSource:
+        """See `Clock.machine`."""
+        return self._ticking
+
+
+class _TickingMachine(StoppedMachine):
+    looks = 0
 
     def monotonic(self) -> float:
-        """See `Clock.monotonic`."""
-        self._looks += 1
-        return self._seconds + self._looks * 0.001
+        """See `TimeSource.monotonic`."""
+        self.looks += 1
+        return self.looks * 0.001
 
 
 async def settle(turns: int = 20) -> None:

@@ -23,7 +23,7 @@ from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Open
 from emulator.amqp.refusals import amqp_error
 from emulator.amqp.sasl import Credentials
-from emulator.amqp.tokens import FEW, MANY, Token, Tokens
+from emulator.amqp.tokens import EXPIRED, FEW, MANY, Token, Tokens
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.clock import Timer
@@ -57,9 +57,6 @@ _SENDS, _RECEIVES = "sends", "receives"
 _MODEL_ID = "com.microsoft:model-id"
 
 _SHOWN = 200  # how much of an address is shown, in characters
-
-# A timer for a far expiry would overflow in the event loop; then it looks again.
-_MAX_TIMER = 24 * 3600
 
 # Ours: how often a client without links is looked at, in seconds. Its device can be deleted.
 _LOOK_AGAIN = 60
@@ -95,7 +92,7 @@ class Client:
         self.tokens = Tokens()
         self.devices: dict[IdentityKey, Device] = {}
         """The devices that are connected by this connection; the nodes of devices keep it."""
-        self.connection = Connection(self, _CONTAINER, hub.clock.monotonic(), wake=wake)
+        self.connection = Connection(self, _CONTAINER, hub.clock.machine.monotonic(), wake=wake)
         self.repliers: dict[str, list[OutgoingLink]] = {}
         """By the path of a node of requests, the links that receive its replies."""
         self._certificate = certificate
@@ -106,6 +103,7 @@ class Client:
         """The newest link that the client had a right to; None if it has no right to anything."""
         self._logged = False
         self._timer: Timer | None = None
+        self._look: Timer | None = None
         self._due = math.inf
 
     # --- the endpoint
@@ -161,8 +159,9 @@ class Client:
     def closed(self) -> None:
         """Note that the connection and its links have ended."""
         self._right = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._look):
+            if timer is not None:
+                timer.cancel()
 
     # --- credentials
 
@@ -176,7 +175,7 @@ class Client:
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         try:
-            token = Token.parse(text, self.hub.clock.now().timestamp())
+            token = Token.parse(text, self.hub.clock)
             if token.entity is not None and token.resource is None:
                 # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
                 caller = EventHubsCaller(token.text, token.entity)
@@ -227,6 +226,7 @@ class Client:
                 resource itself.
         """
         refused: HubError | None = None
+        now = self.hub.clock.now().timestamp()
         for_event_hubs = node.callers is Callers.EVENT_HUBS
         tokens: list[Token | None] = [
             *self.tokens.find(request.resource, for_event_hubs=for_event_hubs)
@@ -234,13 +234,13 @@ class Client:
         for token in tokens or (None,):  # without a token, the certificate counts
             caller = self._caller(node, request, token and token.text)
             try:
+                if token is not None and token.expires <= now:
+                    raise IotHubUnauthorizedAccess(EXPIRED)  # the gate takes it for a new one
                 admission = self.hub.gate.check(caller, node.operation)
             except HubError as error:
                 refused = refused or error
                 continue
-            if admission is not None:
-                return Grant(caller, admission, admission.expires)
-            return Grant(caller, None, token.expires if token else math.inf)
+            return Grant(caller, admission, token.expires if token else math.inf)
         if not tokens and self._certificate is None and (others := self.tokens.audiences):
             reason = f"no SAS token for it; the client has sent tokens for {', '.join(others)}"
             raise IotHubUnauthorizedAccess from ValueError(reason)
@@ -269,7 +269,7 @@ class Client:
             if self._timer is not None:
                 self._timer.cancel()
             seconds = expires - self.hub.clock.now().timestamp()
-            self._timer = self.hub.clock.call_later(min(seconds, _MAX_TIMER), self._expire)
+            self._timer = self.hub.clock.call_later(seconds, self._expire)
 
     def _expire(self) -> None:
         """Detach the links whose token has expired, unless a newer one allows them."""
@@ -293,23 +293,27 @@ class Client:
             in_use = True
             self._watch(request.grant.expires)
         if not in_use:
-            self._look_for_a_right(now)
+            self._look_for_a_right()
 
     def _drop(self, link: Link) -> None:
         log.info("Detached a link of %s to %r: its token expired", self.peer, link.address)
         link.drop(amqp_error(IotHubUnauthorized(), self.hub.clock.now()))
 
-    def _look_for_a_right(self, now: float) -> None:
+    def _look_for_a_right(self) -> None:
         """Take back what the client was allowed, if its last right to a link has ended."""
         if self._right is None:
             return
+        machine = self.hub.clock.machine
         try:
-            self._check(*self._right)
+            grant = self._check(*self._right)
         except HubError:
             self._right = None
-            self.connection.unauthorized(self.hub.clock.monotonic())
+            self.connection.unauthorized(machine.monotonic())
         else:
-            self._watch(now + _LOOK_AGAIN)
+            self._watch(grant.expires)
+            if self._look is not None:
+                self._look.cancel()
+            self._look = machine.call_later(_LOOK_AGAIN, self._expire)
 
 
 def _check_entity(token: Token) -> None:

@@ -12,7 +12,7 @@ from emulator.amqp.client import Client
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.nodes.event_messages import EncodedEvents
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.core.clock import Clock, Timer
+from emulator.hub.core.clock import Timer, TimeSource
 from emulator.hub.hub import IotHub
 from emulator.net.streams import Stream
 
@@ -40,7 +40,7 @@ class Driver:
         encoded: EncodedEvents,
     ) -> None:
         self._stream = stream
-        self._clock: Clock = hub.clock
+        self._clock: TimeSource = hub.clock.machine
         client = Client(hub, tls_port, certificate, stream.peer, self._wake, stream.trust, encoded)
         self._connection = client.connection
         self._loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from emulator.hub.access import entra
 from emulator.hub.access.sas import SasToken
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import IotHubMaxCbsTokenExceeded, IotHubUnauthorizedAccess
 
 # Ours. A pool of C# devices has a token for each device on one connection, at most 1,000
@@ -27,7 +28,7 @@ class Token(NamedTuple):
 
     Args:
         text: as in an `Authorization` header.
-        expires: the expiry time, in seconds since the epoch.
+        expires: the hub time at which it expires, in seconds since the epoch.
         audience: what it is for, as it was written; a newer token for it replaces this one.
         policy: the policy whose key signed it; None if it names none.
         entity: the path of its audience, if that is one of Event Hubs.
@@ -42,12 +43,12 @@ class Token(NamedTuple):
     resource: Sequence[str] | None = None
 
     @classmethod
-    def parse(cls, text: str, now: float) -> Token:
-        """Parse a token.
+    def parse(cls, text: str, clock: Clock) -> Token:
+        """Parse a token that has arrived; `Gate` says which time it is judged by.
 
         Args:
             text: the token.
-            now: seconds since the epoch.
+            clock: the clock of the hub.
 
         Raises:
             IotHubUnauthorizedAccess: it is malformed, or has expired.
@@ -58,10 +59,10 @@ class Token(NamedTuple):
             # It names no resource. When it expires is not looked at, as over HTTPS.
             return cls(text, math.inf, "Bearer", None, (), ())
         fields = SasToken.parse(text)
-        if fields.expiry <= now:
+        if fields.expiry <= clock.machine.now().timestamp():
             raise IotHubUnauthorizedAccess(EXPIRED)
         paths = (fields.path, None) if fields.is_for_event_hubs else (None, fields.path)
-        return cls(text, fields.expiry, fields.audience, fields.policy, *paths)
+        return cls(text, fields.expiry + clock.ahead, fields.audience, fields.policy, *paths)
 
 
 _Key = tuple[bool, tuple[str, ...]]

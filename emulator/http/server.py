@@ -94,13 +94,13 @@ class HttpServer:
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept HTTPS connections on bound sockets."""
-        loop = asyncio.get_running_loop()
+        loop, machine = asyncio.get_running_loop(), self._hub.clock.machine
         make = functools.partial(Request, loop=loop, client_max_size=limits.HTTP_BODY_BYTES)
         # Requests are what `make` makes.
         dispatch: Any = self._log_each if log.isEnabledFor(logging.DEBUG) else self._dispatch
-        self._server = HttpConnections(dispatch, make, self._hub.clock, self._malformed)
+        self._server = HttpConnections(dispatch, make, machine, self._malformed)
         # Not aiohttp's own site, which has no time limit for a handshake.
-        self._switch = Switch(self._hub.clock, self._server, self._others)
+        self._switch = Switch(machine, self._server, self._others)
         self._listening = await accept(self._switch, sockets, self._handshakes.context)
 
     async def stop(self) -> None:

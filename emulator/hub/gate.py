@@ -81,6 +81,9 @@ Caller: TypeAlias = ServiceCaller | EventHubsCaller | DeviceCaller
 class Gate:
     """Authorizes, admits and charges every request.
 
+    Clients make their tokens with the machine's time. So a token that arrives is judged by that
+    time, and expires when as much of the hub's time has passed as it had left.
+
     Args:
         store: the store of the identities.
         policies: the shared access policies.
@@ -163,8 +166,7 @@ class Gate:
             return
         token = self._authenticate(caller.token, operation.right)
         if isinstance(caller, EventHubsCaller):
-            now = self._clock.now().timestamp()
-            check_reach(token, resource=caller.resource, hosts=None, now=now)
+            check_reach(token, resource=caller.resource, hosts=None, now=self._now())
         else:
             self._check_reach(token, caller.resource, caller.host)
 
@@ -204,8 +206,12 @@ class Gate:
         return policy.keys
 
     def _check_reach(self, token: SasToken, resource: Sequence[str], host: str) -> None:
-        now = self._clock.now().timestamp()
-        check_reach(token, resource=resource, hosts=self._hosts | {host}, now=now)
+        hosts = self._hosts | {host}
+        check_reach(token, resource=resource, hosts=hosts, now=self._now())
+
+    def _now(self) -> float:
+        """Return the machine's time, in seconds since the epoch."""
+        return self._clock.machine.now().timestamp()
 
     # --- devices and modules
 
@@ -232,7 +238,7 @@ class Gate:
             auth_method = _auth_method(scope, "x509Certificate", "external")
         else:
             token = self._check_token(authentication.keys, caller)
-            expires = token.expiry
+            expires = token.expiry + self._clock.ahead
             auth_method = _auth_method("hub" if token.policy else scope, "sas", "iothub")
         return Admission(key, expires, identity.generation_id, auth_method, caller.model_id)
 

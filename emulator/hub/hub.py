@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from emulator.hub.access.policies import Policy
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.configurations.configurations import Configurations
-from emulator.hub.core.clock import Clock, SystemClock
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Store
@@ -39,7 +39,7 @@ class IotHub:
         store: the store of its state.
         policies: the shared access policies.
         hosts: the names of the hub; a token for any of them is valid.
-        clock: the source of time; None is the clock of the machine.
+        clock: the source of time; None is a new one.
         blobs: the blob containers for import and export jobs; None refuses these jobs.
         throttles: the allowances of callers; None does not limit requests.
         events: the event log; None is one with default bounds.
@@ -60,7 +60,7 @@ class IotHub:
         event_sources: Collection[str] = (),
         accepts_entra: bool = False,
     ) -> None:
-        self.clock = clock = clock or SystemClock()
+        self.clock = clock = clock or Clock()
         self.feed = feed = Feed()
         self.slices = slices = Slices(clock)
         throttles = throttles or Throttles(clock=clock)

@@ -44,7 +44,8 @@ class Connection:
             ProtocolError: the device broke a rule.
             OSError: the connection broke.
         """
-        self._timer = self._clock.call_later(limits.MQTT_CONNECT_TIMEOUT, self._stream.close)
+        machine, seconds = self._clock.machine, limits.MQTT_CONNECT_TIMEOUT
+        self._timer = machine.call_later(seconds, self._stream.close)
         try:
             while not self._channel.closed and (data := await self._stream.read()):
                 self._heard = self._clock.monotonic()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from emulator.hub.core import limits
-from emulator.hub.core.clock import Clock
+from emulator.hub.core.clock import TimeSource
 
 MakeProtocol = Callable[[], asyncio.BaseProtocol]
 
@@ -18,13 +18,13 @@ class Switch:
     A client that sends nothing is disconnected after `limits.HTTP_REQUEST_TIMEOUT`.
 
     Args:
-        clock: the clock of the hub.
+        clock: the time of the machine.
         default: makes the protocol of most connections.
         others: by first bytes, what makes another protocol.
     """
 
     def __init__(
-        self, clock: Clock, default: MakeProtocol, others: Mapping[bytes, MakeProtocol]
+        self, clock: TimeSource, default: MakeProtocol, others: Mapping[bytes, MakeProtocol]
     ) -> None:
         self.clock = clock
         self._default = default

@@ -18,7 +18,7 @@ from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
 
 from emulator.hub.core import limits
-from emulator.hub.core.clock import Clock
+from emulator.hub.core.clock import TimeSource
 from emulator.hub.core.printable import printable
 from emulator.net.client_frames import ClientFrames
 from emulator.net.streams import CLOSE_SECONDS, READ_BYTES, peer_of
@@ -62,12 +62,12 @@ class HttpConnection(RequestHandler):
 
     Args:
         server: aiohttp's server.
-        clock: the clock of the hub.
+        clock: the time of the machine.
         malformed: makes the answer to a request that is not valid HTTP.
     """
 
     def __init__(
-        self, server: Server, clock: Clock, malformed: Callable[[], Response], **options: Any
+        self, server: Server, clock: TimeSource, malformed: Callable[[], Response], **options: Any
     ) -> None:
         super().__init__(
             server,
@@ -188,7 +188,7 @@ class HttpConnections(Server):
     Args:
         answer: answers a request.
         make_request: makes a request, see aiohttp's `Server`.
-        clock: the clock of the hub.
+        clock: the time of the machine.
         malformed: makes the answer to a request that is not valid HTTP.
     """
 
@@ -196,7 +196,7 @@ class HttpConnections(Server):
         self,
         answer: Callable[[Any], Awaitable[StreamResponse]],
         make_request: Callable[..., BaseRequest],
-        clock: Clock,
+        clock: TimeSource,
         malformed: Callable[[], Response],
     ) -> None:
         super().__init__(answer, request_factory=make_request)

@@ -115,7 +115,7 @@ class Handshakes:
         authorities: PEM files of the registered CAs, root or intermediate.
         thumbprints: those of the certificates that identities name at the time, SHA-1 or SHA-256,
             in lower-case hexadecimal.
-        clock: the clock of the hub.
+        clock: the clock of the hub; certificates are made with the machine's time.
 
     Raises:
         CertificateError: a file can't be read, or has a certificate that is not a CA's.
@@ -142,7 +142,7 @@ class Handshakes:
         self._by_thumbprint = _verifying_context()
         self._signers = _Signers(certificates, authorities) if authorities else None
         self._thumbprints = thumbprints
-        self._clock = clock
+        self._machine = clock.machine
         self._anchors: set[str] = set()  # the SHA-256 of what `_by_thumbprint` trusts
         self._signed: set[str] = set()  # the SHA-256 of what was seen and is signed by a CA
 
@@ -180,7 +180,7 @@ class Handshakes:
             sha256,
             _common_name(fields),
             by_authority=signed,
-            in_date=start <= self._clock.now().timestamp() <= end,
+            in_date=start <= self._machine.now().timestamp() <= end,
         )
 
     def _see(

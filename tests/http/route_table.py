@@ -76,6 +76,8 @@ TABLE: dict[tuple[str, str], tuple[set[str], Throttle | None]] = {
     ("POST", f"{_FEEDBACK}/*/abandon"): (SERVICE, None),
     ("GET", "/_emulator/events"): (SERVICE, None),
     ("POST", "/_emulator/devices/*/messages"): (SERVICE, SEND_COMMAND),
+    ("GET", "/_emulator/clock"): (SERVICE, None),
+    ("POST", "/_emulator/clock"): (SERVICE, None),
     ("POST", "/devices/*/messages/events"): (DEVICE, SEND_EVENT),
     ("GET", _DEVICE_BOUND): (DEVICE, RECEIVE_COMMAND),
     ("DELETE", f"{_DEVICE_BOUND}/*"): (DEVICE, None),

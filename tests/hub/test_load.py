@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from emulator.hub.core import errors, limits
-from emulator.hub.core.clock import SystemClock
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.slices import Slices
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -142,7 +142,7 @@ ATTACKS: dict[str, Callable[[IotHub], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 async def test_no_request_stops_the_hub(attack: Callable[[IotHub], Awaitable[object]]) -> None:
-    hub = make_hub(clock=SystemClock())
+    hub = make_hub(clock=Clock())
     for number in range(DEVICES):
         put(hub, IdentityKey(f"d{number}"))
         hub.twins.patch(IdentityKey(f"d{number}"), {"tags": {"n": number}}, CREATE)

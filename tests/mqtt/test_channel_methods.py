@@ -12,6 +12,7 @@ from emulator.hub.core.errors import (
     InvalidResponseWhileProxying,
     MessageTooLarge,
 )
+from tests.clock import settle
 from tests.mqtt.playbook import Client, Lab
 from tests.mqtt.raw import publish
 
@@ -186,7 +187,7 @@ async def test_a_caller_may_wait_for_the_device(lab: Lab, persistent: bool) -> N
     else:
         client = lab.connect("d1")
         client.play(f">> SUBSCRIBE 1 {_METHODS}", "<< SUBACK 1 0")
-    await lab.clock.pass_time(0)
+    await settle()
     client.play("""
         << PUBLISH $iothub/methods/POST/wake/?$rid=1
         >> PUBLISH $iothub/methods/res/200/?$rid=1 "awake"

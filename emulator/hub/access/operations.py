@@ -80,6 +80,8 @@ class Operation(enum.Enum):
     PURGE_COMMANDS = _SERVICE
     USE_FEEDBACK = _SERVICE
     READ_EVENTS = _SERVICE
+    READ_CLOCK = _SERVICE
+    ADVANCE_CLOCK = _SERVICE
 
     def __new__(cls, right: Right, throttle: Throttle | None = None, title: str = "") -> Operation:
         """Create a member; its value is its number, because several have the same attributes."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from emulator.hub.access.operations import Operation, Throttle
 from emulator.hub.core import limits
-from emulator.hub.core.clock import Clock, SystemClock
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import ThrottlingException
 
 _RATE = re.compile(r"([a-z0-9-]+)=([1-9][0-9]{0,8})/(s|min)", re.ASCII)
@@ -53,7 +53,7 @@ class Throttles:
         clock: Clock | None = None,
     ) -> None:
         self._buckets = {name: _Bucket(rate) for name, rate in rates.items()}
-        self._clock = clock or SystemClock()
+        self._clock = clock or Clock()
         self.job_slots = job_slots
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Signals: tasks wait for a change, for a limited time on the clock of the hub."""
+"""Signals: tasks wait for a change, for a limited time."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from emulator.hub.core.clock import Clock
+from emulator.hub.core.clock import TimeSource, wake
 
 _T = TypeVar("_T")
 
 
 class Signal:
-    """Wakes the tasks that wait for it."""
+    """Wakes the tasks that wait for it.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        clock: the time of the hub if the hub waits, and that of the machine if a client does.
+    """
+
+    def __init__(self, clock: TimeSource) -> None:
         self._clock = clock
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -26,7 +30,7 @@ class Signal:
     def send(self) -> None:
         """Wake every task that waits."""
         for waiter in self._waiters:
-            _wake(waiter)
+            wake(waiter)
 
     async def wait_for(self, find: Callable[[], _T], seconds: float) -> _T:
         """Call `find` now and after each signal, until its result is true or `seconds` have passed.
@@ -37,7 +41,7 @@ class Signal:
         deadline = self._clock.monotonic() + seconds
         while not (found := find()) and (left := deadline - self._clock.monotonic()) > 0:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            timer = self._clock.call_later(left, _wake, waiter)
+            timer = self._clock.call_later(left, wake, waiter)
             self._waiters.add(waiter)
             try:
                 await waiter
@@ -45,8 +49,3 @@ class Signal:
                 timer.cancel()
                 self._waiters.discard(waiter)
         return found
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -62,7 +62,7 @@ class Work:
     def __init__(self, slices: Slices) -> None:
         self.slices = 0
         self._all = slices
-        self._time = slices.clock.monotonic
+        self._time = slices.clock.machine.monotonic
         self._end = 0.0
 
     @property

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+
+# ISO 8601, without years and months, whose length depends on the date.
+_DURATION = re.compile(
+    r"P(?=[0-9T])(?:{0}W)?(?:{0}D)?(?:T(?=[0-9])(?:{0}H)?(?:{0}M)?(?:{0}S)?)?".format(
+        r"([0-9]{1,9}(?:[.,][0-9]{1,9})?)"
+    )
+)
 
 # .NET's DateTime.MinValue: the hub writes it where an event never happened (seen on a real hub).
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -41,3 +49,13 @@ def from_milliseconds(count: int) -> datetime:
 def span(seconds: float) -> str:
     """Return `00:00:30`, as .NET writes a TimeSpan."""
     return str(timedelta(seconds=int(seconds))).rjust(8, "0")
+
+
+def parse_duration(text: str) -> timedelta | None:
+    """Parse `P2DT3H4M5.6S`, an ISO 8601 duration; None if it is invalid, or has years or months."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return None
+    units = "weeks", "days", "hours", "minutes", "seconds"
+    parts = zip(units, match.groups(), strict=True)
+    return timedelta(**{unit: float(part.replace(",", ".")) for unit, part in parts if part})

@@ -18,8 +18,8 @@ class Admission(Struct, frozen=True):
 
     Args:
         key: its identity.
-        expires: the expiry time of its credentials, in seconds since the epoch; infinity for a
-            certificate.
+        expires: the hub time at which its credentials expire, in seconds since the epoch;
+            infinity for a certificate.
         generation_id: the generation id of its identity.
         auth_method: the authentication method as JSON text; the hub adds it to messages.
         model_id: the model that it implements; "" if it names no model.

@@ -7,7 +7,8 @@ for them.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import chain
 
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
@@ -21,6 +22,7 @@ from emulator.hub.links.links import Links
 from emulator.hub.messages import commands, feedback
 from emulator.hub.messages.commands import Command, CommandQueue, Outcome
 from emulator.hub.messages.feedback import FEEDBACK, Batch, FeedbackQueue
+from emulator.hub.messages.locks import Queued
 from emulator.hub.messages.message import Message
 
 
@@ -107,6 +109,17 @@ class CloudToDevice:
         after, batch = feedback.receive(before, now)
         self._commit_feedback(before, after)
         return batch
+
+    def next_feedback(self, now: datetime) -> datetime | None:
+        """Return when the next message or batch expires, or a lock on one lapses.
+
+        Until then time alone makes no feedback, apart from that on messages which are sent later.
+        """
+        queues = (queue.commands for queue in self._store.scan(CommandQueue))
+        items: list[Queued] = [*self._feedback().batches, *chain.from_iterable(queues)]
+        times = [each.expires for each in items]
+        times += [each.lock.until for each in items if each.lock is not None]
+        return min((time for time in times if time > now), default=None)
 
     def complete_feedback(self, token: str) -> None:
         """Delete a batch that a service has read.

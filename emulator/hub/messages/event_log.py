@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from emulator.hub.core import limits
-from emulator.hub.core.clock import Clock, SystemClock
+from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.store import Key, MemoryStore, Store
@@ -192,7 +192,7 @@ class EventLog:
         self._max_events = events
         self._max_size = size
         self._retention = timedelta(seconds=retention)
-        self._clock = clock = clock or SystemClock()
+        self._clock = clock = clock or Clock()
         self._store = store = store or MemoryStore()
         start = _start(store, clock, partitions)
         self.created = start.created
@@ -201,7 +201,7 @@ class EventLog:
         self.events: Tail[Event] = Tail()
         """All events that the log holds."""
         self._size = 0
-        self._appended = Signal(clock)
+        self._appended = Signal(clock.machine)  # a reader waits, not the hub
         # Offsets are larger than those of earlier logs: a reader that continues where an earlier
         # log ended receives all events of this one.
         first_offset = int(self.created.timestamp() * 1_000_000)
