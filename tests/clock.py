@@ -62,6 +62,20 @@ class ManualClock(Clock):
         self._stopped.time += timedelta(seconds=seconds)
 
 
+class ApartClock(ManualClock):
+    """A `ManualClock` over a machine whose time stands still when a test moves the clock."""
+
+    @property
+    def machine(self) -> TimeSource:
+        """See `Clock.machine`."""
+        return self._stopped
+
+    @property
+    def ahead(self) -> float:
+        """See `Clock.ahead`."""
+        return self._ahead
+
+
 class TickingClock(ManualClock):
     """A clock over a machine on which each look at `monotonic` takes 1 ms, so that slices end."""
 

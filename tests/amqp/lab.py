@@ -73,7 +73,7 @@ class AmqpClient(Peer):
 
     def send(self, data: bytes) -> None:
         """Send bytes, at the time of the lab."""
-        self.connection.receive(data, self.lab.clock.monotonic())
+        self.connection.receive(data, self.lab.clock.machine.monotonic())
 
     def sasl(self, user_name: str, password: str) -> int:
         """Authenticate by PLAIN; return the code of the outcome."""

@@ -11,10 +11,12 @@ import pytest
 from emulator.amqp import client as client_module
 from emulator.amqp.nodes.node import AnyNode, Callers, LinkRequest, Receives, Sends
 from emulator.amqp.outgoing import OutgoingLink
+from emulator.amqp.performatives import Error
 from emulator.hub.access.operations import Operation
 from emulator.hub.links.link import Admission
 from emulator.net.router import Router
 from tests.amqp.lab import HOST, KEY, POLICY_KEY, AmqpClient, Lab, device_token, service_token
+from tests.clock import ApartClock
 from tests.hub.fakes import certificate, self_signed
 from tests.support import entity_token
 
@@ -295,3 +297,38 @@ def test_the_log_names_an_unknown_consumer_group(
     address = "iothub-ehub-emulator/ConsumerGroups/unknown/Partitions/0"
     assert client.receiver(address).error is not None
     assert "ConsumerGroups/unknown/Partitions/0' could not be found" in _text(caplog)
+
+
+# --- a clock that is advanced
+
+
+def test_an_advance_expires_the_tokens_that_came_before_it() -> None:
+    lab = Lab(clock=ApartClock())
+    client = AmqpClient(lab).open()
+    client.put_token(service_token(lab))
+    link = client.sender("/messages/devicebound")
+    lab.clock.advance(3599)
+    client.expect_nothing()
+    lab.clock.advance(1)
+    assert (link.detached() or Error("")).condition == UNAUTHORIZED[0]
+    assert client.refused(client.sender("/messages/devicebound")) == UNAUTHORIZED
+    # A token that arrives now lives for as much of the hub's time as it has left.
+    client.put_token(service_token(lab))
+    lab.clock.advance(1800)
+    link = client.sender("/messages/devicebound")
+    assert link.error is None
+    lab.clock.advance(1799)
+    client.expect_nothing()
+    lab.clock.advance(1)
+    assert (link.detached() or Error("")).condition == UNAUTHORIZED[0]
+
+
+def test_a_token_that_has_expired_on_the_machine_is_refused() -> None:
+    lab = Lab(clock=ApartClock())
+    client = AmqpClient(lab).open()
+    old = service_token(lab)
+    lab.clock.advance(100)
+    lab.clock.change_time(3600)
+    client.put_token(old, status=401)
+    client.put_token(service_token(lab))
+    assert client.sender("/messages/devicebound").error is None

@@ -2,8 +2,6 @@
 
 import json
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +9,6 @@ import pytest
 import requests
 
 from emulator import Emulator
-from emulator.hub.core import limits
 from tests.http import support
 from tests.support import Device, Service
 
@@ -207,27 +204,6 @@ def test_an_unknown_or_disabled_device_is_not_found(service: Service, device: De
     support.update_device(service, device.id, status="disabled")
     for device_id in ("unknown", device.id):
         support.check_nested_error(support.invoke(service, device_id), 404001, "DeviceNotFound")
-
-
-def test_time_outs_end_the_wait(
-    service: Service,
-    device: Device,
-    emulator: Emulator,
-    pool: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limits, "METHOD_RESPONSE_TIMEOUT", range(1, 301))  # 5 s would be long
-    absent = support.new_id("absent")
-    support.put_device(service, absent)
-    with support.MethodDevice(emulator, device, support.silence):
-        start = time.monotonic()
-        slow = pool.submit(support.invoke, service, device.id, responseTimeoutInSeconds=1)
-        offline = pool.submit(support.invoke, service, absent, connectTimeoutInSeconds=1)
-        check_offline(offline.result(support.PATIENCE), {"timeout": "00:00:01"})
-        inner = support.check_nested_error(slow.result(support.PATIENCE), 504101, "GatewayTimeout")
-        assert inner["message"] == "Timed out waiting for the response from device."
-        assert inner["info"] == {"timeout": "00:00:01"}
-        assert 0.9 < time.monotonic() - start < 10
 
 
 def test_a_call_waits_for_a_device_that_connects_in_time(

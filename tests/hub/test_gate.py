@@ -19,7 +19,7 @@ from emulator.hub.gate import DeviceCaller, EventHubsCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
-from tests.clock import START, ManualClock
+from tests.clock import START, ApartClock, ManualClock
 from tests.hub import fakes
 from tests.hub.fakes import (
     ANY,
@@ -115,6 +115,25 @@ def test_a_token_can_be_for_the_name_by_which_a_service_addressed_the_hub(hub: I
     caller = service(sr="container:8443")
     assert refused(hub, caller, Operation.QUERY)
     assert not refused(hub, caller._replace(host="container:443"), Operation.QUERY)
+
+
+def test_a_token_is_judged_by_the_machines_time_and_expires_by_the_hubs(
+    store: fakes.CountingStore,
+) -> None:
+    clock = ApartClock()
+    policies = [Policy(name, rights, fakes.KEYS) for name, rights in DEFAULT_RIGHTS.items()]
+    hub = fakes.make_hub(store, clock, policies=policies)
+    put(hub, DEVICE, authentication=SAS)
+    for ahead in (0, 5000):
+        admission = hub.gate.enter(device(token=own_token()), Operation.CONNECT)
+        assert admission is not None
+        assert admission.expires - clock.now().timestamp() == 3600
+        assert not refused(hub, service())
+        assert clock.ahead == ahead
+        clock.advance(5000)
+    clock.change_time(3600)
+    for caller in (device(token=own_token()), service()):
+        assert refused(hub, caller)
 
 
 def test_a_token_that_passed_before_expires_all_the_same(hub: IotHub, clock: ManualClock) -> None:

@@ -57,10 +57,11 @@ class Lab:
 
     Args:
         throttles: settings such as `twin-reads=1/min`.
+        clock: the clock.
     """
 
-    def __init__(self, *throttles: str) -> None:
-        self.clock = ManualClock()
+    def __init__(self, *throttles: str, clock: ManualClock | None = None) -> None:
+        self.clock = clock or ManualClock()
         keys = SymmetricKeys(POLICY_KEY, POLICY_KEY)
         store = MemoryStore()
         self.hub = IotHub(
@@ -103,8 +104,9 @@ class Lab:
     # --- devices
 
     def token(self, resource: str, key: str = KEY, **fields: Any) -> str:
-        """Sign a SAS token; its lifetime begins now, by the lab's clock."""
-        return sas_token(resource, key, now=self.clock.now().timestamp(), **fields)
+        """Sign a SAS token; its lifetime begins now, by the machine's time."""
+        now = self.clock.machine.now().timestamp()
+        return sas_token(resource, key, now=now, **fields)
 
     def greeting(
         self,

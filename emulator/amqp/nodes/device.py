@@ -18,7 +18,7 @@ from emulator.amqp.nodes.pairs import Pairs
 from emulator.amqp.performatives import SENDER
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
-from emulator.hub.core.errors import HubError, ServiceUnavailable
+from emulator.hub.core.errors import HubError, IotHubUnauthorized, ServiceUnavailable
 from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -178,6 +178,8 @@ class Device:
         for handler in waiting:
             request = handler.request
             try:
+                if request.grant.expires <= self.hub.clock.now().timestamp():
+                    raise IotHubUnauthorized
                 caller = cast("DeviceCaller", request.grant.caller)
                 self.hub.gate.check(caller, Operation.CONNECT)
             except HubError as error:

@@ -52,10 +52,17 @@ def span(seconds: float) -> str:
 
 
 def parse_duration(text: str) -> timedelta | None:
-    """Parse `P2DT3H4M5.6S`, an ISO 8601 duration; None if it is invalid, or has years or months."""
+    """Parse `P2DT3H4M5.6S`, an ISO 8601 duration.
+
+    Returns:
+        None if it is invalid, too long for a `timedelta`, or has years or months.
+    """
     match = _DURATION.fullmatch(text)
     if match is None:
         return None
     units = "weeks", "days", "hours", "minutes", "seconds"
     parts = zip(units, match.groups(), strict=True)
-    return timedelta(**{unit: float(part.replace(",", ".")) for unit, part in parts if part})
+    try:
+        return timedelta(**{unit: float(part.replace(",", ".")) for unit, part in parts if part})
+    except OverflowError:
+        return None

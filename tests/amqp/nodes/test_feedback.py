@@ -21,6 +21,7 @@ from emulator.amqp.performatives import (
 )
 from emulator.hub.messages.message import Message as HubMessage
 from tests.amqp.lab import AmqpClient, Lab, RemoteLink, service_token
+from tests.clock import ApartClock
 
 ADDRESS = "/messages/serviceBound/feedback"
 SECOND = 1
@@ -103,6 +104,37 @@ def test_a_message_that_expires_is_reported(lab: Lab, client: AmqpClient) -> Non
     assert ids(link.take()) == ["m1"]
 
 
+def test_a_receiver_knows_when_a_message_expires(lab: Lab, client: AmqpClient) -> None:
+    """Not later: an advance makes what is due at once."""
+    link = receiver(client)
+    for name in ("m1", "m2"):
+        system = {"message-id": name}
+        lab.hub.cloud_to_device.send("d1", HubMessage(b"", system, {"iothub-ack": "full"}))
+        lab.clock.advance(1)
+    lab.clock.advance(3598)
+    assert ids(link.take()) == ["m1"]
+    client.expect_nothing()
+    lab.clock.advance(1)
+    assert ids(link.take()) == ["m2"]
+
+
+def test_a_receiver_that_waits_for_long_is_called_a_few_times(
+    lab: Lab, client: AmqpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ApartClock()
+    monkeypatch.setattr(lab.hub, "clock", clock)
+    receiver(client)
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(lab.hub.cloud_to_device, "receive_feedback", look)
+    clock.advance(365 * 24 * 3600)
+    assert looks <= 1
+
+
 def test_there_is_no_more_than_the_credit(lab: Lab, client: AmqpClient) -> None:
     link = receiver(client, credit=1)
     for number in range(2):
@@ -144,7 +176,7 @@ def test_a_lock_lapses(lab: Lab, client: AmqpClient) -> None:
     say(lab)
     link = receiver(client, rcv_settle_mode=SECOND)
     link.take()
-    lab.clock.advance(60 + 5)
+    lab.clock.advance(60)
     assert ids(link.take()) == ["m1"]
     link.settle(ACCEPTED, settled=False, number=link.ids[0])
     refused = client.take()[1]
