@@ -273,6 +273,8 @@ class Client:
 
     def _expire(self) -> None:
         """Detach the links whose token has expired, unless a newer one allows them."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer, self._due = None, math.inf
         now = self.hub.clock.now().timestamp()
         in_use = False

@@ -342,7 +342,7 @@ def test_the_token_of_a_service_without_links_is_a_right(lab: Lab) -> None:
     client.connection.tick(lab.clock.monotonic())
     client.expect_nothing()
     assert not client.connection.closed
-    lab.clock.advance(220)
+    lab.clock.advance(200)
     _expect_few_sessions_and_little_time(client)
 
 
