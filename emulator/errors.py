@@ -1,4 +1,4 @@
-"""The errors of an emulator that does not run."""
+"""The errors of an emulator that does not start, and of a request to one."""
 
 from __future__ import annotations
 
@@ -14,3 +14,18 @@ class StartError(Exception):
     def __init__(self, text: str, *, command: str | None = None) -> None:
         super().__init__(text)
         self.command = command or text
+
+
+class ClientError(Exception):
+    """A request failed. The text is one line.
+
+    Args:
+        text: what is wrong, and what to do.
+        status: the HTTP status; None without an answer.
+        code: the error code of the service, such as DeviceNotFound; "" without one.
+    """
+
+    def __init__(self, text: str, *, status: int | None = None, code: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code

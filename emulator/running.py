@@ -10,6 +10,7 @@ from typing import Protocol
 
 from emulator import ports
 from emulator.amqp.server import AmqpServer
+from emulator.http.admin import config, info
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
 from emulator.hub.access.policies import Policy
@@ -24,7 +25,7 @@ from emulator.net import certificates
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
 from emulator.settings import Settings, user_folder
-from emulator.state import open_state, open_store
+from emulator.state import apply_config, open_state, open_store
 
 # Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
 # apart (IoT Hub docs: MQTT support; the SDKs). Clients of Event Hubs use the second path.
@@ -54,6 +55,7 @@ class Running:
     def __init__(self, settings: Settings, port_443: Sequence[socket.socket]) -> None:
         self._settings = settings
         self._port_443 = port_443
+        self._host = info.Host(settings.host_name)
         self._stack = AsyncExitStack()
         self.loop = asyncio.get_running_loop()
         self.ports: Mapping[str, int] = {}
@@ -103,6 +105,7 @@ class Running:
         stack.callback(store.close)
         self._state = open_state(settings, store, (*names, *extra), Clock())
         self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
+        await apply_config(self.hub, settings)
         mqtt, https, amqp = self._make_heads(_open_sessions(settings, store))
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
         # answer them before they cut off the callers.
@@ -114,6 +117,7 @@ class Running:
         for name, head in heads.items():
             await head.start(bound[name])
             started.push_async_callback(head.stop)
+        self._host.set_started(self.ports, self.hub.clock.machine.now())
 
     def _make_heads(self, sessions: Sessions) -> tuple[MqttServer, HttpServer, AmqpServer]:
         hub = self.hub
@@ -139,7 +143,8 @@ class Running:
             )
         }
         # Node's service SDK speaks AMQP to the port of its HostName.
-        https = HttpServer(hub, ROUTES, handshakes, web_sockets, {b"AMQP": amqp.protocol})
+        own = (*info.routes(self._host), *config.routes(self._settings.key_pair))
+        https = HttpServer(hub, (*ROUTES, *own), handshakes, web_sockets, {b"AMQP": amqp.protocol})
         return mqtt, https, amqp
 
 

@@ -18,16 +18,20 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 
 from emulator.errors import StartError
 from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.policies import DEFAULT_RIGHTS, Right
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.notifications.sources import SOURCES
+
+if TYPE_CHECKING:
+    from emulator.config.file import ConfigFile
 
 # MQTT's registered port for TLS; Azure's device SDKs dial no other.
 MQTT_PORT = 8883
@@ -117,9 +121,40 @@ class Setting(Struct, frozen=True):
         if not texts:
             return None
         try:
-            values = tuple(self.parse(text) for text in texts)
+            return self._parse_all(texts)
         except ValueError as error:
             raise SettingError(f"{source}: {error}") from None
+
+    @property
+    def types_in_file(self) -> tuple[type, ...]:
+        """The types that a configuration file can have for one value."""
+        if not self.metavar:
+            return (bool,)
+        return (str, int) if self.metavar.startswith(("PORT", "NUMBER")) else (str,)
+
+    def read_in_file(self, value: object, folder: Path) -> Any:
+        """Parse the value that a configuration file has; several are a list.
+
+        Args:
+            value: a text; or a number, if the text is one; or true or false for a flag.
+            folder: the folder of the file, in which a path begins.
+
+        Raises:
+            ValueError: the value is invalid.
+            StartError: a file that it names can't be used.
+        """
+        values = value if self.many and isinstance(value, list) else [value]
+        for each in values:
+            if type(each) not in self.types_in_file:
+                form = "a text" if self.metavar else "true or false"
+                raise ValueError(f"Invalid value {each!r}: use {form}.")
+        texts = [str(each) for each in values]
+        if self.metavar in ("FILE", "DIR"):
+            texts = [str(folder / text) for text in texts]
+        return self._parse_all(texts)
+
+    def _parse_all(self, texts: Sequence[str]) -> Any:
+        values = tuple(self.parse(text) for text in texts)
         return values if self.many else values[-1]
 
 
@@ -219,11 +254,31 @@ def _read_keys(text: str) -> Mapping[str, str]:
     return keys
 
 
+def _read_config(path: str) -> ConfigFile:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: it can't be read, or has mistakes; one line for each.
+    """
+    # Imported here: most hubs have no configuration file.
+    from emulator.config.file import read as read_file
+
+    fields_by_key = {setting.key: name for name, setting in table().items() if name != "config"}
+
+    def parse(key: str, value: object, folder: Path) -> tuple[str, Any]:
+        name = fields_by_key[key]
+        return name, table()[name].read_in_file(value, folder)
+
+    return read_file(Path(path), fields_by_key, parse)
+
+
 def _field(default: Any, row: Setting) -> Any:
     """Declare a field of `Settings`, with its row of the table."""
-    if isinstance(default, dict):  # of keys, which must not be shown
-        return field(default_factory=lambda: default, repr=False, metadata={"setting": row})
-    return field(default=default, metadata={"setting": row})
+    metadata = {"setting": row}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: default, repr=False, metadata=metadata)
+    # Keys must not be shown.
+    return field(default=default, repr=row.key != "config", metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +286,10 @@ class Settings:
     """How an emulator is set up; the text of each setting says what it does."""
 
     # fmt: off
+    config: ConfigFile | None = _field(None, Setting(
+        "config", "FILE", "JSON or TOML file of settings, policies, devices and configurations",
+        "no file", _read_config,
+    ))
     host: str = _field("localhost", Setting(
         "host", "HOST", "address or name to listen on", "localhost, this machine alone",
     ))
@@ -325,6 +384,10 @@ class Settings:
         Raises:
             StartError
         """
+        if isinstance(self.config, str | Path):
+            raise StartError(
+                f"config is the name {str(self.config)!r}. Use Settings.from_file({self.config!r})."
+            )
         for name, each in table().items():
             value = getattr(self, name)
             if each.many and isinstance(value, str):
@@ -353,6 +416,32 @@ class Settings:
                 f"Bearer tokens are not checked, so entra is not allowed on host {self.host!r}. "
                 "Use a loopback address such as localhost, or leave entra out."
             )
+
+    @classmethod
+    def from_file(cls, path: str | Path, **others: Any) -> Settings:
+        """Return the settings in a configuration file; its content is applied to the hub.
+
+        Args:
+            path: the file.
+            others: settings that win over those of the file.
+
+        Raises:
+            StartError: the file can't be used.
+        """
+        config = _read_config(str(path))
+        return cls(**{"config": config, **_of_file(config), **others})
+
+    @property
+    def rights(self) -> Mapping[str, Right]:
+        """The rights of each shared access policy."""
+        named = {} if self.config is None else self.config.rights
+        return {**DEFAULT_RIGHTS, **named}
+
+    @property
+    def new_devices(self) -> tuple[str, ...]:
+        """The devices to register that are not in the configuration file."""
+        in_file = frozenset(() if self.config is None else self.config.device_ids)
+        return tuple(each for each in dict.fromkeys(self.devices) if each not in in_file)
 
     @property
     def ports(self) -> dict[str, int | None]:
@@ -401,12 +490,15 @@ class Settings:
 
     def chooses_key(self, name: str) -> bool:
         """Return whether `key_pair` returns the same keys at each start."""
-        return name in self.keys or self.on_loopback
+        in_file = self.config is not None and name in self.config.policy_keys
+        return name in self.keys or in_file or self.on_loopback
 
     def key_pair(self, name: str) -> tuple[str, str]:
         """Choose the primary and secondary key of a policy or device: given, well known, random."""
         if name in self.keys:
             return self.keys[name], self.keys[name]
+        if self.config is not None and (pair := self.config.policy_keys.get(name)) is not None:
+            return pair.primary, pair.secondary
         if self.on_loopback:
             return WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
         return _random_key(), _random_key()
@@ -418,22 +510,58 @@ def table() -> Mapping[str, Setting]:
     return {each.name: each.metadata["setting"] for each in fields(Settings)}
 
 
-def read(options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]) -> Settings:
-    """Make settings from texts: an option beats a variable, and a variable beats the default.
+class Found(NamedTuple):
+    """The value of a setting, and where it is from: an option, a variable, a file, the default."""
 
-    Args:
-        options: the texts of each option, by the name of its field.
-        environ: the environment variables. An empty one counts as missing.
+    value: Any
+    source: str
+
+
+def read(options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]) -> Settings:
+    """Make settings from texts: see `find`.
 
     Raises:
         SettingError: a value is invalid.
         StartError: a file can't be used.
     """
-    values = {
-        name: setting.read(options.get(name), environ.get(setting.variable))
-        for name, setting in table().items()
-    }
-    return Settings(**{name: value for name, value in values.items() if value is not None})
+    return Settings(**{name: each.value for name, each in find(options, environ).items()})
+
+
+def find(
+    options: Mapping[str, Sequence[str] | None], environ: Mapping[str, str]
+) -> dict[str, Found]:
+    """Find each setting that is not the default.
+
+    An option beats a variable, a variable beats the configuration file, and this the default.
+
+    Args:
+        options: the texts of each option, by the name of its field.
+        environ: the environment variables. An empty one counts as missing.
+
+    Returns:
+        the settings by the names of their fields.
+
+    Raises:
+        SettingError: a value is invalid.
+        StartError: a file can't be used.
+    """
+    found = {}
+    for name, setting in table().items():
+        value = setting.read(options.get(name), environ.get(setting.variable))
+        if value is not None:
+            source = setting.option if options.get(name) else setting.variable
+            found[name] = Found(value, source)
+    if "config" in found:
+        config: ConfigFile = found["config"].value
+        of_file = {name: Found(value, str(config.path)) for name, value in _of_file(config).items()}
+        found = {**of_file, **found}
+    return found
+
+
+def _of_file(config: ConfigFile) -> dict[str, Any]:
+    """Return the settings of a configuration file. Its devices stand for the tutorial's."""
+    devices = {"devices": config.device_ids} if config.device_ids else {}
+    return {**devices, **config.settings}
 
 
 def in_program(text: str) -> str:

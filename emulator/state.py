@@ -10,7 +10,7 @@ from msgspec import Struct
 from emulator.disk.store import DiskStore
 from emulator.errors import StartError
 from emulator.hub.access.keys import SymmetricKeys
-from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy, PolicyKeys
+from emulator.hub.access.policies import Policy, PolicyKeys
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError
@@ -59,7 +59,7 @@ def open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Cl
     """
     policies = {
         name: Policy(name, rights, _policy_keys(settings, store, name))
-        for name, rights in DEFAULT_RIGHTS.items()
+        for name, rights in settings.rights.items()
     }
     hub = IotHub(
         store=store,
@@ -72,7 +72,7 @@ def open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Cl
         event_sources=settings.event_sources,
         accepts_entra=settings.entra == ACCEPT,
     )
-    for device_id in dict.fromkeys(settings.devices):
+    for device_id in settings.new_devices:
         if hub.identities.has(IdentityKey(device_id)):
             continue
         try:
@@ -83,6 +83,24 @@ def open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Cl
         _renew_key(hub, store, IdentityKey(name), key)
     hub.resume()
     return State(hub=hub, policies=policies)
+
+
+async def apply_config(hub: IotHub, settings: Settings) -> None:
+    """Apply the content of the configuration file, for a hub that starts or was reset.
+
+    Raises:
+        ConfigError: the hub refuses an entry.
+    """
+    if settings.config is None:
+        return
+    # Imported here: most hubs have no configuration file.
+    from emulator.config.apply import apply
+    from emulator.config.mistakes import ConfigError
+
+    try:
+        await apply(hub, settings.config.content, settings.key_pair)
+    except ConfigError as error:
+        raise ConfigError(error.mistakes, settings.config.path) from None
 
 
 def register(hub: IotHub, settings: Settings, device_id: str) -> None:

@@ -71,25 +71,40 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _command(arguments: Sequence[str] | None) -> int:
-    from emulator.cli.log import set_up
-    from emulator.cli.options import note_variables, parse
-    from emulator.errors import StartError
-    from emulator.event_loop import run
+    from emulator.cli.commands import COMMANDS, function_of
+    from emulator.errors import ClientError, StartError
 
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        command = parse(arguments)
-        set_up(verbose=command.verbose, quiet=command.quiet)
-        if command.name == "tutorial":
-            from emulator.cli.tutorial import play
-
-            return run(play(command.settings))
-        from emulator.cli.start import serve
-
-        return run(serve(command))
+        if arguments and arguments[0] in COMMANDS:
+            return function_of(arguments[0])(arguments[1:])
+        return _start(arguments)
+    except ClientError as error:
+        return _fail(str(error))
     except StartError as error:
+        from emulator.cli.options import note_variables
+
         return _fail(f"{error.command}{note_variables()}")
 
 
+def _start(arguments: Sequence[str]) -> int:
+    """Run a hub, or the tutorial."""
+    from emulator.cli.log import set_up
+    from emulator.cli.options import parse
+    from emulator.event_loop import run
+
+    command = parse(arguments)
+    set_up(verbose=command.verbose, quiet=command.quiet)
+    if command.name == "tutorial":
+        from emulator.cli.tutorial import play
+
+        return run(play(command.settings))
+    from emulator.cli.start import serve
+
+    return run(serve(command))
+
+
 def _fail(text: str) -> int:
-    print(f"emulator: {text}", file=sys.stderr)
+    for line in text.splitlines():
+        print(f"emulator: {line}", file=sys.stderr)
     return 1

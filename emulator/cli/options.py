@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import os
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from emulator.cli.output import say
-from emulator.settings import Setting, SettingError, Settings, flag, read, table, user_folder
+from emulator.cli.commands import COMMANDS
+from emulator.cli.parser import Parser, Version, similar
+from emulator.settings import (
+    Found,
+    Setting,
+    SettingError,
+    Settings,
+    find,
+    flag,
+    table,
+    user_folder,
+)
 
 # Lines of at most 79 characters: a terminal often has 80.
 _DESCRIPTION = """\
@@ -33,6 +39,9 @@ examples:
       a second hub beside the first
   %(prog)s tutorial
       run the tutorial's two scripts, and end
+
+commands, each with --help:
+{chr(10).join(f"  {name:<9} {text}" for name, text in COMMANDS.items())}
 
 first steps:
   1. Start a hub, in a console of its own. It prints lines that set environment
@@ -65,45 +74,41 @@ _IN_MEMORY = Setting(
     "in-memory",
     "",
     "keep nothing: the state of the hub ends with it",
-    "the state is kept, except by tutorial",
+    "the state is kept, except by tutorial and run",
     parse=flag,
 )
-_FLAGS = (_VERBOSE, _QUIET, _JSON, _IN_MEMORY)
-
-
-# What argparse says.
-_ARGPARSE_COMMAND = re.compile(r"argument command: invalid choice: ('.*'|\".*\") \(.*\)", re.DOTALL)
-_ARGPARSE_NO_VALUE = re.compile(r"argument (--\S+): expected one argument")
-_ARGPARSE_VALUE = re.compile(r"argument (--\S+): ignored explicit argument .*", re.DOTALL)
-
-_SIMILAR = 0.75  # below, a suggestion is of no help: --verbose for --bogus
-
-# `--device`, `-p`; not the `-1` of `--mqtt-port -1`.
-_OPTION = re.compile(r"--.*|-[A-Za-z].*", re.DOTALL)
+FLAGS = (_VERBOSE, _QUIET, _JSON, _IN_MEMORY)
 
 
 class Command(NamedTuple):
     """What a command line asks for.
 
     Args:
-        name: `tutorial`; None is the hub.
+        name: `tutorial` or `run`; None is the hub.
         settings: the settings of the hub.
-        try_port_443: whether the hub listens on port 443 as well, where the system allows it.
+        found: the settings that are not the default, each with its source.
         verbose: whether more is logged.
         quiet: whether less is logged.
         json: whether the hub prints JSON.
+        in_memory: whether the hub keeps nothing.
     """
 
     name: str | None
     settings: Settings
-    try_port_443: bool
+    found: Mapping[str, Found]
     verbose: bool
     quiet: bool
     json: bool
+    in_memory: bool
+
+    @property
+    def try_port_443(self) -> bool:
+        """Whether the hub listens on port 443 as well, where the system allows it."""
+        return "https_port" not in self.found
 
 
 def parse(arguments: Sequence[str] | None) -> Command:
-    """Parse the command line and the environment.
+    """Parse the command line and the environment of a hub, or of the tutorial.
 
     An invalid option or variable ends the process with one line and exit status 2.
 
@@ -113,61 +118,30 @@ def parse(arguments: Sequence[str] | None) -> Command:
     Raises:
         StartError: a file can't be used, or the user has no folder.
     """
-    parser = _parser()
-    arguments = sys.argv[1:] if arguments is None else arguments
-    _check_names(parser, arguments)
-    options = vars(parser.parse_args(arguments))
-    try:
-        settings = read(options, os.environ)
-        verbose, quiet, json, in_memory = (
-            bool(each.read(options[each.key], os.environ.get(each.variable))) for each in _FLAGS
-        )
-    except SettingError as error:
-        parser.error(str(error))
-    if verbose and quiet:
-        parser.error("--verbose and --quiet contradict each other")
-    if json and options["command"]:
-        parser.error(f"--json has no use for the command {options['command']}")
-    # The command keeps its state by default; an emulator in a program does not.
-    folder = settings.data_dir or user_folder()
-    keeps = not in_memory and (settings.data_dir is not None or not options["command"])
-    settings = replace(
-        settings,
-        data_dir=folder if keeps else None,
-        cert_dir=settings.cert_dir or folder,
-    )
-    https_port = table()["https_port"]
-    chosen = options["https_port"] or os.environ.get(https_port.variable)
-    return Command(options["command"], settings, not chosen, verbose, quiet, json)
+    parser = Parser("", _DESCRIPTION, _EPILOG)
+    parser.add_argument("command", nargs="?", help="tutorial: run its scripts on the hub")
+    add_settings(parser)
+    options = vars(parser.parse_known(sys.argv[1:] if arguments is None else arguments))
+    name = options["command"]
+    if name in COMMANDS:
+        parser.error(f"The command {name} must be the first word")
+    if name not in (None, "start", "tutorial"):
+        found = similar(name, [*COMMANDS, "start", "tutorial"])
+        advice = found[0] if found else f"tutorial, {', '.join(COMMANDS)}"
+        parser.error(f"Unknown command {name!r}. Use {advice}")
+    return read_command(parser, options, None if name == "start" else name)
 
 
-def note_variables() -> str:
-    """Name the variables that are set, for the end of an error; empty without any."""
-    names = [setting.variable for setting in (*table().values(), *_FLAGS)]
-    found = [name for name in names if os.environ.get(name)]
-    return f" (Set in the environment: {', '.join(found)}.)" if found else ""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        # Python names the file of a module that runs with -m.
-        prog="python -m emulator" if Path(sys.argv[0]).name == "__main__.py" else None,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "command", nargs="?", choices=("tutorial",), help="run the tutorial's scripts on the hub"
-    )
+def add_settings(parser: Parser) -> None:
+    """Add the options of a hub to a command."""
     for name, setting in table().items():
         _add(parser, setting, name)
-    for each in _FLAGS:
+    for each in FLAGS:
         _add(parser, each, each.key)
-    parser.add_argument("-V", "--version", action=_Version, help="print the version, and exit")
-    return parser
+    parser.add_argument("-V", "--version", action=Version, help="print the version, and exit")
 
 
-def _add(parser: argparse.ArgumentParser, setting: Setting, name: str) -> None:
+def _add(parser: Parser, setting: Setting, name: str) -> None:
     text = _help(setting)
     if setting.metavar:
         form: dict[str, Any] = {"action": "append", "metavar": setting.metavar}
@@ -176,49 +150,51 @@ def _add(parser: argparse.ArgumentParser, setting: Setting, name: str) -> None:
     parser.add_argument(setting.option, dest=name, help=text, **form)
 
 
-def _check_names(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    """End with one line if an option is unknown.
+def read_command(
+    parser: Parser, options: Mapping[str, Sequence[str] | None], name: str | None
+) -> Command:
+    """Make a command of parsed options and of the environment.
 
-    argparse itself complains about its value first: it takes this for a command.
+    Args:
+        parser: ends the process where a value is invalid.
+        options: the texts of each option, by the name of its field.
+        name: the command that runs a hub; None is the hub alone.
+
+    Raises:
+        StartError: a file can't be used, or the user has no folder.
     """
-    options = ["--help", "--version", *(each.option for each in (*table().values(), *_FLAGS))]
-    for argument in arguments:
-        name = argument.partition("=")[0]
-        if name == "--" or not _OPTION.fullmatch(name):
-            continue
-        if name in ("-h", "-V") or any(each.startswith(name) for each in options):
-            continue
-        similar = [each for each in options if name.strip("-") in each]
-        similar = similar or difflib.get_close_matches(name, options, 1, _SIMILAR)
-        advice = f" Use {' or '.join(similar)}." if similar and name.startswith("--") else ""
-        parser.error(f"Unknown option {name}.{advice}")
+    try:
+        found = find(options, os.environ)
+        verbose, quiet, json, in_memory = (
+            bool(each.read(options[each.key], os.environ.get(each.variable))) for each in FLAGS
+        )
+    except SettingError as error:
+        parser.error(str(error))
+    settings = Settings(**{field: each.value for field, each in found.items()})
+    if not settings.devices:
+        parser.error("There is no device. Use --device ID")
+    if verbose and quiet:
+        parser.error("--verbose and --quiet contradict each other")
+    if json and name:
+        parser.error(f"--json has no use for the command {name}")
+    # The command keeps its state by default; an emulator in a program does not.
+    folder = settings.data_dir or user_folder()
+    keeps = not in_memory and (settings.data_dir is not None or name is None)
+    settings = replace(
+        settings,
+        data_dir=folder if keeps else None,
+        cert_dir=settings.cert_dir or folder,
+    )
+    return Command(name, settings, found, verbose, quiet, json, in_memory)
+
+
+def note_variables() -> str:
+    """Name the variables that are set, for the end of an error; empty without any."""
+    names = [setting.variable for setting in (*table().values(), *FLAGS)]
+    found = [name for name in names if os.environ.get(name)]
+    return f" (Set in the environment: {', '.join(found)}.)" if found else ""
 
 
 def _help(setting: Setting) -> str:
     repeated = "; may be repeated" if setting.many else ""
     return f"{setting.help}{repeated} (default: {setting.default})"
-
-
-class _Version(argparse.Action):
-    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **settings)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version
-
-        say(f"local-iot-hub {version('local-iot-hub')}")
-        parser.exit()
-
-
-class _Parser(argparse.ArgumentParser):
-    def _print_message(self, message: str, file: object = None) -> None:
-        # Help goes to stdout.
-        say(message.rstrip())
-
-    def error(self, message: str) -> NoReturn:
-        """End with one line, as every other error of the command does."""
-        message = _ARGPARSE_COMMAND.sub(r"Unknown command \1. The only one is tutorial", message)
-        message = _ARGPARSE_NO_VALUE.sub(r"\1 needs a value", message)
-        message = _ARGPARSE_VALUE.sub(r"\1 takes no value", message)
-        print(f"emulator: {message.rstrip('.')}. --help shows the options.", file=sys.stderr)
-        sys.exit(2)

@@ -50,18 +50,28 @@ def collect_garbage() -> None:
     gc.enable()
 
 
-def on_signals(stop: Callable[[], object]) -> None:
-    """Call `stop` in the running event loop on Ctrl-C, on SIGTERM, and when the terminal closes."""
-    loop = asyncio.get_running_loop()
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop a command: Ctrl-C, SIGTERM, and the end of its terminal."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     # `nohup` ignores this one, and means it.
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    for number in numbers:
-        try:
-            loop.add_signal_handler(number, stop)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+    return numbers
+
+
+def on_signals(stop: Callable[[], object]) -> None:
+    """Call `stop` in the running event loop on each of the signals that stop a command."""
+    for number in stop_signals():
+        on_signal(number, stop)
+
+
+def on_signal(number: signal.Signals, call: Callable[[], object]) -> None:
+    """Call a function in the running event loop on a signal."""
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(number, call)
+    except NotImplementedError:  # Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(call))
 
 
 def on_reader_gone(stop: Callable[[], object]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 
+from emulator.cli.hubs import announced
 from emulator.cli.options import Command
 from emulator.cli.output import OutputError, say
 from emulator.cli.process import (
@@ -50,7 +51,7 @@ async def serve(command: Command) -> int:
     async with Emulator(command.settings, port_443=sockets) as emulator:
         watching = asyncio.ensure_future(watch(emulator.hub)) if command.verbose else None
         try:
-            with environment_script(emulator) as script:
+            with announced(emulator), environment_script(emulator) as script:
                 say(as_json(emulator) if command.json else welcome(emulator, script, advice))
                 on_reader_gone(lambda: stop(True))
                 collect_garbage()

@@ -24,7 +24,8 @@ class Route(Struct, frozen=True):
     Args:
         verb: the HTTP method.
         path: a path such as `/devices/{device_id}`; see `Router`.
-        operation: the operation of a request; the gate knows its right and its throttle.
+        operation: the operation of a request; the gate knows its right and its throttle. None lets
+            every caller in, without a token.
         handler: the function that answers a request.
         error_form: the form of the errors of this family of routes.
         for_device: whether devices call it, not services. Its path has the id of the device, and a
@@ -36,7 +37,7 @@ class Route(Struct, frozen=True):
 
     verb: str
     path: str
-    operation: Operation
+    operation: Operation | None
     handler: Handler
     error_form: ErrorForm = message_body
     for_device: bool = False

@@ -149,6 +149,8 @@ class HttpServer:
     async def _serve(
         self, route: Route, request: Request, resource: Sequence[str]
     ) -> StreamResponse:
+        if route.operation is None:
+            return await self._answer(route, request)
         token = request.headers.get("Authorization")
         caller: ServiceCaller | DeviceCaller = ServiceCaller(
             token, request.host, resource, request.method

@@ -60,6 +60,7 @@ class IotHub:
         event_sources: Collection[str] = (),
         accepts_entra: bool = False,
     ) -> None:
+        self.store = store
         self.clock = clock = clock or Clock()
         self.feed = feed = Feed()
         self.slices = slices = Slices(clock)

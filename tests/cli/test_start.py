@@ -292,7 +292,7 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
     "an unknown command": (
         lambda _: ("tutorials",),
         2,
-        "Unknown command 'tutorials'. The only one is tutorial. --h",
+        r"Unknown command 'tutorials'\. Use tutorial\. --h",
     ),
     "a port out of range": (
         lambda _: ("--mqtt-port", "65536"),

@@ -82,6 +82,9 @@ class Operation(enum.Enum):
     READ_EVENTS = _SERVICE
     READ_CLOCK = _SERVICE
     ADVANCE_CLOCK = _SERVICE
+    # Ours: what a person needs to run an emulator.
+    READ_INFO = _READ | _SERVICE
+    APPLY_CONFIG = _WRITE
 
     def __new__(cls, right: Right, throttle: Throttle | None = None, title: str = "") -> Operation:
         """Create a member; its value is its number, because several have the same attributes."""

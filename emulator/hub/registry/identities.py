@@ -67,7 +67,7 @@ class Identities:
             IotHubUnauthorizedAccess: the device of the module is missing or disabled.
         """
         self._check_device_of(key)
-        return self._document(self._registered(key))
+        return self.document(key)
 
     def put(self, key: IdentityKey, body: object, if_match: IfMatch) -> JsonObject:
         """Create an identity; with `If-Match` update it.
@@ -148,6 +148,14 @@ class Identities:
     def has(self, key: IdentityKey) -> bool:
         """Return whether an identity is registered."""
         return self._store.get(Identity, key) is not None
+
+    def document(self, key: IdentityKey) -> JsonObject:
+        """Return an identity, also a module of a disabled device.
+
+        Raises:
+            DeviceNotFound, ModuleNotFound
+        """
+        return self._document(self._registered(key))
 
     def create(self, key: IdentityKey, body: object, *, twin: object = None) -> JsonObject:
         """Create an identity with its twin; an IoT Edge device also gets its system modules.

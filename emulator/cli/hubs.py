@@ -1,0 +1,131 @@
+"""The hubs that run: how a command finds one.
+
+A hub that starts writes a file into its data folder, which only its user can read, and removes it
+at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emulator.cli.parser import Parser
+from emulator.errors import ClientError
+from emulator.net import files
+from emulator.settings import table, user_folder
+
+if TYPE_CHECKING:
+    from emulator.client import Client
+    from emulator.emulator import Emulator
+
+# Where the SDKs' programs, and these commands, find their connection string.
+_VARIABLE = "IOTHUB_CONNECTION_STRING"
+_SUFFIX = ".hub.json"
+# How long a port of this machine may take to accept.
+_CONNECT_SECONDS = 1.0
+
+FINDING = f"""\
+It finds the hub by --login, or else by {_VARIABLE}, or else
+by the file that a running hub keeps in the data folder.
+"""
+
+
+@contextlib.contextmanager
+def announced(emulator: Emulator) -> Iterator[None]:
+    """Keep the file by which commands find a hub, for this user alone, while the hub runs."""
+    settings = emulator.settings
+    folder, host = settings.data_dir or settings.cert_dir, settings.host_in_file_names
+    if folder is None:
+        yield
+        return
+    file = folder / f"{host}-{emulator.mqtt_port}{_SUFFIX}"
+    document = {
+        "pid": os.getpid(),
+        "host": emulator.settings.host,
+        "connectionString": emulator.service_connection_string,
+        "port": emulator.https_port,
+        "ca": str(emulator.ca_file),
+    }
+    try:
+        files.write(file, json.dumps(document).encode(), mode=files.PRIVATE)
+    except OSError:
+        yield  # commands can have --login
+        return
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options that name a running hub."""
+    parser.add_argument(
+        "--login", metavar="STRING", help="the connection string of a service of the hub"
+    )
+    parser.add_argument("--host", metavar="HOST", help="the host of a hub of this machine")
+    parser.add_argument("--data-dir", metavar="DIR", type=Path, help="the data folder of the hub")
+
+
+def connect(options: argparse.Namespace) -> Client:
+    """Return a client of the hub that the options of a command name.
+
+    Raises:
+        ClientError: no hub, or more than one, is named.
+        StartError: the user has no folder.
+    """
+    # Imported here: a hub that starts needs no client.
+    from emulator.client import Client
+
+    folder = _folder(options)
+    given = options.login or (not options.host and os.environ.get(_VARIABLE))
+    if given:
+        ca = folder / "ca.pem"
+        return Client(given, trust=ca if ca.is_file() else None)
+    found = _announced(folder, options.host)
+    if len(found) > 1:
+        found = [each for each in found if _accepts(each)] or found[:1]
+    if len(found) > 1:
+        hosts = ", ".join(sorted(each["host"] for each in found))
+        raise ClientError(f"Several hubs run: {hosts}. Choose one: --host HOST.")
+    if not found:
+        where = f" on {options.host}" if options.host else ""
+        raise ClientError(
+            f"No hub runs here{where}. Start it: iothub-emulator; or name another one: "
+            "--login CONNECTION_STRING"
+        )
+    ca = Path(found[0]["ca"])
+    return Client(found[0]["connectionString"], trust=ca if ca.is_file() else None)
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    """Return the data folder: of the option, of the variable, or of this user."""
+    if options.data_dir:
+        return Path(options.data_dir)
+    variable = os.environ.get(table()["data_dir"].variable)
+    return Path(variable) if variable else user_folder()
+
+
+def _announced(folder: Path, host: str | None) -> list[dict[str, Any]]:
+    """Return the hubs whose files are in a folder."""
+    found = []
+    for file in sorted(folder.glob(f"*{_SUFFIX}")):
+        with contextlib.suppress(OSError, ValueError):  # it ends just now
+            document = json.loads(file.read_bytes())
+            if host in (None, document["host"]):
+                found.append(document)
+    return found
+
+
+def _accepts(document: dict[str, Any]) -> bool:
+    """Return whether a hub runs yet: one that was killed leaves its file."""
+    try:
+        socket.create_connection((document["host"], document["port"]), _CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""A service over plain HTTPS, with the standard library alone: for the command and for test kits.
+
+Every failure is a `ClientError` with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import re
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from msgspec import Struct
+
+from emulator.errors import ClientError
+
+API_VERSION = "2021-04-12"
+
+_TOKEN_SECONDS = 3600
+# A stream is silent for at most 15 s: see `/_emulator/events`.
+_TIMEOUT_SECONDS = 60.0
+_FORM = "HostName=<host>;SharedAccessKeyName=<policy>;SharedAccessKey=<key>"
+# `ErrorCode:DeviceNotFound;text`, the usual form of an error of the service.
+_ERROR = re.compile(r"(?:ErrorCode:)?(?P<code>\w+);(?P<text>.*)", re.DOTALL)
+_SHOWN = 300  # characters of an answer that is not in this form
+
+
+class Response(Struct, frozen=True):
+    """The answer to a request."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the document in the body; None without a body.
+
+        Raises:
+            ClientError: the body is not JSON.
+        """
+        try:
+            return json.loads(self.body) if self.body else None
+        except ValueError:
+            shown = self.body[:_SHOWN].decode(errors="replace")
+            raise ClientError(f"The answer is not JSON: {shown!r}.", status=self.status) from None
+
+
+class Client:
+    """A service with the rights of a connection string; one connection for each request.
+
+    Args:
+        connection_string: `HostName=…;SharedAccessKeyName=…;SharedAccessKey=…`.
+        trust: a PEM file of certificates to trust beside those of the system and of SSL_CERT_FILE.
+        timeout: how many seconds an answer, and each part of it, may take.
+
+    Raises:
+        ClientError: the connection string is malformed, or the file can't be read.
+    """
+
+    def __init__(
+        self,
+        connection_string: str,
+        *,
+        trust: Path | None = None,
+        timeout: float = _TIMEOUT_SECONDS,
+    ) -> None:
+        fields = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+        try:
+            self.host = fields["HostName"]
+            self._policy, self._key = fields["SharedAccessKeyName"], fields["SharedAccessKey"]
+            self._secret = base64.b64decode(self._key, validate=True)
+            self._address, self._port = _address(self.host)
+        except (KeyError, ValueError):
+            raise ClientError(f"Invalid connection string of a service. Use {_FORM}.") from None
+        self._timeout = timeout
+        self._context = ssl.create_default_context()
+        if trust is not None:
+            try:
+                self._context.load_verify_locations(trust)
+            except (OSError, ssl.SSLError) as error:
+                raise ClientError(f"Can't read the certificates in {trust}: {error}.") from None
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """Return the document at a path.
+
+        Raises:
+            ClientError
+        """
+        return self.request("GET", path, parameters=parameters).json()
+
+    def post(self, path: str, body: object = None, **parameters: str) -> Any:
+        """Post a document, or bytes; return the document in the answer.
+
+        Raises:
+            ClientError
+        """
+        return self.request("POST", path, body, parameters=parameters).json()
+
+    def request(
+        self,
+        verb: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send a request, and return the answer.
+
+        Args:
+            verb: the HTTP method.
+            path: the path, encoded.
+            body: a document for JSON; bytes as they are; None for no body.
+            headers: further headers.
+            parameters: parameters for the query of the URL, beside the api-version.
+
+        Raises:
+            ClientError: the hub can't be reached, or refuses the request.
+        """
+        with self._sent(verb, path, body, headers or {}, parameters or {}) as answer:
+            return Response(answer.status, dict(answer.headers), answer.read())
+
+    def stream(self, path: str, **parameters: str) -> Iterator[Any]:
+        """Return the documents of server-sent events as they come, without an end.
+
+        Raises:
+            ClientError
+        """
+        accept = {"Accept": "text/event-stream"}
+        with self._sent("GET", path, None, accept, parameters) as answer:
+            for line in answer:
+                if line.startswith(b"data:"):
+                    yield json.loads(line[len(b"data:") :])
+
+    def token(self, lifetime: float = _TOKEN_SECONDS) -> str:
+        """Return a SAS token for the hub (IoT Hub docs: control access with SAS)."""
+        audience, expiry = quote(self.host, safe=""), str(int(time.time() + lifetime))
+        digest = hmac.new(self._secret, f"{audience}\n{expiry}".encode(), hashlib.sha256).digest()
+        signature = quote(base64.b64encode(digest), safe="")
+        return (
+            f"SharedAccessSignature sr={audience}&sig={signature}&se={expiry}"
+            f"&skn={quote(self._policy, safe='')}"
+        )
+
+    @contextmanager
+    def _sent(
+        self,
+        verb: str,
+        path: str,
+        body: object,
+        headers: Mapping[str, str],
+        parameters: Mapping[str, str],
+    ) -> Iterator[http.client.HTTPResponse]:
+        query = urlencode({"api-version": API_VERSION, **parameters})
+        content, kind = _encode(body)
+        connection = http.client.HTTPSConnection(
+            self._address, self._port, timeout=self._timeout, context=self._context
+        )
+        try:
+            connection.request(
+                verb,
+                f"{path}?{query}",
+                body=content,
+                headers={"Authorization": self.token(), "Host": self.host, **kind, **headers},
+            )
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise _refusal(self.host, path, answer.status, answer.read())
+            yield answer
+        except (OSError, http.client.HTTPException) as error:
+            raise ClientError(self._explain(error)) from error
+        finally:
+            connection.close()
+
+    def _explain(self, error: Exception) -> str:
+        where = f"Can't reach the hub at {self.host}"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"{where}: its certificate is not trusted ({error.verify_message}). Set "
+                "SSL_CERT_FILE to the ca-bundle.pem of the hub."
+            )
+        if isinstance(error, ConnectionRefusedError):
+            return f"{where}: connection refused. Start it: iothub-emulator"
+        if isinstance(error, TimeoutError):
+            return f"{where}: no answer within {self._timeout:g} s."
+        reason = error.strerror if isinstance(error, OSError) else None
+        return f"{where}: {reason or error or type(error).__name__}."
+
+
+def _address(host: str) -> tuple[str, int]:
+    """Return the name and the port of a host; raise ValueError if it is malformed."""
+    parts = urlsplit(f"//{host}")
+    if not parts.hostname or parts.path:
+        raise ValueError(host)
+    return parts.hostname, parts.port or 443
+
+
+def _encode(body: object) -> tuple[bytes | None, dict[str, str]]:
+    """Return the bytes of a body, and its header."""
+    if body is None:
+        return None, {}
+    if isinstance(body, bytes):
+        return body, {"Content-Type": "application/octet-stream"}
+    return json.dumps(body).encode(), {"Content-Type": "application/json; charset=utf-8"}
+
+
+def _refusal(host: str, path: str, status: int, body: bytes) -> ClientError:
+    text = body[:_SHOWN].decode(errors="replace")
+    with suppress(ValueError, TypeError):
+        document = json.loads(body)
+        text = document.get("Message") or document.get("message") or text
+    found = _ERROR.fullmatch(text)
+    code, text = (found["code"], found["text"]) if found else ("", text)
+    if path.startswith("/_emulator/") and not code and status in (404, 405):
+        return ClientError(f"{host} is not an emulator, or an older one: no {path}.", status=status)
+    lines = " ".join(text.split()).rstrip(".")
+    return ClientError(f"{host} answers {status} {code}: {lines}.", status=status, code=code)

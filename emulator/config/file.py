@@ -1,0 +1,205 @@
+"""Reads a configuration file: JSON or TOML, its settings, and its content."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from datetime import date, time
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from emulator.config.content import ENTRIES, Content, DeviceEntry
+from emulator.config.mistakes import ConfigError, Mistake, convert, shown, unknown
+from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.policies import DEFAULT_RIGHTS, Right
+from emulator.hub.core.errors import HubError
+from emulator.hub.core.json import JsonObject, loads
+
+# Editors find the schema of a JSON file by this member.
+SCHEMA = "$schema"
+
+
+class ConfigFile(Struct, frozen=True):
+    """A configuration file that has been read.
+
+    Args:
+        path: the file.
+        settings: the values of its settings, by the names of the fields of `Settings`.
+        content: what it says of a hub's content.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    content: Content
+
+    @property
+    def device_ids(self) -> tuple[str, ...]:
+        """The devices of the file."""
+        return tuple(each.id for each in self.content.devices)
+
+    @property
+    def rights(self) -> Mapping[str, Right]:
+        """The rights of the policies for which the file names them."""
+        named = ((each.name, each.right) for each in self.content.policies)
+        return {name: right for name, right in named if right is not None}
+
+    @property
+    def policy_keys(self) -> Mapping[str, SymmetricKeys]:
+        """The keys of the policies for which the file has them."""
+        named = ((each.name, each.keys) for each in self.content.policies)
+        return {name: keys for name, keys in named if keys is not None}
+
+
+# Parses the value of a setting in a file in some folder; it raises ValueError.
+ParseSetting = Callable[[str, object, Path], tuple[str, Any]]
+
+
+def read(path: Path, keys: Collection[str], parse_setting: ParseSetting) -> ConfigFile:
+    """Read a configuration file.
+
+    Args:
+        path: the file.
+        keys: the keys of all settings.
+        parse_setting: returns the name of a setting's field and its value, from its key, its value
+            in the file, and the folder of the file.
+
+    Raises:
+        ConfigError: the file can't be read, or has mistakes.
+    """
+    document = load(path)
+    mistakes: list[Mistake] = []
+    settings = {}
+    for key in [each for each in document if each in keys]:
+        try:
+            name, value = parse_setting(key, document.pop(key), path.parent)
+        except ValueError as error:
+            mistakes.append(Mistake(key, str(error)))
+        else:
+            settings[name] = value
+    content = _content(document, [*ENTRIES, *keys], mistakes)
+    if mistakes:
+        raise ConfigError(mistakes, path)
+    return ConfigFile(path, settings, content)
+
+
+def parse(document: object) -> Content:
+    """Parse the content of a file that came in a request: a document without settings.
+
+    Raises:
+        ConfigError: it has mistakes.
+    """
+    mistakes: list[Mistake] = []
+    if not isinstance(document, dict):
+        raise ConfigError([Mistake("", f"Invalid value {shown(document)}: use an object.")])
+    content = _content(dict(document), ENTRIES, mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return content
+
+
+def load(path: Path) -> JsonObject:
+    """Return the document in a file.
+
+    Raises:
+        ConfigError: the file can't be read, or is neither JSON nor TOML.
+    """
+
+    def wrong(text: str) -> ConfigError:
+        return ConfigError([Mistake("", text)], path)
+
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".toml"):
+        raise wrong(f"Unknown kind of file {path.suffix!r}: use .json or .toml.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise wrong(f"Can't read the file: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise wrong("Can't read the file: it is not UTF-8. Save it as UTF-8.") from None
+    try:
+        document = loads(text) if suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        raise wrong(f"Not {suffix[1:].upper()}: {error}.") from None
+    if not isinstance(document, dict):
+        raise wrong(f"Invalid value {shown(document)}: use an object.")
+    mistakes: list[Mistake] = []
+    _check_values(document, "", mistakes)
+    if mistakes:
+        raise ConfigError(mistakes, path)
+    return document
+
+
+def _check_values(value: object, place: str, mistakes: list[Mistake]) -> None:
+    """Note each value of TOML that JSON does not have: a date, a time, an infinite number."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            _check_values(below, f"{place}.{name}" if place else name, mistakes)
+    elif isinstance(value, list):
+        for number, below in enumerate(value):
+            _check_values(below, f"{place}[{number}]", mistakes)
+    elif isinstance(value, date | time):
+        text = f"Invalid value {value.isoformat()}: write it in quotes, as a text."
+        mistakes.append(Mistake(place, text))
+    elif type(value) is float and not math.isfinite(value):
+        mistakes.append(Mistake(place, f"Invalid value {value}: use a finite number."))
+
+
+def _content(document: JsonObject, known: Collection[str], mistakes: list[Mistake]) -> Content:
+    """Convert the lists of a document entry by entry, so that each wrong one is noted."""
+    document.pop(SCHEMA, None)
+    entries: dict[str, tuple[Any, ...]] = {}
+    for name, value in document.items():
+        if name not in ENTRIES:
+            mistakes.append(Mistake("", unknown(name, known)))
+        elif not isinstance(value, list):
+            mistakes.append(Mistake(name, f"Invalid value {shown(value)}: use a list."))
+        else:
+            entries[name] = tuple(
+                convert(each, ENTRIES[name], f"{name}[{number}]", mistakes)
+                for number, each in enumerate(value)
+            )
+    if mistakes:  # then an entry can be missing
+        return Content()
+    content = Content(**entries)
+    _check_policies(content, mistakes)
+    _check_names("policies", "name", [each.name for each in content.policies], mistakes)
+    _check_names("devices", "id", [each.id for each in content.devices], mistakes)
+    for number, device in enumerate(content.devices):
+        _check_modules(f"devices[{number}].modules", device, mistakes)
+    for number in range(len(content.faults)):
+        text = "This version has no faults. Remove the entry."
+        mistakes.append(Mistake(f"faults[{number}]", text))
+    ids = [each.id for each in content.configurations]
+    _check_names("configurations", "id", ids, mistakes)
+    return content
+
+
+def _check_policies(content: Content, mistakes: list[Mistake]) -> None:
+    for number, policy in enumerate(content.policies):
+        try:
+            _ = policy.keys
+        except HubError as error:
+            text = f"{error.text}. Use 16 to 64 bytes in base64."
+            mistakes.append(Mistake(f"policies[{number}]", text))
+        if policy.right is None and policy.name not in DEFAULT_RIGHTS:
+            text = f"The new policy {shown(policy.name)} has no rights. Add 'rights'."
+            mistakes.append(Mistake(f"policies[{number}]", text))
+
+
+def _check_modules(place: str, device: DeviceEntry, mistakes: list[Mistake]) -> None:
+    _check_names(place, "id", [each.id for each in device.modules], mistakes)
+
+
+def _check_names(place: str, member: str, names: list[str], mistakes: list[Mistake]) -> None:
+    """Note each name that stands twice."""
+    seen: Counter[str] = Counter()
+    for number, name in enumerate(names):
+        seen[name] += 1
+        if name and seen[name] == 2:
+            first = f"{place}[{names.index(name)}]"
+            text = f"{shown(name)} is also the {member} of {first}. Remove one of them."
+            mistakes.append(Mistake(f"{place}[{number}].{member}", text))
