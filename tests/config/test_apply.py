@@ -331,3 +331,30 @@ def test_a_hub_does_not_start_with_content_that_it_refuses(
         f"{file}: devices[0].id",
         f"{file}: devices[1].tags",
     ]
+
+
+def test_what_a_file_created_is_remembered_over_a_restart(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    file = tmp_path / "hub.toml"
+
+    def start(text: str) -> Emulator:
+        file.write_text(text)
+        settings = Settings.from_file(file)
+        return second_hub(
+            emulator, config=settings.config, devices=settings.devices, data_dir=tmp_path
+        )
+
+    module = "modules = [{id = 'm', tags = {x = 1.50}}]"
+    both = f"devices = [{{id = 'a', tags = {{x = 1}}, {module}}}, {{id = 'b'}}]"
+    content = "content = {deviceContent = {'properties.desired.x' = 1}}"
+    with start(f"{both}\nconfigurations = [{{id = 'c', {content}}}]") as hub, Service(hub) as first:
+        before = read(first, "/twins/a")
+        identity = read(first, "/devices/a")
+        put_device(first, "theirs")
+    with start(f"{both}\nconfigurations = [{{id = 'c', {content}}}]") as hub, Service(hub) as again:
+        assert read(again, "/twins/a") == before
+        assert read(again, "/devices/a") == identity
+    with start("devices = [{id = 'b'}]") as hub, Service(hub) as last:
+        assert [each["deviceId"] for each in read(last, "/devices")] == ["b", "theirs"]
+        assert read(last, "/configurations") == []
