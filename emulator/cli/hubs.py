@@ -32,7 +32,8 @@ _CONNECT_SECONDS = 1.0
 
 FINDING = f"""\
 It finds the hub by --login, or else by {_VARIABLE}, or else
-by the file that a running hub keeps in the data folder.
+by the file that a running hub keeps in the data folder. --host and --data-dir
+choose such a file.
 """
 
 
@@ -83,7 +84,8 @@ def connect(options: argparse.Namespace) -> Client:
     from emulator.client import Client
 
     folder = _folder(options)
-    given = options.login or (not options.host and os.environ.get(_VARIABLE))
+    is_chosen = options.host or options.data_dir
+    given = options.login or (not is_chosen and os.environ.get(_VARIABLE))
     if given:
         ca = folder / "ca.pem"
         return Client(given, trust=ca if ca.is_file() else None)
@@ -115,7 +117,7 @@ def _announced(folder: Path, host: str | None) -> list[dict[str, Any]]:
     """Return the hubs whose files are in a folder."""
     found = []
     for file in sorted(folder.glob(f"*{_SUFFIX}")):
-        with contextlib.suppress(OSError, ValueError):  # it ends just now
+        with contextlib.suppress(OSError, ValueError):  # a hub starts or ends just now
             document = json.loads(file.read_bytes())
             if host in (None, document["host"]):
                 found.append(document)

@@ -110,8 +110,9 @@ def _addresses() -> Iterator[str]:
 
 
 def _forward(process: asyncio.subprocess.Process, number: int) -> None:
-    """Send a signal to the command; a terminal sends Ctrl-C to both."""
-    if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
+    """Send a signal to the command; a terminal, and Windows, send Ctrl-C to both."""
+    from_terminal = sys.platform == "win32" or (sys.stdin is not None and sys.stdin.isatty())
+    if number == signal.SIGINT and from_terminal:
         return
     if process.returncode is None:
         process.send_signal(number)
