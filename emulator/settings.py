@@ -10,25 +10,35 @@ import base64
 import contextlib
 import functools
 import ipaddress
-import json
-import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import Struct
-
 from emulator.errors import StartError
-from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Right
-from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.notifications.sources import SOURCES
+from emulator.setting import (
+    ACCEPT,
+    ALL_EVENTS,
+    LAST_PORT,
+    Setting,
+    flag,
+    log_bound,
+    parse_consumer_group,
+    parse_entra,
+    parse_events,
+    parse_log_size,
+    parse_partitions,
+    parse_port,
+    parse_seconds,
+    parse_throttle,
+    read_keys,
+)
 
 if TYPE_CHECKING:
     from emulator.config.file import ConfigFile
@@ -44,11 +54,6 @@ AMQP_PORT = 5672
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
-# Every kind of events that is not telemetry.
-ALL_EVENTS = "all"
-# The only value of `entra`, besides the empty default.
-ACCEPT = "accept"
-
 # Where a storage emulator, such as Azurite, serves blobs by default.
 LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
 
@@ -58,200 +63,8 @@ LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
 WELL_KNOWN_PRIMARY_KEY = base64.b64encode(b"this local IoT Hub key is public").decode()
 WELL_KNOWN_SECONDARY_KEY = base64.b64encode(b"the 2nd local IoT Hub key is too").decode()
 
-_TIME_UNITS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
-_SIZE_UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
-# A real hub's rules for a name (Event Hubs docs: resource names), and `$Default`.
-_CONSUMER_GROUP = re.compile(
-    rf"\$Default|[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.CONSUMER_GROUP_LENGTH - 1}}}", re.ASCII
-)
-
-_VARIABLE_PREFIX = "IOTHUB_EMULATOR_"
-_LAST_PORT = 65535
 # An option in an error, with its value: `--data-dir DIR`, `--host 127.0.0.2`.
 _OPTION = re.compile(r"(?P<option>--[a-z]+(-[a-z]+)*)( (?P<value>[A-Z]+\b|127[.\d]*\d))?")
-_ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-
-
-class SettingError(ValueError):
-    """An option or a variable has an invalid value; the text is one line that names it."""
-
-
-class Setting(Struct, frozen=True):
-    """How the world outside names, explains and writes a setting.
-
-    Args:
-        key: the name in a configuration file; option and variable are made from it.
-        metavar: what the value is; empty for an option without a value.
-        help: what the setting does.
-        default: the default, as `--help` shows it.
-        parse: makes the value from its text. It raises ValueError with one line of text.
-        many: whether there can be several values.
-    """
-
-    key: str
-    metavar: str
-    help: str
-    default: str
-    parse: Callable[[str], Any] = str
-    many: bool = False
-
-    @property
-    def option(self) -> str:
-        """The name on the command line."""
-        return f"--{self.key}"
-
-    @property
-    def variable(self) -> str:
-        """The name in the environment."""
-        return _VARIABLE_PREFIX + self.key.upper().replace("-", "_")
-
-    def read(self, option: Sequence[str] | None, variable: str | None) -> Any:
-        """Parse the option, or else the variable; return None if both are missing.
-
-        A variable with several values is split at spaces, or as PATH is if they are paths.
-
-        Raises:
-            SettingError: the value is invalid.
-            StartError: the file can't be used.
-        """
-        source, texts = self.option, option
-        if not texts and variable:
-            separator = os.pathsep if self.parse is Path else None
-            source, texts = self.variable, variable.split(separator) if self.many else [variable]
-        if not texts:
-            return None
-        try:
-            return self._parse_all(texts)
-        except ValueError as error:
-            raise SettingError(f"{source}: {error}") from None
-
-    @property
-    def types_in_file(self) -> tuple[type, ...]:
-        """The types that a configuration file can have for one value."""
-        if not self.metavar:
-            return (bool,)
-        return (str, int) if self.metavar.startswith(("PORT", "NUMBER")) else (str,)
-
-    def read_in_file(self, value: object, folder: Path) -> Any:
-        """Parse the value that a configuration file has; several are a list.
-
-        Args:
-            value: a text; or a number, if the text is one; or true or false for a flag.
-            folder: the folder of the file, in which a path begins.
-
-        Raises:
-            ValueError: the value is invalid.
-            StartError: a file that it names can't be used.
-        """
-        values = value if self.many and isinstance(value, list) else [value]
-        for each in values:
-            if type(each) not in self.types_in_file:
-                form = "a text" if self.metavar else "true or false"
-                raise ValueError(f"Invalid value {each!r}: use {form}.")
-        texts = [str(each) for each in values]
-        if self.metavar in ("FILE", "DIR"):
-            texts = [str(folder / text) for text in texts]
-        return self._parse_all(texts)
-
-    def _parse_all(self, texts: Sequence[str]) -> Any:
-        values = tuple(self.parse(text) for text in texts)
-        return values if self.many else values[-1]
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > _LAST_PORT:
-        raise ValueError(f"Invalid port {text!r}: use a number from 0 to {_LAST_PORT}.")
-    return int(text)
-
-
-def flag(text: str) -> bool:
-    """Parse a setting that is on or off."""
-    if text.lower() not in _ON + _OFF:
-        raise ValueError(f"Invalid value {text!r}: use {' or '.join(_ON[:1] + _OFF[:1])}.")
-    return text.lower() in _ON
-
-
-def _throttle(text: str) -> str:
-    Throttles.parse([text])
-    return text
-
-
-def _partitions(text: str) -> int:
-    allowed = limits.EVENT_LOG_PARTITIONS_ALLOWED
-    if not text.isascii() or not text.isdigit() or int(text[:9]) not in allowed:
-        raise ValueError(
-            f"Invalid number of partitions {text!r}: use {allowed.start} to {allowed.stop - 1}."
-        )
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d{1,9})(s|m|h|d)", text, re.ASCII)
-    if found is None or not int(found[1]):
-        raise ValueError(f"Invalid time {text!r}: use a number and a unit, such as 90s, 12h or 7d.")
-    return int(found[1]) * _TIME_UNITS[found[2]]
-
-
-def _log_size(text: str) -> str:
-    _parse_log_size(text)
-    return text
-
-
-def _parse_log_size(text: str) -> tuple[str, int]:
-    """Return which bound of the event log a text is, and its value."""
-    found = re.fullmatch(r"(\d{1,12})(KB|MB|GB)?", text, re.ASCII)
-    if found is None or not int(found[1]):
-        raise ValueError(
-            f"Invalid size of the event log {text!r}: use a number of events, such as 50000, or a "
-            "size in memory, such as 256MB."
-        )
-    if found[2] is None:
-        return "events", int(found[1])
-    return "size", int(found[1]) * _SIZE_UNITS[found[2]]
-
-
-def _consumer_group(text: str) -> str:
-    if not _CONSUMER_GROUP.fullmatch(text):
-        raise ValueError(
-            f"Invalid consumer group {text!r}: use letters, digits, '.', '-' and '_', at most "
-            f"{limits.CONSUMER_GROUP_LENGTH}; a letter or digit is first."
-        )
-    return text
-
-
-def _events(text: str) -> str:
-    for source in text.split(","):
-        if source not in (*SOURCES, ALL_EVENTS):
-            raise ValueError(
-                f"Invalid kind of events {source!r}: use {', '.join(SOURCES)} or {ALL_EVENTS}."
-            )
-    return text
-
-
-def _entra(text: str) -> str:
-    if text != ACCEPT:
-        raise ValueError(f"Invalid value {text!r}: use {ACCEPT}.")
-    return text
-
-
-def _read_keys(text: str) -> Mapping[str, str]:
-    file = Path(text)
-    try:
-        keys = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartError(f"Can't read the keys in {file}: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise StartError(f"Can't read the keys in {file}: {error}.") from None
-    if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
-        raise StartError(f'{file} is not of the form {{"policy or device id": "<base64 key>"}}.')
-    for name, key in keys.items():
-        try:
-            SymmetricKeys(key, key)
-        except ArgumentInvalid as error:
-            raise StartError(
-                f"Invalid key of {name} in {file}: {error.text}. Use 16 to 64 bytes in base64."
-            ) from None
-    return keys
 
 
 def _read_config(path: str) -> ConfigFile:
@@ -300,25 +113,26 @@ class Settings:
     ))
     mqtt_port: int = _field(MQTT_PORT, Setting(
         "mqtt-port", "PORT", "port for devices; 0 chooses a free one",
-        f"{MQTT_PORT}, the only one that Azure's SDKs dial", _port,
+        f"{MQTT_PORT}, the only one that Azure's SDKs dial", parse_port,
     ))
     https_port: int = _field(HTTPS_PORT, Setting(
-        "https-port", "PORT", "port for services; 0 chooses a free one", str(HTTPS_PORT), _port,
+        "https-port", "PORT", "port for services; 0 chooses a free one", str(HTTPS_PORT),
+        parse_port,
     ))
     amqps_port: int | None = _field(None, Setting(
         "amqps-port", "PORT", "port for AMQP over TLS; 0 chooses a free one",
-        f"{AMQPS_PORT}, if it is free", _port,
+        f"{AMQPS_PORT}, if it is free", parse_port,
     ))
     amqp_port: int | None = _field(None, Setting(
         "amqp-port", "PORT", "port for AMQP without TLS; 0 chooses a free one",
-        f"{AMQP_PORT}, if it is free and only this machine can reach it", _port,
+        f"{AMQP_PORT}, if it is free and only this machine can reach it", parse_port,
     ))
     devices: tuple[str, ...] = _field((DEVICE_ID,), Setting(
         "device", "ID", "register this device at the start", DEVICE_ID, many=True,
     ))
     keys: Mapping[str, str] = _field({}, Setting(
         "keys", "FILE", "JSON file of base64 keys, by policy or device id",
-        "well-known keys on loopback, random keys elsewhere", _read_keys,
+        "well-known keys on loopback, random keys elsewhere", read_keys,
     ))
     authorities: tuple[Path, ...] = _field((), Setting(
         "client-ca", "FILE", "PEM file of a CA that signs the certificates of devices", "no CA",
@@ -327,7 +141,7 @@ class Settings:
     entra: str = _field("", Setting(
         "entra", ACCEPT,
         "accept every well-formed bearer token of Entra ID, unchecked, on service routes; only on "
-        "loopback", "bearer tokens are refused", _entra,
+        "loopback", "bearer tokens are refused", parse_entra,
     ))
     data_dir: Path | None = _field(None, Setting(
         "data-dir", "DIR", "folder for the state of the hub: one file for each host",
@@ -343,7 +157,7 @@ class Settings:
     throttle: tuple[str, ...] = _field((), Setting(
         "throttle", "TIER|OPERATION=RATE",
         "refuse what a hub of this tier (S1, S2, S3) refuses as too much in a time, or what is "
-        "over a rate, such as queries=20/min", "no limit", _throttle, many=True,
+        "over a rate, such as queries=20/min", "no limit", parse_throttle, many=True,
     ))
     storage: Path | None = _field(None, Setting(
         "storage", "DIR",
@@ -356,25 +170,26 @@ class Settings:
     ))
     partitions: int = _field(limits.EVENT_LOG_PARTITIONS, Setting(
         "partitions", "NUMBER", "partitions of the built-in endpoint",
-        str(limits.EVENT_LOG_PARTITIONS), _partitions,
+        str(limits.EVENT_LOG_PARTITIONS), parse_partitions,
     ))
     consumer_groups: tuple[str, ...] = _field((), Setting(
         "consumer-group", "NAME", "consumer group of the built-in endpoint, beside $Default",
-        "$Default alone", _consumer_group, many=True,
+        "$Default alone", parse_consumer_group, many=True,
     ))
     retention: float = _field(limits.EVENT_LOG_RETENTION, Setting(
-        "retention", "TIME", "how long an event is kept, such as 90s, 12h or 7d", "1d", _seconds,
+        "retention", "TIME", "how long an event is kept, such as 90s, 12h or 7d", "1d",
+        parse_seconds,
     ))
     event_log_size: tuple[str, ...] = _field((), Setting(
         "event-log-size", "NUMBER|BYTES",
         "how many events are kept, such as 50000, or how many bytes in memory, such as 256MB",
-        f"{limits.EVENT_LOG_EVENTS} and {limits.EVENT_LOG_BYTES // 1024**2}MB", _log_size,
+        f"{limits.EVENT_LOG_EVENTS} and {limits.EVENT_LOG_BYTES // 1024**2}MB", parse_log_size,
         many=True,
     ))
     events: tuple[str, ...] = _field((), Setting(
         "events", "KIND", "events that the built-in endpoint has beside telemetry: "
         f"{', '.join(SOURCES)}, or {ALL_EVENTS}; several have commas between them",
-        "telemetry alone", _events, many=True,
+        "telemetry alone", parse_events, many=True,
     ))
     # fmt: on
 
@@ -395,10 +210,10 @@ class Settings:
         for name, port in self.ports.items():
             if port is None and name in ("amqps_port", "amqp_port"):
                 continue
-            if not isinstance(port, int) or port not in range(_LAST_PORT + 1):
-                raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {_LAST_PORT}.")
+            if not isinstance(port, int) or port not in range(LAST_PORT + 1):
+                raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {LAST_PORT}.")
         try:
-            _partitions(str(self.partitions))
+            parse_partitions(str(self.partitions))
             for name in ("consumer_groups", "event_log_size", "events"):
                 for text in getattr(self, name):
                     table()[name].parse(text)
@@ -480,7 +295,7 @@ class Settings:
     @property
     def event_log_bounds(self) -> dict[str, int]:
         """The bounds of the event log, as the arguments of `EventLog`."""
-        return dict(_parse_log_size(text) for text in self.event_log_size)
+        return dict(log_bound(text) for text in self.event_log_size)
 
     @property
     def event_sources(self) -> frozenset[str]:

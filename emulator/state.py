@@ -19,7 +19,8 @@ from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.messages.event_log import EventLog
-from emulator.settings import ACCEPT, Settings
+from emulator.setting import ACCEPT
+from emulator.settings import Settings
 from emulator.storage.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ import pytest
 
 from emulator import Settings
 from emulator.errors import StartError
-from emulator.settings import SettingError, in_program, read, table, user_folder
+from emulator.setting import SettingError
+from emulator.settings import in_program, read, table, user_folder
 
 OPTIONS = {
     *("--host", "--mqtt-port", "--https-port", "--device", "--keys", "--client-ca", "--data-dir"),

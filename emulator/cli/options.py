@@ -10,16 +10,8 @@ from typing import Any, NamedTuple
 
 from emulator.cli.commands import COMMANDS
 from emulator.cli.parser import Parser, Version, similar
-from emulator.settings import (
-    Found,
-    Setting,
-    SettingError,
-    Settings,
-    find,
-    flag,
-    table,
-    user_folder,
-)
+from emulator.setting import Setting, SettingError, flag
+from emulator.settings import Found, Settings, find, table, user_folder
 
 # Lines of at most 79 characters: a terminal often has 80.
 _DESCRIPTION = """\
