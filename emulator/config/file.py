@@ -6,11 +6,11 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import date, time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from msgspec import Struct
 
 from emulator.config.content import ENTRIES, Content, DeviceEntry
 from emulator.config.mistakes import ConfigError, Mistake, convert, shown, unknown
@@ -23,7 +23,8 @@ from emulator.hub.core.json import JsonObject, loads
 SCHEMA = "$schema"
 
 
-class ConfigFile(Struct, frozen=True):
+@dataclass(frozen=True)
+class ConfigFile:
     """A configuration file that has been read.
 
     Args:
@@ -36,18 +37,18 @@ class ConfigFile(Struct, frozen=True):
     settings: Mapping[str, Any]
     content: Content
 
-    @property
+    @cached_property
     def device_ids(self) -> tuple[str, ...]:
         """The devices of the file."""
         return tuple(each.id for each in self.content.devices)
 
-    @property
+    @cached_property
     def rights(self) -> Mapping[str, Right]:
         """The rights of the policies for which the file names them."""
         named = ((each.name, each.right) for each in self.content.policies)
         return {name: right for name, right in named if right is not None}
 
-    @property
+    @cached_property
     def policy_keys(self) -> Mapping[str, SymmetricKeys]:
         """The keys of the policies for which the file has them."""
         named = ((each.name, each.keys) for each in self.content.policies)
