@@ -82,6 +82,7 @@ class Operation(enum.Enum):
     READ_EVENTS = _SERVICE
     READ_CLOCK = _SERVICE
     ADVANCE_CLOCK = _SERVICE
+    MANAGE_FAULTS = _SERVICE
 
     def __new__(cls, right: Right, throttle: Throttle | None = None, title: str = "") -> Operation:
         """Create a member; its value is its number, because several have the same attributes."""
