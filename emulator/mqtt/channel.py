@@ -67,6 +67,7 @@ class Channel:
         self.silence = 0.0
         """How many seconds a connected device may be silent."""
         self._hub = hub
+        self._faults = hub.faults
         self._sessions = sessions
         self._output = output
         self._certificate = certificate
@@ -366,7 +367,7 @@ class Channel:
             ProtocolError: it is malformed, or its topic is unknown to the hub.
         """
         packet = frame.parse_publish(first_byte, body)
-        operation, answer = Telemetry.operation, None
+        answer, operation = None, None  # telemetry has none of its own
         if packet.topic == self._topic:
             self._telemetry.append(messages.telemetry(packet, self._bag))
         else:
@@ -381,13 +382,13 @@ class Channel:
                 answer = self._take_request(request, packet.payload)
                 if self.closed:  # by a fault
                     return
-        if self._hub.faults.active:
+        if self._faults.active:
             received, self._telemetry = self._telemetry, []
             publish = faults.FaultyPublish(self._hub, self._admission, operation, packet)
             publish.take(received, self._acknowledge, self._end)
         elif packet.qos:
             acknowledgement = frame.puback(packet.packet_id)
-            if operation is Telemetry.operation:
+            if operation is None:
                 self._held += acknowledgement
             else:
                 self._write(acknowledgement)

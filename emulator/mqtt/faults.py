@@ -19,16 +19,16 @@ class FaultyPublish:
     Args:
         hub: the hub.
         sender: the device.
-        operation: what the packet is for.
+        operation: what the packet is for; None is telemetry.
         packet: the packet.
     """
 
     def __init__(
-        self, hub: IotHub, sender: Admission, operation: Operation, packet: Publish
+        self, hub: IotHub, sender: Admission, operation: Operation | None, packet: Publish
     ) -> None:
         self._hub = hub
         self._sender = sender
-        self._operation = operation
+        self._operation = operation or Operation.SEND_EVENT
         self._packet = packet
 
     def take(

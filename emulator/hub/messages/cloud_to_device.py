@@ -260,7 +260,12 @@ class CloudToDevice:
         return 1
 
     def _end_hold(self, device_id: str, number: int) -> None:
-        if self._held.get(device_id) == (number, False):
+        held, is_free = self._held.get(device_id, (0, False))
+        if held != number:
+            return
+        if all(each.sequence_number != number for each in self._queue(device_id).commands):
+            del self._held[device_id]  # it has expired, or was purged
+        elif not is_free:
             self._held[device_id] = number, True
             self._push_to(device_id)
 

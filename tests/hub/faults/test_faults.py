@@ -305,6 +305,17 @@ def test_a_message_that_is_alone_waits_for_the_delay(
     assert bodies(link) == "123"
 
 
+def test_a_message_that_waits_can_be_purged(
+    hub: IotHub, link: FakeLink, clock: ManualClock
+) -> None:
+    add(hub, "reorder-c2d", delay=2, count=1)
+    send(hub, "1")
+    hub.cloud_to_device.purge("d")
+    clock.advance(2)
+    send(hub, "2", "3")
+    assert bodies(link) == "23"
+
+
 def test_messages_over_https_change_places(hub: IotHub) -> None:
     put(hub, DEVICE)
     add(hub, "reorder-c2d", count=1)
