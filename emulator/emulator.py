@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from emulator import connection_strings, event_loop
 from emulator.clock import EmulatorClock
 from emulator.errors import StartError
+from emulator.faults import EmulatorFaults
 from emulator.hub.access.throttles import ThrottleError
 from emulator.hub.core.errors import HubError
 from emulator.hub.hub import IotHub
@@ -122,6 +124,11 @@ class Emulator:
         """A service's connection string, with every right."""
         return self.policy_connection_string(_OWNER)
 
+    @property
+    def faults(self) -> EmulatorFaults:
+        """Faults on demand: turns them on and off."""
+        return EmulatorFaults(partial(_call, self._running))
+
     def policy_connection_string(self, policy: str) -> str:
         """Return a service's connection string with the rights of a shared access policy."""
         key = self._running.policies[policy].keys.primary
@@ -183,8 +190,7 @@ class Emulator:
 
     def _call(self, function: Callable[[IotHub], _T]) -> _T:
         """Call into the hub from any thread: the hub belongs to its event loop."""
-        running = self._running
-        return event_loop.call(running.loop, lambda: function(running.hub))
+        return _call(self._running, function)
 
     @property
     def _running(self) -> Running:
@@ -231,3 +237,7 @@ class Emulator:
         if (running := self._state) is not None:
             self._state = None
             await running.stop()
+
+
+def _call(running: Running, function: Callable[[IotHub], _T]) -> _T:
+    return event_loop.call(running.loop, lambda: function(running.hub))

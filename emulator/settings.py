@@ -191,6 +191,11 @@ class Settings:
         f"{', '.join(SOURCES)}, or {ALL_EVENTS}; several have commas between them",
         "telemetry alone", parse_events, many=True,
     ))
+    fault_messages: bool = _field(False, Setting(
+        "fault-messages", "on|off",
+        "let devices ask for faults by messages with AzIoTHub_FaultOperationType, as Microsoft's "
+        "test hubs do", "off, as on a real hub", flag,
+    ))
     # fmt: on
 
     def __post_init__(self) -> None:

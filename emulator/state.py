@@ -72,6 +72,7 @@ def open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Cl
         events=_open_log(settings, store, clock),
         event_sources=settings.event_sources,
         accepts_entra=settings.entra == ACCEPT,
+        takes_fault_requests=settings.fault_messages,
     )
     for device_id in settings.new_devices:
         if hub.identities.has(IdentityKey(device_id)):

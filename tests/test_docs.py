@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from emulator.hub.faults.fault import KINDS, LINKS, OPERATIONS
+from emulator.hub.faults.requests import TYPES
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 PAGES += [*sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
@@ -168,3 +171,14 @@ def test_each_change_on_the_feed_is_documented() -> None:
     changes = {name for text in sources for name in declared.findall(text)}
     assert {"IdentityCreated", "TwinChanged", "JobEnded"} <= changes
     assert [name for name in sorted(changes) if f"`{name}`" not in page] == []
+
+
+def test_each_kind_of_fault_is_documented() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \|(.*\|.*)\|$", page, re.MULTILINE))
+    for name, kind in KINDS.items():
+        own = {*kind.members} - {"probability", "seed", "count"}
+        assert [each for each in own if f"`{each}`" not in rows[name]] == [], name
+        assert [each for each in kind.statuses if str(each) not in rows[name]] == [], name
+    names = (*OPERATIONS, *LINKS, *TYPES)
+    assert [each for each in names if f"`{each}`" not in page] == []

@@ -73,6 +73,8 @@ class Client:
         wake: see `Connection`.
         trust: called when the client has shown a right to something.
         encoded_events: the events that were encoded for other clients of the hub.
+        slow: paces the connection to bytes per second; None ends that.
+        cut: called to cut the connection.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Client:
         wake: Callable[[], None] = lambda: None,
         trust: Callable[[], None] = lambda: None,
         encoded_events: EncodedEvents | None = None,
+        slow: Callable[[int | None], None] = lambda _: None,
+        cut: Callable[[], None] = lambda: None,
     ) -> None:
         self.hub = hub
         self.tls_port = tls_port
@@ -97,6 +101,8 @@ class Client:
         """By the path of a node of requests, the links that receive its replies."""
         self._certificate = certificate
         self._trust = trust
+        self.slow = slow
+        self.cut = cut
         self.host = ""
         """The name by which the client calls the hub."""
         self._right: tuple[AnyNode, LinkRequest[Any]] | None = None

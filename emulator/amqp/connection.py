@@ -465,7 +465,7 @@ class Connection:
         elif isinstance(performative, End):
             session.peer_ended(performative)
             self._sessions.pop(channel, None)
-        else:
+        elif not session.ended:
             session.receive(performative, payload)
 
     def _begin(self, channel: int, begin: Begin) -> None:

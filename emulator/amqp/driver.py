@@ -41,7 +41,17 @@ class Driver:
     ) -> None:
         self._stream = stream
         self._clock: TimeSource = hub.clock.machine
-        client = Client(hub, tls_port, certificate, stream.peer, self._wake, stream.trust, encoded)
+        client = Client(
+            hub,
+            tls_port,
+            certificate,
+            stream.peer,
+            self._wake,
+            stream.trust,
+            encoded,
+            lambda rate: stream.pace(rate, hub.clock.machine),
+            stream.abort,
+        )
         self._connection = client.connection
         self._loop = asyncio.get_running_loop()
         self._woken = False
@@ -64,6 +74,8 @@ class Driver:
         try:
             self._time()
             while not connection.closed and (data := await stream.read()):
+                if stream.paced is not None:
+                    await stream.paced.wait(len(data))
                 await self._receive_slices(data)
         finally:
             connection.lost()

@@ -16,6 +16,8 @@ _BY_ERROR: dict[type[HubError], str] = {
     errors.DeviceMaximumQueueSizeExceeded: Condition.RESOURCE_LIMIT_EXCEEDED,
     errors.InvalidMessageExpiryTime: "com.microsoft:argument-error",
     errors.DeviceMessageLockLost: "com.microsoft:message-lock-lost",
+    errors.IotHubQuotaExceeded: "com.microsoft:quota-exceeded",
+    errors.ConnectionForcefullyClosedOnFaultInjection: Condition.CONNECTION_FORCED,
     errors.DeviceAlreadyExists: "com.microsoft:device-already-exists",
     errors.ConnectionForcefullyClosedOnNewConnection: Condition.STOLEN,
 }

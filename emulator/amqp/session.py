@@ -71,6 +71,8 @@ class Session:
         self._incoming: dict[int, IncomingDelivery] = {}
         self._outgoing: dict[int, OutgoingDelivery] = {}
         self._waiting: dict[OutgoingLink, None] = {}  # links that can send more, in their order
+        self.ended = False
+        """Whether it has ended here; the peer's end can still come."""
         self.write(Begin(channel, self._next_outgoing_id, INCOMING_WINDOW, _OUTGOING_WINDOW))
 
     @property
@@ -78,10 +80,18 @@ class Session:
         """The links, those too that end."""
         return [*self._links.values()]
 
+    def end(self, error: AmqpError) -> None:
+        """End the session with an error; `on_detached` of its links is called."""
+        if not self.ended:
+            self.ended = True
+            self.lost(error)
+            self.write(End(Error.of(error)))
+
     def peer_ended(self, end: End) -> None:
         """Answer the peer's end (section 2.5.4)."""
-        self.lost(raised(end.error))
-        self.write(End())
+        if not self.ended:
+            self.lost(raised(end.error))
+            self.write(End())
 
     def lost(self, error: AmqpError | None) -> None:
         """Note that the session or its connection has ended."""

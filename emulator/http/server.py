@@ -167,6 +167,9 @@ class HttpServer:
             reason = error.__cause__ or error
             verb, path = request.method, request.path
             refusals.info("Refused %s %r: %s", printable(verb), path, printable(reason))
+            is_dropped = isinstance(error, errors.ConnectionForcefullyClosedOnFaultInjection)
+            if is_dropped and request.transport is not None:
+                request.transport.abort()  # the answer is not sent
             return self._error(error)
         if admission is not None:
             request.device = admission

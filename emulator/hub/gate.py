@@ -22,11 +22,15 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError, IotHubUnauthorized, IotHubUnauthorizedAccess
 from emulator.hub.core.json import dumps
 from emulator.hub.core.store import Store
+from emulator.hub.faults.faults import Faults
+from emulator.hub.faults.refusals import refusal
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
 
 # A service sends the same token with many requests: its signature is checked once.
 _REMEMBERED_TOKENS = 256
+
+_OWN_ROUTES = "_emulator"  # the first segment of their paths
 
 
 class ServiceCaller(NamedTuple):
@@ -89,6 +93,7 @@ class Gate:
         policies: the shared access policies.
         hosts: the names of the hub; a token for any of them is valid.
         throttles: the throttles of the hub.
+        faults: the faults that are on.
         clock: the clock of the hub.
         accepts_entra: whether every bearer token with the form of a token of Entra ID is valid.
     """
@@ -99,6 +104,7 @@ class Gate:
         policies: Iterable[Policy],
         hosts: Collection[str],
         throttles: Throttles,
+        faults: Faults,
         clock: Clock,
         *,
         accepts_entra: bool = False,
@@ -107,6 +113,7 @@ class Gate:
         self._store = store
         self._policies = {policy.name: policy for policy in policies}
         self._hosts = frozenset(hosts)
+        self._faults = faults
         self._clock = clock
         self._authenticate = functools.lru_cache(_REMEMBERED_TOKENS)(self._parse_service_token)
         self.throttles = throttles
@@ -137,11 +144,13 @@ class Gate:
                 the operation; or the device is unknown or disabled. The text does not show the
                 reason; the cause has it, for the log.
             ThrottlingException: the throttle of the operation is used up.
-            HubError: the flaw.
+            HubError: the flaw; or a fault refuses the request.
         """
         admission = caller if isinstance(caller, Admission) else self.check(caller, operation)
         if flaw is not None:
             raise flaw
+        if self._faults.active:
+            self._meet_faults(caller, operation)
         self.throttles.charge(operation, size=size)
         return admission
 
@@ -154,6 +163,18 @@ class Gate:
             return self._admit(caller)
         self._authorize(caller, operation)
         return None
+
+    def _meet_faults(self, caller: Caller | Admission, operation: Operation) -> None:
+        """Refuse a request if a fault does so; the emulator's own routes have no faults."""
+        if isinstance(caller, Admission | DeviceCaller):
+            key: IdentityKey | None = caller.key
+        elif next(iter(caller.resource), "") == _OWN_ROUTES:
+            return
+        else:
+            key = _subject(caller.resource)
+        connects = isinstance(caller, DeviceCaller) or operation is Operation.CONNECT
+        if error := refusal(self._faults, key, operation, connects=connects):
+            raise error
 
     # --- services
 
@@ -254,6 +275,16 @@ class Gate:
         check_signature(token, keys)
         self._check_reach(token, caller.key.resource, caller.host)
         return token
+
+
+def _subject(resource: Sequence[str]) -> IdentityKey | None:
+    """Return the identity that the path of a service's request names."""
+    match resource:
+        case ["devices" | "twins" | "digitaltwins", device_id, "modules", module_id, *_]:
+            return IdentityKey(device_id, module_id)
+        case ["devices" | "twins" | "digitaltwins", device_id, *_]:
+            return IdentityKey(device_id)
+    return None
 
 
 @functools.cache

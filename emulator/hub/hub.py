@@ -11,6 +11,7 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Store
+from emulator.hub.faults.faults import Faults
 from emulator.hub.feed import Feed
 from emulator.hub.gate import Gate
 from emulator.hub.identities.thumbprints import ThumbprintIndex
@@ -45,6 +46,7 @@ class IotHub:
         events: the event log; None is one with default bounds.
         event_sources: the events that the log has beside telemetry, of `sources.SOURCES`.
         accepts_entra: see `Gate`.
+        takes_fault_requests: see `Faults`.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class IotHub:
         events: EventLog | None = None,
         event_sources: Collection[str] = (),
         accepts_entra: bool = False,
+        takes_fault_requests: bool = False,
     ) -> None:
         self.store = store
         self.clock = clock = clock or Clock()
@@ -66,12 +69,13 @@ class IotHub:
         self.slices = slices = Slices(clock)
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
-        self.links = links = Links(store, feed, clock)
+        self.faults = faults = Faults(feed, clock, takes_requests=takes_fault_requests)
+        self.links = links = Links(store, feed, clock, faults)
         self.events = events or EventLog(clock=clock, store=store)
         self.readers = ConsumerGroups()
-        self.telemetry = Telemetry(store, links, self.events, clock)
-        self.cloud_to_device = CloudToDevice(store, links, feed, clock)
-        self.methods = Methods(store, links, feed, clock)
+        self.telemetry = Telemetry(store, links, self.events, clock, faults)
+        self.cloud_to_device = CloudToDevice(store, links, feed, clock, faults)
+        self.methods = Methods(store, links, feed, clock, faults)
         rows = Rows(store, links, self.cloud_to_device, feed)
         self.twins = Twins(store, rows, links, feed, clock)
         self.identities = Identities(store, rows, self.twins, links, feed, clock, slices)
@@ -91,7 +95,9 @@ class IotHub:
         self.notifications = Notifications(
             event_sources, next(iter(hosts)), rows, self.events, feed
         )
-        self.gate = Gate(store, policies, hosts, throttles, clock, accepts_entra=accepts_entra)
+        self.gate = Gate(
+            store, policies, hosts, throttles, faults, clock, accepts_entra=accepts_entra
+        )
 
     def resume(self) -> None:
         """Continue with what an earlier run has left in the store. Call it on the event loop."""
@@ -102,6 +108,7 @@ class IotHub:
 
     async def stop(self) -> None:
         """Close every connection, which ends the calls that wait for a device, and end all jobs."""
+        self.faults.clear()
         self.links.drop_all(ServiceUnavailable())
         await self.configurations.stop()
         await self.jobs.stop()

@@ -1,6 +1,6 @@
 """MQTT as an IoT hub speaks it, for one device: bytes in; bytes, and calls on the hub, out.
 
-The channel is the device's link. It does no I/O and has no timers: see connection.py.
+The channel is the device's link. It does no I/O, and its only timers are those of faults.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import mask_key
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, limits
-from emulator.hub.core.json import dumps
 from emulator.hub.core.printable import printable
 from emulator.hub.core.refusals import refusals
-from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
-from emulator.hub.twins import writes
-from emulator.mqtt import frame, messages, property_bag, topics
+from emulator.mqtt import faults, frame, messages, property_bag, topics, twins
+from emulator.mqtt.admissions import admit
 from emulator.mqtt.output import Output
-from emulator.mqtt.property_bag import Bag
 from emulator.mqtt.sessions import Sessions, Subscriptions
-from emulator.mqtt.topics import MethodResponse, Telemetry, TwinGet, TwinPatch
+from emulator.mqtt.topics import MethodResponse, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +42,7 @@ _REMEMBERED_TOPIC = 512
 class Channel:
     """The MQTT connection of one device, from its CONNECT on; the hub's `DeviceLink`.
 
-    What the hub itself sends has QoS 0, except cloud-to-device messages (IoT Hub docs: MQTT
-    support).
+    The hub sends with QoS 0, except cloud-to-device messages (IoT Hub docs: MQTT support).
 
     Args:
         hub: the hub.
@@ -71,6 +67,7 @@ class Channel:
         self.silence = 0.0
         """How many seconds a connected device may be silent."""
         self._hub = hub
+        self._faults = hub.faults
         self._sessions = sessions
         self._output = output
         self._certificate = certificate
@@ -89,10 +86,10 @@ class Channel:
         self._packet_id = 0
         # Telemetry that waits for `flush`; the topic of the last message, and its properties
         self._telemetry: list[Message] = []
-        # Its acknowledgements, and what was written behind them.
+        # Its acknowledgements, and what was written behind them
         self._held = bytearray()
         self._topic: str | None = None
-        self._bag = Bag({}, {})
+        self._bag = property_bag.Bag({}, {})
 
     # --- what the connection calls
 
@@ -118,16 +115,25 @@ class Channel:
                     yield Telemetry.operation
                     if self.closed:
                         return
-                self._take(first_byte, body)
+                try:
+                    self._take(first_byte, body)
+                except errors.HubError as error:
+                    # MQTT 3.1.1 has no other answer to a packet that the hub refuses.
+                    refusals.info("Refused %s: %s", printable(self.key), printable(error))
+                    self._end()
             yield None
 
     def flush(self) -> None:
         """Pass the telemetry that was received to the hub."""
         if self._telemetry:
             received, self._telemetry = self._telemetry, []
-            with contextlib.suppress(errors.ThrottlingException):  # a will can't wait for its turn
-                self._hub.gate.enter(self._admission, Telemetry.operation)
             held, self._held = self._held, bytearray()
+            try:
+                self._hub.gate.enter(self._admission, Telemetry.operation)
+            except errors.ThrottlingException:
+                pass  # a will can't wait for its turn
+            except errors.HubError:
+                return  # a fault refuses a will
             self._hub.telemetry.ingest_soon(
                 self._admission, received, functools.partial(self._stored, held)
             )
@@ -232,6 +238,18 @@ class Channel:
         """See `DeviceLink.close`."""
         self._end()
 
+    def cut(self) -> None:
+        """See `DeviceLink.cut`."""
+        self.closed = True
+        self._output.abort()
+
+    def detach(self, part: str) -> None:
+        """See `DeviceLink.detach`."""
+
+    def slow(self, rate: int | None) -> None:
+        """See `DeviceLink.slow`."""
+        self._output.pace(rate, self._hub.clock.machine)
+
     # --- CONNECT
 
     def _take_connect(self, first_byte: int, body: bytes) -> Iterator[Wait]:
@@ -261,7 +279,7 @@ class Channel:
             if self.closed:
                 return
         try:
-            self._admit(connect, user)
+            self._admission = admit(self._hub, connect, user, self._certificate)
             if connect.will is not None:
                 # What a real hub answers to an invalid will is unknown. This ends the attempts.
                 messages.will(connect.will, self.key)
@@ -271,35 +289,27 @@ class Channel:
             reason = error.__cause__ or error
             refusals.info("Refused %r at %s: %s", client, self._peer, printable(reason))
             self._refuse(frame.ReturnCode.NOT_AUTHORIZED)
-        except errors.ThrottlingException as error:
+        except errors.HubError as error:  # of a throttle or a fault
             refusals.info("Refused %r at %s: %s", client, self._peer, printable(error))
-            self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
+            if isinstance(error, errors.ConnectionForcefullyClosedOnFaultInjection):
+                self._end()
+            else:
+                self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
         except Exception:
             log.exception("The authentication of %r at %s failed", client, self._peer)
             self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
         else:
-            self._begin(connect)
+            self._begin(connect, cast("topics.UserName", user))
 
-    def _admit(self, connect: frame.Connect, user: topics.UserName | None) -> None:
-        if user is None:
-            raise errors.IotHubUnauthorizedAccess("The user name does not agree with the client id")
-        try:
-            token = None if connect.password is None else connect.password.decode()
-        except UnicodeDecodeError as error:
-            raise errors.IotHubUnauthorizedAccess from error
-        model_id = user.parameters.get("model-id", "")
-        caller = DeviceCaller(user.key, token, user.host, self._certificate, model_id)
-        self._admission = cast("Admission", self._hub.gate.enter(caller, Operation.CONNECT))
+    def _begin(self, connect: frame.Connect, user: topics.UserName) -> None:
+        """Accept a CONNECT, with the session of an earlier connection, or without."""
+        self.connected = True
         # A real hub accepts telemetry of a client that names no api-version, and answers its twin
         # requests with 400 (seen there).
         self._versioned = bool(user.parameters.get("api-version"))
         self._is_cut = user.is_cut
-
-    def _begin(self, connect: frame.Connect) -> None:
-        """Accept a CONNECT, with the session of an earlier connection, or without."""
-        self.connected = True
         self._packets.limit = limits.MQTT_PACKET_BYTES
-        self.silence = _allowed_silence(connect.keep_alive)
+        self.silence = connect.allowed_silence
         self._persistent = not connect.clean_session
         resumed = self._persistent and self._resume_session()
         if not resumed:
@@ -357,7 +367,7 @@ class Channel:
             ProtocolError: it is malformed, or its topic is unknown to the hub.
         """
         packet = frame.parse_publish(first_byte, body)
-        answer, is_telemetry = None, True
+        answer, operation = None, None  # telemetry has none of its own
         if packet.topic == self._topic:
             self._telemetry.append(messages.telemetry(packet, self._bag))
         else:
@@ -368,16 +378,26 @@ class Channel:
                 if len(packet.topic) <= _REMEMBERED_TOPIC:
                     self._topic, self._bag = packet.topic, bag
             else:
-                is_telemetry = False
+                operation = request.operation
                 answer = self._take_request(request, packet.payload)
-        if packet.qos:
+                if self.closed:  # by a fault
+                    return
+        if self._faults.active:
+            received, self._telemetry = self._telemetry, []
+            publish = faults.FaultyPublish(self._hub, self._admission, operation, packet)
+            publish.take(received, self._acknowledge, self._end)
+        elif packet.qos:
             acknowledgement = frame.puback(packet.packet_id)
-            if is_telemetry:
+            if operation is None:
                 self._held += acknowledgement
             else:
                 self._write(acknowledgement)
         if answer is not None:
             self._send(*answer)
+
+    def _acknowledge(self, packet_id: int) -> None:
+        if not self.closed:
+            self._write(frame.puback(packet_id))
 
     def _take_request(self, request: topics.Request, payload: bytes) -> tuple[str, bytes] | None:
         """Carry out a twin request, or take the response of a direct method.
@@ -393,34 +413,13 @@ class Channel:
             self._hub.gate.enter(self._admission, request.operation)
             self._hub.methods.respond(self, request.request_id, request.status, payload)
             return None
-        try:
-            status, version, body = self._carry_out(request, payload)
-        except errors.HubError as error:
-            status, version, body = self._failure(error)
-        except Exception:
-            log.exception("A twin request of %s failed", printable(self.key))
-            status, version, body = self._failure(errors.ServerError())
+        status, version, body = twins.answer(
+            self._hub, self._admission, request, payload, versioned=self._versioned
+        )
         if request.request_id is None:
             return None
         topic = topics.twin_response(status, request.request_id, version)
         return (topic, body) if self._is_granted(topic) else None
-
-    def _carry_out(
-        self, request: TwinGet | TwinPatch, payload: bytes
-    ) -> tuple[int, int | None, bytes]:
-        """Carry out a twin request; return the status, the version and the body of its answer."""
-        if not self._versioned:
-            raise errors.InvalidProtocolVersion
-        if isinstance(request, TwinGet):
-            self._hub.gate.enter(self._admission, request.operation)
-            return 200, None, dumps(self._hub.twins.read_own(self.key))
-        patch, expected = writes.parse_report(payload, request.expected_version)
-        self._hub.gate.enter(self._admission, request.operation)  # a malformed patch is free
-        return 204, self._hub.twins.report(self.key, patch, expected), b""
-
-    def _failure(self, error: errors.HubError) -> tuple[int, int | None, bytes]:
-        # The SDK for Node needs the body: it ignores the status in the topic.
-        return error.status, None, dumps(errors.error_document(error, self._hub.clock.now()))
 
     def _take_subscribe(self, packet_id: int, requested: Sequence[tuple[str, int]]) -> None:
         """Begin subscriptions. The hub grants any filter, and sends the device its own topics.
@@ -499,10 +498,3 @@ class Channel:
         if self.connected:
             self._hub.links.disconnect(self)
         self._output.close()
-
-
-def _allowed_silence(keep_alive: int) -> float:
-    """Return how many seconds a device may be silent; 0 asks for the longest time (EdgeHub)."""
-    if keep_alive == 0:
-        return limits.MQTT_KEEP_ALIVE_MAX
-    return min(1.5 * keep_alive, limits.MQTT_KEEP_ALIVE_MAX)

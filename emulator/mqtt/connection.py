@@ -15,6 +15,7 @@ from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.mqtt.channel import Channel, Wait
 from emulator.mqtt.frame import ProtocolError
+from emulator.net.pace import Pace
 from emulator.net.streams import Stream
 
 # How many bytes of answers to one read are held back, to go out together; and how many packets of
@@ -49,6 +50,8 @@ class Connection:
         try:
             while not self._channel.closed and (data := await self._stream.read()):
                 self._heard = self._clock.monotonic()
+                if self._stream.paced is not None:
+                    await self._wait_for_link(self._stream.paced, len(data))
                 await self._handle(data)
             if not (self._channel.connected or self._channel.closed):
                 raise ProtocolError("No CONNECT, or not in time")
@@ -86,6 +89,14 @@ class Connection:
         finally:
             await self._send()
         self._channel.resume()
+
+    async def _wait_for_link(self, pace: Pace, size: int) -> None:
+        self._waits = True
+        try:
+            await pace.wait(size)
+        finally:
+            self._waits = False
+            self._heard = self._clock.monotonic()
 
     async def _wait(self, wait: Wait) -> None:
         """Wait for a delay or for a turn, unless the hub closes the connection meanwhile."""

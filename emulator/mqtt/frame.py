@@ -91,6 +91,13 @@ class Connect(Struct, frozen=True):
     user_name: str | None
     password: bytes | None
 
+    @property
+    def allowed_silence(self) -> float:
+        """How many seconds the device may be silent; 0 asks for the longest time (EdgeHub)."""
+        if self.keep_alive == 0:
+            return limits.MQTT_KEEP_ALIVE_MAX
+        return min(1.5 * self.keep_alive, limits.MQTT_KEEP_ALIVE_MAX)
+
 
 class PacketBuffer:
     """Cuts the bytes of a stream into packets, and keeps the first part of an incomplete packet.

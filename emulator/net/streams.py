@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
+from emulator.hub.core.clock import TimeSource
 from emulator.hub.core.printable import printable
+from emulator.net.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,12 @@ def peer_of(transport: asyncio.BaseTransport | None) -> str:
         return "an unknown address"
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reset_on_close(transport: asyncio.BaseTransport) -> None:
+    """Let the end of a connection be a reset, as of a peer that is gone."""
+    connection: socket.socket = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @contextlib.asynccontextmanager
@@ -64,6 +74,8 @@ class Stream(ABC):
         """Takes a few bytes that arrive while `read` waits: its task need not wake up for them."""
         self.on_close: Callable[[], object] | None = None
         """Called when the hub ends the connection, for a task that does not `read`."""
+        self.paced: Pace | None = None
+        """The pace, while a fault makes the connection slow: a reader has to wait for it."""
         self.tls: ssl.SSLObject | None = None
         self.peer = peer_of(transport)
         if transport is not None:
@@ -78,14 +90,16 @@ class Stream(ABC):
         if self._corked is not None:
             self._corked.append(data)
             self.held += len(data)
-        else:
+        elif self.paced is None:
             self._send(data)
+        else:
+            self.paced.put(data)
 
     def uncork(self) -> None:
         """Send what was held back."""
         held, self._corked, self.held = self._corked, None, 0
         if held:
-            self._send(b"".join(held))
+            self.write(b"".join(held))
 
     async def drain(self) -> None:
         """Send what was held back, and wait while the peer does not read."""
@@ -95,9 +109,32 @@ class Stream(ABC):
     def close(self) -> None:
         """End the connection; what was written still goes out, unless the peer stalls."""
         self.uncork()
+        self._unpace()
         self._close()
         if self.on_close is not None:
             self.on_close()
+
+    def abort(self) -> None:
+        """Cut the connection; what waits to be sent is lost."""
+        self._corked, self.held = None, 0
+        self._abort()
+        self._unpace()
+        if self.on_close is not None:
+            self.on_close()
+
+    def pace(self, rate: int | None, clock: TimeSource) -> None:
+        """Send and read at most so many bytes in a second; None ends that."""
+        self._unpace()
+        self.paced = None if rate is None else Pace(rate, clock, self._send)
+
+    def _unpace(self) -> None:
+        paced, self.paced = self.paced, None
+        if paced is not None:
+            paced.end()
+
+    def _held_back(self) -> int:
+        """Return how many bytes wait here."""
+        return self.held + (0 if self.paced is None else len(self.paced.unsent))
 
     @abstractmethod
     def trust(self) -> None:
@@ -133,6 +170,9 @@ class Stream(ABC):
 
     @abstractmethod
     def _close(self) -> None: ...
+
+    @abstractmethod
+    def _abort(self) -> None: ...
 
 
 class TcpStream(Stream, asyncio.BufferedProtocol):
@@ -175,7 +215,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
         # Only a few bytes, while the reader waits, and while the peer reads what we send.
-        is_idle = self._reader is not None and self._full is None
+        is_idle = self._reader is not None and self._full is None and self.paced is None
         if self.at_once is not None and is_idle and nbytes <= _AT_ONCE_BYTES:
             try:
                 self.at_once(bytes(self._buffer[:nbytes]))
@@ -200,6 +240,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         if self._cut_off is not None:
             self._cut_off.cancel()
         self._gone.set_result(None)
+        self._unpace()
         self._wake()
         self.resume_writing()
 
@@ -242,7 +283,7 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
 
     def unsent(self) -> int:
         """See `Stream.unsent`."""
-        return self.held + self._transport.get_write_buffer_size()
+        return self._held_back() + self._transport.get_write_buffer_size()
 
     @property
     def is_full(self) -> bool:
@@ -262,6 +303,11 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
             self._transport.close()
             loop = asyncio.get_running_loop()
             self._cut_off = loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def _abort(self) -> None:
+        if not self._transport.is_closing():
+            reset_on_close(self._transport)
+            self._transport.abort()
 
     async def wait_closed(self) -> None:
         """See `Stream.wait_closed`."""

@@ -18,7 +18,7 @@ from aiohttp.web_response import StreamResponse
 from aiohttp.web_ws import WebSocketResponse
 
 from emulator.net.http_connection import HttpConnection
-from emulator.net.streams import CLOSE_SECONDS, Stream
+from emulator.net.streams import CLOSE_SECONDS, Stream, reset_on_close
 
 Serve = Callable[[Stream], Awaitable[None]]
 
@@ -78,7 +78,7 @@ class WebSocketStream(Stream):
 
     def unsent(self) -> int:
         """See `Stream.unsent`."""
-        return self.held + len(self._outgoing)
+        return self._held_back() + len(self._outgoing)
 
     @property
     def is_full(self) -> bool:
@@ -108,6 +108,11 @@ class WebSocketStream(Stream):
             self._closer = asyncio.ensure_future(self._send_close())
             if self._transport is not None:
                 asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            reset_on_close(self._transport)
+            self._transport.abort()
 
     async def _send_close(self) -> None:
         await self._sent()

@@ -97,6 +97,9 @@ class FakeLink:
     invoked: list[tuple[str, str, Any]] = field(default_factory=list)
     desired: list[dict[str, Any]] = field(default_factory=list)
     closed: HubError | None = None
+    was_cut: bool = False
+    detached: list[str] = field(default_factory=list)
+    rates: list[int | None] = field(default_factory=list)
 
     @property
     def bodies(self) -> list[bytes]:
@@ -119,6 +122,16 @@ class FakeLink:
         notice = json.loads(patch)
         assert notice["$version"] == version
         self.desired.append(notice)
+
+    def cut(self) -> None:
+        self.was_cut = True
+        self.accepts_methods = self.accepts_commands = False
+
+    def detach(self, part: str) -> None:
+        self.detached.append(part)
+
+    def slow(self, rate: int | None) -> None:
+        self.rates.append(rate)
 
     def close(self, reason: HubError) -> None:
         assert self.closed is None, "a link is closed once"

@@ -29,6 +29,7 @@ from typing import Any
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Policy
 from emulator.hub.access.throttles import Throttles
+from emulator.hub.core.clock import TimeSource
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import dumps
 from emulator.hub.core.store import MemoryStore
@@ -58,9 +59,10 @@ class Lab:
     Args:
         throttles: settings such as `twin-reads=1/min`.
         clock: the clock.
+        options: more arguments of the hub.
     """
 
-    def __init__(self, *throttles: str, clock: ManualClock | None = None) -> None:
+    def __init__(self, *throttles: str, clock: ManualClock | None = None, **options: Any) -> None:
         self.clock = clock or ManualClock()
         keys = SymmetricKeys(POLICY_KEY, POLICY_KEY)
         store = MemoryStore()
@@ -70,6 +72,7 @@ class Lab:
             hosts=(HOST,),
             clock=self.clock,
             throttles=Throttles.parse(throttles, clock=self.clock),
+            **options,
         )
         self.sessions = Sessions(store)
         self._keys: dict[str, str] = {}
@@ -214,6 +217,8 @@ class Client:
         self.error: ProtocolError | None = None
         """The rule that the device broke."""
         self.ended = self._lost = False
+        self.rate: int | None = None
+        """The pace of the connection."""
         self._sent: deque[bytes] = deque()
         self.channel = Channel(lab.hub, lab.sessions, self, None, "the lab")
 
@@ -228,6 +233,14 @@ class Client:
         """See `Output.close`."""
         assert not self.ended
         self.ended = True
+
+    def abort(self) -> None:
+        """See `Output.abort`."""
+        self.ended = True
+
+    def pace(self, rate: int | None, clock: TimeSource) -> None:
+        """See `Output.pace`."""
+        self.rate = rate
 
     def unsent(self) -> int:
         """See `Output.unsent`."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from emulator import Emulator
+from emulator.faults import EmulatorFaults
 from tests.messages import pending, put_module, read_events, send, take_feedback
 from tests.node.conftest import Node, NodeError
 from tests.support import Device, Service, sas_token, wait_until
@@ -257,3 +258,33 @@ def test_a_deleted_device_is_disconnected(
     service.wait_for_device(device.id)
     service.request("DELETE", f"/devices/{device.id}", headers={"If-Match": "*"})
     client.wait("disconnect")
+
+
+# --- faults
+
+
+@pytest.fixture
+def faults(hub: Emulator) -> Iterator[EmulatorFaults]:
+    yield hub.faults
+    hub.faults.clear()
+
+
+def test_a_rejected_message_of_a_throttled_device(
+    faults: EmulatorFaults, client: NodeDevice, device: Device
+) -> None:
+    client.call("send", body="x")
+    faults.add("throttle", device=device.id, count=1)
+    with pytest.raises(NodeError, match="Throttl"):
+        client.call("send", body="x")
+    client.call("send", body="x")
+
+
+def test_a_device_connects_again_after_its_connection_was_cut(
+    faults: EmulatorFaults, make_device: MakeDevice, service: Service, device: Device
+) -> None:
+    client = make_device(device.connection_string, retries=True)
+    client.call("send", body="before")
+    faults.add("drop-connection", device=device.id, how="cut")
+    wait_until(lambda: service.state(device.id) == "Disconnected")
+    client.call("send", body="after")
+    assert [event["body"] for event in read_events(service, device.id)] == ["before", "after"]

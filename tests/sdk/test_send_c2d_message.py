@@ -95,3 +95,12 @@ def test_a_policy_without_the_right_is_refused(
     with pytest.raises(Exception):  # noqa: B017 - uamqp has several
         registry.send_c2d_message(device.id, "")
     assert pending(service, device) == 0
+
+
+def test_a_throttled_message_is_refused(
+    emulator: Emulator, registry: Any, service: Service, device: Device
+) -> None:
+    with emulator.faults.injected("throttle", operation="send-command"):
+        with pytest.raises(Exception, match="C2D message send failure"):
+            registry.send_c2d_message(device.id, "x")
+        assert pending(service, device) == 0

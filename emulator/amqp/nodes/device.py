@@ -15,10 +15,16 @@ from msgspec.structs import replace
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.nodes.node import AnyNode, Callers, LinkRequest, Receives, Sends
 from emulator.amqp.nodes.pairs import Pairs
-from emulator.amqp.performatives import SENDER
+from emulator.amqp.performatives import RECEIVER, SENDER
+from emulator.amqp.refusals import amqp_error
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
-from emulator.hub.core.errors import HubError, IotHubUnauthorized, ServiceUnavailable
+from emulator.hub.core.errors import (
+    ConnectionForcefullyClosedOnFaultInjection,
+    HubError,
+    IotHubUnauthorized,
+    ServiceUnavailable,
+)
 from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -30,6 +36,19 @@ if TYPE_CHECKING:
     from emulator.amqp.nodes.device_twins import TwinReplies
 
 DEVICE, MODULE = "/devices/{device_id}", "/devices/{device_id}/modules/{module_id}"
+
+
+# The parts of a connection that a fault can end: how the address ends, and our role.
+_PARTS = {
+    "cbs-requests": ("$cbs", RECEIVER),
+    "cbs-replies": ("$cbs", SENDER),
+    "telemetry": ("/messages/events", RECEIVER),
+    "commands": ("/messages/devicebound", SENDER),
+    "twin-requests": ("/twin", RECEIVER),
+    "twin-replies": ("/twin", SENDER),
+    "method-requests": ("/methods/devicebound", SENDER),
+    "method-responses": ("/methods/devicebound", RECEIVER),
+}
 
 
 class DeviceHandler:
@@ -169,6 +188,34 @@ class Device:
             handler.end()
         if isinstance(reason, ServiceUnavailable):
             self._client.connection.lost()
+
+    def cut(self) -> None:
+        """See `DeviceLink.cut`; other devices lose the connection too."""
+        handlers, self._handlers = self._handlers, {}
+        self._forget()
+        for handler in handlers:
+            handler.end()
+        self._client.cut()
+        self._client.connection.lost()
+
+    def detach(self, part: str) -> None:
+        """See `DeviceLink.detach`; a session or a connection ends for other devices too."""
+        connection = self._client.connection
+        error = amqp_error(ConnectionForcefullyClosedOnFaultInjection(), self.hub.clock.now())
+        if part == "connection":
+            connection.close(error)
+        elif part == "session":
+            for session in {handler.link.session for handler in self._handlers}:
+                session.end(error)
+        else:
+            path, role = _PARTS[part]
+            for link in connection.all_links():
+                if link.role == role and link.address.lower().rstrip("/").endswith(path):
+                    link.drop(error)
+
+    def slow(self, rate: int | None) -> None:
+        """See `DeviceLink.slow`; other devices on the connection are slow too."""
+        self._client.slow(rate)
 
     # ---
 

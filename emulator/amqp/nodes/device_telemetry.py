@@ -63,7 +63,7 @@ class TelemetryLink(DeviceHandler):
         else:
             received = self._parse(encoded)
             self._check_size(received)
-            self.request.enter(Operation.SEND_EVENT)
+            self._enter()
             self.device.hub.telemetry.ingest_soon(
                 self.request.device, received, partial(self._stored, delivery)
             )
@@ -102,13 +102,17 @@ class TelemetryLink(DeviceHandler):
             await asyncio.sleep(0)
         self._check_size(received)
         await self._throttles.wait(Operation.SEND_EVENT)
-        self.request.enter(Operation.SEND_EVENT)
+        self._enter()
         for start in range(0, len(received), _SLICE):
             with self.request.amqp_errors():
                 self.device.hub.telemetry.ingest(
                     self.request.device, received[start : start + _SLICE]
                 )
             await asyncio.sleep(0)
+
+    def _enter(self) -> None:
+        with self.request.amqp_errors():
+            self.request.enter(Operation.SEND_EVENT)
 
     def _parse(self, encoded: Iterable[bytes]) -> list[Message]:
         with self.request.amqp_errors():

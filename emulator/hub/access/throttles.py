@@ -104,10 +104,7 @@ class Throttles:
         metered = operation.throttle is Throttle.METHODS and size > 0
         amount = -(-size // limits.THROTTLE_METER_BYTES) if metered else 1
         if bucket.queue.locked() or not bucket.take(amount, self._clock.now()):
-            raise ThrottlingException(
-                "The request has been throttled. Wait 10 seconds and try again. "
-                f"Operation type: {operation.title}"
-            )
+            raise throttled(operation)
 
     def limits(self, operation: Operation) -> bool:
         """Return whether there is a limit for an operation."""
@@ -123,6 +120,14 @@ class Throttles:
             async with bucket.queue:
                 while seconds := bucket.shortage(self._clock.now()):
                     await self._clock.sleep(seconds)
+
+
+def throttled(operation: Operation) -> ThrottlingException:
+    """Return the refusal of an operation (seen on a real hub)."""
+    return ThrottlingException(
+        "The request has been throttled. Wait 10 seconds and try again. "
+        f"Operation type: {operation.title}"
+    )
 
 
 class _Bucket:

@@ -93,6 +93,12 @@ class InvalidDeviceScope(HubError, code=400028):
     """A device scope or a parent scope is not the scope of an IoT Edge device."""
 
 
+class ConnectionForcefullyClosedOnFaultInjection(HubError, code=400029):
+    """A fault that a test put into the hub closes the connection."""
+
+    text = "The connection was closed by a fault."
+
+
 class ManagedIdentityNotEnabled(HubError, code=400032):
     """A job asks for the managed identity of the hub, which the emulator does not have."""
 
@@ -151,6 +157,12 @@ class GenericForbidden(HubError, code=403000):
     """The request is not allowed, and no other code describes the reason."""
 
     text = "Forbidden"
+
+
+class IotHubQuotaExceeded(HubError, code=403002):
+    """The messages of the day are used up; here, only a fault says so."""
+
+    text = "Total number of messages on IotHub exceeded the allocated quota."
 
 
 class JobQuotaExceeded(HubError, code=403003):
@@ -290,7 +302,13 @@ class GenericUnsupportedMediaType(HubError, code=415000):
 
 
 class ThrottlingException(HubError, code=429001):
-    """The allowance of a throttle is used up."""
+    """The allowance of a throttle is used up.
+
+    Attributes:
+        delay: how many seconds a message has to wait that a head can't refuse.
+    """
+
+    delay: float = 0
 
 
 class ThrottlingMaxActiveJobCountExceeded(HubError, code=429004):
@@ -306,7 +324,7 @@ class ClientClosedRequest(HubError, code=499000):
 class ServerError(HubError, code=500001):
     """The emulator itself failed; please report this defect."""
 
-    text = "An internal error occurred."
+    text = "InternalServerError"
 
 
 class InvalidResponseWhileProxying(HubError, code=502101):

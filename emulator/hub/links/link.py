@@ -90,6 +90,15 @@ class DeviceLink(Protocol):
     def close(self, reason: HubError) -> None:
         """Close the connection; the hub has already removed the link."""
 
+    def cut(self) -> None:
+        """Break the connection without an orderly end; the hub has already removed the link."""
+
+    def detach(self, part: str) -> None:
+        """End a part of an AMQP connection, of `fault.LINKS`; other connections have no parts."""
+
+    def slow(self, rate: int | None) -> None:
+        """Pace the connection to a rate in bytes per second, each way; None ends that."""
+
 
 class Connected(Change, frozen=True):
     """A device or module connected."""

@@ -15,6 +15,8 @@ from emulator.hub.core.printable import printable
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.store import Store
 from emulator.hub.core.times import NEVER
+from emulator.hub.faults.fault import CUT, OF_DEVICES
+from emulator.hub.faults.faults import FaultAdded, FaultEnded, FaultHit, Faults
 from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Connected, DeviceLink, Disconnected, Subscribed
@@ -27,6 +29,13 @@ log = logging.getLogger(__name__)
 _TAKEOVER_DELAYS = (0, 0.25, 0.5, 1, 2, 4)  # seconds
 _TAKEOVER_MEMORY = 30  # seconds without a takeover
 _TAKEOVERS_OF_TWO = 2  # a single program that connects again replaces one connection
+
+
+# The faults that close connections, each with the reason.
+_DROPS: dict[str, type[errors.HubError]] = {
+    "drop-connection": errors.ConnectionForcefullyClosedOnFaultInjection,
+    "expire-token": errors.IotHubUnauthorized,
+}
 
 
 class Presence(Struct, frozen=True):
@@ -44,10 +53,11 @@ class Links:
     The registry deletes the presence of an identity with the identity.
     """
 
-    def __init__(self, store: Store, feed: Feed, clock: Clock) -> None:
+    def __init__(self, store: Store, feed: Feed, clock: Clock, faults: Faults) -> None:
         self._store = store
         self._feed = feed
         self._clock = clock
+        self._faults = faults
         self._links: dict[IdentityKey, DeviceLink] = {}
         self._expiries: dict[DeviceLink, Timer] = {}
         self._signals: dict[IdentityKey, Signal] = {}
@@ -58,6 +68,9 @@ class Links:
         lost = [each for each in store.scan(Presence) if each.connected]
         now = clock.now()
         store.commit(put=[replace(each, connected=False, state_updated=now) for each in lost])
+        feed.subscribe(FaultAdded, self._begin_fault)
+        feed.subscribe(FaultHit, self._drop_by_fault)
+        feed.subscribe(FaultEnded, self._end_fault)
 
     # --- for heads
 
@@ -92,6 +105,8 @@ class Links:
         self._feed.publish(Connected(admission, now))
         if replaced is not None:
             replaced.close(errors.ConnectionForcefullyClosedOnNewConnection())
+        if self._faults.active and (fault := self._faults.match("slow-link", link.key)):
+            link.slow(fault.rate)
 
     def disconnect(self, link: DeviceLink) -> None:
         """Remove a link whose connection ended; without effect if the hub itself closed it."""
@@ -127,12 +142,15 @@ class Links:
         """Return whether an identity was active, and was not deleted afterwards."""
         return self._store.get(Presence, key) is not None
 
-    def drop(self, key: IdentityKey, reason: errors.HubError) -> None:
-        """Close the link of an identity, if it has one."""
+    def drop(self, key: IdentityKey, reason: errors.HubError, *, cut: bool = False) -> None:
+        """Close the link of an identity, if it has one; or cut its connection."""
         link = self._links.get(key)
         if link is not None:
             self._end(link, reason)
-            link.close(reason)
+            if cut:
+                link.cut()
+            else:
+                link.close(reason)
 
     def drop_all(self, reason: errors.HubError) -> None:
         """Close every link."""
@@ -154,6 +172,32 @@ class Links:
         finally:
             if not signal.awaited:
                 self._signals.pop(key, None)
+
+    # --- faults
+
+    def _begin_fault(self, change: FaultAdded) -> None:
+        """Let a new fault of connections happen at once to those that are open."""
+        kind = change.fault.kind
+        if kind in (*_DROPS, "slow-link", "drop-link"):
+            for link in filter(lambda link: change.fault.selects(link.key), self.links()):
+                fault = self._faults.match(kind, link.key)
+                if fault is not None and kind == "slow-link":
+                    link.slow(fault.rate)
+                elif fault is not None and kind == "drop-link":
+                    link.detach(fault.link)
+
+    def _drop_by_fault(self, change: FaultHit) -> None:
+        """Close the connection that a fault hit, at once or at a request."""
+        is_own = change.operation is None or change.operation in OF_DEVICES
+        if (reason := _DROPS.get(change.fault.kind)) and change.key is not None and is_own:
+            self.drop(change.key, reason(), cut=change.fault.how == CUT)
+
+    def _end_fault(self, change: FaultEnded) -> None:
+        if change.fault.kind == "slow-link":
+            for link in filter(lambda link: change.fault.selects(link.key), self.links()):
+                link.slow(None)
+
+    # ---
 
     def _takeovers(self, key: IdentityKey) -> int:
         number, last = self._replaced.get(key, (0, -math.inf))

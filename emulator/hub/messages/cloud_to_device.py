@@ -15,6 +15,7 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import DeviceNotFound
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Record, Store
+from emulator.hub.faults.faults import Faults
 from emulator.hub.feed import Change, Feed
 from emulator.hub.identities.identity import Identity, IdentityDeleted, IdentityKey
 from emulator.hub.links.link import Delivery, DeviceLink, Disconnected, Subscribed
@@ -42,12 +43,17 @@ class CommandEnded(Change, frozen=True):
 class CloudToDevice:
     """The cloud-to-device messages of a hub."""
 
-    def __init__(self, store: Store, links: Links, feed: Feed, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, links: Links, feed: Feed, clock: Clock, faults: Faults
+    ) -> None:
         self._store = store
         self._links = links
         self._feed = feed
         self._clock = clock
+        self._faults = faults
         self._watched: set[str] = set()  # devices with a timer for the locks of their messages
+        # By device, a message that waits for the one behind it, and whether its wait is over.
+        self._held: dict[str, tuple[int, bool]] = {}
         feed.subscribe(Subscribed, lambda change: self.push(change.link))
         feed.subscribe(
             Disconnected,
@@ -179,6 +185,9 @@ class CloudToDevice:
         """
         self._links.note_activity(IdentityKey(device_id))
         queue = self._queue(device_id)
+        if self._faults.active and self._loses_acknowledgment(queue, token):
+            self.abandon(device_id, token)
+            return
         self._commit(queue, commands.complete(queue, token, self._clock.now()))
 
     def reject(self, device_id: str, token: str) -> None:
@@ -213,11 +222,54 @@ class CloudToDevice:
         queue = self._queue(device_id)
         if not queue.commands:
             return None
+        skip = self._reorders(queue) if self._faults.active or self._held else 0
         change = commands.receive(
-            queue, self._clock.now(), lock_seconds, of_connection=of_connection
+            queue, self._clock.now(), lock_seconds, of_connection=of_connection, skip=skip
         )
         self._commit(queue, change)
         return change.command
+
+    # --- faults
+
+    def _loses_acknowledgment(self, queue: CommandQueue, token: str) -> bool:
+        """Return whether a fault loses an acknowledgment: then the message is sent once more."""
+        return any(
+            each.lock is not None and each.lock.token == token and each.delivery_count == 0
+            for each in queue.commands
+        ) and bool(self._faults.match("duplicate-c2d", IdentityKey(queue.device_id)))
+
+    def _reorders(self, queue: CommandQueue) -> int:
+        """Return how many messages a fault leaves behind: 1, or 0.
+
+        A message that is alone is held for the delay of the fault, or until the next one comes.
+        """
+        device_id = queue.device_id
+        waiting = [each.sequence_number for each in queue.commands if each.lock is None]
+        first = waiting[0] if waiting else 0
+        held, is_free = self._held.get(device_id, (0, False))
+        if held == first and is_free:
+            del self._held[device_id]
+        if not waiting or (held == first and is_free):
+            return 0
+        if held != first:
+            fault = self._faults.match("reorder-c2d", IdentityKey(device_id))
+            if fault is None:
+                return 0
+            self._clock.call_later(fault.delay, self._end_hold, device_id, first)
+        self._held[device_id] = first, len(waiting) > 1
+        return 1
+
+    def _end_hold(self, device_id: str, number: int) -> None:
+        held, is_free = self._held.get(device_id, (0, False))
+        if held != number:
+            return
+        if all(each.sequence_number != number for each in self._queue(device_id).commands):
+            del self._held[device_id]  # it has expired, or was purged
+        elif not is_free:
+            self._held[device_id] = number, True
+            self._push_to(device_id)
+
+    # ---
 
     def _watch_locks(self, device_id: str) -> None:
         """Push the messages of a device again when the next of its locks lapses."""

@@ -161,16 +161,21 @@ def send(queue: CommandQueue, message: Message, now: datetime) -> Change:
 
 
 def receive(
-    queue: CommandQueue, now: datetime, lock_seconds: float | None, *, of_connection: bool = False
+    queue: CommandQueue,
+    now: datetime,
+    lock_seconds: float | None,
+    *,
+    of_connection: bool = False,
+    skip: int = 0,
 ) -> Change:
     """Lock the first message that waits; `command` is None if no message waits.
 
-    If `lock_seconds` is None, the lock holds until the message expires. For `of_connection`, see
-    `locks.Lock`.
+    If `lock_seconds` is None, the lock holds until the message expires. For `of_connection` and
+    `skip`, see `locks.lend`.
     """
     queue, outcomes, _ = expire(queue, now)
     until = None if lock_seconds is None else now + timedelta(seconds=lock_seconds)
-    commands, command = locks.lend(queue.commands, until, of_connection=of_connection)
+    commands, command = locks.lend(queue.commands, until, of_connection=of_connection, skip=skip)
     if command is None:
         return Change(queue, outcomes)
     return Change(replace(queue, commands=commands), outcomes, command)

@@ -90,7 +90,11 @@ def _is_due(item: Queued, now: datetime) -> bool:
 
 
 def lend(
-    items: tuple[Item, ...], until: datetime | None, *, of_connection: bool = False
+    items: tuple[Item, ...],
+    until: datetime | None,
+    *,
+    of_connection: bool = False,
+    skip: int = 0,
 ) -> tuple[tuple[Item, ...], Item | None]:
     """Lock the first item that waits.
 
@@ -98,12 +102,13 @@ def lend(
         items: the queue.
         until: when the lock lapses; None is when the item expires.
         of_connection: see `Lock`.
+        skip: how many items that wait stay behind.
 
     Returns:
         The queue, and the locked item; None if no item waits.
     """
     for place, item in enumerate(items):
-        if item.lock is None:
+        if item.lock is None and (skip := skip - 1) < 0:
             lent = replace(item, lock=Lock(str(uuid.uuid4()), until or item.expires, of_connection))
             return (*items[:place], lent, *items[place + 1 :]), lent
     return items, None

@@ -7,7 +7,9 @@ from datetime import datetime
 
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import Store
-from emulator.hub.identities.identity import Identity
+from emulator.hub.faults import requests
+from emulator.hub.faults.faults import Faults
+from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
 from emulator.hub.links.links import Links
 from emulator.hub.messages.event import TELEMETRY, Origin
@@ -18,11 +20,14 @@ from emulator.hub.messages.message import Message
 class Telemetry:
     """Receives the messages of devices and modules, and puts them into the event log."""
 
-    def __init__(self, store: Store, links: Links, log: EventLog, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, links: Links, log: EventLog, clock: Clock, faults: Faults
+    ) -> None:
         self._store = store
         self._links = links
         self._log = log
         self._clock = clock
+        self._faults = faults
 
     def ingest(self, sender: Admission, messages: Iterable[Message]) -> None:
         """Stamp the messages of one sender, and log them (IoT Hub docs: device-to-cloud).
@@ -31,11 +36,15 @@ class Telemetry:
             ServiceUnavailable: see `EventLog.extend`.
         """
         now = self._note(sender)
+        if self._faults.takes_requests:
+            messages = self._take_requests(sender.key, messages)
         self._log.extend(Origin(sender.key, TELEMETRY, sender), messages, now)
 
     def ingest_soon(self, sender: Admission, messages: Iterable[Message], done: Done) -> None:
         """As `ingest`, together with the messages of other senders; see `EventLog.extend_soon`."""
         now = self._note(sender)
+        if self._faults.takes_requests:
+            messages = self._take_requests(sender.key, messages)
         self._log.extend_soon(Origin(sender.key, TELEMETRY, sender), messages, now, done)
 
     def flush(self) -> None:
@@ -49,3 +58,13 @@ class Telemetry:
         if self._links.knows(key) or self._store.get(Identity, key) is not None:
             self._links.note_activity(key, now)
         return now
+
+    def _take_requests(self, key: IdentityKey, messages: Iterable[Message]) -> list[Message]:
+        """Do what fault requests ask for; return the other messages."""
+        telemetry = []
+        for message in messages:
+            if requests.is_request(message.properties):
+                requests.take(self._faults, self._clock, key, message.properties)
+            else:
+                telemetry.append(message)
+        return telemetry

@@ -13,6 +13,8 @@ from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import Store
 from emulator.hub.core.times import span
+from emulator.hub.faults.faults import Faults
+from emulator.hub.faults.refusals import method_error
 from emulator.hub.feed import Change, Feed
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import DeviceLink, Disconnected
@@ -64,11 +66,14 @@ class _Calls:
 class Methods:
     """The direct methods of a hub."""
 
-    def __init__(self, store: Store, links: Links, feed: Feed, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, links: Links, feed: Feed, clock: Clock, faults: Faults
+    ) -> None:
         self._store = store
         self._links = links
         self._feed = feed
         self._clock = clock
+        self._faults = faults
         self._calls: defaultdict[DeviceLink, _Calls] = defaultdict(_Calls)
         self._memory = 0  # of the calls in flight, in bytes
         feed.subscribe(Disconnected, self._abandon)
@@ -89,10 +94,13 @@ class Methods:
                 that wait hold too much.
             GatewayTimeout: no response within the response time-out.
             InvalidResponseWhileProxying: the response is not JSON.
+            HubError: a fault fails the call.
         """
         request = MethodRequest.parse(body)
         del body  # while the call waits, its request is enough
         self._check_invocable(key)
+        if self._faults.active and (fault := self._faults.match("fail-method", key)):
+            raise method_error(fault.status)
         memory = limits.METHOD_CALL_BYTES + len(request.payload)
         if self._memory + memory > limits.METHODS_IN_FLIGHT_BYTES:
             raise errors.DeviceMaximumInflightMethodExceeded(
@@ -107,6 +115,15 @@ class Methods:
 
     def respond(self, link: DeviceLink, request_id: str, status: int, payload: bytes) -> None:
         """Take a device's response; one that is late, repeated or unknown is ignored."""
+        faults, key = self._faults, link.key
+        if faults.active and faults.match("lose-method-response", key):
+            return
+        if faults.active and (fault := faults.match("delay-method-response", key)):
+            self._clock.call_later(fault.delay, self._take, link, request_id, status, payload)
+        else:
+            self._take(link, request_id, status, payload)
+
+    def _take(self, link: DeviceLink, request_id: str, status: int, payload: bytes) -> None:
         calls = self._calls.get(link)
         response = calls.open.get(request_id) if calls else None
         if response is None or response.done():
@@ -143,7 +160,7 @@ class Methods:
         timer = self._clock.call_later(timeout, _fail, response, _timed_out(request))
         outcome: MethodResult | errors.HubError | None = None
         try:
-            link.invoke_method(request_id, request.name, request.payload)
+            self._send(link, request_id, request, response)
             self._feed.publish(MethodCalled(link.key, request_id, request))
             outcome = result = await response
         except errors.HubError as error:
@@ -154,6 +171,23 @@ class Methods:
             calls.open.pop(request_id, None)
             self._feed.publish(MethodEnded(link.key, request_id, request.name, outcome))
         return result
+
+    def _send(
+        self, link: DeviceLink, request_id: str, request: MethodRequest, response: _Response
+    ) -> None:
+        """Send a method to a device; a fault can lose or delay it."""
+
+        def send() -> None:
+            if not response.done():  # else the call has ended meanwhile
+                link.invoke_method(request_id, request.name, request.payload)
+
+        faults = self._faults
+        if faults.active and faults.match("lose-method", link.key):
+            return
+        if faults.active and (fault := faults.match("delay-method", link.key)):
+            self._clock.call_later(fault.delay, send)
+        else:
+            send()
 
     def _abandon(self, change: Disconnected) -> None:
         """Fail every open call of a device that is gone."""

@@ -20,12 +20,14 @@ DOCUMENTED = """
 400005 ArgumentNull  400008 BlobContainerValidationError  400011 DeviceDefinedMultipleTimes
 400012 DeserializationError  400013 BulkRegistryOperationFailure
 400027 ConnectionForcefullyClosedOnNewConnection  400028 InvalidDeviceScope
+400029 ConnectionForcefullyClosedOnFaultInjection
 400032 ManagedIdentityNotEnabled  400035 InvalidPolicyKey
 400036 BulkRegenerateDeviceKeyOperationFailure  400401 InvalidConfigurationTargetCondition
 400402 InvalidConfigurationContent  400404 InvalidConfigurationCustomMetricsQuery
 400505 InvalidDigitalTwinJsonPatch  400507 InvalidDigitalTwinPatch
 400508 InvalidDigitalTwinPatchPath  401002 IotHubUnauthorizedAccess  401003 IotHubUnauthorized
-401100 SystemModuleModifyUnauthorizedAccess  403000 GenericForbidden  403003 JobQuotaExceeded
+401100 SystemModuleModifyUnauthorizedAccess  403000 GenericForbidden  403002 IotHubQuotaExceeded
+403003 JobQuotaExceeded
 403004 DeviceMaximumQueueDepthExceeded  403005 IotHubMaxCbsTokenExceeded
 403007 DeviceMaximumQueueSizeExceeded
 403009 InvalidMessageExpiryTime  403012 DeviceDisabled
@@ -62,6 +64,7 @@ def test_an_error_has_the_documented_code_and_name(error: type[HubError]) -> Non
             "The operation failed because the requested device isn't online. "
             "To learn more, see https://aka.ms/iothub404103",
         ),
+        (errors.ServerError, "InternalServerError"),
         (errors.GatewayTimeout, "Timed out waiting for the response from device."),
     ],
 )

@@ -104,7 +104,7 @@ async def test_a_container_that_fails_is_an_error_at_once(
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(FULL, "The disk is full."), (RuntimeError("a defect"), "An internal error occurred.")],
+    [(FULL, "The disk is full."), (RuntimeError("a defect"), "InternalServerError")],
 )
 @pytest.mark.parametrize("body", [depot.export(), depot.import_()], ids=lambda body: body["type"])
 async def test_storage_that_fails_later_fails_the_job(

@@ -1,0 +1,1 @@
+"""Faults on demand: what a test breaks in the hub on purpose."""
