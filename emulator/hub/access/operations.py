@@ -93,3 +93,12 @@ class Operation(enum.Enum):
         operation._value_ = len(cls.__members__)
         operation.right, operation.throttle, operation.title = right, throttle, title
         return operation
+
+
+OF_THE_EMULATOR = frozenset(
+    {
+        *(Operation.READ_CLOCK, Operation.ADVANCE_CLOCK),
+        *(Operation.READ_INFO, Operation.APPLY_CONFIG, Operation.MANAGE_FAULTS),
+    }
+)
+"""What a real hub does not have: no fault is injected into it."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from emulator.hub.access.operations import Operation, Throttle
+from emulator.hub.access.operations import OF_THE_EMULATOR, Operation, Throttle
 from emulator.hub.access.policies import Right
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
@@ -32,11 +32,8 @@ _SENDS = frozenset(
 _TWIN = frozenset((Operation.READ_OWN_TWIN, Operation.REPORT))
 _PUBLISHED = _TWIN | {Operation.SEND_EVENT, Operation.RESPOND_TO_METHOD}
 
-# No request passes the gate by these that a fault could affect.
-_UNAFFECTED = (
-    *(Operation.WORK_ON_DEVICE, Operation.READ_EVENTS, Operation.MANAGE_FAULTS),
-    *(Operation.READ_CLOCK, Operation.ADVANCE_CLOCK),
-)
+# No request passes the gate by the first two that a fault could affect.
+_UNAFFECTED = {Operation.WORK_ON_DEVICE, Operation.READ_EVENTS, *OF_THE_EMULATOR}
 OPERATIONS = {
     each.name.lower().replace("_", "-"): each for each in Operation if each not in _UNAFFECTED
 }
