@@ -12,6 +12,7 @@ import pytest
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ServiceUnavailable
+from emulator.hub.faults.fault import Fault
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import ProtocolError
@@ -76,6 +77,9 @@ class FakeStream(Stream):
         self.closed = True
         self.reading.set()
         self.arrive()
+
+    def _abort(self) -> None:
+        self._close()
 
     async def wait_closed(self) -> None:
         pass
@@ -157,6 +161,37 @@ async def test_silence_longer_than_the_keep_alive_allows_ends_the_connection(
     await line.task
     assert lab.state() == "Disconnected"
     assert lab.bodies()[-1] == "gone"
+
+
+async def test_a_slow_link_takes_its_time_both_ways_and_keeps_the_connection(
+    lab: Lab, open_line: Open
+) -> None:
+    line = await open_line(lab.greeting(keep_alive=10))
+    lab.hub.faults.add(Fault.parse({"kind": "slow-link", "rate": 1}))
+    packet = publish(_EVENTS, b"x" * 60, packet_id=1)
+    line.stream.arrive(packet)
+    await lab.clock.pass_time(len(packet) - 1)
+    assert lab.bodies() == []
+    await lab.clock.pass_time(1)
+    assert lab.bodies() == ["x" * 60]
+    assert line.stream.taken() == b""
+    for byte in puback(1):
+        await lab.clock.pass_time(1)
+        assert line.stream.taken() == bytes([byte])
+    assert not line.stream.closed
+
+
+@pytest.mark.parametrize("how", ["clean", "cut"])
+async def test_a_connection_that_waits_for_a_slow_link_can_end(
+    lab: Lab, open_line: Open, how: str
+) -> None:
+    line = await open_line(lab.greeting())
+    lab.hub.faults.add(Fault.parse({"kind": "slow-link", "rate": 1}))
+    line.stream.arrive(publish(_EVENTS, b"x" * 60, packet_id=1))
+    await settle()
+    lab.hub.faults.add(Fault.parse({"kind": "drop-connection", "how": how}))
+    await asyncio.wait_for(line.task, 1)
+    assert lab.bodies() == []
 
 
 async def test_bytes_that_are_handled_at_once_count_for_the_keep_alive(
