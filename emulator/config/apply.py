@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from msgspec import UNSET, Struct
 
@@ -23,6 +24,7 @@ from emulator.hub.core.json import JsonObject, equal
 from emulator.hub.core.slices import Work
 from emulator.hub.core.store import MemoryStore
 from emulator.hub.core.times import NEVER
+from emulator.hub.faults.fault import Fault
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey, check_id
 from emulator.hub.twins import twin as twins
@@ -32,6 +34,8 @@ from emulator.hub.twins import writes
 ChooseKeys = Callable[[str], tuple[str, str]]
 
 _ANY = IfMatch("*")
+# The ids of the faults that a file has turned on. They end with their hub, so no store has them.
+_faults: WeakKeyDictionary[IotHub, list[int]] = WeakKeyDictionary()
 # The members of a configuration that the hub sets.
 _OF_THE_HUB = ("createdTimeUtc", "lastUpdatedTimeUtc", "etag")
 
@@ -75,7 +79,9 @@ async def apply(hub: IotHub, content: Content, choose_keys: ChooseKeys) -> Appli
         ConfigError: an entry is invalid.
     """
     await check(content, choose_keys)
-    return await _Work(hub, choose_keys).apply(content)
+    applied = await _Work(hub, choose_keys).apply(content)
+    _turn_on_faults(hub, content)
+    return applied
 
 
 async def check(content: Content, choose_keys: ChooseKeys) -> None:
@@ -89,6 +95,13 @@ async def check(content: Content, choose_keys: ChooseKeys) -> None:
         await _Work(hub, choose_keys).apply(content)
     finally:
         await hub.stop()
+
+
+def _turn_on_faults(hub: IotHub, content: Content) -> None:
+    """Turn on the faults of a file in place of those of an earlier file."""
+    for number in _faults.pop(hub, ()):
+        hub.faults.discard(number)
+    _faults[hub] = [hub.faults.add(Fault.parse(each)) for each in content.faults]
 
 
 class _Work:

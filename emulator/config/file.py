@@ -18,6 +18,7 @@ from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Right
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.json import JsonObject, loads
+from emulator.hub.faults.fault import Fault
 
 # Editors find the schema of a JSON file by this member.
 SCHEMA = "$schema"
@@ -171,9 +172,11 @@ def _content(document: JsonObject, known: Collection[str], mistakes: list[Mistak
     _check_names("devices", "id", [each.id for each in content.devices], mistakes)
     for number, device in enumerate(content.devices):
         _check_modules(f"devices[{number}].modules", device, mistakes)
-    for number in range(len(content.faults)):
-        text = "This version has no faults. Remove the entry."
-        mistakes.append(Mistake(f"faults[{number}]", text))
+    for number, fault in enumerate(content.faults):
+        try:
+            Fault.parse(fault)
+        except HubError as error:
+            mistakes.append(Mistake(f"faults[{number}]", f"{error.text}."))
     ids = [each.id for each in content.configurations]
     _check_names("configurations", "id", ids, mistakes)
     return content

@@ -212,6 +212,18 @@ def test_status_finds_the_hub_by_its_private_file(
     assert found["faults"] == "none"
 
 
+def test_status_shows_active_faults_and_an_advanced_clock(
+    quick: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    with EmulatorConsole(*quick, "--data-dir", tmp_path) as hub:
+        hub.request("POST", "/_emulator/faults", json={"kind": "throttle", "device": "cellar"})
+        hub.request("POST", "/_emulator/clock", json={"advance": 90})
+        _, lines, _ = run_to_end("status", "--data-dir", tmp_path)
+    assert lines[-3].endswith(", 90 s ahead of this machine")
+    assert lines[-2] == "faults   1"
+    assert json.loads(lines[-1])["kind"] == "throttle"
+
+
 def test_status_finds_the_hub_by_variable_and_by_login(hub: EmulatorConsole) -> None:
     login = hub.variables["IOTHUB_CONNECTION_STRING"]
     trust = {"SSL_CERT_FILE": hub.variables["SSL_CERT_FILE"]}

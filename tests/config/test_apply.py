@@ -231,6 +231,29 @@ def test_the_answer_of_the_rest_api_is_a_configuration_for_a_file(client: Servic
     assert apply(client, configurations=[answer]) == changes()
 
 
+def faults(client: Service) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.request("GET", "/_emulator/info", params={}).json()[
+        "faults"
+    ]
+    return found
+
+
+def test_the_faults_of_a_file_replace_those_of_the_file_before(client: Service) -> None:
+    mine = client.request("POST", "/_emulator/faults", json={"kind": "throttle", "device": "x"})
+    number = mine.json()["id"]
+    fault = {"kind": "twin-status", "device": "a", "status": 500, "count": 1}
+    apply(client, {"id": "a"}, faults=[fault])
+    assert [(each["kind"], each["device"]) for each in faults(client)] == [
+        ("throttle", "x"),
+        ("twin-status", "a"),
+    ]
+    apply(client, {"id": "a"}, faults=[{**fault, "status": 503}, {**fault, "device": "b"}])
+    assert [each.get("status") for each in faults(client)] == [None, 503, 500]
+    apply(client)
+    assert [each["id"] for each in faults(client)] == [number]
+    client.request("DELETE", "/_emulator/faults")
+
+
 # A document, and how the refusal begins.
 REFUSED: dict[str, tuple[object, str]] = {
     "a list": ([], "Invalid value []: use an object."),

@@ -107,6 +107,14 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "configurations = [{id = 'c', content = {}, priority = 'high'}]",
         [r"configurations\[0\]\.priority: Invalid value 'high': use a whole number\."],
     ),
+    "a fault that does not exist": (
+        "faults = [{kind = 'throttel'}]",
+        [r"faults\[0\]: Invalid kind of fault: .*throttel.*"],
+    ),
+    "a fault with a member of another one": (
+        "faults = [{kind = 'throttle', rate = 5}]",
+        [r"faults\[0\]: Unknown member of the fault throttle: .*rate.*"],
+    ),
     "a date": (
         "devices = [{id = 'a', tags = {since = 2026-11-26}}]",
         [r"devices\[0\]\.tags\.since: Invalid value 2026-11-26: write it in quotes, as a text\."],

@@ -32,6 +32,8 @@ BEYOND_A_SCHEMA = {
     "a module that stands twice",
     "a policy without rights",
     "a key that is not base64",
+    "a fault that does not exist",
+    "a fault with a member of another one",
     "a date",
     "an infinite number",
 }
@@ -69,8 +71,7 @@ def test_an_example_is_valid_for_the_schema_and_for_a_hub(
 def test_the_page_has_an_example_of_each_kind() -> None:
     assert [kind for kind, _ in EXAMPLES] == ["toml", "json"]
     whole = parse(*EXAMPLES[0])
-    # Faults have a page of their own.
-    assert {"policies", "devices", "configurations"} <= whole.keys()
+    assert {"policies", "devices", "configurations", "faults"} <= whole.keys()
 
 
 @pytest.mark.parametrize("name", sorted(MISTAKES.keys() - BEYOND_A_SCHEMA))

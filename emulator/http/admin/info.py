@@ -62,7 +62,7 @@ def routes(host: Host) -> tuple[Route, ...]:
             },
             "eventCount": hub.events.end - hub.events.events.begin,
             "clock": {"now": iso(hub.clock.now()), "advancedBy": hub.clock.ahead},
-            "faults": [],
+            "faults": hub.faults.list(),
         }
 
     async def get_health(_: IotHub, request: Request) -> Response:
