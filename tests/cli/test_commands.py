@@ -387,9 +387,54 @@ def test_config_apply_changes_the_hub_that_runs(
 # --- snapshot, restore, reset
 
 
-def test_the_files_of_snapshot_and_restore(
+def devices(hub: EmulatorConsole) -> list[str]:
+    return [each["deviceId"] for each in hub.request("GET", "/devices").json()]
+
+
+def test_snapshot_restore_and_reset_of_a_hub_from_a_file(
+    quick: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    config, snapshot = tmp_path / "hub.toml", tmp_path / "hub.snapshot"
+    config.write_text("devices = [{id = 'mine', tags = {floor = 1}}]")
+    with EmulatorConsole(*quick, "--data-dir", tmp_path, "--config", config) as hub:
+        to = ("--data-dir", str(tmp_path))
+        hub.request("PUT", "/devices/theirs", json={"deviceId": "theirs"})
+        hub.request("PATCH", "/twins/mine", json={"tags": {"floor": 2}})
+
+        status, lines, errors = run_to_end("snapshot", snapshot, *to)
+        assert (status, errors) == (0, [])
+        assert lines == [f"Wrote {snapshot.stat().st_size} bytes to {snapshot}."]
+        assert stat.S_IMODE(snapshot.stat().st_mode) == 0o600
+
+        assert run_to_end("reset", "--events", *to) == (0, ["The hub has no events."], [])
+        assert devices(hub) == ["mine", "theirs"]
+
+        assert run_to_end("reset", *to) == (0, ["The hub is as new."], [])
+        assert devices(hub) == ["mine"]
+        assert hub.request("GET", "/twins/mine").json()["tags"] == {"floor": 1}
+
+        said = [f"The hub has the state in {snapshot}."]
+        assert run_to_end("restore", snapshot, *to) == (0, said, [])
+        assert devices(hub) == ["mine", "theirs"]
+        assert hub.request("GET", "/twins/mine").json()["tags"] == {"floor": 2}
+        # The hub still knows what its file has created.
+        config.write_text("")
+        assert run_to_end("config", "apply", config, *to)[0] == 0
+        assert devices(hub) == ["theirs"]
+
+
+def test_a_snapshot_that_cannot_be_written_or_read(
     hub: EmulatorConsole, data_dir: Path, tmp_path: Path
 ) -> None:
-    status, lines, errors = run_to_end("restore", tmp_path / "none", "--data-dir", data_dir)
-    said = f"emulator: Can't read {tmp_path / 'none'}: No such file or directory."
-    assert (status, lines, errors) == (1, [], [said])
+    to = ("--data-dir", str(data_dir))
+    none = tmp_path / "none"
+    said = f"emulator: Can't write {none / 'file'}: No such file or directory."
+    assert run_to_end("snapshot", none / "file", *to) == (1, [], [said])
+    said = f"emulator: Can't read {none}: No such file or directory."
+    assert run_to_end("restore", none, *to) == (1, [], [said])
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(b"no snapshot")
+    status, lines, errors = run_to_end("restore", wrong, *to)
+    assert (status, lines, len(errors)) == (1, [], 1)
+    assert " answers 400 ArgumentInvalid: " in errors[0]
+    assert devices(hub) == ["kitchen", "cellar"]
