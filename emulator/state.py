@@ -13,7 +13,7 @@ from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import Policy, PolicyKeys
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import HubError
+from emulator.hub.core.errors import HubError, ServiceUnavailable
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
@@ -55,9 +55,19 @@ def open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Cl
         clock: its clock.
 
     Raises:
-        StartError: a device can't be registered.
+        StartError: a device can't be registered, or the store can't write.
         ThrottleError, StorageError: a setting is invalid.
     """
+    try:
+        return _open_state(settings, store, hosts, clock)
+    except ServiceUnavailable as error:
+        raise StartError(
+            f"Can't keep the hub in {settings.data_dir}. Free disk space, or use another folder: "
+            "--data-dir DIR."
+        ) from error
+
+
+def _open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Clock) -> State:
     policies = {
         name: Policy(name, rights, _policy_keys(settings, store, name))
         for name, rights in settings.rights.items()
@@ -79,6 +89,8 @@ def open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Cl
             continue
         try:
             register(hub, settings, device_id)
+        except ServiceUnavailable:
+            raise
         except HubError as error:
             raise StartError(f"--device: {error.text}") from error
     for name, key in settings.keys.items():

@@ -25,17 +25,14 @@ from typing import Any
 import pytest
 import requests
 
-from tests.devices import greeting
+from tests.lasting import Run
 from tests.mqtt import raw
-from tests.mqtt.raw import Wire
-from tests.processes import Console
-from tests.support import Device, Service, fields_of, free_loopback_address, sas_token, wait_until
+from tests.support import Service, fields_of, free_loopback_address, sas_token, wait_until
 
 _KILLS = int(os.environ.get("KILLS", "10"))
 _KILLS_PER_TEST = 5
 _SECONDS = (0.05, 0.8)  # how long the load runs
 _METHODS, _ANSWERS = "$iothub/methods/POST/#", "$iothub/twin/res/#"
-_DEVICES = ("reporter", "sender", "receiver", "subscriber", "worker")
 
 # How a client notices that the emulator has ended.
 _ENDED = (requests.RequestException, OSError, ssl.SSLError, AssertionError)
@@ -46,47 +43,6 @@ pytestmark = [
     # Python leaves the socket of a handshake open in some cases in which the peer ends.
     pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-class Run:
-    """An emulator as a process, until it is killed."""
-
-    def __init__(self, host: str, folder: Path) -> None:
-        ports = ("mqtt", "https", "amqps", "amqp")
-        options = [word for port in ports for word in (f"--{port}-port", "0")]
-        options += [word for device in _DEVICES for word in ("--device", device)]
-        self._console = Console(
-            *("-m", "emulator", "--json", "--host", host, "--data-dir", folder, *options)
-        )
-        document = json.loads(self._console.wait_for(r"\{.*\}"))
-        self.service_connection_string: str = document["serviceConnectionString"]
-        self.ca_file = Path(document["environment"]["SSL_CERT_FILE"])
-        self.trust = ssl.create_default_context(cafile=str(self.ca_file))
-        self.devices = {
-            name: Device.of(text) for name, text in document["deviceConnectionStrings"].items()
-        }
-        self.address = host, document["mqttPort"]
-
-    def service(self) -> Service:
-        return Service(self)
-
-    def connect(self, name: str, *filters: str) -> tuple[Wire, bool]:
-        """Connect a device with clean session 0; return whether it has its session."""
-        with ExitStack() as stack:
-            wire = stack.enter_context(Wire(self.address, self.trust))
-            wire.send(greeting(self.address[0], name, self.devices[name].key, clean=False))
-            connack = wire.receive()
-            assert connack[3] == 0
-            if filters:
-                wire.send(raw.subscribe(1, *filters))
-                wire.expect(raw.suback(1, *[0] * len(filters)))
-            stack.pop_all()
-        return wire, bool(connack[2])
-
-    def kill(self) -> None:
-        self._console._process.kill()
-        self._console.wait()
-        assert "Traceback" not in self._console.output
 
 
 class Ledger:

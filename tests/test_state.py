@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 from emulator import Emulator, Settings
 from emulator.cli.options import parse
+from emulator.errors import StartError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.identities.identity import IdentityKey
-from tests.processes import EmulatorConsole, clean_environment
+from tests.processes import Console, EmulatorConsole, clean_environment
 from tests.support import fields_of, free_loopback_address, second_hub
 
 _PORTS = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
@@ -95,6 +97,16 @@ def test_each_host_has_its_own_file(settings: Settings) -> None:
         assert ids(emulator) == ["d1", "d2"]
 
 
+def test_a_second_hub_on_the_same_host_says_what_to_do(settings: Settings) -> None:
+    with Emulator(settings), pytest.raises(StartError) as error:
+        Emulator(settings).__enter__()  # its ports are others
+    assert re.fullmatch(
+        r"\S+ is in use by another emulator\. Stop it, or use another folder: "
+        r"Settings\(data_dir=\.\.\.\)\. Or keep nothing: --in-memory\.",
+        str(error.value),
+    )
+
+
 def test_another_number_of_partitions_is_a_warning(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,3 +157,17 @@ def test_the_command_keeps_its_state_in_the_folder_of_the_user(
             assert hub.request("PUT", "/devices/mine", json=body).status_code == status
             assert hub.terminate() == 0
     assert (tmp_path / "local-iot-hub" / f"hub-{host}.sqlite").is_file()
+
+
+def test_a_second_command_on_the_same_host_ends_in_one_line(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    host, certificates = free_loopback_address(), emulator.ca_file.parent
+    options = ("--host", host, "--data-dir", tmp_path, "--cert-dir", certificates)
+    ports = [f"--{name}-port=0" for name in ("mqtt", "https", "amqps", "amqp")]
+    with EmulatorConsole(*options), Console("-m", "emulator", *options, *ports) as second:
+        assert second.wait() == 1
+        [line] = second.errors
+        assert line.endswith("or use another folder: --data-dir DIR. Or keep nothing: --in-memory.")
+    with EmulatorConsole(*options), EmulatorConsole(*options, *ports, "--in-memory"):
+        pass

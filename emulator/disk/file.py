@@ -7,8 +7,10 @@ power can lose the last commits, and damages nothing (SQLite docs: PRAGMA synchr
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from emulator.errors import StartError
+from emulator.net.files import PRIVATE
 
 VERSION = 1
 """The version of the schema, in `user_version`."""
@@ -78,12 +81,12 @@ def open_file(
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{path}.lock", timeout=0)
+        lock = FileLock(f"{path}.lock", 0, PRIVATE)
         lock.acquire()
     except Timeout:
         raise StartError(
-            f"{path} is in use by another emulator. Stop it, or use another folder, --data-dir "
-            "DIR, or another host, --host 127.0.0.2."
+            f"{path} is in use by another emulator. Stop it, or use another folder: --data-dir "
+            "DIR. Or keep nothing: --in-memory."
         ) from None
     except OSError as error:
         raise _unusable(path, error) from error
@@ -122,7 +125,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 def _open(path: Path, read: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
     database = None
     try:
-        # A file that can be created by another program meanwhile is impossible: it is locked.
+        _make_private(path)
         database = sqlite3.connect(path, isolation_level=None, timeout=0)
         # No other process reads it: then the index of the log is in memory.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -136,10 +139,19 @@ def _open(path: Path, read: Callable[[sqlite3.Connection], None]) -> sqlite3.Con
     except BaseException as error:
         if database is not None:
             database.close()
-        if isinstance(error, sqlite3.Error):
-            raise Damaged(str(error)) if is_damage(error) else _unusable(path, error) from error
+        if isinstance(error, sqlite3.Error) and is_damage(error):
+            raise Damaged(str(error)) from error
+        if isinstance(error, sqlite3.Error | OSError):
+            raise _unusable(path, error) from error
         raise
     return database
+
+
+def _make_private(path: Path) -> None:
+    """Create a file that only its owner can read: it has keys. Its journals get its mode."""
+    path.touch(PRIVATE)
+    with contextlib.suppress(OSError):  # a file system without modes
+        path.chmod(path.stat().st_mode & stat.S_IRWXU)
 
 
 def _number(database: sqlite3.Connection, pragma: str) -> int:
@@ -179,6 +191,7 @@ def _prepare(path: Path, database: sqlite3.Connection) -> None:
     if version < VERSION:
         copy = Path(f"{path}.version-{version}")
         copy.unlink(missing_ok=True)  # of a migration that did not end
+        _make_private(copy)
         database.execute("VACUUM INTO ?", (str(copy),))
     for each in range(version, VERSION):
         database.execute("BEGIN")

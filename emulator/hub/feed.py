@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from emulator.hub.core.errors import ServiceUnavailable
+
 log = logging.getLogger(__name__)
 
 
@@ -65,6 +67,8 @@ class Feed:
             for handler in tuple(self._handlers.get(kind, ())):
                 try:
                     handler(change)
+                except ServiceUnavailable:
+                    pass  # the store can't write, and has logged it
                 except Exception:
                     # The other subscribers must see the change too.
                     log.exception("A subscriber to %s failed", type(change).__name__)

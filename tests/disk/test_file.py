@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from emulator.disk import file as files
 from emulator.disk.store import DiskStore
 from emulator.errors import StartError
 from emulator.hub.core.store import Key
+from tests.support import small_files
 
 
 class Note(Struct, frozen=True):
@@ -107,7 +111,8 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path, recover: bool) -> 
 
 
 def test_a_file_in_use_is_refused(path: Path) -> None:
-    with closing(DiskStore(path)), pytest.raises(StartError, match="in use by another emulator"):
+    says = r"^\S+ is in use by another emulator\..* --data-dir DIR.* --in-memory\.$"
+    with closing(DiskStore(path)), pytest.raises(StartError, match=says):
         DiskStore(path, recover=True)
     DiskStore(path).close()
 
@@ -129,11 +134,63 @@ def test_an_older_file_is_migrated_and_a_copy_is_kept(
         assert store.scan(Note) == NOTES
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can write anywhere")
-def test_a_folder_that_is_read_only_is_named(path: Path) -> None:
-    path.parent.chmod(0o500)
-    try:
-        with pytest.raises(StartError, match=r"Can't keep the hub in .*--data-dir DIR"):
+@pytest.fixture
+def as_a_user() -> Iterator[None]:
+    """Have no more rights than another user: root can write anywhere."""
+    if os.name != "posix":
+        pytest.skip("needs the modes of POSIX")
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Iterator[Path]:
+    """A folder of any user, outside the folders of pytest, which other users can't enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_a_folder_that_is_read_only_is_named(theirs: Path, as_a_user: None) -> None:
+    (folder := theirs / "folder").mkdir(0o500)
+    for path in (folder / "hub.sqlite", folder / "another" / "hub.sqlite"):
+        with pytest.raises(StartError, match=r"^Can't keep the hub in .*--data-dir DIR\.$"):
             DiskStore(path)
-    finally:
-        path.parent.chmod(0o700)
+    assert [*folder.iterdir()] == []
+
+
+def test_a_file_that_is_read_only_is_named(theirs: Path, as_a_user: None) -> None:
+    path = theirs / "hub.sqlite"
+    with closing(DiskStore(path)) as store:
+        store.commit(put=NOTES)
+    path.chmod(0o400)
+    before = path.read_bytes()
+    with pytest.raises(StartError, match=r"^Can't keep the hub in .*--data-dir DIR\.$"):
+        DiskStore(path, recover=True)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StartError, match=r"^Can't keep the hub in .*--data-dir DIR\.$"):
+        DiskStore(tmp_path / "file" / "hub.sqlite")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the limits of POSIX")
+def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None:
+    with small_files(1000), pytest.raises(StartError, match=r"^Can't keep .*Free disk space"):
+        DiskStore(tmp_path / "hub.sqlite")
+    DiskStore(tmp_path / "hub.sqlite").close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the modes of POSIX")
+def test_only_its_owner_can_read_a_file(path: Path) -> None:
+    path.chmod(0o644)
+    with closing(DiskStore(path)) as store:
+        store.commit(put=NOTES)
+        files = [*path.parent.iterdir()]
+        assert {f"{path.name}{end}" for end in ("", "-wal", ".lock")} == {f.name for f in files}
+        assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}

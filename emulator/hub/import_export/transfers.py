@@ -289,4 +289,9 @@ class Transfers:
         log.info("The job %s is %s", printable(key.id), status.value)
 
     def _change(self, key: JobKey, **members: Any) -> None:
-        self._store.commit(put=(replace(self._transfer(key), **members),))
+        """Change a job; a disk that is full does not stop it."""
+        transfer = replace(self._transfer(key), **members)
+        try:
+            self._store.commit(put=(transfer,))
+        except errors.ServiceUnavailable:
+            self._store.defer(transfer)

@@ -38,6 +38,9 @@ from emulator.hub.registry.twins import Twins
 
 log = logging.getLogger(__name__)
 
+# How long a job waits if the store can't write, such as on a disk that is full.
+_RETRY_SECONDS = 5
+
 # The types and statuses that a list can ask for (swagger of the service API). Some of them never
 # occur.
 _TYPES = (
@@ -226,8 +229,22 @@ class Jobs:
         # A timer can be early, and a clock can be set back.
         while (seconds := (start - self._clock.now()).total_seconds()) > 0:
             await self._clock.sleep(seconds)
+        while True:
+            try:
+                return await self._try(key)
+            except errors.ServiceUnavailable:  # the store can't write
+                await self._clock.sleep(_RETRY_SECONDS)
+
+    async def _try(self, key: JobKey) -> None:
+        """Run a job to its end.
+
+        Raises:
+            ServiceUnavailable: the store can't write. It has the job as far as it went.
+        """
         try:
             await self._carry_out(self._job(key))
+        except errors.ServiceUnavailable:
+            raise
         except errors.HubError as error:  # the condition is invalid
             self._end(self._job(key), JobStatus.FAILED, errors.error_text(error))
         except Exception:
@@ -310,17 +327,18 @@ class Jobs:
     async def _work_on_one(self, job: Job, record: DeviceJob) -> None:
         """Run a job on one device; a device that was deleted meanwhile is a failure."""
         try:
-            response = None
             if job.type is JobType.TWIN:
-                self._twins.patch(record.target, job.content, IfMatch(None))
+                # In one commit: a hub that ends between two would write the twin again.
+                moved = self._moved(record, DeviceJobStatus.COMPLETED)
+                self._twins.patch(record.target, job.content, IfMatch(None), also=moved)
             else:
                 record = self._move(record, DeviceJobStatus.RUNNING)
                 answer = await self._methods.invoke(record.target, job.content)
+                # Whatever status the device returned.
                 response = records.readable(answer)
+                self._move(record, DeviceJobStatus.COMPLETED, response=response)
         except errors.HubError as error:
             self._move(record, DeviceJobStatus.FAILED, error=records.reason(error))
-        else:  # whatever status the device returned
-            self._move(record, DeviceJobStatus.COMPLETED, response=response)
 
     async def _fail_rest(self, key: JobKey, error: errors.HubError) -> None:
         """Store a failure for each device where the job has not ended."""
@@ -333,9 +351,15 @@ class Jobs:
 
     def _move(self, before: DeviceJob, status: DeviceJobStatus, **outcome: object) -> DeviceJob:
         """Store the new status of a device, and count it in the job."""
-        after = before.moved(status, self._clock.now(), **outcome)
-        self._store.commit(put=(after, self._job(after.job).counted(before.status, status)))
+        after, job = self._moved(before, status, **outcome)
+        self._store.commit(put=(after, job))
         return after
+
+    def _moved(
+        self, before: DeviceJob, status: DeviceJobStatus, **outcome: object
+    ) -> tuple[DeviceJob, Job]:
+        after = before.moved(status, self._clock.now(), **outcome)
+        return after, self._job(after.job).counted(before.status, status)
 
     def _end(self, job: Job, status: JobStatus, failure_reason: str | None = None) -> Job:
         job = replace(job, status=status, ended=self._clock.now(), failure_reason=failure_reason)

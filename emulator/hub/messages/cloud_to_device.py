@@ -6,13 +6,14 @@ for them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from itertools import chain
 
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import DeviceNotFound
+from emulator.hub.core.errors import DeviceNotFound, ServiceUnavailable
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Record, Store
 from emulator.hub.faults.faults import Faults
@@ -148,7 +149,14 @@ class CloudToDevice:
     # --- for devices
 
     def push(self, link: DeviceLink) -> None:
-        """Send a device all messages that wait for it, while it accepts them."""
+        """Send a device all messages that wait for it, while it accepts them.
+
+        While the store can't write, they wait for the next message or connection.
+        """
+        with contextlib.suppress(ServiceUnavailable):
+            self._push_all(link)
+
+    def _push_all(self, link: DeviceLink) -> None:
         device_id, lock_seconds = link.key.device_id, link.lock_seconds
         while (
             link.key.module_id is None

@@ -6,7 +6,6 @@ events; and from captures of real hubs.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import secrets
 import uuid
@@ -16,7 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from emulator.hub.core.errors import DeviceNotFound, ServiceUnavailable
+from emulator.hub.core.errors import DeviceNotFound
 from emulator.hub.core.json import dumps
 from emulator.hub.core.times import iso, ticks
 from emulator.hub.feed import Change, Feed
@@ -173,5 +172,4 @@ class Notifications:
             "content-encoding": "utf-8",
         }
         message = Message(dumps(body), system, properties)
-        with contextlib.suppress(ServiceUnavailable):  # the store has logged it
-            self._log.extend(Origin(key, source), [message], self._log.now())
+        self._log.extend(Origin(key, source), [message], self._log.now())

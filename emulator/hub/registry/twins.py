@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import PreconditionFailed, SystemModuleModifyUnauthorizedAccess
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject, dumps
-from emulator.hub.core.store import Store
+from emulator.hub.core.store import Record, Store
 from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.links import Links
@@ -41,14 +41,22 @@ class Twins:
         """
         return documents.twin(self._rows.row(key))
 
-    def patch(self, key: IdentityKey, body: object, if_match: IfMatch) -> JsonObject:
+    def patch(
+        self, key: IdentityKey, body: object, if_match: IfMatch, also: Sequence[Record] = ()
+    ) -> JsonObject:
         """Merge tags and desired properties into a twin, and notify the device.
+
+        Args:
+            key: the device or module.
+            body: the patch.
+            if_match: the precondition.
+            also: records that are written in the same commit.
 
         Raises:
             DeviceNotFound, PreconditionFailed, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
             SystemModuleModifyUnauthorizedAccess: the module is the hub's own (seen on a real hub).
         """
-        return self._write(key, if_match, writes.patch, body)
+        return self._write(key, if_match, writes.patch, body, also)
 
     def replace(self, key: IdentityKey, body: object, if_match: IfMatch) -> JsonObject:
         """Replace a twin's tags and desired properties, and notify the device.
@@ -102,7 +110,12 @@ class Twins:
         self._feed.publish(change)
 
     def _write(
-        self, key: IdentityKey, if_match: IfMatch, write: _Write, body: object
+        self,
+        key: IdentityKey,
+        if_match: IfMatch,
+        write: _Write,
+        body: object,
+        also: Sequence[Record] = (),
     ) -> JsonObject:
         twin = find(self._store, Twin, key)
         if key.is_system_module:
@@ -111,8 +124,10 @@ class Twins:
             raise PreconditionFailed(f"ETag mismatch for device ID '{key.device_id}'")
         change = write(twin, body, self._clock.now())
         if change.twin is twin:
+            if also:
+                self._store.commit(put=also)
             return self.get(key)
-        self._store.commit(put=(change.twin,))
+        self._store.commit(put=(change.twin, *also))
         document = self.get(key)  # before a subscriber writes
         self.publish(change)
         return document

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
+from unittest import mock
 
 import pytest
 import pytest_asyncio
@@ -20,6 +21,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.jobs.changes import JobEnded, JobStarted
 from emulator.hub.jobs.records import DeviceJob, Job
 from emulator.hub.methods.methods import MethodEnded
+from emulator.hub.twins.twin import Twin
 from tests.clock import ManualClock, TickingClock, eventually, settle
 from tests.hub.fakes import ANY, FakeLink, HubStore, connect, done, make_hub, put, record_changes
 from tests.hub.jobs.bodies import METHOD, NOW, REBOOT, TWIN, later
@@ -411,6 +413,48 @@ async def test_other_work_runs_during_a_job_on_many_devices(body: Document, onli
     expected = statistics(failed=1000) if failed else statistics(succeeded=1000)
     assert bench.jobs.get("j")["deviceJobStatistics"] == expected
     await bench.hub.stop()
+
+
+class FullStore(HubStore):  # type: ignore[valid-type, misc]
+    """A store that can't write at times."""
+
+    full = False
+
+    def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
+        if self.full:
+            raise errors.ServiceUnavailable
+        super().commit(put=put, delete=delete)
+
+
+@pytest.mark.parametrize("body", [TWIN, METHOD], ids=lambda body: body["type"])
+async def test_a_job_waits_while_the_store_cannot_write(body: Document) -> None:
+    bench = Bench(store := FullStore())
+    bench.connect("d1", "d2")
+    bench.create("j", body)
+    store.full = True
+    await bench.clock.pass_time(60)
+    assert bench.jobs.get("j")["status"] in ("queued", "running")
+    store.full = False
+    await bench.clock.pass_time(10)
+    job = await bench.until("j", "completed")
+    assert job["deviceJobStatistics"] == statistics(succeeded=2)
+    await bench.hub.stop()
+
+
+async def test_a_twin_and_the_result_of_its_job_are_one_commit(bench: Bench) -> None:
+    bench.register("d1")
+    commits: list[set[type]] = []
+    commit = bench.store.commit
+
+    def note(*, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
+        put = tuple(put)
+        commits.append({type(each) for each in put})
+        commit(put=put, delete=delete)
+
+    with mock.patch.object(bench.store, "commit", note):
+        bench.create("j", TWIN)
+        await bench.until("j", "completed")
+    assert [each for each in commits if Twin in each] == [{Twin, DeviceJob, Job}]
 
 
 async def test_a_defect_fails_the_job_and_all_its_devices(
