@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from emulator import connection_strings, event_loop
 from emulator.clock import EmulatorClock
+from emulator.disk import snapshot
 from emulator.errors import StartError
 from emulator.faults import EmulatorFaults
 from emulator.hub.access.throttles import ThrottleError
@@ -187,6 +188,51 @@ class Emulator:
         """
         self._call(lambda hub: register(hub, self.settings, device_id))
         return self.device_connection_string(device_id)
+
+    # --- the whole state
+
+    def reset(self, *, events_only: bool = False) -> None:
+        """Begin a new hub, with the devices of the settings. Addresses, certificates, keys stay.
+
+        Connections end, and calls that are open fail. It takes milliseconds. It can be called in
+        any thread except that of the emulator's event loop.
+
+        Args:
+            events_only: drop the events of the event log, and keep all else. Their numbers
+                continue.
+
+        Raises:
+            StartError, ServiceUnavailable: the file of the hub can't be written; nothing has
+                changed.
+        """
+        self._wait(lambda running: running.reset(events_only=events_only))
+
+    def snapshot(self, file: Path | str) -> None:
+        """Write the state of the hub into a file that only this user can read: it has keys.
+
+        The file can be restored in any emulator, and it can be the file of a hub (`data_dir`).
+
+        Raises:
+            SnapshotError: the file can't be written.
+        """
+        snapshot.write(Path(file), event_loop.call(self._running.loop, self._running.snapshot))
+
+    def restore(self, file: Path | str) -> None:
+        """Begin a new hub with the state in a file. For all else, see `reset`.
+
+        Raises:
+            SnapshotError: the file can't be read, or it is damaged, newer, or not a snapshot.
+                Nothing has changed.
+            StartError, ServiceUnavailable: see `reset`.
+        """
+        self._wait(lambda running: running.restore(snapshot.read(Path(file))))
+
+    def _wait(self, begin: Callable[[Running], Coroutine[Any, Any, None]]) -> None:
+        """Carry out work on the event loop of the hub, and wait for its end."""
+        running = self._running
+        if event_loop.is_running_here(running.loop):
+            raise RuntimeError("The hub runs in this event loop, which this call would block.")
+        event_loop.wait(running.loop, begin(running))
 
     def _call(self, function: Callable[[IotHub], _T]) -> _T:
         """Call into the hub from any thread: the hub belongs to its event loop."""

@@ -29,3 +29,7 @@ class ClientError(Exception):
         super().__init__(text)
         self.status = status
         self.code = code
+
+
+class SnapshotError(Exception):
+    """A snapshot can't be written, or it can't be restored. The text is one line."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, closing
 from typing import Protocol
 
 from emulator import ports
 from emulator.amqp.server import AmqpServer
+from emulator.disk.snapshot import pack, unpack
 from emulator.http.admin import config, info
+from emulator.http.admin import state as admin
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
 from emulator.hub.access.policies import Policy
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.store import Store
+from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity
 from emulator.mqtt.server import MqttServer
@@ -25,7 +27,15 @@ from emulator.net import certificates
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
 from emulator.settings import Settings, user_folder
-from emulator.state import apply_config, open_state, open_store
+from emulator.state import (
+    State,
+    apply_config,
+    first_keys,
+    open_state,
+    open_store,
+    register_first,
+    replaced,
+)
 
 # Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
 # apart (IoT Hub docs: MQTT support; the SDKs). Clients of Event Hubs use the second path.
@@ -43,6 +53,9 @@ class Head(Protocol):
     async def stop(self) -> None:
         """Stop accepting, and close every connection."""
 
+    def use(self, hub: IotHub) -> None:
+        """Serve another hub from now on, and close the connections to the last one."""
+
 
 class Running:
     """An emulator between its start and its end.
@@ -57,9 +70,13 @@ class Running:
         self._port_443 = port_443
         self._host = info.Host(settings.host_name)
         self._stack = AsyncExitStack()
+        self._switching = asyncio.Lock()
         self.loop = asyncio.get_running_loop()
         self.ports: Mapping[str, int] = {}
         """The ports that are served, by the names of their settings."""
+        self._heads: dict[str, Head] = {}
+        self.on_new_hub: list[Callable[[IotHub], object]] = []
+        """Called with each new hub after a reset or a restore, on the event loop."""
         self.host_name = settings.host_name
         """The host that device connection strings name."""
 
@@ -101,33 +118,92 @@ class Running:
         bound["https_port"] += self._port_443
         for each in self._port_443:
             stack.callback(each.close)
-        store = open_store(settings)
-        stack.callback(store.close)
-        self._state = open_state(settings, store, (*names, *extra), Clock())
-        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
+        self._store = open_store(settings)
+        stack.callback(lambda: self._store.close())
+        self._hosts = (*names, *extra)
+        self._state = open_state(settings, self._store, self._hosts, Clock())
+        register_first(self.hub, settings, {})
+        _take_sessions(settings, self._store)
+        self.hub.resume()
         await apply_config(self.hub, settings)
-        mqtt, https, amqp = self._make_heads(_open_sessions(settings, store))
+        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
+        mqtt, https, amqp = self._make_heads()
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
         # answer them before they cut off the callers.
         started = await stack.enter_async_context(AsyncExitStack())
-        stack.push_async_callback(self.hub.stop)
+        stack.push_async_callback(lambda: self.hub.stop())
         await amqp.start_plain(bound["amqp_port"])
         # The last head stops first: its WebSockets end with those of HTTPS.
-        heads: Mapping[str, Head] = {"mqtt_port": mqtt, "https_port": https, "amqps_port": amqp}
-        for name, head in heads.items():
+        self._heads = {"mqtt_port": mqtt, "https_port": https, "amqps_port": amqp}
+        for name, head in self._heads.items():
             await head.start(bound[name])
             started.push_async_callback(head.stop)
         self._host.set_started(self.ports, self.hub.clock.machine.now())
 
-    def _make_heads(self, sessions: Sessions) -> tuple[MqttServer, HttpServer, AmqpServer]:
+    # --- another hub in the place of this one
+
+    async def reset(self, *, events_only: bool = False) -> None:
+        """Begin a new hub with what the settings say; ports, certificates and keys stay.
+
+        Args:
+            events_only: keep the hub, and drop the events of its log.
+
+        Raises:
+            ServiceUnavailable, StartError: the file of the hub can't be written; nothing has
+                changed.
+        """
+        if events_only:
+            self.hub.events.clear()
+            return
+        async with self._switching:
+            keys = first_keys(self._store, self._settings)
+            with replaced(self._store, None) as store:
+                # Its time is the machine's again.
+                state = open_state(self._settings, store, self._hosts, Clock(), self.policies)
+                register_first(state.hub, self._settings, keys)
+            await self._switch(store, state)
+            await apply_config(self.hub, self._settings)
+
+    def snapshot(self) -> bytes:
+        """Return the state of the hub: the content of a file as the hub has one on disk."""
+        return pack(self._store, self.hub.events.entries())
+
+    async def restore(self, snapshot: bytes) -> None:
+        """Begin a new hub with the state of a snapshot.
+
+        Raises:
+            SnapshotError: it is damaged, newer, or not a snapshot; nothing has changed.
+            ServiceUnavailable, StartError: see `reset`.
+        """
+        async with self._switching:
+            with closing(unpack(snapshot)) as content, replaced(self._store, content) as store:
+                state = open_state(self._settings, store, self._hosts, self.hub.clock)
+            await self._switch(store, state)
+
+    async def _switch(self, store: MemoryStore, state: State) -> None:
+        """Serve a new hub. As at the end of the process, the old one cuts off its devices first."""
+        old = self.hub
+        self._store, self._state = store, state
+        old.links.stop()
+        for head in self._heads.values():
+            head.use(self.hub)
+        self._handshakes.use(self.hub.thumbprints)
+        await old.stop()
+        self.hub.resume()
+        for follow in tuple(self.on_new_hub):
+            follow(self.hub)
+
+    # --- the heads
+
+    def _make_heads(self) -> tuple[MqttServer, HttpServer, AmqpServer]:
         hub = self.hub
-        handshakes = Handshakes(
+        self._handshakes = handshakes = Handshakes(
             self.certificates,
             authorities=self._settings.authorities,
             thumbprints=hub.thumbprints,
             clock=hub.clock,
         )
-        mqtt = MqttServer(hub, sessions, handshakes)
+        mqtt = MqttServer(hub, handshakes)
         # The HTTPS port has AMQP too.
         tls_port = self.ports.get("amqps_port", self.ports["https_port"])
         amqp = AmqpServer(hub, handshakes, tls_port)
@@ -143,13 +219,17 @@ class Running:
             )
         }
         # Node's service SDK speaks AMQP to the port of its HostName.
-        own = (*info.routes(self._host), *config.routes(self._settings.key_pair))
+        own = (
+            *info.routes(self._host),
+            *config.routes(self._settings.key_pair),
+            *admin.routes(self),
+        )
         https = HttpServer(hub, (*ROUTES, *own), handshakes, web_sockets, {b"AMQP": amqp.protocol})
         return mqtt, https, amqp
 
 
-def _open_sessions(settings: Settings, store: Store) -> Sessions:
-    """Open the MQTT sessions, and take those of the file in which they were once."""
+def _take_sessions(settings: Settings, store: Store) -> None:
+    """Take the MQTT sessions out of the file in which they were once."""
     sessions = Sessions(store)
     # A hub that was killed while it deleted a device can have its session yet.
     sessions.retain({str(each.key) for each in store.scan(Identity)})
@@ -157,4 +237,3 @@ def _open_sessions(settings: Settings, store: Store) -> Sessions:
         name = f"sessions-{settings.host_in_file_names}-{settings.mqtt_port}.sqlite"
         if (older := settings.data_dir / name).is_file():
             sessions.adopt(older)
-    return sessions

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from sqlite3 import Connection
 
 from msgspec import Struct
 
+from emulator.disk.snapshot import load
 from emulator.disk.store import DiskStore
 from emulator.errors import StartError
 from emulator.hub.access.keys import SymmetricKeys
@@ -33,7 +36,7 @@ class State(Struct, frozen=True, kw_only=True):
     policies: Mapping[str, Policy]
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings) -> MemoryStore:
     """Open the file of this host in the data folder; without a folder, nothing lasts.
 
     Raises:
@@ -45,58 +48,106 @@ def open_store(settings: Settings) -> Store:
     return DiskStore(file, recover=settings.recover)
 
 
-def open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Clock) -> State:
-    """Build the hub, register its first devices, and continue with what an earlier run has left.
+@contextlib.contextmanager
+def replaced(store: MemoryStore, snapshot: Connection | None) -> Iterator[MemoryStore]:
+    """Put a snapshot, or nothing, in the place of what a store has.
+
+    The block receives the new store. If the block fails, nothing has changed.
+
+    Raises:
+        ServiceUnavailable: the file of the hub can't be written.
+    """
+    if isinstance(store, DiskStore):
+        with store.replaced(snapshot) as fresh:
+            yield fresh
+    else:
+        yield load(snapshot)
+
+
+def open_state(
+    settings: Settings,
+    store: Store,
+    hosts: Sequence[str],
+    clock: Clock,
+    policies: Mapping[str, Policy] | None = None,
+) -> State:
+    """Build a hub on what its store has.
 
     Args:
         settings: how the hub is set up.
         store: its store.
         hosts: its names.
         clock: its clock.
+        policies: its policies; None is those of the settings and of the store.
+
+    Raises:
+        StartError: the store can't write.
+        ThrottleError, StorageError: a setting is invalid.
+    """
+    with _writing(settings):
+        policies = {
+            name: Policy(name, rights, _policy_keys(settings, store, name, policies))
+            for name, rights in settings.rights.items()
+        }
+        hub = IotHub(
+            store=store,
+            clock=clock,
+            policies=policies.values(),
+            hosts=hosts,
+            blobs=Storage(settings.storage, settings.allowed_storage_hosts),
+            throttles=Throttles.parse(settings.throttle, clock=clock),
+            events=_open_log(settings, store, clock),
+            event_sources=settings.event_sources,
+            accepts_entra=settings.entra == ACCEPT,
+            takes_fault_requests=settings.fault_messages,
+        )
+        for name, key in settings.keys.items():
+            _renew_key(hub, store, IdentityKey(name), key)
+    return State(hub=hub, policies=policies)
+
+
+def register_first(hub: IotHub, settings: Settings, keys: Mapping[str, SymmetricKeys]) -> None:
+    """Register the devices of the settings that are missing.
+
+    Args:
+        hub: the hub.
+        settings: the settings.
+        keys: the keys that some of them had before.
 
     Raises:
         StartError: a device can't be registered, or the store can't write.
-        ThrottleError, StorageError: a setting is invalid.
     """
+    with _writing(settings):
+        for device_id in settings.new_devices:
+            if hub.identities.has(IdentityKey(device_id)):
+                continue
+            try:
+                register(hub, settings, device_id, keys.get(device_id))
+            except ServiceUnavailable:
+                raise
+            except HubError as error:
+                raise StartError(f"--device: {error.text}") from error
+
+
+def first_keys(store: Store, settings: Settings) -> dict[str, SymmetricKeys]:
+    """Return the keys that the devices of the settings have, where they have any."""
+    found = {each: store.get(Identity, IdentityKey(each)) for each in settings.new_devices}
+    return {
+        device_id: keys
+        for device_id, device in found.items()
+        if device is not None and (keys := device.authentication.keys) is not None
+    }
+
+
+@contextlib.contextmanager
+def _writing(settings: Settings) -> Iterator[None]:
     try:
-        return _open_state(settings, store, hosts, clock)
+        yield
     except ServiceUnavailable as error:
         raise StartError(
             f"Can't keep the hub in {settings.data_dir}. Free disk space, or use another folder: "
             "--data-dir DIR."
         ) from error
-
-
-def _open_state(settings: Settings, store: Store, hosts: Sequence[str], clock: Clock) -> State:
-    policies = {
-        name: Policy(name, rights, _policy_keys(settings, store, name))
-        for name, rights in settings.rights.items()
-    }
-    hub = IotHub(
-        store=store,
-        clock=clock,
-        policies=policies.values(),
-        hosts=hosts,
-        blobs=Storage(settings.storage, settings.allowed_storage_hosts),
-        throttles=Throttles.parse(settings.throttle, clock=clock),
-        events=_open_log(settings, store, clock),
-        event_sources=settings.event_sources,
-        accepts_entra=settings.entra == ACCEPT,
-        takes_fault_requests=settings.fault_messages,
-    )
-    for device_id in settings.new_devices:
-        if hub.identities.has(IdentityKey(device_id)):
-            continue
-        try:
-            register(hub, settings, device_id)
-        except ServiceUnavailable:
-            raise
-        except HubError as error:
-            raise StartError(f"--device: {error.text}") from error
-    for name, key in settings.keys.items():
-        _renew_key(hub, store, IdentityKey(name), key)
-    hub.resume()
-    return State(hub=hub, policies=policies)
 
 
 async def apply_config(hub: IotHub, settings: Settings) -> None:
@@ -117,15 +168,17 @@ async def apply_config(hub: IotHub, settings: Settings) -> None:
         raise ConfigError(error.mistakes, settings.config.path) from None
 
 
-def register(hub: IotHub, settings: Settings, device_id: str) -> None:
-    """Register a device with the keys that the settings choose.
+def register(
+    hub: IotHub, settings: Settings, device_id: str, keys: SymmetricKeys | None = None
+) -> None:
+    """Register a device with some keys, or with those that the settings choose.
 
     Raises:
         DeviceAlreadyExists, ArgumentInvalid
     """
-    primary, secondary = settings.key_pair(device_id)
-    keys = {"primaryKey": primary, "secondaryKey": secondary}
-    body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": keys}}
+    keys = keys or SymmetricKeys(*settings.key_pair(device_id))
+    document = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
+    body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": document}}
     hub.identities.put(IdentityKey(device_id), body, IfMatch(None))
 
 
@@ -148,12 +201,17 @@ def _open_log(settings: Settings, store: Store, clock: Clock) -> EventLog:
     return events
 
 
-def _policy_keys(settings: Settings, store: Store, name: str) -> SymmetricKeys:
-    """Return the keys of a policy: those that the settings choose, or those of an earlier run."""
+def _policy_keys(
+    settings: Settings, store: Store, name: str, before: Mapping[str, Policy] | None
+) -> SymmetricKeys:
+    """Return the keys of a policy: those before, or that the settings choose, or of the store."""
     stored = store.get(PolicyKeys, (name,))
-    if stored is not None and not settings.chooses_key(name):
+    if before is not None:
+        keys = PolicyKeys(name, before[name].keys)
+    elif stored is not None and not settings.chooses_key(name):
         return stored.keys
-    keys = PolicyKeys(name, SymmetricKeys(*settings.key_pair(name)))
+    else:
+        keys = PolicyKeys(name, SymmetricKeys(*settings.key_pair(name)))
     if keys != stored:
         store.commit(put=(keys,))
     return keys.keys

@@ -395,7 +395,8 @@ def test_ctrl_c_ends_a_block_that_is_still_starting(cert_dir: Path, slow: str) -
 
 # --- what it offers
 
-OFFERS = sorted({name for name in vars(Emulator) if name[0] != "_"} - {"start", "stop"})
+CHANGES = {"reset": (), "snapshot": ("file",), "restore": ("file",)}
+OFFERS = sorted({name for name in vars(Emulator) if name[0] != "_"} - {"start", "stop", *CHANGES})
 ARGUMENTS = {
     "policy_connection_string": "service",
     "device_connection_string": "myDeviceId",
@@ -428,6 +429,15 @@ def test_before_and_after_its_block_it_offers_nothing(
                 offer(emulator, name)
             with pytest.raises(RuntimeError, match="The emulator is not running"):
                 thread.submit(offer, emulator, name).result()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_before_and_after_its_block_it_changes_nothing(
+    not_running: tuple[Emulator, Emulator], name: str
+) -> None:
+    for emulator in not_running:
+        with pytest.raises(RuntimeError, match="The emulator is not running"):
+            getattr(emulator, name)(*CHANGES[name])
 
 
 @pytest.mark.parametrize("name", OFFERS)

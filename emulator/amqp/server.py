@@ -53,12 +53,21 @@ class AmqpServer:
         for server in self._listening:
             server.close()
         if self._connections:
-            from emulator.amqp.errors import AmqpError, Condition
-
-            for driver in [*self._connections.values()]:
-                driver.close(AmqpError(Condition.CONNECTION_FORCED, "The hub stops"))
+            self._close_all("The hub stops")
             tasks = [task for task in self._connections if task is not None]
             await asyncio.wait(tasks, timeout=_SHUTDOWN_SECONDS)
+
+    def use(self, hub: IotHub) -> None:
+        """Serve another hub from now on, and close the connections to the last one."""
+        self._hub = hub
+        if self._connections:
+            self._close_all("The hub begins anew")
+
+    def _close_all(self, why: str) -> None:
+        from emulator.amqp.errors import AmqpError, Condition
+
+        for driver in [*self._connections.values()]:
+            driver.close(AmqpError(Condition.CONNECTION_FORCED, why))
 
     def protocol(self) -> TcpStream:
         """Make the protocol of a connection, for a listener."""

@@ -54,6 +54,18 @@ class Damaged(Exception):  # noqa: N818
     """The content of the file is not what was written."""
 
 
+class Foreign(Exception):  # noqa: N818
+    """The file is of another program."""
+
+
+class Newer(Exception):  # noqa: N818
+    """The file is of a newer emulator."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.version = version
+
+
 class OpenFile(NamedTuple):
     """A file that is open, with its lock."""
 
@@ -101,6 +113,17 @@ def open_file(
                 ) from error
             move_aside(path, "damaged")
             return OpenFile(_open(path, read), lock)
+    except Foreign as error:
+        lock.release()
+        raise StartError(
+            f"{path} belongs to another program. Move it, or use another folder: --data-dir DIR."
+        ) from error
+    except Newer as error:
+        lock.release()
+        raise StartError(
+            f"{path} is from a newer emulator: its version is {error.version}, and this emulator "
+            f"knows {VERSION}. Update the emulator, or use another folder: --data-dir DIR."
+        ) from error
     except BaseException:
         lock.release()
         raise
@@ -129,12 +152,17 @@ def _open(path: Path, read: Callable[[sqlite3.Connection], None]) -> sqlite3.Con
         database = sqlite3.connect(path, isolation_level=None, timeout=0)
         # No other process reads it: then the index of the log is in memory.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        _check(path, database)
-        database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        version = check(database)
+        if not version:
+            database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        _prepare(path, database)
+        if not version:
+            create(database)
+        elif version < VERSION:
+            _copy(database, Path(f"{path}.version-{version}"))
+            migrate(database)
         read(database)
     except BaseException as error:
         if database is not None:
@@ -159,45 +187,43 @@ def _number(database: sqlite3.Connection, pragma: str) -> int:
     return int(number)
 
 
-def _check(path: Path, database: sqlite3.Connection) -> None:
-    """Check that a file is ours, or empty, and sound. This changes nothing.
+def check(database: sqlite3.Connection) -> int:
+    """Check that a file is ours, or empty, and sound; return its version. This changes nothing.
 
     Raises:
-        StartError: it is of another program, or of a newer emulator.
-        Damaged, sqlite3.Error
+        Foreign, Newer, Damaged, sqlite3.Error
     """
     version = _number(database, "user_version")
     [[tables]] = database.execute("SELECT count(*) FROM sqlite_schema")
     if tables and _number(database, "application_id") != _APPLICATION_ID:
-        raise StartError(
-            f"{path} belongs to another program. Move it, or use another folder: --data-dir DIR."
-        )
+        raise Foreign
     if version > VERSION:
-        raise StartError(
-            f"{path} is from a newer emulator: its version is {version}, and this emulator knows "
-            f"{VERSION}. Update the emulator, or use another folder: --data-dir DIR."
-        )
+        raise Newer(version)
     [[finding]] = database.execute("PRAGMA quick_check(1)")
     if finding != "ok":
         raise Damaged(" ".join(finding.split()))
+    return version
 
 
-def _prepare(path: Path, database: sqlite3.Connection) -> None:
-    """Create the tables, or migrate those of an older version; a copy of the old file stays."""
-    version = _number(database, "user_version")
-    if not version:
-        database.executescript(_SCHEMA.format(application_id=_APPLICATION_ID, version=VERSION))
-        return
-    if version < VERSION:
-        copy = Path(f"{path}.version-{version}")
-        copy.unlink(missing_ok=True)  # of a migration that did not end
-        _make_private(copy)
-        database.execute("VACUUM INTO ?", (str(copy),))
-    for each in range(version, VERSION):
+def create(database: sqlite3.Connection) -> None:
+    """Create the tables of a new file."""
+    database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    database.executescript(_SCHEMA.format(application_id=_APPLICATION_ID, version=VERSION))
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Make the newest version of the tables out of an older one."""
+    for each in range(_number(database, "user_version"), VERSION):
         database.execute("BEGIN")
         MIGRATIONS[each](database)
         database.execute(f"PRAGMA user_version = {each + 1}")
         database.execute("COMMIT")
+
+
+def _copy(database: sqlite3.Connection, copy: Path) -> None:
+    copy.unlink(missing_ok=True)  # of a migration that did not end
+    _make_private(copy)
+    database.execute("VACUUM INTO ?", (str(copy),))
 
 
 def _unusable(path: Path, error: Exception) -> StartError:

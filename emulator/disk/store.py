@@ -8,26 +8,22 @@ import itertools
 import logging
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import msgspec
-
-from emulator.disk.codec import decode, decode_key, encode, encode_key
-from emulator.disk.file import Damaged, open_file
+from emulator.disk import rows
+from emulator.disk.codec import encode, encode_key
+from emulator.disk.file import OpenFile, open_file
+from emulator.disk.loaded import LoadedStore
 from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.printable import printable
-from emulator.hub.core.store import Deletion, Key, MemoryStore, R, Record, T
+from emulator.hub.core.store import Deletion, Key, MemoryStore, Record
 
 log = logging.getLogger(__name__)
 
-_PUT = (
-    "INSERT INTO records (kind, key, data, sum) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (kind, key) DO UPDATE SET data = excluded.data, sum = excluded.sum"
-)
+_PUT = f"{rows.PUT} ON CONFLICT (kind, key) DO UPDATE SET data = excluded.data, sum = excluded.sum"
 _DELETE = "DELETE FROM records WHERE kind = ? AND key = ?"
-_APPEND = "INSERT INTO log (number, data, sum) VALUES (?, ?, ?)"
 _TRIM = "DELETE FROM log WHERE number < ?"
 
 # A record that can wait is written so many seconds later; the next ones, if they are many, after
@@ -37,21 +33,7 @@ _DEFER_SECONDS, _DEFERRED, _NEXT_SECONDS = 1.0, 200, 0.05
 _Statement = tuple[str, tuple[Any, ...]]
 
 
-class _Kinds(dict[type[Record], dict[Key, Any]]):
-    """The records of each kind; those of a kind that was not asked for are found by its name."""
-
-    def __init__(self, rows: dict[str, dict[Key, Any]]) -> None:
-        self._rows = rows
-        self._kinds: dict[str, type[Record]] = {}
-
-    def __missing__(self, kind: type[Record]) -> dict[Key, Any]:
-        if self._kinds.setdefault(kind.__name__, kind) is not kind:
-            raise TypeError(f"Two kinds of records have the name {kind.__name__}")
-        self[kind] = found = self._rows.pop(kind.__name__, {})
-        return found
-
-
-class DiskStore(MemoryStore):
+class DiskStore(LoadedStore):
     """A store in a SQLite file.
 
     It reads the file once, at its start. A record stays bytes in memory until it is asked for.
@@ -59,57 +41,69 @@ class DiskStore(MemoryStore):
     Args:
         path: the file. It is created if it is missing.
         recover: whether a damaged file is moved aside, and replaced by a new one.
+        file: the file, if it is open already.
 
     Raises:
         StartError: the file is damaged, newer, or in use; or it can't be read or written.
     """
 
-    def __init__(self, path: Path, *, recover: bool = False) -> None:
+    def __init__(self, path: Path, *, recover: bool = False, file: OpenFile | None = None) -> None:
         super().__init__()
         self._path = path
         self._deferred: dict[tuple[type[Record], Key], Record] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._works = True  # whether the last change was written
-        self._decoded: set[type[Record]] = set()
         self._oldest = 0  # the log has no entry below this number, as far as is known
-        self._file = open_file(path, self._read, recover=recover)
-        self._execute = self._file.database.execute
+        self._joined = file is not None  # whether a transaction is open: see `replaced`
+        self._retired = False  # whether another store has taken the file over
+        if file is None:
+            file = open_file(path, self._read, recover=recover)
+        else:
+            self._read(file.database)
+        self._file = file
+        self._execute = file.database.execute
 
     def _read(self, database: sqlite3.Connection) -> None:
-        rows: dict[str, dict[Key, Any]] = {}
-        crc32 = zlib.crc32
+        self.load(rows.read_records(database), rows.read_log(database))
+
+    @contextlib.contextmanager
+    def replaced(self, snapshot: sqlite3.Connection | None) -> Iterator[DiskStore]:
+        """Replace the content of the file, in one transaction, and this store by another one.
+
+        The block receives the new store. If the block fails, nothing has changed. Afterwards, what
+        this store writes is in its memory only.
+
+        Args:
+            snapshot: the new content; None empties the file.
+
+        Raises:
+            ServiceUnavailable: the file can't be written.
+        """
+        database = self._file.database
         try:
-            for kind, key, data, total in database.execute(
-                "SELECT kind, key, data, sum FROM records ORDER BY place"
-            ):
-                if crc32(data) != total:
-                    raise Damaged(f"a record of the kind {kind} has changed")
-                records = rows.get(kind)
-                if records is None:
-                    records = rows[kind] = {}
-                records[decode_key(key)] = data
-            for number, data, total in database.execute("SELECT number, data, sum FROM log"):
-                if crc32(data) != total:
-                    raise Damaged(f"entry {number} of the log has changed")
-        except (TypeError, msgspec.DecodeError) as error:
-            raise Damaged(str(error)) from error
-        self._records = cast("Any", _Kinds(rows))
+            database.execute("BEGIN")
+            rows.replace(
+                database,
+                rows.read_records(snapshot) if snapshot else (),
+                rows.read_log(snapshot) if snapshot else (),
+            )
+            fresh = DiskStore(self._path, file=self._file)
+            yield fresh
+            database.execute("COMMIT")
+        except BaseException as error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                self._report(error)
+                raise ServiceUnavailable from error
+            raise
+        fresh._joined = False
+        self._retire()
 
-    def get(self, kind: type[R], key: Key) -> R | None:
-        """See `Store.get`."""
-        records = self._records[kind]
-        record: Any = records.get(key)
-        if type(record) is bytes:
-            record = records[key] = decode(kind, record)
-        return cast("R | None", record)
-
-    def scan(self, kind: type[R], prefix: Key = ()) -> Sequence[R]:
-        """See `Store.scan`."""
-        if kind not in self._decoded:
-            self._decoded.add(kind)
-            for key in self._records[kind]:
-                self.get(kind, key)
-        return super().scan(kind, prefix)
+    def _retire(self) -> None:
+        self._retired = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
         """See `Store.commit`."""
@@ -123,7 +117,7 @@ class DiskStore(MemoryStore):
             if self._deferred:
                 for each in (*deletions, *((type(record), record.key) for record in records)):
                     self._deferred.pop(each, None)
-            super().commit(put=records, delete=deletions)
+            MemoryStore.commit(self, put=records, delete=deletions)
 
     def defer(self, record: Record) -> None:
         """See `Store.defer`."""
@@ -137,16 +131,11 @@ class DiskStore(MemoryStore):
     def append(self, number: int, entry: object, *, oldest: int) -> None:
         """See `Store.append`."""
         data = encode(entry)
-        statements: list[_Statement] = [(_APPEND, (number, data, zlib.crc32(data)))]
+        statements: list[_Statement] = [(rows.APPEND, (number, data, zlib.crc32(data)))]
         if oldest > self._oldest:
             statements.append((_TRIM, (oldest,)))
         self._write(statements)
         self._oldest = oldest
-
-    def entries(self, kind: type[T]) -> Iterator[T]:
-        """See `Store.entries`."""
-        rows = self._execute("SELECT data FROM log ORDER BY number")
-        return (decode(kind, data) for (data,) in rows)
 
     def soon(self, write: Callable[[], None]) -> None:
         """See `Store.soon`: one transaction for all that comes in this turn of the event loop."""
@@ -154,6 +143,8 @@ class DiskStore(MemoryStore):
 
     def close(self) -> None:
         """See `Store.close`."""
+        if self._retired:
+            return
         if self._timer is not None:
             self._timer.cancel()
         try:
@@ -177,32 +168,37 @@ class DiskStore(MemoryStore):
 
     def _write(self, statements: list[_Statement]) -> None:
         """Carry out statements in one transaction."""
-        execute = self._execute
+        if not statements or self._retired:
+            return
+        execute, alone = self._execute, len(statements) == 1 or self._joined
         try:
-            if len(statements) == 1:
-                execute(*statements[0])
-            elif statements:
+            if not alone:
                 execute("BEGIN")
-                for statement, values in statements:
-                    execute(statement, values)
+            for statement, values in statements:
+                execute(statement, values)
+            if not alone:
                 execute("COMMIT")
         except sqlite3.Error as error:
             if self._file.database.in_transaction:
                 execute("ROLLBACK")
-            if self._works:
-                self._works = False
-                log.warning(
-                    "Can't write %s: %s. Requests that change the hub are refused until it can be "
-                    "written: free disk space.",
-                    printable(self._path),
-                    printable(error),
-                )
+            self._report(error)
             raise ServiceUnavailable from error
-        if statements and not self._works:
+        if not self._works:
             self._works = True
             log.warning("%s can be written again.", printable(self._path))
+
+    def _report(self, error: sqlite3.Error) -> None:
+        """Log the first of several errors."""
+        if self._works:
+            self._works = False
+            log.warning(
+                "Can't write %s: %s. Requests that change the hub are refused until it can be "
+                "written: free disk space.",
+                printable(self._path),
+                printable(error),
+            )
 
 
 def _put(record: Record) -> _Statement:
     key, data = encode_key(record.key), encode(record)
-    return _PUT, (type(record).__name__, key, data, zlib.crc32(data))
+    return _PUT, (type(record).__name__, key, data, rows.checksum(key, data))

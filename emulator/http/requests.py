@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -72,18 +73,39 @@ async def read_body(request: Request) -> bytes:
         DeserializationError: the body does not match its content encoding.
         ClientClosedRequest: the client disconnected before the end of the body.
     """
-    try:
+    with _body_errors():
         body = await request.take_body()
+    encoding = request.headers.get("Content-Encoding", "").lower()
+    if body and encoding in _ENCODINGS:
+        return await _aside(_inflate, body, encoding)
+    return body
+
+
+async def read_large_body(request: Request, most: int) -> bytes:
+    """Return a body of at most so many bytes, as it was sent.
+
+    Raises:
+        MessageTooLarge, DeserializationError, ClientClosedRequest
+    """
+    body = bytearray()
+    with _body_errors():
+        async for part in request.content.iter_any():
+            body += part
+            if len(body) > most:
+                raise MessageTooLarge(f"The body is too large. {most} bytes are allowed")
+    return bytes(body)
+
+
+@contextlib.contextmanager
+def _body_errors() -> Iterator[None]:
+    try:
+        yield
     except HTTPRequestEntityTooLarge:
         raise MessageTooLarge(_TOO_LARGE) from None
     except RequestPayloadError as error:
         raise DeserializationError(f"The body cannot be decoded: {error}") from None
     except ConnectionError:
         raise ClientClosedRequest from None
-    encoding = request.headers.get("Content-Encoding", "").lower()
-    if body and encoding in _ENCODINGS:
-        return await _aside(_inflate, body, encoding)
-    return body
 
 
 def _inflate(body: bytes, encoding: str) -> bytes:

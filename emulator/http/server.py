@@ -116,6 +116,10 @@ class HttpServer:
                 transport.abort()  # a close would wait for the end of TLS from the client
         await asyncio.sleep(0)
 
+    def use(self, hub: IotHub) -> None:
+        """Serve another hub from now on. Connections stay: each request is one of its own."""
+        self._hub = hub
+
     # --- a request
 
     async def _log_each(self, request: Request) -> StreamResponse:

@@ -8,7 +8,6 @@ from emulator.hub.access.policies import Policy
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Store
 from emulator.hub.faults.faults import Faults
@@ -107,9 +106,10 @@ class IotHub:
         self.transfers.fail_unfinished()
 
     async def stop(self) -> None:
-        """Close every connection, which ends the calls that wait for a device, and end all jobs."""
+        """Close every connection, fail the calls that wait for something, and end all jobs."""
         self.faults.clear()
-        self.links.drop_all(ServiceUnavailable())
+        self.links.stop()
         await self.configurations.stop()
         await self.jobs.stop()
         await self.transfers.stop()
+        self.events.stop()

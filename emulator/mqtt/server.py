@@ -62,18 +62,15 @@ class MqttServer:
 
     Args:
         hub: the hub.
-        sessions: the subscriptions that outlive a connection.
         handshakes: the handshakes of TLS, with the certificates of devices.
     """
 
-    def __init__(self, hub: IotHub, sessions: Sessions, handshakes: Handshakes) -> None:
-        self._hub = hub
-        self._sessions = sessions
+    def __init__(self, hub: IotHub, handshakes: Handshakes) -> None:
         self._handshakes = handshakes
         self._broker = _Broker(self._talk)
         self._connections: dict[asyncio.Task[Any] | None, Stream] = {}
         self._listening: list[asyncio.Server] = []
-        hub.feed.subscribe(IdentityDeleted, lambda change: sessions.forget(str(change.key)))
+        self.use(hub)
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept MQTT over TLS on sockets that are bound already."""
@@ -87,11 +84,21 @@ class MqttServer:
         """Stop accepting, and close every connection."""
         for server in self._listening:
             server.close()
-        for stream in self._connections.values():
-            stream.close()
+        self._close_all()
         if tasks := [task for task in self._connections if task is not None]:
             await asyncio.wait(tasks, timeout=_SHUTDOWN_SECONDS)
         await self._broker.shutdown()
+
+    def use(self, hub: IotHub) -> None:
+        """Serve another hub from now on, and close the connections to the last one."""
+        self._hub = hub
+        self._sessions = sessions = Sessions(hub.store)
+        hub.feed.subscribe(IdentityDeleted, lambda change: sessions.forget(str(change.key)))
+        self._close_all()
+
+    def _close_all(self) -> None:
+        for stream in self._connections.values():
+            stream.close()
 
     async def serve(self, stream: Stream) -> None:
         """Speak MQTT on a connection until it ends."""

@@ -146,6 +146,10 @@ class Handshakes:
         self._anchors: set[str] = set()  # the SHA-256 of what `_by_thumbprint` trusts
         self._signed: set[str] = set()  # the SHA-256 of what was seen and is signed by a CA
 
+    def use(self, thumbprints: Collection[str]) -> None:
+        """Use the certificates that the identities of another hub name, from now on."""
+        self._thumbprints = thumbprints
+
     def client_certificate(self, connection: ssl.SSLObject | None) -> ClientCertificate | None:
         """Return the certificate of the client, from its handshake or from the session it resumes.
 

@@ -8,7 +8,6 @@ import pytest
 
 from emulator.amqp.message import Message
 from emulator.amqp.performatives import ACCEPTED, Begin, End
-from emulator.hub.core.errors import ServiceUnavailable
 from tests.amqp.devices import MethodPair, TwinPair, commands, connect, telemetry
 from tests.amqp.lab import AmqpClient, Lab, RemoteLink, code_of, device_token, service_token
 from tests.amqp.playbook import write
@@ -364,7 +363,7 @@ def test_the_connection_of_a_device_breaks_when_the_hub_stops(lab: Lab) -> None:
     commands(client)
     client.expect_nothing()
     wakes = client.wakes
-    lab.hub.links.drop_all(ServiceUnavailable())
+    lab.hub.links.stop()
     assert [lab.state(name) for name in ("d1", "d2")] == ["Disconnected"] * 2
     client.expect_nothing()
     assert client.connection.closed

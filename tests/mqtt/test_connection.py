@@ -11,7 +11,6 @@ import pytest
 
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
-from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.faults.fault import Fault
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
@@ -380,7 +379,7 @@ async def test_a_message_over_the_rate_is_acknowledged_late(limited_lab: Limited
         await limited_lab.clock.pass_time(0.1)
         assert line.stream.taken() == puback(number)
         assert limited_lab.bodies() == [str(each) for each in range(1, number + 1)]
-    limited_lab.hub.links.drop_all(ServiceUnavailable())
+    limited_lab.hub.links.stop()
     await line.task
 
 

@@ -13,7 +13,7 @@ from emulator.http.requests import Request
 from emulator.http.responses import stream_array
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound
+from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound, ServiceUnavailable
 from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -78,7 +78,8 @@ async def _stream_events(hub: IotHub, request: Request, query: _Query) -> Stream
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     )
     await response.prepare(request)
-    with contextlib.suppress(ConnectionError):  # the client disconnected
+    # The client disconnected, or the hub stops.
+    with contextlib.suppress(ConnectionError, ServiceUnavailable):
         await response.write(b": events follow\n\n")
         work = await hub.slices.begin()
         while True:

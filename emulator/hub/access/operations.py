@@ -86,6 +86,9 @@ class Operation(enum.Enum):
     READ_INFO = _READ | _SERVICE
     APPLY_CONFIG = _WRITE
     MANAGE_FAULTS = _SERVICE
+    # A snapshot has every key.
+    TAKE_SNAPSHOT = _WRITE
+    REPLACE_STATE = _WRITE
 
     def __new__(cls, right: Right, throttle: Throttle | None = None, title: str = "") -> Operation:
         """Create a member; its value is its number, because several have the same attributes."""

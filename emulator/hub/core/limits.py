@@ -156,6 +156,8 @@ AMQP_MESSAGE_BYTES = 1024 * 1024
 
 # HTTP. Ours: the largest body of the service API is a bulk call.
 HTTP_BODY_BYTES = 4 * 1024 * 1024
+# Ours: a snapshot of 1,000,000 devices.
+SNAPSHOT_BYTES = 1024**3
 # Ours: a request without its body. A real hub's front end, HTTP.sys, has 16 KB by default, and the
 # same time for a connection without a complete request.
 HTTP_HEAD_BYTES = 64 * 1024

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 # The key of a record among the records of its kind; not empty, and its first part is a string.
 Key = tuple[str | None, ...]
@@ -113,6 +113,12 @@ class MemoryStore:
     def defer(self, record: Record) -> None:
         """See `Store.defer`."""
         MemoryStore.commit(self, put=(record,))
+
+    def all(self) -> Iterator[tuple[str, Key, Any]]:
+        """Return every record, with the name of its kind and its key."""
+        for kind, records in self._records.items():
+            for key, record in records.items():
+                yield kind.__name__, key, record
 
     def append(self, number: int, entry: object, *, oldest: int) -> None:
         """See `Store.append`."""

@@ -61,6 +61,7 @@ class Links:
         self._links: dict[IdentityKey, DeviceLink] = {}
         self._expiries: dict[DeviceLink, Timer] = {}
         self._signals: dict[IdentityKey, Signal] = {}
+        self._stopped = False
         # How many connections of an identity were replaced, each soon after the one before; and
         # when that last happened, as the clock's `monotonic` counts.
         self._replaced: dict[IdentityKey, tuple[int, float]] = {}
@@ -152,10 +153,13 @@ class Links:
             else:
                 link.close(reason)
 
-    def drop_all(self, reason: errors.HubError) -> None:
-        """Close every link."""
+    def stop(self) -> None:
+        """Close every link, and fail the calls that wait for one: the hub is stopping."""
+        self._stopped = True
         for key in list(self._links):
-            self.drop(key, reason)
+            self.drop(key, errors.ServiceUnavailable())
+        for signal in self._signals.values():
+            signal.send()
 
     def listener(self, key: IdentityKey, method: str) -> DeviceLink | None:
         """Return the link of an identity if it is subscribed to a direct method."""
@@ -165,10 +169,20 @@ class Links:
     async def wait_for_listener(
         self, key: IdentityKey, method: str, timeout: float
     ) -> DeviceLink | None:
-        """Return a link that is subscribed to a direct method, or None after `timeout` seconds."""
+        """Return a link that is subscribed to a direct method, or None after `timeout` seconds.
+
+        Raises:
+            ServiceUnavailable: the hub is stopping.
+        """
+
+        def find() -> DeviceLink | None:
+            if self._stopped:
+                raise errors.ServiceUnavailable
+            return self.listener(key, method)
+
         signal = self._signals.setdefault(key, Signal(self._clock))
         try:
-            return await signal.wait_for(lambda: self.listener(key, method), timeout)
+            return await signal.wait_for(find, timeout)
         finally:
             if not signal.awaited:
                 self._signals.pop(key, None)

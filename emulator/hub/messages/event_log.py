@@ -32,6 +32,8 @@ DEFAULT_GROUP = "$Default"
 
 # So many events can be too many until the next reader, or the next message, drops them together.
 _SPARE = 64
+# How many events an entry of `entries` has at most.
+_ENTRY = 500
 # A partition forgets the numbers of dropped events at the latest after so many.
 _TRIM = 1_000
 
@@ -201,6 +203,7 @@ class EventLog:
         self.events: Tail[Event] = Tail()
         """All events that the log holds."""
         self._size = 0
+        self._stopped = False
         self._appended = Signal(clock.machine)  # a reader waits, not the hub
         # Offsets are larger than those of earlier logs: a reader that continues where an earlier
         # log ended receives all events of this one.
@@ -269,6 +272,47 @@ class EventLog:
         error = self._keep(batches, ends) if batches else None
         for *_, done in pending:
             done(error)
+
+    def stop(self) -> None:
+        """Keep the messages that wait, and end the waits of readers: the hub is stopping."""
+        self.flush()
+        self._stopped = True
+        self._appended.send()
+
+    def clear(self) -> None:
+        """Drop all events; the numbers of the next ones continue.
+
+        Raises:
+            ServiceUnavailable: the store can't write; nothing has changed.
+        """
+        self.flush()
+        if not self.end:
+            return
+        ends = tuple(partition.end for partition in self.partitions)
+        # In the place of the last entry, so that the next one has a number of its own.
+        last = self.end - 1
+        self._store.append(last, LogEntry(self.end, (), ends), oldest=last)
+        self.events.drop(len(self.events))
+        self._size = 0
+
+    def entries(self) -> Iterator[tuple[int, LogEntry]]:
+        """Return the events as a store has them: entries, each with its number."""
+        self.flush()
+        self.drop_old()
+        ends = [partition.begin for partition in self.partitions]
+        numbers = range(self.events.begin, self.end)
+        for start in range(numbers.start, numbers.stop, _ENTRY):
+            some = [self.events[each] for each in numbers[start - numbers.start :][:_ENTRY]]
+            batches = []
+            for (partition, origin, now), events in itertools.groupby(some, _batch_of):
+                of_batch = tuple(events)
+                messages = tuple(each.message for each in of_batch)
+                first = of_batch[0].sequence_number
+                batches.append(EventBatch(partition, first, now, origin, messages))
+                ends[partition] += len(messages)
+            yield some[-1].number, LogEntry(start, tuple(batches), tuple(ends))
+        if self.end and not numbers:
+            yield self.end - 1, LogEntry(self.end, (), tuple(ends))
 
     def _keep(self, batches: list[EventBatch], ends: list[int]) -> ServiceUnavailable | None:
         entry = LogEntry(self.end, tuple(batches), tuple(ends))
@@ -374,15 +418,25 @@ class EventLog:
         most: int | None = None,
         partition: Partition | None = None,
     ) -> list[Event]:
-        """Return the events from `start` on; wait up to `seconds` if the log has none yet."""
+        """Return the events from `start` on; wait up to `seconds` if the log has none yet.
+
+        Raises:
+            ServiceUnavailable: the hub is stopping, so there will be none.
+        """
 
         def find() -> list[Event]:
             nonlocal start
+            if self._stopped:
+                raise ServiceUnavailable
             events = self.read(start, device_id, most, partition)
             start = max(start, self.end)
             return events
 
         return await self._appended.wait_for(find, seconds)
+
+
+def _batch_of(event: Event) -> tuple[int, Origin, datetime]:
+    return event.partition.number, event.origin, event.enqueued
 
 
 def _start(store: Store, clock: Clock, partitions: int) -> LogStart:
