@@ -227,6 +227,15 @@ class Emulator:
         """
         self._wait(lambda running: running.restore(snapshot.read(Path(file))))
 
+    def follow(self, call: Callable[[IotHub], object]) -> None:
+        """Call a function with the hub, and after each reset or restore with the new one.
+
+        It is called on the event loop of the hub.
+        """
+        running = self._running
+        running.on_new_hub.append(call)
+        event_loop.call(running.loop, lambda: call(running.hub))
+
     def _wait(self, begin: Callable[[Running], Coroutine[Any, Any, None]]) -> None:
         """Carry out work on the event loop of the hub, and wait for its end."""
         running = self._running

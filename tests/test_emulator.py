@@ -395,7 +395,12 @@ def test_ctrl_c_ends_a_block_that_is_still_starting(cert_dir: Path, slow: str) -
 
 # --- what it offers
 
-CHANGES = {"reset": (), "snapshot": ("file",), "restore": ("file",)}
+CHANGES: dict[str, tuple[object, ...]] = {
+    "reset": (),
+    "snapshot": ("file",),
+    "restore": ("file",),
+    "follow": (print,),
+}
 OFFERS = sorted({name for name in vars(Emulator) if name[0] != "_"} - {"start", "stop", *CHANGES})
 ARGUMENTS = {
     "policy_connection_string": "service",

@@ -27,10 +27,20 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.message import Message
 from tests import support
+from tests.amqp.wire import AmqpWire
 from tests.devices import greeting
 from tests.mqtt import raw
 from tests.mqtt.raw import Wire
-from tests.support import Device, Service, second_hub, small_files, wait_until
+from tests.mqtt.web_socket import WebSocketWire
+from tests.processes import EmulatorConsole
+from tests.support import (
+    Device,
+    Service,
+    free_loopback_address,
+    second_hub,
+    small_files,
+    wait_until,
+)
 
 _EVENTS = "devices/{}/messages/events/"
 
@@ -182,6 +192,25 @@ def test_devices_are_cut_off_and_connect_again(hub: Emulator, service: Service) 
         assert service.state("first") == "Connected"
 
 
+def test_connections_of_each_kind_end(hub: Emulator) -> None:
+    trust = support.trust(hub)
+    device = Device.of(hub.device_connection_string("first"))
+    with (
+        Wire((hub.host_name, hub.mqtt_port), trust) as silent,
+        WebSocketWire(hub.host_name, hub.https_port, trust) as web_socket,
+        AmqpWire((hub.host_name, hub.amqp_port or 0)) as amqp,
+    ):
+        web_socket.begin(greeting(hub.host_name, device.id, device.key))
+        amqp.begin()
+        silent.send(b"\x10")  # the begin of a CONNECT
+        wait_until(lambda: len(hub._running._heads["mqtt_port"]._connections) == 2)  # type: ignore[attr-defined]
+        hub.reset()
+        web_socket.expect_closed()
+        assert amqp.take_close().error.condition == "amqp:connection:forced"
+        amqp.expect_end()
+        silent.expect_closed()
+
+
 def test_a_session_ends_with_its_device(hub: Emulator) -> None:
     device = Device.of(hub.register_device("d1"))
     with connect(hub, device, "$iothub/methods/POST/#"):
@@ -205,9 +234,20 @@ def test_a_stream_of_events_ends(hub: Emulator, service: Service) -> None:
 
 def test_a_tool_can_follow_the_new_hub(hub: Emulator) -> None:
     hubs: list[IotHub] = []
-    hub._running.on_new_hub.append(hubs.append)
+    hub.follow(hubs.append)
+    first = hub.hub
     hub.reset()
-    assert hubs == [hub.hub]
+    assert hubs == [first, hub.hub]
+    assert first is not hub.hub
+
+
+def test_a_verbose_log_follows(emulator: Emulator) -> None:
+    options = ("--host", free_loopback_address(), "--in-memory", "--verbose")
+    with EmulatorConsole(*options, "--cert-dir", emulator.ca_file.parent) as console:
+        assert console.request("POST", "/_emulator/reset").status_code == 204
+        assert console.request("PUT", "/devices/x", json={"deviceId": "x"}).ok
+        wait_until(lambda: any("x was created" in line for line in console.errors))
+        assert "Traceback" not in console.output
 
 
 def test_a_reset_takes_milliseconds(hub: Emulator, service: Service) -> None:

@@ -59,7 +59,7 @@ class AmqpServer:
 
     def use(self, hub: IotHub) -> None:
         """Serve another hub from now on, and close the connections to the last one."""
-        self._hub = hub
+        self._hub, self._encoded = hub, None
         if self._connections:
             self._close_all("The hub begins anew")
 

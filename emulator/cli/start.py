@@ -49,7 +49,9 @@ async def serve(command: Command) -> int:
     on_signals(stop)
     sockets, advice = _open_port_443(command.settings) if command.try_port_443 else ([], "")
     async with Emulator(command.settings, port_443=sockets) as emulator:
-        watching = asyncio.ensure_future(watch(emulator.hub)) if command.verbose else None
+        watching: list[asyncio.Task[None]] = []
+        if command.verbose:
+            emulator.follow(lambda hub: watching.append(asyncio.ensure_future(watch(hub))))
         try:
             with announced(emulator), environment_script(emulator) as script:
                 say(as_json(emulator) if command.json else welcome(emulator, script, advice))
@@ -57,8 +59,8 @@ async def serve(command: Command) -> int:
                 collect_garbage()
                 reader_gone = await stopping
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in watching:
+                task.cancel()
     if reader_gone:
         raise OutputError("Nothing reads the output any more, so the hub stopped.")
     return 0

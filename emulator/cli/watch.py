@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 
-from emulator.hub.core.errors import HubError
+from emulator.hub.core.errors import HubError, ServiceUnavailable
 from emulator.hub.core.printable import printable
 from emulator.hub.feed import Change
 from emulator.hub.hub import IotHub
@@ -25,14 +25,17 @@ _PAUSE_SECONDS = 0.1
 
 
 async def watch(hub: IotHub) -> None:
-    """Log the changes and the telemetry of a hub, without bodies, values and keys, until cancelled.
+    """Log the changes and the telemetry of a hub, without bodies, values and keys, until it stops.
 
     Connections and jobs are logged where they change.
     """
     hub.feed.subscribe(Change, _log_change)
     start = hub.events.end
     while True:
-        events = await hub.events.wait(start, seconds=_WAIT_SECONDS)
+        try:
+            events = await hub.events.wait(start, seconds=_WAIT_SECONDS)
+        except ServiceUnavailable:
+            return
         senders = (event.origin.key for event in events if event.origin.source == TELEMETRY)
         for key, count in Counter(senders).items():
             log.debug("%s sent messages: %d", printable(key), count)
