@@ -381,3 +381,48 @@ def test_the_files_of_snapshot_and_restore(
     status, lines, errors = run_to_end("restore", tmp_path / "none", "--data-dir", data_dir)
     said = f"emulator: Can't read {tmp_path / 'none'}: No such file or directory."
     assert (status, lines, errors) == (1, [], [said])
+
+
+def test_a_snapshot_is_restored_and_a_reset_makes_the_hub_as_new(
+    hub: EmulatorConsole, data_dir: Path, tmp_path: Path
+) -> None:
+    def devices() -> set[str]:
+        return {each["deviceId"] for each in hub.request("GET", "/devices").json()}
+
+    file, where = tmp_path / "state", ("--data-dir", data_dir)
+    assert hub.request("PUT", "/devices/attic", json={"deviceId": "attic"}).ok
+    before = devices()
+    status, [said], errors = run_to_end("snapshot", file, *where)
+    assert (status, errors) == (0, [])
+    assert said == f"Wrote {file.stat().st_size} bytes to {file}."
+    status, lines, errors = run_to_end("reset", "--events", *where)
+    assert (status, lines, errors) == (0, ["The hub has no events."], [])
+    assert devices() == before
+    status, lines, errors = run_to_end("reset", *where)
+    assert (status, lines, errors) == (0, ["The hub is as new."], [])
+    assert devices() == {"kitchen", "cellar"}
+    status, lines, errors = run_to_end("restore", file, *where)
+    assert (status, lines, errors) == (0, [f"The hub has the state in {file}."], [])
+    assert devices() == before
+    file.write_text("a text that is not a snapshot")
+    status, lines, errors = run_to_end("restore", file, *where)
+    assert (status, lines) == (1, [])
+    [error] = errors
+    assert "This is not a snapshot of a hub. Use one that the emulator wrote." in error
+    assert devices() == before
+    assert run_to_end("reset", *where)[0] == 0
+
+
+def test_a_reset_applies_the_configuration_file_again(
+    quick: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "hub.json"
+    file.write_text('{"devices": [{"id": "stove", "tags": {"room": "kitchen"}}]}')
+    host = free_loopback_address()
+    with EmulatorConsole(*quick, "--host", host, "--in-memory", "--config", file) as hub:
+        patch = {"tags": {"room": "cellar"}}
+        assert hub.request("PATCH", "/twins/stove", json=patch).ok
+        assert hub.request("PUT", "/devices/other", json={"deviceId": "other"}).ok
+        assert hub.request("POST", "/_emulator/reset").status_code == 204
+        assert [each["deviceId"] for each in hub.request("GET", "/devices").json()] == ["stove"]
+        assert hub.request("GET", "/twins/stove").json()["tags"] == {"room": "kitchen"}
