@@ -47,8 +47,8 @@ environment:
   --mqtt-port 8884. An option beats its variable. Several values have spaces
   between them, several paths "{os.pathsep}".
 
-On loopback the keys are well known and public. On any other address the first
-start makes random ones, which the hub keeps, unless --keys names a file such as
+On loopback the keys are well known and public. On any other address they are
+random, from the first start on, unless --keys names a file such as
 {{"iothubowner": "<base64>", "myDeviceId": "<base64>"}}.
 """
 
