@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from emulator import connection_strings, event_loop
 from emulator.clock import EmulatorClock
@@ -42,9 +43,9 @@ _START_ERRORS = CertificateError, ListenError, ThrottleError, StorageError, HubE
 class Emulator:
     """A local IoT hub.
 
-    It runs in the caller's event loop as `async with Emulator(settings)`, or in a thread of its
-    own as `with Emulator(settings)`. What it offers exists within the block only; before and after
-    it, each property and method raises RuntimeError.
+    It runs in a thread of its own, as `with Emulator(settings)` or, without blocking the caller's
+    event loop at its start and end, `async with Emulator(settings)`. What it offers exists within
+    the block only; before and after it, each property and method raises RuntimeError.
 
     Args:
         settings: how the emulator is set up; the defaults if None.
@@ -255,27 +256,29 @@ class Emulator:
             )
         return self._state
 
-    # --- in a thread of its own
+    # --- in a thread of its own: code in the caller's event loop can block, and not hold up the hub
 
-    def __enter__(self) -> Emulator:
-        self._thread = BlockThread(self)
+    def __enter__(self) -> Self:
+        self._thread = BlockThread(self.in_this_loop())
         self._thread.enter()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.leave()
 
-    # --- in the caller's event loop
-
-    async def __aenter__(self) -> Emulator:
-        await self.start()
+    async def __aenter__(self) -> Self:
+        self._thread = BlockThread(self.in_this_loop())
+        await self._thread.enter_async()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        await self._thread.leave_async()
 
-    async def start(self) -> None:
-        """Start every head; they accept connections when this returns.
+    # --- in the caller's event loop
+
+    @asynccontextmanager
+    async def in_this_loop(self) -> AsyncIterator[Self]:
+        """Run in the caller's event loop, for a program that does nothing else, as the command.
 
         Raises:
             StartError
@@ -286,10 +289,9 @@ class Emulator:
         except _START_ERRORS as error:
             raise StartError(in_program(str(error)), command=str(error)) from error
         self._state = running
-
-    async def stop(self) -> None:
-        """Close every connection and listener."""
-        if (running := self._state) is not None:
+        try:
+            yield self
+        finally:
             self._state = None
             await running.stop()
 

@@ -41,14 +41,12 @@ class BlockThread:
         """
         try:
             self._thread.start()
-            if not wait((self._entered,), _START_SECONDS).done:
-                raise StartError(f"The emulator did not start within {_START_SECONDS:.0f} s.")
-            self._entered.result()
+            wait((self._entered,), _START_SECONDS)
+            self._check_entered()
         except BaseException:
             # A thread that is still entering the block gives that up.
             self._leaving.set_result(None)
-            if self._thread.is_alive():
-                self._thread.join(_GIVE_UP_SECONDS)
+            wait((self._ended,), _GIVE_UP_SECONDS)
             raise
 
     def leave(self) -> None:
@@ -61,13 +59,38 @@ class BlockThread:
         self._thread.join()
         self._ended.result()
 
+    async def enter_async(self) -> None:
+        """Do as `enter`, without blocking the caller's event loop."""
+        try:
+            self._thread.start()
+            await _wait(self._entered, _START_SECONDS)
+            self._check_entered()
+        except BaseException:
+            self._leaving.set_result(None)
+            await _wait(self._ended, _GIVE_UP_SECONDS)
+            raise
+
+    async def leave_async(self) -> None:
+        """Do as `leave`, without blocking the caller's event loop."""
+        self._leaving.set_result(None)
+        await _wait(self._ended, None)
+        self._thread.join()  # it does nothing more
+        self._ended.result()
+
+    def _check_entered(self) -> None:
+        if not self._entered.done():
+            raise StartError(f"The emulator did not start within {_START_SECONDS:.0f} s.")
+        self._entered.result()
+
     def _run(self) -> None:
         try:
             run(self._hold())
         except BaseException as error:  # noqa: BLE001 - it is raised again where a thread waits
-            (self._ended if self._entered.done() else self._entered).set_exception(error)
-        else:
-            self._ended.set_result(None)
+            if self._entered.done():
+                self._ended.set_exception(error)
+                return
+            self._entered.set_exception(error)
+        self._ended.set_result(None)
 
     async def _hold(self) -> None:
         task = asyncio.current_task()
@@ -77,3 +100,16 @@ class BlockThread:
             async with self._block:
                 self._entered.set_result(None)
                 await asyncio.Event().wait()
+
+
+async def _wait(future: Future[None], seconds: float | None) -> None:
+    """Wait until a future of another thread is done, at most some seconds; leave its result."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake(_: Future[None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(wake)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(done.wait(), seconds)

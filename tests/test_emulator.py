@@ -87,11 +87,68 @@ def count_open_files() -> int:
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
-# --- the two ways to run it
+# --- the ways to run it
 
 
-async def test_it_runs_in_the_callers_event_loop(settings: Settings) -> None:
+async def test_code_in_the_callers_event_loop_can_block(settings: Settings) -> None:
+    before = threading.enumerate()
     async with Emulator(settings) as emulator:
+        assert devices_of(emulator) == ["myDeviceId"]
+        context = trust(emulator)
+        string = emulator.register_device("kitchen")
+        connect_device(string, emulator.mqtt_port, context).close()
+        ports = [emulator.mqtt_port, emulator.https_port]
+    assert not any(listens("127.0.0.1", port) for port in ports)
+    assert threading.enumerate() == before
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_its_start_and_end_do_not_block_the_callers_event_loop(settings: Settings) -> None:
+    longest = 0.0
+
+    async def tick() -> None:
+        nonlocal longest
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.005)
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+
+    ticking = asyncio.ensure_future(tick())
+    began = time.monotonic()
+    async with Emulator(replace(settings, names=("slow",))):  # it makes certificates
+        pass
+    took = time.monotonic() - began
+    ticking.cancel()
+    assert longest < took / 2
+
+
+async def test_a_task_that_is_cancelled_during_the_start_leaves_no_hub(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = threading.Event()
+
+    async def start(*_: object) -> None:
+        starting.set()
+        await asyncio.sleep(60)
+
+    async def enter() -> None:
+        async with Emulator(settings):
+            pytest.fail("it started")
+
+    monkeypatch.setattr("emulator.http.server.HttpServer.start", start)
+    entering = asyncio.ensure_future(enter())
+    assert await asyncio.to_thread(starting.wait, 30)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    wait_until(lambda: not any(each.name == "emulator" for each in threading.enumerate()))
+
+
+async def test_it_can_run_in_the_callers_event_loop(settings: Settings) -> None:
+    before = threading.enumerate()
+    async with Emulator(settings).in_this_loop() as emulator:
+        assert threading.enumerate() == before
         emulator.register_device("kitchen")
         assert await asyncio.to_thread(devices_of, emulator) == ["myDeviceId", "kitchen"]
         ports = [emulator.mqtt_port, emulator.https_port]
@@ -260,6 +317,9 @@ async def test_a_failed_start_is_raised_in_the_callers_event_loop(
     with pytest.raises(StartError, match=named):
         async with Emulator(settings):
             pytest.fail("it started")
+    with pytest.raises(StartError, match=named):
+        async with Emulator(settings).in_this_loop():
+            pytest.fail("it started")
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -319,7 +379,7 @@ def test_it_stops_at_once_with_open_connections_and_leaves_nothing(
 
 
 async def test_it_stops_at_once_in_the_callers_event_loop_too(settings: Settings) -> None:
-    async with Emulator(settings) as emulator:
+    async with Emulator(settings).in_this_loop() as emulator:
         burden = await asyncio.to_thread(Burden, emulator, trust(emulator))
         began = time.monotonic()
     assert time.monotonic() - began < END_SECONDS
@@ -401,7 +461,7 @@ CHANGES: dict[str, tuple[object, ...]] = {
     "restore": ("file",),
     "follow": (print,),
 }
-OFFERS = sorted({name for name in vars(Emulator) if name[0] != "_"} - {"start", "stop", *CHANGES})
+OFFERS = sorted({name for name in vars(Emulator) if name[0] != "_"} - {"in_this_loop", *CHANGES})
 ARGUMENTS = {
     "policy_connection_string": "service",
     "device_connection_string": "myDeviceId",
@@ -454,7 +514,8 @@ def test_inside_its_block_every_thread_has_what_it_offers(settings: Settings, na
 async def test_a_start_that_fails_leaves_it_as_it_was(settings: Settings, tmp_path: Path) -> None:
     emulator = Emulator(replace(settings, cert_dir=below_a_file(tmp_path)))
     with pytest.raises(StartError):
-        await emulator.start()
+        async with emulator:
+            pytest.fail("it started")
     with pytest.raises(RuntimeError, match="The emulator is not running"):
         _ = emulator.mqtt_port
 

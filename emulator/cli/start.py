@@ -48,7 +48,7 @@ async def serve(command: Command) -> int:
 
     on_signals(stop)
     sockets, advice = _open_port_443(command.settings) if command.try_port_443 else ([], "")
-    async with Emulator(command.settings, port_443=sockets) as emulator:
+    async with Emulator(command.settings, port_443=sockets).in_this_loop() as emulator:
         watching: list[asyncio.Task[None]] = []
         if command.verbose:
             emulator.follow(lambda hub: watching.append(asyncio.ensure_future(watch(hub))))

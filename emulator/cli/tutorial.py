@@ -117,7 +117,7 @@ async def play(settings: Settings) -> int:
 
 
 async def _play(settings: Settings) -> int:
-    async with Emulator(settings) as emulator:
+    async with Emulator(settings).in_this_loop() as emulator:
         device_id = settings.devices[0]
         _say("hub", f"ready at mqtts://{emulator.mqtt_host}, https://{emulator.https_host}")
         environment = {**os.environ, **emulator.environment(device_id)}
