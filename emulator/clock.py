@@ -89,10 +89,7 @@ class EmulatorClock:
             ValueError: as `advance`.
         """
         total = _seconds(span, weeks, days, hours, minutes, seconds, milliseconds)
-        if event_loop.is_running_here(self._loop):
-            return await self._pass_time(total)
-        running = asyncio.run_coroutine_threadsafe(self._pass_time(total), self._loop)
-        return await asyncio.wrap_future(running)
+        return await event_loop.wait_async(self._loop, self._pass_time(total))
 
     async def _pass_time(self, seconds: float) -> datetime:
         await self._clock.pass_time(seconds)

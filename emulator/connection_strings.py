@@ -46,10 +46,11 @@ def for_event_hubs(host: str, policy: str, key: str, *, entity: str, plain: bool
     )
 
 
-def for_device(host: str, device_id: str, key: str | None) -> str:
-    """Write a device's connection string; a device without a key has a certificate."""
+def for_device(host: str, device_id: str, key: str | None, module_id: str | None = None) -> str:
+    """Write the connection string of a device or module; without a key it has a certificate."""
+    module = f"ModuleId={module_id};" if module_id else ""
     proof = f"SharedAccessKey={key}" if key else "x509=true"
-    return f"HostName={host};DeviceId={device_id};{proof}"
+    return f"HostName={host};DeviceId={device_id};{module}{proof}"
 
 
 def _without_proxy(host: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -67,25 +68,27 @@ def _without_proxy(host: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def environment(
-    *, bundle: Path, host: str, device_id: str, device: str, service: str, event_hubs: str
+    *, bundle: Path, host: str, service: str, event_hubs: str, device: tuple[str, str] | None
 ) -> dict[str, str]:
     """Return the environment variables that the SDKs and the tutorial's scripts read.
 
     Args:
         bundle: the certificates to trust, PEM.
         host: the hub's host, for programs on a machine with a proxy.
-        device_id: the device that the service's script calls.
-        device: the device's connection string.
         service: the service's connection string.
         event_hubs: the connection string for clients of Event Hubs.
+        device: the id of the device that the service's script calls, and its connection string;
+            None leaves them out.
     """
-    return {
+    device_id, string = device or (None, None)
+    variables = {
         "SSL_CERT_FILE": str(bundle),
         "REQUESTS_CA_BUNDLE": str(bundle),
         "NODE_EXTRA_CA_CERTS": str(bundle),
         **_without_proxy(host, os.environ),
-        "IOTHUB_DEVICE_CONNECTION_STRING": device,
+        "IOTHUB_DEVICE_CONNECTION_STRING": string,
         "IOTHUB_CONNECTION_STRING": service,
         "EVENTHUB_CONNECTION_STRING": event_hubs,
         "IOTHUB_DEVICE_ID": device_id,
     }
+    return {name: value for name, value in variables.items() if value is not None}

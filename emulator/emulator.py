@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -17,15 +17,15 @@ from emulator.faults import EmulatorFaults
 from emulator.hub.access.throttles import ThrottleError
 from emulator.hub.core.errors import HubError
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.event_log import ENTITY
 from emulator.net.certificates import CertificateError
 from emulator.net.listeners import ListenError
 from emulator.ports import DEFAULT_PORTS
 from emulator.running import Running
 from emulator.settings import Settings, in_program
-from emulator.state import register
 from emulator.storage.container import StorageError
+from emulator.testing.environment import set_variables
+from emulator.testing.kit import Kit
 from emulator.thread import BlockThread
 
 _T = TypeVar("_T")
@@ -40,7 +40,7 @@ _READER = "service"
 _START_ERRORS = CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError
 
 
-class Emulator:
+class Emulator(Kit):
     """A local IoT hub.
 
     It runs in a thread of its own, as `with Emulator(settings)` or, without blocking the caller's
@@ -59,7 +59,7 @@ class Emulator:
     def __init__(
         self, settings: Settings | None = None, *, port_443: Sequence[socket.socket] = ()
     ) -> None:
-        self.settings = settings or Settings()
+        super().__init__(settings or Settings(), lambda: self._running)
         self._port_443 = port_443
         self._state: Running | None = None
 
@@ -156,39 +156,36 @@ class Emulator:
             plain=name == "amqp_port",
         )
 
-    def device_connection_string(self, device_id: str) -> str:
-        """Return a device's connection string.
-
-        Raises:
-            DeviceNotFound
-        """
-        device = self._call(lambda hub: hub.identities.get(IdentityKey(device_id)))
-        key = device["authentication"]["symmetricKey"]["primaryKey"]
-        return connection_strings.for_device(self.host_name, device_id, key)
-
-    def environment(self, device_id: str) -> dict[str, str]:
+    def environment(self, device_id: str | None = None) -> dict[str, str]:
         """Return the environment variables for the SDKs and the tutorial's scripts.
 
+        Args:
+            device_id: the device of the variables for a device; None leaves these out.
+
         Raises:
             DeviceNotFound
         """
+        device = None
+        if device_id is not None:
+            device = device_id, self.device_connection_string(device_id)
         return connection_strings.environment(
             bundle=self.ca_bundle,
             host=self.host_name,
-            device_id=device_id,
-            device=self.device_connection_string(device_id),
             service=self.service_connection_string,
             event_hubs=self.event_hubs_connection_string,
+            device=device,
         )
 
-    def register_device(self, device_id: str) -> str:
-        """Register a device with the keys that the settings choose; return its connection string.
+    @contextmanager
+    def patch_environment(self, device_id: str | None = None) -> Iterator[dict[str, str]]:
+        """Set the variables of `environment` in this process, and restore the old ones at the end.
 
         Raises:
-            DeviceAlreadyExists, ArgumentInvalid
+            DeviceNotFound
         """
-        self._call(lambda hub: register(hub, self.settings, device_id))
-        return self.device_connection_string(device_id)
+        variables = self.environment(device_id)
+        with set_variables(variables):
+            yield variables
 
     # --- the whole state
 
@@ -243,10 +240,6 @@ class Emulator:
         if event_loop.is_running_here(running.loop):
             raise RuntimeError("The hub runs in this event loop, which this call would block.")
         event_loop.wait(running.loop, begin(running))
-
-    def _call(self, function: Callable[[IotHub], _T]) -> _T:
-        """Call into the hub from any thread: the hub belongs to its event loop."""
-        return _call(self._running, function)
 
     @property
     def _running(self) -> Running:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
+import time
 import warnings
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from concurrent import futures
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+
+_ENDED = "The event loop ended before the call."
+# How often a call looks whether its loop still exists.
+_CHECK_SECONDS = 1.0
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
@@ -44,27 +50,56 @@ def call(loop: asyncio.AbstractEventLoop, function: Callable[[], _T]) -> _T:
 
 
 def wait(
-    loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, _T], seconds: float | None = None
+    loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, _T], seconds: float = math.inf
 ) -> _T:
-    """Run a coroutine in the event loop of another thread, and wait for its result.
+    """Run a coroutine in the event loop of another thread, and block this one until its result.
 
     Args:
         loop: the event loop.
         main: the coroutine.
-        seconds: how long to wait at most; None is without a limit.
+        seconds: how long to wait at most.
+
+    Raises:
+        RuntimeError: the loop ends before the coroutine, or would wait for itself.
+        TimeoutError: the coroutine has not ended in time; it is cancelled.
+    """
+    if is_running_here(loop):
+        main.close()
+        raise RuntimeError("A call that waits would block the event loop of the emulator itself.")
+    future, end = _begin(loop, main), time.monotonic() + seconds
+    try:
+        while not future.done():
+            futures.wait((future,), min(_CHECK_SECONDS, end - time.monotonic()))
+            _check_open(loop, future)
+            if not future.done() and time.monotonic() > end:
+                raise TimeoutError
+        return future.result()
+    except futures.CancelledError:
+        raise RuntimeError(_ENDED) from None
+    finally:
+        future.cancel()  # Ctrl-C or the time can have ended the wait
+
+
+async def wait_async(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine in an event loop, this one or that of another thread.
+
+    Returns:
+        The result of the coroutine.
 
     Raises:
         RuntimeError: the loop ends before the coroutine.
-        TimeoutError: the coroutine has not ended in time; it is cancelled.
     """
-    running = asyncio.run_coroutine_threadsafe(main, loop)
+    future = _begin(loop, main)
+    waiting = asyncio.wrap_future(future)
     try:
-        return running.result(seconds)
-    except CancelledError:
-        raise RuntimeError("The event loop ended before the call.") from None
-    except TimeoutError:
-        running.cancel()
-        raise
+        while not waiting.done():
+            await asyncio.wait((waiting,), timeout=_CHECK_SECONDS)
+            _check_open(loop, future)
+        if waiting.cancelled():
+            raise RuntimeError(_ENDED)
+        return waiting.result()
+    finally:
+        future.cancel()  # the caller's task can have been cancelled
 
 
 def is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
@@ -73,6 +108,20 @@ def is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
+
+
+def _begin(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, _T]) -> futures.Future[_T]:
+    try:
+        return asyncio.run_coroutine_threadsafe(main, loop)
+    except RuntimeError:  # the loop is closed
+        main.close()
+        raise RuntimeError(_ENDED) from None
+
+
+def _check_open(loop: asyncio.AbstractEventLoop, future: futures.Future[_T]) -> None:
+    """Check that a loop can still complete a future: a loop that ends drops its last callbacks."""
+    if loop.is_closed() and not future.done():
+        raise RuntimeError(_ENDED)
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -21,6 +21,7 @@ from emulator.hub.messages.cloud_to_device import CloudToDevice
 from emulator.hub.messages.consumer_groups import ConsumerGroups
 from emulator.hub.messages.event_log import EventLog
 from emulator.hub.messages.telemetry import Telemetry
+from emulator.hub.methods.calls import MethodCalls
 from emulator.hub.methods.methods import Methods
 from emulator.hub.notifications.notifications import Notifications
 from emulator.hub.query.queries import Queries
@@ -30,6 +31,7 @@ from emulator.hub.registry.identities import Identities
 from emulator.hub.registry.key_rotation import KeyRotation
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
+from emulator.hub.waits import Waits
 
 
 class IotHub:
@@ -75,6 +77,7 @@ class IotHub:
         self.telemetry = Telemetry(store, links, self.events, clock, faults)
         self.cloud_to_device = CloudToDevice(store, links, feed, clock, faults)
         self.methods = Methods(store, links, feed, clock, faults)
+        self.method_calls = MethodCalls(feed, clock)
         rows = Rows(store, links, self.cloud_to_device, feed)
         self.twins = Twins(store, rows, links, feed, clock)
         self.identities = Identities(store, rows, self.twins, links, feed, clock, slices)
@@ -94,6 +97,7 @@ class IotHub:
         self.notifications = Notifications(
             event_sources, next(iter(hosts)), rows, self.events, feed
         )
+        self.waits = Waits(store, links, self.events, feed)
         self.gate = Gate(
             store, policies, hosts, throttles, faults, clock, accepts_entra=accepts_entra
         )
@@ -107,6 +111,7 @@ class IotHub:
 
     async def stop(self) -> None:
         """Close every connection, fail the calls that wait for something, and end all jobs."""
+        self.waits.stop()
         self.faults.clear()
         self.links.stop()
         await self.configurations.stop()

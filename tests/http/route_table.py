@@ -82,6 +82,8 @@ TABLE: dict[tuple[str, str], tuple[set[str], Throttle | None]] = {
     ("POST", "/_emulator/faults"): (SERVICE, None),
     ("DELETE", "/_emulator/faults"): (SERVICE, None),
     ("DELETE", "/_emulator/faults/*"): (SERVICE, None),
+    ("POST", "/_emulator/wait"): (SERVICE, None),
+    ("GET", "/_emulator/calls"): (SERVICE, None),
     ("POST", "/devices/*/messages/events"): (DEVICE, SEND_EVENT),
     ("GET", _DEVICE_BOUND): (DEVICE, RECEIVE_COMMAND),
     ("DELETE", f"{_DEVICE_BOUND}/*"): (DEVICE, None),

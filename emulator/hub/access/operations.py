@@ -89,6 +89,8 @@ class Operation(enum.Enum):
     # A snapshot has every key.
     TAKE_SNAPSHOT = _WRITE
     REPLACE_STATE = _WRITE
+    # The emulator's own: to wait for what devices do, and to read which methods were called.
+    OBSERVE = _SERVICE
 
     def __new__(cls, right: Right, throttle: Throttle | None = None, title: str = "") -> Operation:
         """Create a member; its value is its number, because several have the same attributes."""

@@ -126,6 +126,19 @@ def equal(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
+def includes(value: Any, part: Any) -> bool:
+    """Return whether a JSON value includes another one.
+
+    An object includes an object of some of its members; null stands for a member that is null or
+    missing. Other values include their equals.
+    """
+    if isinstance(value, dict) and isinstance(part, dict):
+        return all(includes(value.get(name), each) for name, each in part.items())
+    if isinstance(value, list) and isinstance(part, list):
+        return len(value) == len(part) and all(map(includes, value, part))
+    return equal(value, part)
+
+
 def _as_written(value: object) -> orjson.Fragment:
     if isinstance(value, (WrittenNumber, WrittenJson)):
         return orjson.Fragment(value.text)

@@ -46,6 +46,13 @@ METHODS_IN_FLIGHT_PER_DEVICE = 1_000
 # its payload and this much; the rest is its task and its connection.
 METHODS_IN_FLIGHT_BYTES = 64 * 1024 * 1024
 METHOD_CALL_BYTES = 4 * 1024
+# Ours: how many of the latest calls are kept for tests, and their memory.
+METHOD_CALLS_KEPT = 1_000
+METHOD_CALLS_BYTES = 16 * 1024 * 1024
+
+# Ours: how long a test waits, in real seconds, and what it can choose.
+WAIT_SECONDS_DEFAULT = 10.0
+WAIT_SECONDS = 600.0
 
 # Bulk calls on the registry (swagger of the service API).
 BULK_ITEMS = 100

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
-from emulator.hub.core.json import JsonObject, loads
+from emulator.hub.core.json import UNDEFINED, JsonObject, loads
 from emulator.hub.core.times import iso, milliseconds
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
@@ -106,6 +107,12 @@ class Event(Struct, frozen=True, gc=False):
         if "dt-subject" in self.message.system:
             annotations["dt-subject"] = self.message.system["dt-subject"]
         return annotations
+
+    def json(self) -> Any:
+        """Return the body as JSON, also if no content type says so; UNDEFINED if it is not JSON."""
+        with contextlib.suppress(ValueError):
+            return loads(self.message.body)
+        return UNDEFINED
 
     def document(self) -> JsonObject:
         """Return the event as JSON; by its content type, its body is JSON, or text, or Base64."""
