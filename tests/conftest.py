@@ -13,7 +13,8 @@ import pytest
 from hypothesis import settings
 
 from emulator import Emulator, Settings
-from tests.support import Device, Service, free_loopback_address, send_events
+from emulator.testing.addresses import free_loopback_address
+from tests.support import Device, Service, send_events
 
 # Property tests take at most two seconds each; FUZZ_EXAMPLES raises the number of their examples.
 # No deadline: an example can be slow on a busy machine.

@@ -29,11 +29,12 @@ from pathlib import Path
 import psutil
 import requests
 
+from emulator.testing.addresses import free_loopback_address
 from tests.devices import greeting
 from tests.mqtt import raw
 from tests.mqtt.web_socket import WebSocketWire
 from tests.processes import EmulatorConsole, clean_environment
-from tests.support import Service, fields_of, free_loopback_address, trust
+from tests.support import Service, fields_of, trust
 
 _METHODS = "$iothub/methods/POST/#"
 _TWIN_ANSWERS = "$iothub/twin/res/#"

@@ -7,10 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import json
-import random
-import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -91,20 +88,6 @@ def entity_token(audience: str, key: str, policy: str, now: float, lifetime: flo
     digest = hmac.new(key.encode(), f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()
     signature = quote(base64.b64encode(digest), safe="")
     return f"SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={policy}"
-
-
-def free_loopback_address() -> str:
-    """Find a loopback address with a free port 8883, which is the only one that device SDKs dial.
-
-    Linux and Windows have all of 127.0.0.0/8, from which one is drawn, so that runs side by side
-    don't meet; macOS has 127.0.0.1 only.
-    """
-    if sys.platform == "darwin":
-        return "127.0.0.1"
-    while True:
-        address = f"127.0.{random.randrange(1, 255)}.{random.randrange(1, 255)}"
-        with contextlib.suppress(OSError), socket.create_server((address, 8883)):
-            return address
 
 
 class Hub(Protocol):

@@ -23,9 +23,10 @@ import emulator as package
 from emulator import Emulator, Settings
 from emulator.errors import StartError
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
+from emulator.testing.addresses import free_loopback_address
 from tests.devices import METHODS, connect_device
 from tests.processes import END_SECONDS, Console, posix_only
-from tests.support import Service, free_loopback_address, trust, wait_until
+from tests.support import Service, trust, wait_until
 
 METHOD = {"methodName": "reboot", "responseTimeoutInSeconds": 60}
 

@@ -7,9 +7,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from emulator import event_loop
+from emulator.hub.core.errors import HubError
 from emulator.hub.hub import IotHub
+from emulator.hub.waits import WaitTimeout
 
 _T = TypeVar("_T")
+
+# What a test can expect: the frames inside the hub say nothing of it, and pytest would show them
+# all. It also leaves out the frames of modules with this name.
+_OUTCOMES = (HubError, WaitTimeout)
+__tracebackhide__ = True
 
 
 class Running(Protocol):
@@ -46,9 +53,15 @@ class Access:
         except RuntimeError:
             work.close()
             raise
-        return event_loop.wait(loop, work)
+        try:
+            return event_loop.wait(loop, work)
+        except _OUTCOMES as error:
+            raise error.with_traceback(None) from None
 
     async def run(self, work: Callable[[IotHub], Coroutine[Any, Any, _T]]) -> _T:
         """Run a coroutine with the hub, and return the result."""
         running = self._running()
-        return await event_loop.wait_async(running.loop, work(running.hub))
+        try:
+            return await event_loop.wait_async(running.loop, work(running.hub))
+        except _OUTCOMES as error:
+            raise error.with_traceback(None) from None

@@ -18,6 +18,7 @@ from emulator.testing.values import Event, MethodAnswer, MethodCall, plain
 __all__ = ["AioKit", "Event", "MethodAnswer", "MethodCall", "WaitTimeout", "Where"]
 
 _SECONDS = limits.WAIT_SECONDS_DEFAULT
+__tracebackhide__ = True  # pytest shows the line of the test
 
 Where: TypeAlias = Callable[[Event], object] | Mapping[str, Any]
 """Which event: a predicate, or members that its JSON body includes; see `wait_for_event`."""

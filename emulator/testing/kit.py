@@ -15,13 +15,17 @@ from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.command_document import read_command
+from emulator.hub.waits import describe
 from emulator.settings import Settings
 from emulator.testing.access import Access, Running
 from emulator.testing.aio import AioKit, Where
 from emulator.testing.values import Event, MethodAnswer, MethodCall, plain
 
 _SECONDS = limits.WAIT_SECONDS_DEFAULT
+__tracebackhide__ = True  # pytest shows the line of the test
 _ANY = IfMatch("*")
+# What `describe` shows: so many calls, and characters of each.
+_CALLS, _SHOWN = 5, 200
 
 
 class Kit:
@@ -279,6 +283,12 @@ class Kit:
         """The latest direct methods that devices received, with their answers, the oldest first."""
         calls = self._access.call(lambda hub: hub.method_calls.list())
         return [MethodCall.of(call) for call in calls]
+
+    def describe(self) -> str:
+        """Return lines that say what is there: connected devices, and the last events and calls."""
+        lines = self._access.call(lambda hub: describe(hub.waits.state()))
+        calls = [f"  {call}"[:_SHOWN] for call in self.calls[-_CALLS:]]
+        return "\n".join([*lines, "last calls:" if calls else "calls: none", *calls])
 
     def _register(
         self,

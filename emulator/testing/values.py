@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -61,6 +61,13 @@ class Event(Struct, frozen=True):
         )
 
 
+class Device(NamedTuple):
+    """A registered device."""
+
+    id: str
+    connection_string: str
+
+
 class MethodAnswer(Struct, frozen=True):
     """The answer of a device to a direct method.
 
@@ -108,6 +115,14 @@ class MethodCall(Struct, frozen=True):
             MethodAnswer.of(call.result) if call.result else None,
             call.error,
         )
+
+    def __str__(self) -> str:
+        """Return `reboot of thermostat with {'delay': 1}: 200 None`."""
+        name = f"{self.device}/{self.module}" if self.module else self.device
+        outcome = self.error or "no answer yet"
+        if self.answer is not None:
+            outcome = f"{self.answer.status} {self.answer.payload!r}"
+        return f"{self.method} of {name} with {self.payload!r}: {outcome}"
 
 
 def plain(value: object) -> Any:

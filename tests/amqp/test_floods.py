@@ -31,6 +31,7 @@ from emulator.amqp.performatives import (
     Transfer,
 )
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY
+from emulator.testing.addresses import free_loopback_address
 from tests.amqp.playbook import write
 from tests.amqp.wire import BEGIN, PUT_TOKEN, AmqpWire
 from tests.floods import (
@@ -44,7 +45,7 @@ from tests.floods import (
 )
 from tests.mqtt.raw import Wire
 from tests.processes import EmulatorConsole
-from tests.support import free_loopback_address, sas_token, wait_until
+from tests.support import sas_token, wait_until
 
 PLAIN = 5672
 

@@ -29,11 +29,12 @@ from emulator.amqp.performatives import (
 )
 from emulator.errors import StartError
 from emulator.settings import AMQP_PORT, AMQPS_PORT
+from emulator.testing.addresses import free_loopback_address
 from tests.amqp.playbook import write
 from tests.amqp.wire import AmqpWire
 from tests.mqtt.web_socket import BINARY, UpgradeRefusedError, WebSocketWire
 from tests.mqtt.web_socket import frame as ws_frame
-from tests.support import Service, fields_of, free_loopback_address, sas_token, second_hub, trust
+from tests.support import Service, fields_of, sas_token, second_hub, trust
 
 
 @pytest.fixture(scope="module")

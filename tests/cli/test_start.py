@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, table
+from emulator.testing.addresses import free_loopback_address
 from tests.devices import METHODS, connect_device
 from tests.mqtt.raw import Wire, connack, connect
 from tests.processes import END_SECONDS, Console, EmulatorConsole, clean_environment, posix_only
-from tests.support import API_VERSION, free_loopback_address, sas_token
+from tests.support import API_VERSION, sas_token
 
 ANY_PORTS = tuple(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp"))
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.testing.addresses import free_loopback_address
 from tests.processes import ROOT, Console, EmulatorConsole, clean_environment, posix_only
-from tests.support import free_loopback_address
 
 READY = "The hub is ready. Ctrl-C stops it."
 COLUMNS, ROWS = 80, 24

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from emulator.testing.addresses import free_loopback_address
 from tests.node.conftest import node_modules
 from tests.processes import ROOT, Console, EmulatorConsole, posix_only
-from tests.support import free_loopback_address
 
 EXAMPLES = ROOT / "examples"
 

@@ -23,6 +23,7 @@ import psutil
 import pytest
 
 from emulator.hub.core import limits
+from emulator.testing.addresses import free_loopback_address
 from tests.floods import (
     ANSWER_SECONDS,
     MEGABYTES,
@@ -36,7 +37,7 @@ from tests.mqtt import raw
 from tests.mqtt.raw import Wire
 from tests.mqtt.web_socket import PING, WebSocketWire, frame
 from tests.processes import EmulatorConsole
-from tests.support import free_loopback_address, wait_until
+from tests.support import wait_until
 
 _METHODS = "$iothub/methods/POST/#"
 _DESIRED = "$iothub/twin/PATCH/properties/desired/#"

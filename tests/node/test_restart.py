@@ -8,9 +8,10 @@ import time
 import pytest
 
 from emulator import Emulator
+from emulator.testing.addresses import free_loopback_address
 from tests.messages import send
 from tests.node.conftest import AMQPS_PORT, Node
-from tests.support import Device, Service, free_loopback_address, second_hub
+from tests.support import Device, Service, second_hub
 
 
 def test_a_device_connects_again(node: Node, emulator: Emulator) -> None:

@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from emulator import Emulator
+from emulator.testing.addresses import free_loopback_address
 from tests.node.conftest import Node, NodeError
-from tests.support import Service, free_loopback_address, second_hub
+from tests.support import Service, second_hub
 from tests.x509 import Credential, issue
 
 CA = issue("Root", ca=True)

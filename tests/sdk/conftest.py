@@ -1,8 +1,8 @@
 """Fixtures of the tests that use a hub through the unmodified SDKs alone.
 
 The hub is the emulator. Where the environment variable IOTHUB_REAL_CONNECTION_STRING holds a
-connection string of a real hub, for a policy with every right, the tests marked `real_hub` run on
-that hub as well: they register the devices that they need there, and delete them again.
+connection string of a real hub, for a policy with every right, the tests marked `iothub_real` run
+on that hub as well: they register the devices that they need there, and delete them again.
 """
 
 import base64
@@ -27,7 +27,7 @@ REAL_CONNECTION_STRING = os.environ.get("IOTHUB_REAL_CONNECTION_STRING")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    marked = metafunc.definition.get_closest_marker("real_hub")
+    marked = metafunc.definition.get_closest_marker("iothub_real")
     if REAL_CONNECTION_STRING and marked and "hub" in metafunc.fixturenames:
         metafunc.parametrize("hub", ["emulator", "real"], indirect=True)
 

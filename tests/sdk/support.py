@@ -16,7 +16,7 @@ KEYS, OTHER_KEYS = (
 # How long the SDK waits before it restores a connection: 10 s unless it is told otherwise.
 RETRY = {"connection_retry_interval": 1}
 
-real_hub = pytest.mark.real_hub
+iothub_real = pytest.mark.iothub_real
 
 # The SDK recommends handlers, but the tutorial receives by these calls.
 uses_deprecated_calls = pytest.mark.filterwarnings(

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.sdk.service_sdk import HttpOperationError, models, refused
-from tests.sdk.support import KEYS, keys_of, real_hub
+from tests.sdk.support import KEYS, iothub_real, keys_of
 from tests.support import Device
 
-pytestmark = real_hub
+pytestmark = iothub_real
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient
 
 from tests.sdk.service_sdk import HttpOperationError, models, refused, sdk
-from tests.sdk.support import KEYS, desired_patches, real_hub
+from tests.sdk.support import KEYS, desired_patches, iothub_real
 from tests.support import PATIENCE, Device, own
 
 CHILLER = {"properties.desired.chiller": {"temperature": 66, "pressure": 28}}
@@ -49,7 +49,7 @@ def configuration(name: str, **members: Any) -> Any:
     return models.Configuration(**{"id": name, "content": content, **members})
 
 
-@real_hub
+@iothub_real
 def test_a_configuration_is_created_and_read(manager: Any, name: str) -> None:
     created = manager.create_configuration(
         configuration(
@@ -72,7 +72,7 @@ def test_a_configuration_is_created_and_read(manager: Any, name: str) -> None:
         manager.create_configuration(configuration(name))
 
 
-@real_hub
+@iothub_real
 def test_a_configuration_is_updated_and_deleted(manager: Any, name: str) -> None:
     created = manager.create_configuration(configuration(name))
     created.priority = 9
@@ -93,7 +93,7 @@ def test_a_configuration_is_updated_and_deleted(manager: Any, name: str) -> None
         manager.delete_configuration(name)
 
 
-@real_hub
+@iothub_real
 def test_an_invalid_configuration_is_refused(manager: Any, name: str) -> None:
     with refused(400, "InvalidConfigurationContent"):
         manager.create_configuration(configuration(name, content=None))
@@ -103,7 +103,7 @@ def test_an_invalid_configuration_is_refused(manager: Any, name: str) -> None:
         manager.get_configuration(name)
 
 
-@real_hub
+@iothub_real
 def test_queries_are_tested(manager: Any) -> None:
     def check(condition: str, **queries: str) -> Any:
         return manager.test_configuration_queries(
@@ -120,7 +120,7 @@ def test_queries_are_tested(manager: Any) -> None:
     assert list(invalid.custom_metric_query_errors) == ["bad"]
 
 
-@real_hub
+@iothub_real
 def test_content_creates_the_modules_of_an_edge_device(
     manager: Any, registry: Any, edge_device_id: str
 ) -> None:
@@ -135,7 +135,7 @@ def test_content_creates_the_modules_of_an_edge_device(
     assert sorted(module.module_id for module in modules) == ["$edgeAgent", "$edgeHub", "sensor"]
 
 
-@real_hub
+@iothub_real
 def test_content_is_for_edge_devices_only(manager: Any, device: Device) -> None:
     with pytest.raises(HttpOperationError) as caught:
         manager.apply_configuration_on_edge_device(device.id, MANIFEST)

@@ -12,13 +12,13 @@ from azure.iot.device import Message, MethodRequest, MethodResponse
 from azure.iot.device.aio import IoTHubDeviceClient
 from azure.iot.device.exceptions import ClientError, CredentialError
 
-from tests.sdk.support import real_hub, uses_deprecated_calls
+from tests.sdk.support import iothub_real, uses_deprecated_calls
 from tests.support import PATIENCE, Device, wait_until
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import BackEnd
 
-pytestmark = real_hub
+pytestmark = iothub_real
 
 MakeClient = Callable[..., IoTHubDeviceClient]
 

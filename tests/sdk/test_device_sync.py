@@ -10,13 +10,13 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, Message, MethodRequest, MethodResponse
 from azure.iot.device.exceptions import ClientError, CredentialError
 
-from tests.sdk.support import desired_patches, real_hub, uses_deprecated_calls
+from tests.sdk.support import desired_patches, iothub_real, uses_deprecated_calls
 from tests.support import PATIENCE, Device, wait_until
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import BackEnd
 
-pytestmark = real_hub
+pytestmark = iothub_real
 
 MakeClient = Callable[..., IoTHubDeviceClient]
 

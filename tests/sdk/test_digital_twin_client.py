@@ -9,10 +9,10 @@ from azure.iot.device import IoTHubDeviceClient, MethodRequest, MethodResponse
 
 from emulator import Emulator
 from tests.sdk.service_sdk import refused, sdk
-from tests.sdk.support import desired_patches, real_hub
+from tests.sdk.support import desired_patches, iothub_real
 from tests.support import PATIENCE, Device, own
 
-pytestmark = real_hub
+pytestmark = iothub_real
 MODEL = "dtmi:com:example:TemperatureController;1"
 
 

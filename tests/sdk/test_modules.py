@@ -13,7 +13,7 @@ from azure.iot.device.exceptions import CredentialError
 
 from tests.messages import read_events
 from tests.sdk.service_sdk import method, refused, twin_of
-from tests.sdk.support import KEYS, OTHER_KEYS, desired_patches, make_clients, real_hub
+from tests.sdk.support import KEYS, OTHER_KEYS, desired_patches, iothub_real, make_clients
 from tests.support import PATIENCE, Device, Service, own, wait_until
 
 MODULE = "camera"
@@ -47,7 +47,7 @@ def module_client(make_module_client: MakeModuleClient) -> IoTHubModuleClient:
 # --- the registry manager
 
 
-@real_hub
+@iothub_real
 def test_a_module_twin_is_updated_and_replaced(registry: Any, device: Device, module: str) -> None:
     twin = registry.get_module_twin(device.id, MODULE)
     assert (twin.device_id, twin.module_id, twin.tags) == (device.id, MODULE, None)
@@ -62,7 +62,7 @@ def test_a_module_twin_is_updated_and_replaced(registry: Any, device: Device, mo
     assert registry.get_twin(device.id).tags is None
 
 
-@real_hub
+@iothub_real
 def test_an_unknown_module_has_no_twin_and_no_methods(registry: Any, device: Device) -> None:
     with refused(404, "DeviceNotFound"):
         registry.get_module_twin(device.id, "unknown")
@@ -88,7 +88,7 @@ def test_the_log_names_the_module_of_a_message(
     assert second["systemProperties"] == {"iothub-outputname": "alerts"}
 
 
-@real_hub
+@iothub_real
 def test_a_module_reads_and_reports_its_twin_and_receives_patches(
     module_client: IoTHubModuleClient, registry: Any, device: Device
 ) -> None:
@@ -104,7 +104,7 @@ def test_a_module_reads_and_reports_its_twin_and_receives_patches(
     assert own(registry.get_twin(device.id).properties.reported) == {}
 
 
-@real_hub
+@iothub_real
 def test_a_module_answers_methods(
     module_client: IoTHubModuleClient, registry: Any, device: Device
 ) -> None:
@@ -120,7 +120,7 @@ def test_a_module_answers_methods(
         registry.invoke_device_method(device.id, method("zoom"))
 
 
-@real_hub
+@iothub_real
 def test_a_module_and_its_device_are_connected_at_the_same_time(
     module_client: IoTHubModuleClient, client: IoTHubDeviceClient
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_module_and_its_device_are_connected_at_the_same_time(
     assert module_client.connected
 
 
-@real_hub
+@iothub_real
 @pytest.mark.parametrize("key", [OTHER_KEYS[0], None], ids=["wrong", "the device's"])
 def test_another_key_is_a_credential_error(
     make_module_client: MakeModuleClient, module: str, device: Device, key: str | None
@@ -143,7 +143,7 @@ def test_another_key_is_a_credential_error(
         client.connect()
 
 
-@real_hub
+@iothub_real
 def test_a_module_that_is_deleted_loses_its_connection(
     make_module_client: MakeModuleClient, registry: Any, device: Device
 ) -> None:
@@ -155,7 +155,7 @@ def test_a_module_that_is_deleted_loses_its_connection(
         client.connect()
 
 
-@real_hub
+@iothub_real
 async def test_a_module_works_with_the_asyncio_client(
     module: str, registry: Any, device: Device
 ) -> None:

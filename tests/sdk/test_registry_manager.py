@@ -12,10 +12,10 @@ from azure.iot.device import IoTHubDeviceClient, MethodResponse
 
 from emulator import Emulator
 from tests.sdk.service_sdk import method, models, refused, sdk, twin_of
-from tests.sdk.support import KEYS, OTHER_KEYS, keys_of, real_hub
+from tests.sdk.support import KEYS, OTHER_KEYS, iothub_real, keys_of
 from tests.support import PATIENCE, Device, own
 
-pytestmark = real_hub
+pytestmark = iothub_real
 
 
 # --- device identities

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from emulator import Emulator
-from tests.support import Service, free_loopback_address, second_hub
+from emulator.testing.addresses import free_loopback_address
+from tests.support import Service, second_hub
 from tests.x509 import Credential, issue
 
 CA = issue("Root", ca=True)

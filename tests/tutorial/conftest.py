@@ -12,8 +12,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from emulator.testing.addresses import free_loopback_address
 from tests.processes import DEVICE_SCRIPT, SERVICE_SCRIPT, Console, EmulatorConsole
-from tests.support import free_loopback_address
 
 
 @dataclass

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from emulator import Emulator
+from emulator.testing.addresses import free_loopback_address
 from tests import processes
-from tests.support import Device, Service, free_loopback_address
+from tests.support import Device, Service
 
 needs_service_sdk = pytest.mark.skipif(
     find_spec("uamqp") is None, reason="azure-iot-hub has no wheel for this machine"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.testing.addresses import free_loopback_address
 from tests.processes import ROOT, Console, clean_environment, posix_only
-from tests.support import free_loopback_address
 
 
 def tutorial(data_dir: Path, host: str, *, folder: Path = ROOT, **variables: str) -> Console:
