@@ -18,6 +18,7 @@ from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError, ServiceUnavailable
 from emulator.hub.core.etags import IfMatch
+from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity, IdentityKey
@@ -122,7 +123,7 @@ def register_first(hub: IotHub, settings: Settings, keys: Mapping[str, Symmetric
             if hub.identities.has(IdentityKey(device_id)):
                 continue
             try:
-                register(hub, settings, device_id, keys.get(device_id))
+                register(hub, settings, IdentityKey(device_id), keys.get(device_id))
             except ServiceUnavailable:
                 raise
             except HubError as error:
@@ -169,17 +170,35 @@ async def apply_config(hub: IotHub, settings: Settings) -> None:
 
 
 def register(
-    hub: IotHub, settings: Settings, device_id: str, keys: SymmetricKeys | None = None
+    hub: IotHub,
+    settings: Settings,
+    key: IdentityKey,
+    keys: SymmetricKeys | None = None,
+    *,
+    members: JsonObject | None = None,
+    twin: JsonObject | None = None,
 ) -> None:
-    """Register a device with some keys, or with those that the settings choose.
+    """Register a device or module, with some keys or with those that the settings choose.
+
+    Args:
+        hub: the hub.
+        settings: how the hub is set up.
+        key: the key of the identity.
+        keys: its keys; None chooses them by the settings.
+        members: members of its document; an `authentication` replaces the keys.
+        twin: its first tags and desired properties; see `Identities.create`.
 
     Raises:
-        DeviceAlreadyExists, ArgumentInvalid
+        HubError: see `Identities.create`.
     """
-    keys = keys or SymmetricKeys(*settings.key_pair(device_id))
+    keys = keys or SymmetricKeys(*settings.key_pair(str(key)))
     document = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
-    body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": document}}
-    hub.identities.put(IdentityKey(device_id), body, IfMatch(None))
+    body = {
+        "deviceId": key.device_id,
+        "moduleId": key.module_id,
+        "authentication": {"type": "sas", "symmetricKey": document},
+    }
+    hub.identities.create(key, {**body, **(members or {})}, twin=twin)
 
 
 def _open_log(settings: Settings, store: Store, clock: Clock) -> EventLog:

@@ -12,9 +12,10 @@ import pytest
 
 from emulator import Emulator
 from emulator.errors import StartError
+from emulator.testing.addresses import free_loopback_address
 from tests.lasting import Run
 from tests.mqtt import raw
-from tests.support import free_loopback_address, second_hub, small_files
+from tests.support import second_hub, small_files
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits a process from outside")
 

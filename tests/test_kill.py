@@ -25,9 +25,10 @@ from typing import Any
 import pytest
 import requests
 
+from emulator.testing.addresses import free_loopback_address
 from tests.lasting import Run
 from tests.mqtt import raw
-from tests.support import Service, fields_of, free_loopback_address, sas_token, wait_until
+from tests.support import Service, fields_of, sas_token, wait_until
 
 _KILLS = int(os.environ.get("KILLS", "100"))
 _KILLS_PER_TEST = 5

@@ -15,8 +15,9 @@ from emulator.cli.options import parse
 from emulator.errors import StartError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.identities.identity import IdentityKey
+from emulator.testing.addresses import free_loopback_address
 from tests.processes import Console, EmulatorConsole, clean_environment
-from tests.support import fields_of, free_loopback_address, second_hub
+from tests.support import fields_of, second_hub
 
 _PORTS = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
 _KEY = base64.b64encode(b"k" * 32).decode()

@@ -17,6 +17,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.command_document import read_command
 from emulator.hub.waits import describe
 from emulator.settings import Settings
+from emulator.state import register
 from emulator.testing.access import Access, Running
 from emulator.testing.aio import AioKit, Where
 from emulator.testing.values import Event, MethodAnswer, MethodCall, plain
@@ -41,8 +42,9 @@ class Kit:
 
     def __init__(self, settings: Settings, running: Callable[[], Running]) -> None:
         self.settings = settings
-        self._access = Access(running)
-        self.aio = AioKit(self._access)
+        access = Access(running)
+        self._call, self._block = access.call, access.block
+        self.aio = AioKit(access)
         """The methods that wait, as coroutines."""
 
     # --- devices and modules
@@ -71,10 +73,9 @@ class Kit:
         Raises:
             DeviceAlreadyExists, ArgumentInvalid
         """
-        members = {
-            "status": "enabled" if enabled else "disabled",
-            "capabilities": {"iotEdge": edge},
-        }
+        members: JsonObject = {"capabilities": {"iotEdge": edge}}
+        if not enabled:
+            members["status"] = "disabled"
         self._register(IdentityKey(device_id), members, authentication, tags, desired)
         return self.device_connection_string(device_id)
 
@@ -101,7 +102,7 @@ class Kit:
         Raises:
             DeviceNotFound
         """
-        self._access.call(lambda hub: hub.identities.remove(IdentityKey(device_id), _ANY))
+        self._call(lambda hub: hub.identities.remove(IdentityKey(device_id), _ANY))
 
     def remove_module(self, device_id: str, module_id: str) -> None:
         """Delete a module, and close its connection.
@@ -111,7 +112,7 @@ class Kit:
             ModuleNotFound
         """
         key = IdentityKey(device_id, module_id)
-        self._access.call(lambda hub: hub.identities.remove(key, _ANY))
+        self._call(lambda hub: hub.identities.remove(key, _ANY))
 
     def device_connection_string(self, device_id: str, module_id: str | None = None) -> str:
         """Return the connection string of a device, or of a module.
@@ -120,7 +121,7 @@ class Kit:
             DeviceNotFound, ModuleNotFound
         """
         key = IdentityKey(device_id, module_id)
-        identity = self._access.call(lambda hub: hub.identities.get(key))
+        identity = self._call(lambda hub: hub.identities.get(key))
         secret = identity["authentication"]["symmetricKey"]["primaryKey"]
         return connection_strings.for_device(self.settings.host_name, device_id, secret, module_id)
 
@@ -132,7 +133,7 @@ class Kit:
         Raises:
             DeviceNotFound
         """
-        twin = self._access.call(lambda hub: hub.twins.get(IdentityKey(device, module)))
+        twin = self._call(lambda hub: hub.twins.get(IdentityKey(device, module)))
         document: dict[str, Any] = plain(twin)
         return document
 
@@ -150,9 +151,7 @@ class Kit:
             DeviceNotFound, ArgumentInvalid, DeviceModelMaxPropertiesExceeded
         """
         key, patch = IdentityKey(device, module), _twin_patch(tags, desired)
-        document: dict[str, Any] = plain(
-            self._access.call(lambda hub: hub.twins.patch(key, patch, _ANY))
-        )
+        document: dict[str, Any] = plain(self._call(lambda hub: hub.twins.patch(key, patch, _ANY)))
         return document
 
     def wait_for_reported(
@@ -164,13 +163,13 @@ class Kit:
         timeout: float = _SECONDS,
     ) -> dict[str, Any]:
         """Wait until the reported properties include others; see `AioKit.wait_for_reported`."""
-        return self._access.block(
+        return self._block(
             self.aio.wait_for_reported(device, subset, module=module, timeout=timeout)
         )
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Return all rows of a query, such as `SELECT * FROM devices`; see `AioKit.query`."""
-        return self._access.block(self.aio.query(sql))
+        return self._block(self.aio.query(sql))
 
     # --- messages
 
@@ -217,11 +216,11 @@ class Kit:
         message = read_command(device_id, plain(document))
         if isinstance(body, bytes):
             message = structs.replace(message, body=body)
-        self._access.call(lambda hub: hub.cloud_to_device.send(device_id, message))
+        self._call(lambda hub: hub.cloud_to_device.send(device_id, message))
 
     def events(self, device: str | None = None) -> list[Event]:
         """Return the events that the hub has, of all devices or of one, the oldest first."""
-        events = self._access.call(lambda hub: hub.events.read(0, device))
+        events = self._call(lambda hub: hub.events.read(0, device))
         return [Event.of(event) for event in events]
 
     def wait_for_event(
@@ -234,7 +233,7 @@ class Kit:
         timeout: float = _SECONDS,
     ) -> Event:
         """Wait for an event, and return it; see `AioKit.wait_for_event`."""
-        return self._access.block(
+        return self._block(
             self.aio.wait_for_event(
                 device, module=module, where=where, after=after, timeout=timeout
             )
@@ -246,15 +245,13 @@ class Kit:
         self, device: str, *, module: str | None = None, timeout: float = _SECONDS
     ) -> None:
         """Wait until a device or module is connected; see `AioKit.wait_until_connected`."""
-        self._access.block(self.aio.wait_until_connected(device, module=module, timeout=timeout))
+        self._block(self.aio.wait_until_connected(device, module=module, timeout=timeout))
 
     def wait_until_listening(
         self, device: str, method: str, *, module: str | None = None, timeout: float = _SECONDS
     ) -> None:
         """Wait until a device or module can answer a method; see `AioKit.wait_until_listening`."""
-        self._access.block(
-            self.aio.wait_until_listening(device, method, module=module, timeout=timeout)
-        )
+        self._block(self.aio.wait_until_listening(device, method, module=module, timeout=timeout))
 
     def invoke(
         self,
@@ -267,7 +264,7 @@ class Kit:
         connect_timeout: int | None = None,
     ) -> MethodAnswer:
         """Invoke a direct method, and return the answer of the device; see `AioKit.invoke`."""
-        return self._access.block(
+        return self._block(
             self.aio.invoke(
                 device,
                 method,
@@ -281,12 +278,12 @@ class Kit:
     @property
     def calls(self) -> list[MethodCall]:
         """The latest direct methods that devices received, with their answers, the oldest first."""
-        calls = self._access.call(lambda hub: hub.method_calls.list())
+        calls = self._call(lambda hub: hub.method_calls.list())
         return [MethodCall.of(call) for call in calls]
 
     def describe(self) -> str:
         """Return lines that say what is there: connected devices, and the last events and calls."""
-        lines = self._access.call(lambda hub: describe(hub.waits.state()))
+        lines = self._call(lambda hub: describe(hub.waits.state()))
         calls = [f"  {call}"[:_SHOWN] for call in self.calls[-_CALLS:]]
         return "\n".join([*lines, "last calls:" if calls else "calls: none", *calls])
 
@@ -298,14 +295,10 @@ class Kit:
         tags: Mapping[str, Any] | None,
         desired: Mapping[str, Any] | None,
     ) -> None:
-        if authentication is None:
-            primary, secondary = self.settings.key_pair(str(key))
-            keys = {"primaryKey": primary, "secondaryKey": secondary}
-            authentication = {"type": "sas", "symmetricKey": keys}
-        ids = {"deviceId": key.device_id, "moduleId": key.module_id}
-        body = {**ids, **members, "authentication": plain(authentication)}
+        if authentication is not None:
+            members = {**members, "authentication": plain(authentication)}
         twin = _twin_patch(tags, desired)
-        self._access.call(lambda hub: hub.identities.create(key, body, twin=twin))
+        self._call(lambda hub: register(hub, self.settings, key, members=members, twin=twin))
 
 
 def _twin_patch(tags: Mapping[str, Any] | None, desired: Mapping[str, Any] | None) -> JsonObject:
