@@ -66,7 +66,8 @@ def check_content(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"emulator"}, tops
-    assert {"emulator/py.typed", "emulator/hub/query/query.lark"} <= set(names)
+    data = {"py.typed", "hub/query/query.lark", "http/admin/openapi.json"}
+    assert {f"emulator/{name}" for name in data} <= set(names)
 
 
 def check_command(command: Path, folder: Path) -> None:

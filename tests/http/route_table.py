@@ -84,6 +84,7 @@ TABLE: dict[tuple[str, str], tuple[set[str], Throttle | None]] = {
     ("DELETE", "/_emulator/faults/*"): (SERVICE, None),
     ("POST", "/_emulator/wait"): (SERVICE, None),
     ("GET", "/_emulator/calls"): (SERVICE, None),
+    ("GET", "/_emulator/openapi.json"): (SERVICE, None),
     ("POST", "/devices/*/messages/events"): (DEVICE, SEND_EVENT),
     ("GET", _DEVICE_BOUND): (DEVICE, RECEIVE_COMMAND),
     ("DELETE", f"{_DEVICE_BOUND}/*"): (DEVICE, None),
