@@ -90,7 +90,7 @@ def test_a_wrong_advance_is_refused(hub: Emulator, units: Any, error: str) -> No
 async def test_a_hub_in_this_event_loop_is_advanced_without_blocking_it(
     emulator: Emulator,
 ) -> None:
-    async with second_hub(emulator) as hub:
+    async with second_hub(emulator).in_this_loop() as hub:
         with pytest.raises(RuntimeError, match=r"Use: await hub\.clock\.advance_async\(hours=1\)"):
             hub.clock.advance(hours=1)
         await hub.clock.advance_async(hours=1)

@@ -20,10 +20,12 @@ SECONDS = 110
 @needs_service_sdk
 def test_the_tests_of_the_project_pass() -> None:
     # The plugin is loaded by name: a checkout is not always installed.
-    command = ("-m", "pytest", "-p", "emulator.testing.plugin", "-p", "no:cacheprovider", "-q")
+    plugins = ("-p", "emulator.testing.plugin", "-p", "no:cacheprovider")
+    # A test that hangs shows where.
+    options = ("-v", "-o", "faulthandler_timeout=60", "-o", "faulthandler_exit_on_timeout=true")
     environment = {name: text for name, text in os.environ.items() if name[:6] != "PYTEST"}
     run = subprocess.run(
-        [sys.executable, *command],
+        [sys.executable, "-m", "pytest", *plugins, *options],
         cwd=FOLDER,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -13,18 +13,11 @@ from azure.eventhub import EventData, EventHubConsumerClient
 from azure.iot.device import IoTHubDeviceClient, Message, MethodResponse
 
 from emulator import Emulator
+from emulator.testing.addresses import free_loopback_address
 from tests.messages import bodies
 from tests.sdk.conftest import open_registry
 from tests.sdk.service_sdk import method, refused
-from tests.support import (
-    PATIENCE,
-    Device,
-    Service,
-    free_loopback_address,
-    sas_token,
-    second_hub,
-    wait_until,
-)
+from tests.support import PATIENCE, Device, Service, sas_token, second_hub, wait_until
 
 
 @pytest.fixture
