@@ -27,6 +27,10 @@ class Thermostat:
 
     def stop(self):
         """Close the connection."""
+        # First the handlers: the SDK waits for ever for one that waits for the hub meanwhile.
+        self._client.on_message_received = None
+        self._client.on_twin_desired_properties_patch_received = None
+        self._client.on_method_request_received = None
         self._client.shutdown()
 
     def send(self, temperature):
