@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import secrets
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import quote
 
 from emulator import connection_strings
+from emulator.client import Client
+from emulator.errors import ClientError
 from emulator.hub.core import errors
 from emulator.hub.core.json import includes
 from emulator.hub.waits import WaitTimeout
 from emulator.testing.environment import set_variables
 from emulator.testing.values import MethodAnswer
 
-_API_VERSION = "2021-04-12"
-_TOKEN_SECONDS = 3600
-_REQUEST_SECONDS = 330  # a direct method can take 300
+_REQUEST_SECONDS = 330.0  # a direct method can take 300
 _POLL_SECONDS = 0.5
 # A hub in the cloud is further away than the emulator.
 _WAIT_SECONDS = 60.0
@@ -41,9 +37,7 @@ class RealHub:
 
     def __init__(self, connection_string: str) -> None:
         self.service_connection_string = connection_string
-        fields = dict(part.split("=", 1) for part in connection_string.split(";"))
-        self._host, self._policy = fields["HostName"], fields["SharedAccessKeyName"]
-        self._key = base64.b64decode(fields["SharedAccessKey"])
+        self._client = Client(connection_string, timeout=_REQUEST_SECONDS)
         self._devices: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -73,7 +67,7 @@ class RealHub:
         pair = {"primaryKey": keys[0], "secondaryKey": keys[1]}
         body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": pair}}
         self._request("PUT", f"/devices/{_quoted(device_id)}", body)
-        host = self._host.partition(":")[0]
+        host = self._client.host.partition(":")[0]
         string = connection_strings.for_device(host, device_id, keys[0])
         self._devices[device_id] = string
         if tags or desired:
@@ -183,38 +177,20 @@ class RealHub:
 
         Raises:
             HubError: the hub refuses the request.
+            ClientError: the hub can't be reached.
         """
-        headers = {"Authorization": self._token(), "Content-Type": "application/json"}
-        if verb != "PUT":  # which makes a new device
-            headers["If-Match"] = "*"
-        url = f"https://{self._host}{path}?api-version={_API_VERSION}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, headers, method=verb)
+        headers = {} if verb == "PUT" else {"If-Match": "*"}  # PUT makes a new device
         try:
-            with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS) as response:  # noqa: S310
-                text = response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                raise _hub_error(error.headers.get("iothub-errorcode"), error.read()) from None
-        return json.loads(text) if text else None
-
-    def _token(self) -> str:
-        """Sign a SAS token (IoT Hub docs: control access with SAS)."""
-        audience, expiry = quote(self._host, safe=""), int(time.time()) + _TOKEN_SECONDS
-        digest = hmac.digest(self._key, f"{audience}\n{expiry}".encode(), hashlib.sha256)
-        signature = quote(base64.b64encode(digest), safe="")
-        token = f"sr={audience}&sig={signature}&se={expiry}&skn={self._policy}"
-        return f"SharedAccessSignature {token}"
+            return self._client.request(verb, path, body, headers=headers).json()
+        except ClientError as error:
+            kinds = {each.__name__: each for each in errors.HubError.__subclasses__()}
+            if error.code in kinds:
+                raise kinds[error.code](str(error)) from None
+            raise
 
 
 def _quoted(device_id: str) -> str:
     return quote(device_id, safe="")
-
-
-def _hub_error(name: str | None, body: bytes) -> errors.HubError:
-    """Return the error of an answer, by its name; one that the emulator lacks is a bad request."""
-    kinds = {each.__name__: each for each in errors.HubError.__subclasses__()}
-    return kinds.get(name or "", errors.GenericBadRequest)(body.decode(errors="replace"))
 
 
 def _poll(

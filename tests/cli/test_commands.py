@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, table
+from emulator.testing.addresses import free_loopback_address
 from tests.cli.test_start import ANY_PORTS
 from tests.processes import Console, EmulatorConsole, clean_environment, posix_only
-from tests.support import free_loopback_address
 
 COMMANDS = ("run", "status", "config", "snapshot", "restore", "reset")
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
