@@ -26,6 +26,7 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.message import Message
+from emulator.testing.addresses import free_loopback_address
 from tests import support
 from tests.amqp.wire import AmqpWire
 from tests.devices import greeting
@@ -36,7 +37,6 @@ from tests.processes import EmulatorConsole
 from tests.support import (
     Device,
     Service,
-    free_loopback_address,
     second_hub,
     small_files,
     wait_until,

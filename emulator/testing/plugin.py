@@ -85,7 +85,7 @@ def iothub(request: pytest.FixtureRequest) -> Iterator[Emulator | RealHub]:
             yield real
         return
     emulator, log = request.getfixturevalue("_iothub_session")
-    _clean(emulator)
+    emulator.reset()
     log.lines.clear()
     request.node.stash[_HUB] = emulator, log
     with emulator.patch_environment():
@@ -116,10 +116,3 @@ def pytest_runtest_makereport(
             ("IoT hub: what is there", emulator.describe()),
         ]
     return report
-
-
-def _clean(emulator: Emulator) -> None:
-    for row in emulator.query("SELECT deviceId FROM devices"):
-        emulator.remove_device(row["deviceId"])
-    for device_id in emulator.settings.devices:
-        emulator.register_device(device_id)

@@ -12,13 +12,13 @@ from azure.eventhub import EventData, EventHubConsumerClient
 from azure.iot.device import IoTHubDeviceClient
 
 from emulator import Emulator
+from emulator.testing.addresses import free_loopback_address
 from tests.messages import bodies
 from tests.sdk.conftest import open_registry
 from tests.support import (
     PATIENCE,
     Device,
     Service,
-    free_loopback_address,
     second_hub,
     wait_until,
 )

@@ -81,11 +81,17 @@ def test_each_test_has_a_clean_hub_that_its_programs_trust(run: Run) -> None:
             iothub.register_device("kitchen", tags={"a": 1})
             send(iothub, iothub.device_connection_string("kitchen"), {"n": 1})
             assert iothub.wait_for_event("kitchen", where={"n": 1}).number == 0
+            iothub.clock.advance(hours=1)
+            iothub.faults.add("throttle", device="kitchen")
 
         def test_two(iothub):
             assert "IOTHUB_DEVICE_ID" not in os.environ
             assert os.environ["IOTHUB_CONNECTION_STRING"] == iothub.service_connection_string
             assert iothub.query("SELECT * FROM devices") == []
+            assert iothub.events() == []
+            assert iothub.calls == []
+            assert iothub.faults.list() == []
+            assert not iothub.clock.advanced_by
             iothub.register_device("kitchen")
 
         def test_three():

@@ -104,7 +104,7 @@ OF_THE_EMULATOR = frozenset(
     {
         *(Operation.READ_CLOCK, Operation.ADVANCE_CLOCK),
         *(Operation.READ_INFO, Operation.APPLY_CONFIG, Operation.MANAGE_FAULTS),
-        *(Operation.TAKE_SNAPSHOT, Operation.REPLACE_STATE),
+        *(Operation.TAKE_SNAPSHOT, Operation.REPLACE_STATE, Operation.OBSERVE),
     }
 )
 """What a real hub does not have: no fault is injected into it."""
