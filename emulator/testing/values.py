@@ -147,5 +147,5 @@ def _body(event: hub_event.Event) -> Any:
 def _payload(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.decode(errors="replace")

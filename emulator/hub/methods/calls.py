@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError
-from emulator.hub.core.json import JsonObject, WrittenJson, is_json
+from emulator.hub.core.json import JsonObject, WrittenJson, loads
 from emulator.hub.core.times import iso
 from emulator.hub.feed import Feed
 from emulator.hub.identities.identity import IdentityKey
@@ -48,7 +48,7 @@ class MethodCall(Struct, frozen=True):
         return structs.replace(self, error=str(outcome or "The caller left before the answer."))
 
     def document(self) -> JsonObject:
-        """Return the call as JSON; a payload that is JSON for lenient readers only is a text."""
+        """Return the call as JSON; a payload that few readers take for JSON is a text."""
         return {
             "deviceId": self.key.device_id,
             "moduleId": self.key.module_id,
@@ -102,4 +102,8 @@ class MethodCalls:
 
 
 def _json(text: bytes) -> WrittenJson | str:
-    return WrittenJson(text) if is_json(text) else text.decode(errors="replace")
+    try:
+        loads(text)
+    except ValueError:  # for lenient readers only, or too deep for most
+        return text.decode(errors="replace")
+    return WrittenJson(text)

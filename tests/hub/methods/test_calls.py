@@ -7,6 +7,7 @@ import pytest
 
 from emulator.hub.core import errors, limits
 from emulator.hub.hub import IotHub
+from emulator.testing import MethodAnswer, MethodCall
 from tests.clock import ManualClock, settle
 from tests.hub.fakes import DEVICE, MODULE, FakeLink, connect, put
 
@@ -67,6 +68,19 @@ async def test_a_call_that_fails_has_its_error(
         await asyncio.wait_for(call, 1)
     (document,) = documents(hub)
     assert str(document["error"]).startswith("GatewayTimeout: ")
+
+
+@pytest.mark.parametrize("answer", [b"[" * 5000 + b"]" * 5000, b"{'a': 1}"])
+async def test_an_answer_that_few_readers_parse_is_a_text(
+    hub: IotHub, link: FakeLink, answer: bytes
+) -> None:
+    call = asyncio.ensure_future(hub.methods.invoke(DEVICE, {"methodName": "reboot"}))
+    await settle()
+    hub.methods.respond(link, link.invoked[-1][0], 200, answer)
+    await asyncio.wait_for(call, 1)
+    (document,) = documents(hub)
+    assert document["answer"] == answer.decode()
+    assert MethodCall.of(hub.method_calls.list()[0]).answer == MethodAnswer(200, answer.decode())
 
 
 async def test_calls_of_two_connections_are_kept_apart(hub: IotHub, link: FakeLink) -> None:
