@@ -21,4 +21,5 @@ MEASURES = (
     messages.reading,
     twins.queries,
     starts.start,
+    starts.start_with_devices,
 )

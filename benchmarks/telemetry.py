@@ -6,6 +6,8 @@ last 10,000 in its event log. No client subscribes to the messages, so mosquitto
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks import mqtt
 from benchmarks.bench import Bench, Client, measure
 from benchmarks.devices import connect, register
@@ -84,7 +86,9 @@ class OneByOne(Client):
 
 def _rates(bench: Bench, count: int, kind: type[Pipeline] | type[OneByOne]) -> dict[str, Reading]:
     ids = bench.devices(count)
-    register(bench, ids)
+    for name in ("emulator", "in memory"):
+        if server := bench.servers.get(name):
+            register(replace(bench, servers={"emulator": server}), ids)
 
     def rate(server: Server) -> Reading:
         wires = connect(bench, server, [*map(mqtt.connect, ids)])
@@ -106,9 +110,10 @@ def pipelined(bench: Bench) -> list[Sample]:
 @measure(
     Row(f"QoS 1 telemetry, {_ONE_BY_ONE:,} devices, one at a time", "/s", "mosquitto", ">= 1 x"),
     Row("the same, beside a bare event loop", "/s", "nod"),
-    servers=("emulator", "mosquitto", "nod"),
+    Row("the same, beside a hub that keeps nothing", "/s", "in memory"),
+    servers=("emulator", "mosquitto", "nod", "in memory"),
 )
 def one_by_one(bench: Bench) -> list[Sample]:
     """Measure many devices that wait for each answer."""
     rates = _rates(bench, _ONE_BY_ONE, OneByOne)
-    return [(rates["emulator"], rates.get(peer)) for peer in ("mosquitto", "nod")]
+    return [(rates["emulator"], rates.get(peer)) for peer in ("mosquitto", "nod", "in memory")]
