@@ -86,6 +86,7 @@ def test_a_reader_of_events_goes_on(
             client.send_message("before")
             wait_until(lambda: received == ["before"])
             hub.reset()
+            hub.wait_until_connected(device.id, timeout=PATIENCE)  # the client may not know yet
             wait_until(lambda: bool(client.connected))
             client.send_message("after")
             wait_until(lambda: received == ["before", "after"])
