@@ -9,6 +9,7 @@ import hmac
 import json
 import ssl
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -116,8 +117,10 @@ def send_events(emulator: Emulator, device: Device, *bodies: str, **properties: 
 
 def second_hub(emulator: Emulator, **settings: Any) -> Emulator:
     """Make an emulator, not started, with the certificates of another one and its own settings."""
-    ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
-    return Emulator(replace(emulator.settings, **{**ports, **settings}))
+    own: dict[str, Any] = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
+    if (folder := emulator.settings.data_dir) is not None:
+        own["data_dir"] = folder / uuid.uuid4().hex
+    return Emulator(replace(emulator.settings, **own | settings))
 
 
 def trust(hub: Hub) -> ssl.SSLContext:

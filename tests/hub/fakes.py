@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import math
 import os
 import shutil
+import sqlite3
 import tempfile
 import weakref
 from collections.abc import Coroutine, Iterable
@@ -63,7 +65,10 @@ class ForgetfulStore(DiskStore):
 
 
 def _remove(file: OpenFile, folder: str) -> None:
-    file.close()
+    # The collector can run in the thread of an emulator, which must not close it; then it does.
+    with contextlib.suppress(sqlite3.ProgrammingError):
+        file.database.close()
+    file.lock.release()
     shutil.rmtree(folder)
 
 
