@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 # With a throttle, so many messages wait for their turn on a link.
 _THROTTLED_CREDIT = 10
 
-# How many messages of a batch are taken at once.
-_SLICE = 100
+# How many messages of a batch are taken in one turn: see `Turns`.
+_PART = 10
+
+# How many messages, decoded, the event log takes in one turn.
+_INGESTED = 100
 
 # A larger message is not decoded: its limit counts bodies and properties.
 _MAX_ENCODED_BYTES = limits.D2C_MESSAGE_BYTES + 64 * 1024
@@ -55,8 +58,8 @@ class TelemetryLink(DeviceHandler):
         if len(delivery.data) > _MAX_ENCODED_BYTES:
             raise self.request.error(_too_large(len(delivery.data)))
         rest = split_messages(delivery.data, delivery.message_format)
-        encoded = [*islice(rest, _SLICE + 1)]
-        if self._is_limited or self._task is not None or len(encoded) > _SLICE:
+        encoded = [*islice(rest, _PART + 1)]
+        if self._is_limited or self._task is not None or len(encoded) > _PART:
             self._waiting.append((delivery, chain(encoded, rest)))
             if self._task is None:
                 self._task = asyncio.ensure_future(self._take_waiting())
@@ -97,18 +100,20 @@ class TelemetryLink(DeviceHandler):
     async def _take(self, encoded: Iterator[bytes]) -> None:
         """Take a delivery in its turn; between the parts of a batch, other work has its turn."""
         received: list[Message] = []
-        while part := self._parse(islice(encoded, _SLICE)):
+        turns = self.device.hub.turns
+        await turns.take()
+        while part := self._parse(islice(encoded, _PART)):
             received += part
-            await asyncio.sleep(0)
+            await turns.take()
         self._check_size(received)
         await self._throttles.wait(Operation.SEND_EVENT)
         self._enter()
-        for start in range(0, len(received), _SLICE):
+        for start in range(0, len(received), _INGESTED):
             with self.request.amqp_errors():
                 self.device.hub.telemetry.ingest(
-                    self.request.device, received[start : start + _SLICE]
+                    self.request.device, received[start : start + _INGESTED]
                 )
-            await asyncio.sleep(0)
+            await turns.take()
 
     def _enter(self) -> None:
         with self.request.amqp_errors():
