@@ -108,6 +108,9 @@ class Endpoint(Protocol):
             AmqpError: the link is refused with it.
         """
 
+    def rest(self) -> None:
+        """Do what was put off until the frames that came together were handled."""
+
     def closed(self) -> None:
         """Note that the connection has ended; all links have been detached."""
 
@@ -193,6 +196,7 @@ class Connection:
             self._buffer.append(data)
             while not self.closed and self._take_next():
                 yield
+            self.endpoint.rest()
         except AmqpError as error:
             self.close(error)
         except Exception:
@@ -456,6 +460,8 @@ class Connection:
             AmqpError: the peer broke a rule.
         """
         session = self._sessions.get(channel)
+        if isinstance(performative, Detach | End | Close):
+            self.endpoint.rest()  # outcomes go out before the end
         if isinstance(performative, Close):
             self.close()
         elif isinstance(performative, Open):

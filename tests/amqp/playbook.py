@@ -139,6 +139,9 @@ class Peer:
             self.node.link = link
             link.accept(self.node, **answer)
 
+    def rest(self) -> None:
+        """See `Endpoint.rest`."""
+
     def closed(self) -> None:
         """See `Endpoint.closed`."""
         self.closes += 1

@@ -50,6 +50,8 @@ class TelemetryLink(DeviceHandler):
         self._is_limited = self._throttles.limits(Operation.SEND_EVENT)
         if self._is_limited:
             self.credit = _THROTTLED_CREDIT
+        self._received: list[Message] = []  # they came together, in these deliveries
+        self._deliveries: list[IncomingDelivery] = []
         self._waiting: deque[tuple[IncomingDelivery, Iterator[bytes]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -60,6 +62,7 @@ class TelemetryLink(DeviceHandler):
         rest = split_messages(delivery.data, delivery.message_format)
         encoded = [*islice(rest, _PART + 1)]
         if self._is_limited or self._task is not None or len(encoded) > _PART:
+            self._ingest()
             self._waiting.append((delivery, chain(encoded, rest)))
             if self._task is None:
                 self._task = asyncio.ensure_future(self._take_waiting())
@@ -67,21 +70,33 @@ class TelemetryLink(DeviceHandler):
             received = self._parse(encoded)
             self._check_size(received)
             self._enter()
-            self.device.hub.telemetry.ingest_soon(
-                self.request.device, received, partial(self._stored, delivery)
-            )
+            if not self._deliveries:
+                self.request.client.put_off.append(self._ingest)
+            self._received += received
+            self._deliveries.append(delivery)
 
     def end(self) -> None:
-        """See `DeviceHandler.end`; messages without an outcome are not taken any more."""
+        """See `DeviceHandler.end`; messages that wait for their turn are not taken any more."""
+        self._ingest()
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
 
-    def _stored(self, delivery: IncomingDelivery, error: HubError | None) -> None:
-        if error is None:
-            delivery.settle()
-        else:
-            delivery.reject(self.request.error(error))
+    def _ingest(self) -> None:
+        """Pass the messages that came together to the hub."""
+        if self._deliveries:
+            received, self._received = self._received, []
+            deliveries, self._deliveries = self._deliveries, []
+            self.device.hub.telemetry.ingest_soon(
+                self.request.device, received, partial(self._stored, deliveries)
+            )
+
+    def _stored(self, deliveries: list[IncomingDelivery], error: HubError | None) -> None:
+        for delivery in deliveries:
+            if error is None:
+                delivery.settle()
+            else:
+                delivery.reject(self.request.error(error))
 
     async def _take_waiting(self) -> None:
         while self._waiting:
