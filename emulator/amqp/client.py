@@ -97,6 +97,8 @@ class Client:
         self.devices: dict[IdentityKey, Device] = {}
         """The devices that are connected by this connection; the nodes of devices keep it."""
         self.connection = Connection(self, _CONTAINER, hub.clock.machine.monotonic(), wake=wake)
+        self.put_off: list[Callable[[], None]] = []
+        """What `rest` calls."""
         self.repliers: dict[str, list[OutgoingLink]] = {}
         """By the path of a node of requests, the links that receive its replies."""
         self._certificate = certificate
@@ -161,6 +163,13 @@ class Client:
         else:
             address = link.address[:_SHOWN]
             refusals.info("Refused a link of %s to %r: %s", self.peer, address, printable(reason))
+
+    def rest(self) -> None:
+        """Do what links have put off: see `put_off`."""
+        if self.put_off:
+            calls, self.put_off = self.put_off, []
+            for call in calls:
+                call()
 
     def closed(self) -> None:
         """Note that the connection and its links have ended."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from msgspec import Struct
@@ -50,6 +50,9 @@ _FRAME_BYTES = 64 * 1024
 
 # In milliseconds; what the peer is told (seen on a real hub).
 _IDLE_TIME_OUT = 240_000
+
+# A message, and the outcome of another one.
+_SHORT = 2
 
 # A silent peer is disconnected after twice the time-out that it was told (section 2.4.5). uamqp
 # sends an empty frame every 120 s, whatever it was told.
@@ -104,6 +107,9 @@ class Endpoint(Protocol):
         Raises:
             AmqpError: the link is refused with it.
         """
+
+    def rest(self) -> None:
+        """Do what was put off until the frames that came together were handled."""
 
     def closed(self) -> None:
         """Note that the connection has ended; all links have been detached."""
@@ -172,8 +178,12 @@ class Connection:
         """Whether the connection has ended: what waits is to be sent, and the socket closed."""
         return self._state is _State.CLOSED
 
-    def receive(self, data: bytes, now: float) -> None:
-        """Take bytes, in pieces of any size; small pieces let other connections have their turn.
+    def is_short(self, data: bytes) -> bool:
+        """Return whether bytes that have arrived are little work: a frame or two."""
+        return self._buffer.are_few(data, _SHORT)
+
+    def receive(self, data: bytes, now: float) -> Iterator[None]:
+        """Take bytes, in pieces of any size: a frame at each step, so that the I/O side paces them.
 
         Whatever the bytes are, nothing is raised: a peer that breaks a rule has its connection
         closed, with `error`.
@@ -185,7 +195,8 @@ class Connection:
         try:
             self._buffer.append(data)
             while not self.closed and self._take_next():
-                pass
+                yield
+            self.endpoint.rest()
         except AmqpError as error:
             self.close(error)
         except Exception:
@@ -449,6 +460,8 @@ class Connection:
             AmqpError: the peer broke a rule.
         """
         session = self._sessions.get(channel)
+        if isinstance(performative, Detach | End | Close):
+            self.endpoint.rest()  # outcomes go out before the end
         if isinstance(performative, Close):
             self.close()
         elif isinstance(performative, Open):

@@ -1,7 +1,7 @@
 """One client's connection: reads and writes for the pure `Connection`, and paces and times it.
 
-A few bytes that arrive while the connection is idle are handled where they arrive. More take turns
-with other connections, and wait while the peer does not read.
+A frame or two that arrive while the connection is idle are handled where they arrive. More take
+turns with other connections, and wait while the peer does not read.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from emulator.hub.core.clock import Timer, TimeSource
 from emulator.hub.hub import IotHub
 from emulator.net.streams import Stream
 
-# How many bytes are handled before other connections have their turn: at most 100 small frames.
-_SLICE = 4 * 1024
+# How many bytes are handled before the answers go out, and the peer must have read earlier ones.
+_PIECE = 4 * 1024
 
 
 class Driver:
@@ -41,6 +41,7 @@ class Driver:
     ) -> None:
         self._stream = stream
         self._clock: TimeSource = hub.clock.machine
+        self._turns = hub.turns
         client = Client(
             hub,
             tls_port,
@@ -70,13 +71,13 @@ class Driver:
             OSError: the connection broke.
         """
         stream, connection = self._stream, self._connection
-        stream.at_once = self._receive
+        stream.at_once = self._receive_at_once
         try:
             self._time()
             while not connection.closed and (data := await stream.read()):
                 if stream.paced is not None:
                     await stream.paced.wait(len(data))
-                await self._receive_slices(data)
+                await self._receive(data)
         finally:
             connection.lost()
             self._forget()
@@ -87,18 +88,26 @@ class Driver:
         self._connection.close(error)
         self._flush()
 
-    async def _receive_slices(self, data: bytes) -> None:
-        for start in range(0, len(data), _SLICE):
-            if start:
-                await asyncio.sleep(0)
-            self._receive(data[start : start + _SLICE])
+    def _receive_at_once(self, data: bytes) -> bool:
+        if not self._connection.is_short(data):
+            return False
+        for _ in self._connection.receive(data, self._clock.monotonic()):
+            pass
+        self._flush()
+        return True
+
+    async def _receive(self, data: bytes) -> None:
+        turns = self._turns
+        for start in range(0, len(data), _PIECE):
+            piece = data[start : start + _PIECE]
+            await turns.take()
+            for _ in self._connection.receive(piece, self._clock.monotonic()):
+                if turns.over:
+                    await turns.take()
+            self._flush()
             await self._stream.drain()
             if self._connection.closed:
                 break
-
-    def _receive(self, data: bytes) -> None:
-        self._connection.receive(data, self._clock.monotonic())
-        self._flush()
 
     def _wake(self) -> None:
         """Send what waits, in the next turn of the loop: the hub may be in the middle of a call."""

@@ -55,6 +55,17 @@ class FrameBuffer:
         self._pieces.append(data)
         self._pieces_size += len(data)
 
+    def are_few(self, data: bytes, most: int) -> bool:
+        """Return whether bytes that follow are so many frames at most, from their first byte on."""
+        if self._pieces or self._position < len(self._data):
+            return False
+        end = 0
+        for _ in range(most):
+            end += int.from_bytes(data[end : end + 4], "big")
+            if end >= len(data):
+                return True
+        return False
+
     def header(self) -> bytes | None:
         """Cut off 8 bytes, a protocol header; None if they have not arrived."""
         if not self._has(8):

@@ -51,6 +51,7 @@ class DiskStore(LoadedStore):
         super().__init__()
         self._path = path
         self._deferred: dict[tuple[type[Record], Key], Record] = {}
+        self._due = 0  # so many of them, the oldest, are written without another wait
         self._timer: asyncio.TimerHandle | None = None
         self._works = True  # whether the last change was written
         self._oldest = 0  # the log has no entry below this number, as far as is known
@@ -155,14 +156,21 @@ class DiskStore(LoadedStore):
             self._file.close()
 
     def _write_deferred(self) -> None:
-        """Write some of what was deferred: all of it could keep requests waiting."""
+        """Write some of what was deferred: all of it could keep requests waiting.
+
+        What is deferred again meanwhile waits as long as at first: a record that changes all the
+        time is written once in a while.
+        """
         self._timer, seconds = None, _DEFER_SECONDS
-        some = dict(itertools.islice(self._deferred.items(), _DEFERRED))
+        self._due = self._due or len(self._deferred)
+        some = dict(itertools.islice(self._deferred.items(), min(self._due, _DEFERRED)))
         with contextlib.suppress(ServiceUnavailable):  # it was logged
             self._write([*map(_put, some.values())])
             for each in some:
                 del self._deferred[each]
-            seconds = _NEXT_SECONDS
+            self._due = max(self._due - _DEFERRED, 0)
+            if self._due:
+                seconds = _NEXT_SECONDS
         if self._deferred:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._write_deferred)
 

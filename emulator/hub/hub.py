@@ -10,6 +10,7 @@ from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Store
+from emulator.hub.core.turns import Turns
 from emulator.hub.faults.faults import Faults
 from emulator.hub.feed import Feed
 from emulator.hub.gate import Gate
@@ -68,6 +69,7 @@ class IotHub:
         self.clock = clock = clock or Clock()
         self.feed = feed = Feed()
         self.slices = slices = Slices(clock)
+        self.turns = Turns(clock)
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.faults = faults = Faults(feed, clock, takes_requests=takes_fault_requests)

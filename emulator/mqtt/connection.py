@@ -13,26 +13,36 @@ from emulator.hub.access.operations import Operation
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
+from emulator.hub.core.turns import Turns
 from emulator.mqtt.channel import Channel, Wait
 from emulator.mqtt.frame import ProtocolError
 from emulator.net.pace import Pace
 from emulator.net.streams import Stream
 
-# How many bytes of answers to one read are held back, to go out together; and how many packets of
-# one read are handled before other connections have their turn. One read can have 30,000 packets.
+# The answers to so many packets of one read, or so many bytes of answers, go out together. One read
+# can have 30,000 packets.
+_HELD = 128
 _HELD_BYTES = 64 * 1024
-_TURN = 128
+
+# After so many packets, the connection looks whether its turn is over.
+_LOOK = 8
 
 
 class Connection:
     """Passes what a stream brings to a channel, which writes to the stream itself."""
 
     def __init__(
-        self, stream: Stream, channel: Channel, clock: Clock, throttles: Throttles
+        self,
+        stream: Stream,
+        channel: Channel,
+        clock: Clock,
+        turns: Turns,
+        throttles: Throttles,
     ) -> None:
         self._stream = stream
         self._channel = channel
         self._clock = clock
+        self._turns = turns
         self._throttles = throttles
         self._connected = False  # as far as timers are concerned
         self._waits = False
@@ -61,7 +71,7 @@ class Connection:
             # Stream and connection hold each other: both would wait for the garbage collector.
             self._stream.at_once = None
 
-    def _handle_at_once(self, data: bytes) -> None:
+    def _handle_at_once(self, data: bytes) -> bool:
         """Handle a few packets, without waiting for anything."""
         self._heard = self._clock.monotonic()
         self._stream.cork()
@@ -72,9 +82,11 @@ class Connection:
             self._channel.flush()
             self._stream.uncork()
         self._time_keep_alive()
+        return True
 
     async def _handle(self, data: bytes) -> None:
         """Handle packets in their order, and wait while the device does not read our answers."""
+        await self._turns.take()
         self._stream.cork()
         try:
             for number, wait in enumerate(self._channel.receive(data), start=1):
@@ -82,10 +94,12 @@ class Connection:
                     await self._send()
                     await self._wait(wait)
                     self._stream.cork()
-                elif self._stream.held > _HELD_BYTES or number % _TURN == 0:
+                elif self._stream.held > _HELD_BYTES or number % _HELD == 0:
                     await self._send()
-                    await asyncio.sleep(0)  # other devices have their turn
+                    await self._turns.take()
                     self._stream.cork()
+                elif number % _LOOK == 0 and self._turns.over:
+                    await self._turns.take()
         finally:
             await self._send()
         self._channel.resume()

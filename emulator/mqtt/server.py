@@ -111,7 +111,9 @@ class MqttServer:
         self._connections[task] = stream
         certificate = self._handshakes.client_certificate(stream.tls)
         channel = Channel(self._hub, self._sessions, stream, certificate, stream.peer)
-        connection = Connection(stream, channel, self._hub.clock, self._hub.gate.throttles)
+        connection = Connection(
+            stream, channel, self._hub.clock, self._hub.turns, self._hub.gate.throttles
+        )
         try:
             async with closing(stream):
                 try:

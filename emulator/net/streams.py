@@ -70,8 +70,11 @@ class Stream(ABC):
         self._corked: list[bytes] | None = None
         self.held = 0
         """The bytes that are held back while the stream is corked."""
-        self.at_once: Callable[[bytes], None] | None = None
-        """Takes a few bytes that arrive while `read` waits: its task need not wake up for them."""
+        self.at_once: Callable[[bytes], bool] | None = None
+        """Takes a few bytes that arrive while `read` waits: its task need not wake up for them.
+
+        It returns False if `read` is to return them.
+        """
         self.on_close: Callable[[], object] | None = None
         """Called when the hub ends the connection, for a task that does not `read`."""
         self.paced: Pace | None = None
@@ -218,11 +221,12 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         is_idle = self._reader is not None and self._full is None and self.paced is None
         if self.at_once is not None and is_idle and nbytes <= _AT_ONCE_BYTES:
             try:
-                self.at_once(bytes(self._buffer[:nbytes]))
+                if self.at_once(bytes(self._buffer[:nbytes])):
+                    return
             except Exception as error:  # noqa: BLE001 - raised by `read`
                 self._error = error
                 self._wake()
-            return
+                return
         self._received += self._buffer[:nbytes]
         if len(self._received) > READ_BYTES:
             self._transport.pause_reading()

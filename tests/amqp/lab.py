@@ -73,7 +73,8 @@ class AmqpClient(Peer):
 
     def send(self, data: bytes) -> None:
         """Send bytes, at the time of the lab."""
-        self.connection.receive(data, self.lab.clock.machine.monotonic())
+        for _ in self.connection.receive(data, self.lab.clock.machine.monotonic()):
+            pass
 
     def sasl(self, user_name: str, password: str) -> int:
         """Authenticate by PLAIN; return the code of the outcome."""

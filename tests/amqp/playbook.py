@@ -139,6 +139,9 @@ class Peer:
             self.node.link = link
             link.accept(self.node, **answer)
 
+    def rest(self) -> None:
+        """See `Endpoint.rest`."""
+
     def closed(self) -> None:
         """See `Endpoint.closed`."""
         self.closes += 1
@@ -154,7 +157,8 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         """Send bytes."""
-        self.connection.receive(data, self.now)
+        for _ in self.connection.receive(data, self.now):
+            pass
 
     def begin(self, *lines: str, window: int = 10_000, **fields: Any) -> Peer:
         """Open the connection and a session on channel 0; then play a transcript."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +10,20 @@ import pytest
 
 from emulator.amqp.encoder import encode, encode_binary
 from emulator.amqp.message import BATCH_FORMAT, Message, Value
-from emulator.amqp.performatives import ACCEPTED, Properties, Rejected
+from emulator.amqp.performatives import (
+    ACCEPTED,
+    Detach,
+    Disposition,
+    Properties,
+    Rejected,
+    Transfer,
+)
 from emulator.amqp.types import Int, Symbol, Timestamp
+from emulator.hub.messages.event import Origin
+from emulator.hub.messages.message import Message as HubMessage
 from tests.amqp.devices import connect, telemetry
 from tests.amqp.lab import AmqpClient, Lab, code_of, device_token
+from tests.amqp.playbook import write
 from tests.clock import settle
 
 
@@ -101,6 +112,34 @@ def test_a_message_that_cannot_be_read_is_rejected(lab: Lab, message: Any) -> No
     assert isinstance(link.send(message), Rejected)
     assert link.send(Message(b"next")) == ACCEPTED
     assert lab.bodies() == ["next"]
+
+
+def test_messages_that_come_together_are_stored_together(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(lab)
+    link = telemetry(client)
+    stored = []
+    monkeypatch.setattr(lab.hub.events, "extend_soon", _counted(lab.hub.events.extend_soon, stored))
+    transfers = b"".join(
+        write(0, Transfer(link.handle, number, b"%d" % number), Message(b"x").to_bytes())
+        for number in range(20)
+    )
+    client.send(transfers + write(0, Detach(link.handle, closed=True)))
+    assert stored == [20]
+    outcome = client.take()[1]  # before the link ends
+    assert isinstance(outcome, Disposition)
+    assert (outcome.first, outcome.last, outcome.state) == (0, 19, ACCEPTED)
+    assert isinstance(client.take()[1], Detach)
+    assert len(lab.events()) == 20
+
+
+def _counted(extend_soon: Callable[..., None], counts: list[int]) -> Callable[..., None]:
+    def counted(origin: Origin, messages: list[HubMessage], *more: Any) -> None:
+        counts.append(len(messages))
+        extend_soon(origin, messages, *more)
+
+    return counted
 
 
 def test_a_batch_is_several_messages(lab: Lab) -> None:

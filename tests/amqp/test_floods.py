@@ -5,17 +5,23 @@ The hub is a process of its own, and a device on MQTT is a bystander whose answe
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import itertools
 import os
 import re
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
 from emulator.amqp import frame
+from emulator.amqp.driver import Driver
+from emulator.amqp.incoming import IncomingDelivery
 from emulator.amqp.message import Message, Value
+from emulator.amqp.nodes.device_telemetry import TelemetryLink
+from emulator.amqp.nodes.event_messages import EncodedEvents
 from emulator.amqp.performatives import (
     RECEIVER,
     SENDER,
@@ -26,14 +32,18 @@ from emulator.amqp.performatives import (
     Flow,
     Open,
     Properties,
+    SaslInit,
     Source,
     Target,
     Transfer,
 )
+from emulator.hub.core import limits
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY
 from emulator.testing.addresses import free_loopback_address
-from tests.amqp.playbook import write
+from tests.amqp.lab import HOST, Lab, device_token
+from tests.amqp.playbook import Peer, write
 from tests.amqp.wire import BEGIN, PUT_TOKEN, AmqpWire
+from tests.clock import settle
 from tests.floods import (
     ANSWER_SECONDS,
     MEGABYTES,
@@ -45,6 +55,7 @@ from tests.floods import (
 )
 from tests.mqtt.raw import Wire
 from tests.processes import EmulatorConsole
+from tests.streams import FakeStream
 from tests.support import sas_token, wait_until
 
 PLAIN = 5672
@@ -251,3 +262,71 @@ def test_a_crowd_of_idle_clients_leaves_room_for_a_device(hub: Hub) -> None:
             assert twin_seconds(hub, device) < ANSWER_SECONDS
         assert hub.megabytes < before + MEGABYTES
     wait_until(lambda: hub.sockets(PLAIN) == 0)
+
+
+# --- the shares of connections, without a process and its time
+
+
+async def connected(lab: Lab, name: str, running: AsyncExitStack) -> FakeStream:
+    """Connect a device, and attach a link that sends telemetry."""
+    lab.register(name)
+    stream = FakeStream()
+    task = asyncio.ensure_future(Driver(stream, lab.hub, None, 5671, EncodedEvents()).run())
+
+    async def end() -> None:
+        stream.arrive()
+        await task
+
+    running.push_async_callback(end)
+    login = f"\0{name}@sas.{HOST}\0{device_token(lab, name)}".encode()
+    attach = Attach("t", 0, SENDER, target=Target(f"/devices/{name}/messages/events"))
+    stream.arrive(
+        frame.SASL_HEADER,
+        frame.write(0, SaslInit("PLAIN", login), frame.SASL),
+        OPENING,
+        write(0, attach),
+    )
+    await settle()
+    return stream
+
+
+async def test_six_floods_together_have_one_turn_of_the_event_loop(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0)  # so a turn is one frame
+    names = [f"flood{number}" for number in range(6)]
+    sent = dict.fromkeys(names, 0)
+    differences = set()
+    take = TelemetryLink.on_message
+
+    def count(link: TelemetryLink, delivery: IncomingDelivery) -> None:
+        sent[link.device.key.device_id] += 1
+        differences.add(max(sent.values()) - min(sent.values()))
+        take(link, delivery)
+
+    monkeypatch.setattr(TelemetryLink, "on_message", count)
+    async with AsyncExitStack() as running:
+        streams = [await connected(lab, name, running) for name in names]
+        for stream in streams:
+            stream.arrive(*(write(0, Transfer(0, n, b"t"), b"") for n in range(50)))
+        counts = [0]
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+            counts.append(sum(sent.values()))
+    assert (counts[-1], lab.hub.events.end) == (300, 300)
+    assert {after - before for before, after in itertools.pairwise(counts)} == {0, 1}
+    assert max(differences) <= 2
+
+
+def test_only_a_frame_or_two_are_handled_without_a_turn() -> None:
+    client = Peer().begin()
+    for data, is_short in (
+        (frame.EMPTY, True),
+        (frame.EMPTY * 2, True),
+        (frame.EMPTY * 3, False),
+        (NOWHERE[:-1], True),
+        (b"\x00" * 100, False),
+    ):
+        assert client.connection.is_short(data) is is_short, data
+    client.send(frame.EMPTY[:5])
+    assert not client.connection.is_short(frame.EMPTY[5:] + frame.EMPTY)

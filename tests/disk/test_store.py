@@ -160,6 +160,28 @@ async def test_records_that_can_wait_are_written_later_a_part_at_a_time(
         assert store.scan(Note) == [*notes, Note(("last",))]
 
 
+async def test_a_record_that_changes_all_the_time_waits_again_after_each_write(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.disk.store._DEFER_SECONDS", 0.01)
+    notes = [Note((f"note {number}",)) for number in range(201)]
+    sizes: asyncio.Queue[int] = asyncio.Queue()
+    with opened(path) as store:
+        write = store._write
+
+        def count(statements: Any) -> None:
+            write(statements)
+            sizes.put_nowait(len(statements))
+            if len(statements) == 200:
+                asyncio.get_running_loop().call_soon(store.defer, notes[0])
+
+        monkeypatch.setattr(store, "_write", count)
+        for note in notes:
+            store.defer(note)
+        async with asyncio.timeout(10):
+            assert [await sizes.get() for _ in range(3)] == [200, 1, 1]
+
+
 def test_a_deleted_record_that_was_to_wait_stays_deleted(path: Path) -> None:
     with opened(path) as store:
         store.defer(Note(("a",)))

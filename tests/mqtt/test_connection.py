@@ -15,73 +15,15 @@ from emulator.hub.faults.fault import Fault
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import ProtocolError
-from emulator.net.streams import Stream
 from tests.clock import settle
 from tests.mqtt.playbook import Lab
 from tests.mqtt.raw import PINGREQ, PINGRESP, connack, connect, puback, publish, suback, subscribe
+from tests.streams import FakeStream
 
 _EVENTS = "devices/d1/messages/events/"
 _GET = publish("$iothub/twin/GET/?$rid=1")
 _TWIN_ANSWERS = "$iothub/twin/res/#"
 _DESIRED = "$iothub/twin/PATCH/properties/desired/#"
-
-
-class FakeStream(Stream):
-    """A stream whose peer is the test."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.sent: list[bytes] = []
-        self.closed = self.trusted = False
-        self.reading = asyncio.Event()
-        """Whether the peer reads; while it does not, `drain` waits."""
-        self.reading.set()
-        self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
-
-    def arrive(self, *packets: bytes) -> None:
-        """Bytes arrive in one piece."""
-        self._incoming.put_nowait(b"".join(packets))
-
-    @property
-    def unread(self) -> int:
-        """How many pieces wait to be read."""
-        return self._incoming.qsize()
-
-    @property
-    def is_full(self) -> bool:
-        """See `Stream.is_full`."""
-        return not self.reading.is_set()
-
-    def taken(self) -> bytes:
-        """Return what was sent since the last call."""
-        sent, self.sent = b"".join(self.sent), []
-        return sent
-
-    async def read(self) -> bytes:
-        return await self._incoming.get()
-
-    def trust(self) -> None:
-        self.trusted = True
-
-    def unsent(self) -> int:
-        return self.held + (0 if self.reading.is_set() else sum(map(len, self.sent)))
-
-    def _send(self, data: bytes) -> None:
-        self.sent.append(data)
-
-    async def _sent(self) -> None:
-        await self.reading.wait()
-
-    def _close(self) -> None:
-        self.closed = True
-        self.reading.set()
-        self.arrive()
-
-    def _abort(self) -> None:
-        self._close()
-
-    async def wait_closed(self) -> None:
-        pass
 
 
 class Line:
@@ -91,7 +33,9 @@ class Line:
         self.stream = FakeStream()
         self.channel = Channel(lab.hub, lab.sessions, self.stream)
         self.task = asyncio.ensure_future(
-            Connection(self.stream, self.channel, lab.clock, lab.hub.gate.throttles).run()
+            Connection(
+                self.stream, self.channel, lab.clock, lab.hub.turns, lab.hub.gate.throttles
+            ).run()
         )
 
     async def exchange(self, *packets: bytes) -> bytes:

@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 # With a throttle, so many messages wait for their turn on a link.
 _THROTTLED_CREDIT = 10
 
-# How many messages of a batch are taken at once.
-_SLICE = 100
+# How many messages of a batch are taken in one turn: see `Turns`.
+_PART = 10
+
+# How many messages, decoded, the event log takes in one turn.
+_INGESTED = 100
 
 # A larger message is not decoded: its limit counts bodies and properties.
 _MAX_ENCODED_BYTES = limits.D2C_MESSAGE_BYTES + 64 * 1024
@@ -47,6 +50,8 @@ class TelemetryLink(DeviceHandler):
         self._is_limited = self._throttles.limits(Operation.SEND_EVENT)
         if self._is_limited:
             self.credit = _THROTTLED_CREDIT
+        self._received: list[Message] = []  # they came together, in these deliveries
+        self._deliveries: list[IncomingDelivery] = []
         self._waiting: deque[tuple[IncomingDelivery, Iterator[bytes]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -55,8 +60,9 @@ class TelemetryLink(DeviceHandler):
         if len(delivery.data) > _MAX_ENCODED_BYTES:
             raise self.request.error(_too_large(len(delivery.data)))
         rest = split_messages(delivery.data, delivery.message_format)
-        encoded = [*islice(rest, _SLICE + 1)]
-        if self._is_limited or self._task is not None or len(encoded) > _SLICE:
+        encoded = [*islice(rest, _PART + 1)]
+        if self._is_limited or self._task is not None or len(encoded) > _PART:
+            self._ingest()
             self._waiting.append((delivery, chain(encoded, rest)))
             if self._task is None:
                 self._task = asyncio.ensure_future(self._take_waiting())
@@ -64,21 +70,33 @@ class TelemetryLink(DeviceHandler):
             received = self._parse(encoded)
             self._check_size(received)
             self._enter()
-            self.device.hub.telemetry.ingest_soon(
-                self.request.device, received, partial(self._stored, delivery)
-            )
+            if not self._deliveries:
+                self.request.client.put_off.append(self._ingest)
+            self._received += received
+            self._deliveries.append(delivery)
 
     def end(self) -> None:
-        """See `DeviceHandler.end`; messages without an outcome are not taken any more."""
+        """See `DeviceHandler.end`; messages that wait for their turn are not taken any more."""
+        self._ingest()
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
 
-    def _stored(self, delivery: IncomingDelivery, error: HubError | None) -> None:
-        if error is None:
-            delivery.settle()
-        else:
-            delivery.reject(self.request.error(error))
+    def _ingest(self) -> None:
+        """Pass the messages that came together to the hub."""
+        if self._deliveries:
+            received, self._received = self._received, []
+            deliveries, self._deliveries = self._deliveries, []
+            self.device.hub.telemetry.ingest_soon(
+                self.request.device, received, partial(self._stored, deliveries)
+            )
+
+    def _stored(self, deliveries: list[IncomingDelivery], error: HubError | None) -> None:
+        for delivery in deliveries:
+            if error is None:
+                delivery.settle()
+            else:
+                delivery.reject(self.request.error(error))
 
     async def _take_waiting(self) -> None:
         while self._waiting:
@@ -97,18 +115,20 @@ class TelemetryLink(DeviceHandler):
     async def _take(self, encoded: Iterator[bytes]) -> None:
         """Take a delivery in its turn; between the parts of a batch, other work has its turn."""
         received: list[Message] = []
-        while part := self._parse(islice(encoded, _SLICE)):
+        turns = self.device.hub.turns
+        await turns.take()
+        while part := self._parse(islice(encoded, _PART)):
             received += part
-            await asyncio.sleep(0)
+            await turns.take()
         self._check_size(received)
         await self._throttles.wait(Operation.SEND_EVENT)
         self._enter()
-        for start in range(0, len(received), _SLICE):
+        for start in range(0, len(received), _INGESTED):
             with self.request.amqp_errors():
                 self.device.hub.telemetry.ingest(
-                    self.request.device, received[start : start + _SLICE]
+                    self.request.device, received[start : start + _INGESTED]
                 )
-            await asyncio.sleep(0)
+            await turns.take()
 
     def _enter(self) -> None:
         with self.request.amqp_errors():

@@ -26,8 +26,8 @@ _EPOCH = "com.microsoft:epoch"
 _NAME = "com.microsoft:receiver-name"
 _METRICS = "com.microsoft:enable-receiver-runtime-metric"
 
-# Ours: after so many events, other connections have their turn.
-_AT_ONCE = 64
+# Ours: after so many events, other connections have their turn. They take as long as a turn.
+_AT_ONCE = 16
 
 
 class _Receiver:

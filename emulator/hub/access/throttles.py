@@ -99,7 +99,8 @@ class Throttles:
         Raises:
             ThrottlingException: the allowance is used up.
         """
-        if (bucket := self._buckets.get(operation.throttle or "")) is None:
+        # Most hubs have no throttle, and the hash of an Enum takes time.
+        if not self._buckets or (bucket := self._buckets.get(operation.throttle or "")) is None:
             return
         metered = operation.throttle is Throttle.METHODS and size > 0
         amount = -(-size // limits.THROTTLE_METER_BYTES) if metered else 1
@@ -108,7 +109,7 @@ class Throttles:
 
     def limits(self, operation: Operation) -> bool:
         """Return whether there is a limit for an operation."""
-        return operation.throttle in self._buckets
+        return bool(self._buckets) and operation.throttle in self._buckets
 
     async def wait(self, operation: Operation) -> None:
         """Wait until an operation can be charged; callers have their turn in their order.

@@ -73,13 +73,14 @@ class MemoryStore:
     """A store that ends with the process."""
 
     def __init__(self) -> None:
-        self._records: defaultdict[type[Record], dict[Key, Record]] = defaultdict(dict)
+        self._records: defaultdict[type[Record], dict[Key, Any]] = defaultdict(dict)
         # The same records by the first part of their keys, for the kinds that were scanned by it.
         self._families: dict[type[Record], dict[str | None, dict[Key, Record]]] = {}
 
     def get(self, kind: type[R], key: Key) -> R | None:
         """See `Store.get`."""
-        return cast("R | None", self._records[kind].get(key))
+        record: R | None = self._records[kind].get(key)
+        return record
 
     def scan(self, kind: type[R], prefix: Key = ()) -> Sequence[R]:
         """See `Store.scan`."""
@@ -105,14 +106,17 @@ class MemoryStore:
                 family.pop(key, None)
                 if not family:
                     self._families[kind].pop(key[0], None)
-        for kind, key, record in records:
-            self._records[kind][key] = record
-            if kind in self._families:
-                self._families[kind].setdefault(key[0], {})[key] = record
+        for each in records:
+            self._set(*each)
 
     def defer(self, record: Record) -> None:
         """See `Store.defer`."""
-        MemoryStore.commit(self, put=(record,))
+        self._set(type(record), record.key, record)
+
+    def _set(self, kind: type[Record], key: Key, record: Record) -> None:
+        self._records[kind][key] = record
+        if kind in self._families:
+            self._families[kind].setdefault(key[0], {})[key] = record
 
     def all(self) -> Iterator[tuple[str, Key, Any]]:
         """Return every record, with the name of its kind and its key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -17,17 +18,12 @@ class Tail(Generic[T]):
         self._items: list[T | None] = []
         self.begin = begin
         """The number of the oldest item."""
+        self.end = begin
+        """The number that the next item will have."""
         self._dropped = 0  # places at the beginning of the list
-        self.append = self._items.append
-        """Add an item with the next number."""
 
     def __len__(self) -> int:
-        return len(self._items) - self._dropped
-
-    @property
-    def end(self) -> int:
-        """The number that the next item will have."""
-        return self.begin + len(self)
+        return self.end - self.begin
 
     @property
     def first(self) -> T:
@@ -36,6 +32,11 @@ class Tail(Generic[T]):
 
     def __getitem__(self, number: int) -> T:
         return self._items[number - self.begin + self._dropped]  # type: ignore[return-value]
+
+    def extend(self, items: Sequence[T]) -> None:
+        """Add items with the next numbers."""
+        self._items += items
+        self.end += len(items)
 
     def drop(self, count: int = 1) -> list[T]:
         """Remove the oldest items, and return them; there must be so many."""

@@ -122,8 +122,8 @@ class Links:
 
     def note_activity(self, key: IdentityKey, now: datetime | None = None) -> None:
         """Note that an identity sent or received something, with or without a connection."""
-        now = now or self._clock.now()
-        self._store.defer(replace(self.presence(key), last_activity=now))
+        presence = self._store.get(Presence, key) or Presence(key)
+        self._store.defer(replace(presence, last_activity=now or self._clock.now()))
 
     # --- for the hub
 
@@ -138,10 +138,6 @@ class Links:
     def presence(self, key: IdentityKey) -> Presence:
         """Return the presence of an identity, even if it never connected."""
         return self._store.get(Presence, key) or Presence(key)
-
-    def knows(self, key: IdentityKey) -> bool:
-        """Return whether an identity was active, and was not deleted afterwards."""
-        return self._store.get(Presence, key) is not None
 
     def drop(self, key: IdentityKey, reason: errors.HubError, *, cut: bool = False) -> None:
         """Close the link of an identity, if it has one; or cut its connection."""

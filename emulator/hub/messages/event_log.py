@@ -50,7 +50,7 @@ class LogStart(Struct, frozen=True):
         return ("events",)
 
 
-class EventBatch(Struct, frozen=True, array_like=True):
+class EventBatch(Struct, frozen=True, array_like=True, gc=False):
     """Events of one origin that came at once.
 
     Args:
@@ -97,7 +97,7 @@ class Partition:
         self.last: Event | None = None
         """The newest event, also if the log has dropped it."""
         self.listeners: list[Callable[[], object]] = []
-        """Called when the partition has new events."""
+        """Called when the partition has new events, and again if they are of several senders."""
         self._log = log
 
     @property
@@ -261,17 +261,24 @@ class EventLog:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        ends = [partition.end for partition in self.partitions]
-        batches = []
+        batches, end = [], self.events.end
+        ends = [partition.numbers.end for partition in self.partitions]
         for origin, messages, now, _ in pending:
-            place = self.partition_of(origin.key.device_id if origin.key else "").name.number
-            batch = EventBatch(place, ends[place], now, origin, tuple(messages))
-            ends[place] += len(batch.messages)
-            if batch.messages:
-                batches.append(batch)
-        error = self._keep(batches, ends) if batches else None
-        for *_, done in pending:
-            done(error)
+            if kept := tuple(messages):
+                place = self.partition_of(origin.key.device_id if origin.key else "").name.number
+                batches.append(EventBatch(place, ends[place], now, origin, kept))
+                ends[place] += len(kept)
+                end += len(kept)
+        error = None
+        if batches:
+            entry = LogEntry(self.events.end, tuple(batches), tuple(ends))
+            try:
+                self._store.append(end - 1, entry, oldest=self.events.begin)
+                self._keep(batches)
+            except ServiceUnavailable as failure:
+                error = failure
+        for each in pending:
+            each[3](error)
 
     def stop(self) -> None:
         """Keep the messages that wait, and end the waits of readers: the hub is stopping."""
@@ -314,28 +321,19 @@ class EventLog:
         if self.end and not numbers:
             yield self.end - 1, LogEntry(self.end, (), tuple(ends))
 
-    def _keep(self, batches: list[EventBatch], ends: list[int]) -> ServiceUnavailable | None:
-        entry = LogEntry(self.end, tuple(batches), tuple(ends))
-        last = self.end + sum(len(each.messages) for each in batches) - 1
-        try:
-            self._store.append(last, entry, oldest=self.events.begin)
-        except ServiceUnavailable as error:
-            return error
+    def _keep(self, batches: list[EventBatch]) -> None:
+        """Keep events that the store has, and notify their readers."""
         for batch in batches:
             self._add(batch)
         now = batches[-1].enqueued
         most = self.events.begin + self._max_events + _SPARE
-        if self.end > most or self._size > self._max_size or now >= self._first_expiry:
+        if self.events.end > most or self._size > self._max_size or now >= self._first_expiry:
             self.drop_old(now)
         self._appended.send()
-        for place in {batch.partition: None for batch in batches}:
-            partition = self.partitions[place]
-            if partition.numbers.first < self.events.begin - _TRIM:
-                partition.trim()
-            if partition.listeners:
-                for listener in tuple(partition.listeners):
+        for batch in batches:
+            if listeners := self.partitions[batch.partition].listeners:
+                for listener in tuple(listeners):
                     listener()
-        return None
 
     def _load(self) -> None:
         """Take the events that an earlier run has left."""
@@ -356,18 +354,19 @@ class EventLog:
 
     def _add(self, batch: EventBatch) -> None:
         partition = self.partitions[batch.partition]
-        name, add, add_number = partition.name, self.events.append, partition.numbers.append
-        number, sequence_number, size = self.end, partition.end, self._size
-        now, origin, event = batch.enqueued, batch.origin, None
+        name, numbers = partition.name, partition.numbers
+        number, sequence_number, size = self.events.end, numbers.end, self._size
+        now, origin, events, places = batch.enqueued, batch.origin, [], []
         for message in batch.messages:
             memory = message.memory
-            event = Event(number, name, sequence_number, now, origin, message, memory)
-            add(event)
-            add_number(number)
+            events.append(Event(number, name, sequence_number, now, origin, message, memory))
+            places.append(number)
             number += 1
             sequence_number += 1
             size += memory
-        partition.last, self._size = event, size
+        self.events.extend(events)
+        numbers.extend(places)
+        partition.last, self._size = events[-1], size
 
     def drop_old(self, now: datetime | None = None) -> None:
         """Drop the events that are too many, too large or too old."""
@@ -381,6 +380,9 @@ class EventLog:
             while events and events.first.enqueued <= now - self._retention:
                 self._size -= events.drop()[0].memory
             self._first_expiry = (events.first.enqueued if events else now) + self._retention
+        for partition in self.partitions:
+            if partition.numbers and partition.numbers.first < events.begin - _TRIM:
+                partition.trim()
 
     def read(
         self,

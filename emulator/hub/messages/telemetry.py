@@ -55,7 +55,7 @@ class Telemetry:
         """Note the activity of a sender, and return the time."""
         now, key = self._clock.now(), sender.key
         # The will of a deleted device comes after its deletion: then the device is unknown.
-        if self._links.knows(key) or self._store.get(Identity, key) is not None:
+        if self._store.get(Identity, key) is not None:
             self._links.note_activity(key, now)
         return now
 

@@ -12,9 +12,8 @@ from emulator.hub.core.tail import Tail
 def test_it_is_a_deque_whose_items_keep_their_numbers(steps: list[tuple[int, int]]) -> None:
     tail, model, added = Tail[int](), deque[int](), 0
     for add, drop in steps:
-        for number in range(added, added + add):
-            tail.append(number)
-            model.append(number)
+        tail.extend(range(added, added + add))
+        model.extend(range(added, added + add))
         added += add
         drop = min(drop, len(model))
         assert tail.drop(drop) == [model.popleft() for _ in range(drop)]
@@ -28,6 +27,6 @@ def test_it_is_a_deque_whose_items_keep_their_numbers(steps: list[tuple[int, int
 def test_what_was_dropped_is_not_held() -> None:
     tail = Tail[object]()
     for _ in range(10_000):
-        tail.append(object())
+        tail.extend([object()])
         tail.drop()
     assert len(tail._items) <= 1_001

@@ -119,10 +119,10 @@ def test_the_presence_of_an_identity_is_dated(hub: IotHub, clock: ManualClock) -
 
 def test_the_presence_of_a_deleted_identity_is_forgotten(hub: IotHub) -> None:
     link = connect(hub, FakeLink())
-    assert (hub.links.knows(DEVICE), hub.links.knows(MODULE)) == (True, False)
+    assert hub.links.presence(DEVICE).connected
     hub.identities.delete(DEVICE, ANY)
     assert reason(link) == "DeviceNotFound"
-    assert not hub.links.knows(DEVICE)
+    assert hub.links.presence(DEVICE) == Presence(DEVICE)
     put(hub, DEVICE)
     assert hub.links.presence(DEVICE) == Presence(DEVICE, False, NEVER, NEVER)
 
