@@ -11,6 +11,7 @@ import hmac
 import http.client
 import json
 import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -189,7 +190,12 @@ class Client:
                 "SSL_CERT_FILE to the ca-bundle.pem of the hub."
             )
         if isinstance(error, ConnectionRefusedError):
-            return f"{where}: connection refused. Start it: iothub-emulator"
+            return f"{where}: connection refused. Start it: python -m emulator"
+        if isinstance(error, socket.gaierror):
+            return (
+                f"{where}: {error.strerror}. Use a name or an address of the hub that this machine "
+                "can resolve."
+            )
         if isinstance(error, TimeoutError):
             return f"{where}: no answer within {self._timeout:g} s."
         reason = error.strerror if isinstance(error, OSError) else None

@@ -15,7 +15,7 @@ from emulator.disk import snapshot
 from emulator.errors import StartError
 from emulator.faults import EmulatorFaults
 from emulator.hub.access.throttles import ThrottleError
-from emulator.hub.core.errors import HubError
+from emulator.hub.core.errors import ArgumentInvalid, HubError
 from emulator.hub.hub import IotHub
 from emulator.hub.messages.event_log import ENTITY
 from emulator.net.certificates import CertificateError
@@ -132,8 +132,15 @@ class Emulator(Kit):
         return EmulatorFaults(partial(_call, self._running))
 
     def policy_connection_string(self, policy: str) -> str:
-        """Return a service's connection string with the rights of a shared access policy."""
-        key = self._running.policies[policy].keys.primary
+        """Return a service's connection string with the rights of a shared access policy.
+
+        Raises:
+            ArgumentInvalid: the hub has no policy of this name.
+        """
+        policies = self._running.policies
+        if policy not in policies:
+            raise ArgumentInvalid(f"Unknown policy: {policy!r}. Use {', '.join(policies)}")
+        key = policies[policy].keys.primary
         return connection_strings.for_service(self.https_host, policy, key)
 
     @property

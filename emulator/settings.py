@@ -63,6 +63,9 @@ LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
 WELL_KNOWN_PRIMARY_KEY = base64.b64encode(b"this local IoT Hub key is public").decode()
 WELL_KNOWN_SECONDARY_KEY = base64.b64encode(b"the 2nd local IoT Hub key is too").decode()
 
+_LOCALHOST = "localhost"
+_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - a user's choice
+
 # An option in an error, with its value: `--data-dir DIR`, `--host 127.0.0.2`.
 _OPTION = re.compile(r"(?P<option>--[a-z]+(-[a-z]+)*)( (?P<value>[A-Z]+\b|127[.\d]*\d))?")
 
@@ -116,8 +119,8 @@ class Settings:
         f"{MQTT_PORT}, the only one that Azure's SDKs dial", parse_port,
     ))
     https_port: int = _field(HTTPS_PORT, Setting(
-        "https-port", "PORT", "port for services; 0 chooses a free one", str(HTTPS_PORT),
-        parse_port,
+        "https-port", "PORT", "port for services; 0 chooses a free one",
+        f"{HTTPS_PORT}, and 443 where it is allowed", parse_port,
     ))
     amqps_port: int | None = _field(None, Setting(
         "amqps-port", "PORT", "port for AMQP over TLS; 0 chooses a free one",
@@ -287,7 +290,12 @@ class Settings:
         """The name in connection strings: this machine's, where `host` is every address."""
         if self.names:
             return self.names[0].strip("[]")
-        return socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return socket.gethostname() if self.host in _EVERY_ADDRESS else self.host
+
+    @property
+    def own_host(self) -> str:
+        """A host that programs of this machine can always resolve, unlike a name of `names`."""
+        return _LOCALHOST if self.host in _EVERY_ADDRESS else self.host
 
     @property
     def allowed_storage_hosts(self) -> tuple[str, ...]:

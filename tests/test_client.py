@@ -93,7 +93,7 @@ def test_a_hub_that_does_not_answer(emulator: Emulator) -> None:
         client = Client(f"HostName={host};{POLICY}", timeout=0.2)
         with pytest.raises(ClientError, match=rf"^Can't reach the hub at {host}: no answer within"):
             client.get("/devices")
-    with pytest.raises(ClientError, match=r"connection refused\. Start it: iothub-emulator$"):
+    with pytest.raises(ClientError, match=r"connection refused\. Start it: python -m emulator$"):
         client.get("/devices")
 
 

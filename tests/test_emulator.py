@@ -22,6 +22,7 @@ import pytest
 import emulator as package
 from emulator import Emulator, Settings
 from emulator.errors import StartError
+from emulator.hub.core.errors import ArgumentInvalid
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
 from emulator.testing.addresses import free_loopback_address
 from tests.devices import METHODS, connect_device
@@ -620,6 +621,8 @@ def test_it_tells_how_to_reach_it(settings: Settings, monkeypatch: pytest.Monkey
         assert it.policy_connection_string("service").endswith(
             ";SharedAccessKeyName=service;SharedAccessKey=c2VydmljZSBrZXkgc2VydmljZSBrZXk="
         )
+        with pytest.raises(ArgumentInvalid, match=r"Unknown policy: 'owner'\. Use iothubowner, "):
+            it.policy_connection_string("owner")
 
 
 @pytest.mark.parametrize(

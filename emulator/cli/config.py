@@ -12,7 +12,7 @@ from typing import Any
 from emulator.cli import hubs
 from emulator.cli.options import FLAGS, Command, add_settings, read_command
 from emulator.cli.output import say
-from emulator.cli.parser import Parser
+from emulator.cli.parser import Parser, program
 from emulator.config.apply import check
 from emulator.config.file import SCHEMA, ConfigFile, load
 from emulator.config.mistakes import ConfigError
@@ -27,7 +27,7 @@ _OF_THE_START = "policies"
 _DESCRIPTION = """\
 Print the settings that a hub with these options would have, as JSON: each with
 its value, and where that is from: the default, a file, a variable, an option.
-Keys are masked.
+It does not ask a hub that runs: status does. Keys are masked.
 """
 _EPILOG = """\
 examples:
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and (action := actions.get(arguments[0])) is not None:
         return action(arguments[1:])
     parser = Parser("config", _DESCRIPTION, _EPILOG)
+    if arguments and not arguments[0].startswith("-"):
+        parser.error(f"Unknown command 'config {arguments[0]}'. Use {', '.join(actions)}")
     parser.usage = f"{parser.prog} [OPTIONS] | check FILE | apply FILE | schema"
     add_settings(parser)
     parser.add_argument("--show-keys", action="store_true", help="print keys as they are")
@@ -134,7 +136,11 @@ def _apply(arguments: Sequence[str]) -> int:
     numbers = ", ".join(f"{number} {what}" for what, number in applied.items())
     say(f"Applied {config.path}: {numbers}.")
     if others:
-        print(f"emulator: Not applied: {', '.join(others)}. Restart the hub.", file=sys.stderr)
+        print(
+            f"emulator: Not applied: {', '.join(others)}. They need a restart: "
+            f"{program()} --config {config.path}",
+            file=sys.stderr,
+        )
     return 0
 
 

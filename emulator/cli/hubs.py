@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.cli.parser import Parser
+from emulator import connection_strings
+from emulator.cli.parser import Parser, program
 from emulator.errors import ClientError
 from emulator.net import files
 from emulator.settings import table, user_folder
@@ -49,7 +50,7 @@ def announced(emulator: Emulator) -> Iterator[None]:
     document = {
         "pid": os.getpid(),
         "host": emulator.settings.host,
-        "connectionString": emulator.service_connection_string,
+        "connectionString": _own_connection_string(emulator),
         "port": emulator.https_port,
         "ca": str(emulator.ca_file),
     }
@@ -62,6 +63,18 @@ def announced(emulator: Emulator) -> Iterator[None]:
         yield
     finally:
         file.unlink(missing_ok=True)
+
+
+def _own_connection_string(emulator: Emulator) -> str:
+    """Return a service's connection string with a host that this machine can resolve.
+
+    A `--name` can be a name that only other machines resolve, such as that of a container.
+    """
+    host = connection_strings.host_with_port(
+        emulator.settings.own_host, emulator.https_port, default=443
+    )
+    _, _, policy_and_key = emulator.service_connection_string.partition(";")
+    return f"HostName={host};{policy_and_key}"
 
 
 def add_options(parser: Parser) -> None:
@@ -97,8 +110,9 @@ def connect(options: argparse.Namespace) -> Client:
         raise ClientError(f"Several hubs run: {hosts}. Choose one: --host HOST.")
     if not found:
         where = f" on {options.host}" if options.host else ""
+        option = f" --host {options.host}" if options.host else ""
         raise ClientError(
-            f"No hub runs here{where}. Start it: iothub-emulator; or name another one: "
+            f"No hub runs here{where}. Start it: {program()}{option}. Or name another one: "
             "--login CONNECTION_STRING"
         )
     ca = Path(found[0]["ca"])

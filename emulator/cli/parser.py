@@ -15,6 +15,7 @@ from emulator.cli.output import say
 # What argparse says.
 _ARGPARSE_NO_VALUE = re.compile(r"argument (--\S+): expected one argument")
 _ARGPARSE_VALUE = re.compile(r"argument (--\S+): ignored explicit argument .*", re.DOTALL)
+_ARGPARSE_TOO_MANY = re.compile(r"unrecognized arguments: (.*)", re.DOTALL)
 _ARGPARSE_MISSING = re.compile(r"the following arguments are required: (.*)")
 
 _SIMILAR = 0.75  # below, a suggestion is of no help: --verbose for --bogus
@@ -72,6 +73,7 @@ class Parser(argparse.ArgumentParser):
         """End with one line, as every other error of the command does."""
         message = _ARGPARSE_NO_VALUE.sub(r"\1 needs a value", message)
         message = _ARGPARSE_VALUE.sub(r"\1 takes no value", message)
+        message = _ARGPARSE_TOO_MANY.sub(r"Unexpected argument: \1", message)
         message = _ARGPARSE_MISSING.sub(r"\1 is missing", message)
         print(f"emulator: {message.rstrip('.')}. --help shows the options.", file=sys.stderr)
         sys.exit(2)

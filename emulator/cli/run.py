@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import functools
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,9 +32,9 @@ from emulator.settings import Settings
 
 _DESCRIPTION = """\
 Start a hub, run a command with all variables set, stop the hub, and exit with
-the status of the command. The hub is on a free loopback address, unless --host
-names one, and keeps nothing, unless --data-dir names a folder. It prints
-nothing, unless --verbose is given.
+the status of the command. The hub listens on a free loopback address, not on
+localhost; --host chooses another one. It keeps nothing, unless --data-dir
+names a folder. It prints nothing, unless --verbose is given.
 """
 _EPILOG = """\
 examples:
@@ -56,8 +58,12 @@ def main(arguments: Sequence[str]) -> int:
     add_settings(parser)
     parser.usage = f"{parser.prog} [OPTIONS] -- COMMAND [ARGUMENT ...]"
     end = arguments.index("--") if "--" in arguments else len(arguments)
+    # The words of a command whose -- was forgotten.
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     options = vars(parser.parse_known(arguments[:end]))
-    program = arguments[end + 1 :]
+    words, program = options.pop("words"), arguments[end + 1 :]
+    if words:
+        parser.error(f"-- is missing before the command: {parser.prog} -- {shlex.join(words)}")
     if not program:
         parser.error(f"The command is missing: {parser.prog} -- COMMAND")
     command = read_command(parser, options, "run")

@@ -35,18 +35,17 @@ def main(arguments: Sequence[str]) -> int:
     hubs.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for a program")
     options = parser.parse_known(arguments)
-    client = hubs.connect(options)
-    info = client.get("/_emulator/info")
-    say(json.dumps(info) if options.json else "\n".join(_lines(client.host, info)))
+    info = hubs.connect(options).get("/_emulator/info")
+    say(json.dumps(info) if options.json else "\n".join(_lines(info)))
     return 0
 
 
-def _lines(host: str, info: dict[str, Any]) -> list[str]:
+def _lines(info: dict[str, Any]) -> list[str]:
     devices, ahead = info["devices"], info["clock"]["advancedBy"]
     ports = ", ".join(f"{name} {port}" for name, port in info["ports"].items())
     clock = f"{ahead:g} s ahead of this machine" if ahead else "as this machine"
     return [
-        f"hub      {host}, version {info['version']}",
+        f"hub      {info['hostName']}, version {info['version']}",
         f"since    {info['startedTime']}",
         f"ports    {ports}",
         f"devices  {devices['totalDeviceCount']}, {devices['connectedDeviceCount']} connected",

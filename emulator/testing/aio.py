@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from emulator.hub.core import limits
-from emulator.hub.core.errors import HubError
+from emulator.hub.core.errors import ArgumentInvalid, HubError
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages import event as hub_event
@@ -55,9 +55,15 @@ class AioKit:
         Raises:
             WaitTimeout: no such event came in time. The text says what was there instead.
             ServiceUnavailable: the hub stops.
+            ArgumentInvalid: `where` is neither an object nor a function.
         """
         if callable(where):
             matches, wanted = functools.partial(_matches, where), " for which `where` is true"
+        elif not (where is None or isinstance(where, Mapping)):
+            raise ArgumentInvalid(
+                f"Invalid where: {where!r}. Use an object such as {{'temperature': 21}}, or a "
+                "function of an event"
+            )
         else:
             part = plain(where or {})
             matches, wanted = functools.partial(_includes, part), where_text(part)

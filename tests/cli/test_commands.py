@@ -77,9 +77,17 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], str]] = {
     "a misspelt command": (("statsu",), r"Unknown command 'statsu'\. Use status\. --help .*"),
     "a command like no other": (("deploy",), r"Unknown command 'deploy'\. Use tutorial, run, .*"),
     "an unknown option": (("status", "--jsn"), r"Unknown option --jsn\. Use --json\. --help .*"),
-    "one word too many": (("status", "now"), r"unrecognized arguments: now\. --help .*"),
+    "one word too many": (("status", "now"), r"Unexpected argument: now\. --help .*"),
     "no file": (("snapshot",), r"FILE is missing\. --help .*"),
     "no command to run": (("run",), r"The command is missing: python -m emulator run -- COMMAND.*"),
+    "a command without --": (
+        ("run", "--device", "a", "npm", "test"),
+        r"-- is missing before the command: python -m emulator run -- npm test\. --help .*",
+    ),
+    "an unknown command of config": (
+        ("config", "chek", "hub.toml"),
+        r"Unknown command 'config chek'\. Use check, apply, schema\. --help .*",
+    ),
     "an option of a hub": (("run", "--mqtt-port", "x", "--", "true"), "--mqtt-port: Invalid .*"),
     "json of a run": (("run", "--json", "--", "true"), "--json has no use for the command run.*"),
 }
@@ -252,6 +260,16 @@ def test_several_hubs_are_told_apart_by_their_host(
     assert [*data_dir.glob("*.hub.json")] == [data_dir / f"{host}-8883.hub.json"]
 
 
+def test_a_command_reaches_a_hub_whose_name_this_machine_cannot_resolve(
+    tmp_path: Path,
+) -> None:
+    arguments = ("--host", free_loopback_address(), "--name", "hub.invalid")
+    with EmulatorConsole(*arguments, "--data-dir", tmp_path):
+        status, lines, errors = run_to_end("status", "--data-dir", tmp_path)
+    assert (status, errors) == (0, [])
+    assert lines[0].startswith("hub      hub.invalid, version ")
+
+
 def away(folder: Path) -> tuple[str, ...]:
     """Return the options for a hub that was killed: its file is there."""
     free = free_loopback_address()
@@ -271,15 +289,15 @@ def away(folder: Path) -> tuple[str, ...]:
 NOT_FOUND: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
     "no hub": (
         lambda folder: ("--data-dir", str(folder)),
-        r"No hub runs here\. Start it: iothub-emulator; or name another one: --login .*",
+        r"No hub runs here\. Start it: python -m emulator\. Or name another one: --login .*",
     ),
     "no such host": (
         lambda folder: ("--data-dir", str(folder), "--host", "127.0.0.9"),
-        r"No hub runs here on 127\.0\.0\.9\. Start it: .*",
+        r"No hub runs here on 127\.0\.0\.9\. Start it: python -m emulator --host 127\.0\.0\.9\. .*",
     ),
     "a hub that was killed": (
         away,
-        r"Can't reach the hub at 127\.\S+: connection refused\. Start it: iothub-emulator",
+        r"Can't reach the hub at 127\.\S+: connection refused\. Start it: python -m emulator",
     ),
     "a string that is not one": (
         lambda _: ("--login", "HostName=a"),
@@ -291,7 +309,7 @@ NOT_FOUND: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
     ),
     "an unknown name": (
         lambda _: ("--login", "HostName=a.invalid;SharedAccessKeyName=p;SharedAccessKey=YQ=="),
-        r"Can't reach the hub at a\.invalid: .*",
+        r"Can't reach the hub at a\.invalid: .*\. Use a name or an address of .*",
     ),
 }
 
@@ -374,7 +392,8 @@ def test_config_apply_changes_the_hub_that_runs(
     apply = ("config", "apply", file, "--data-dir", data_dir)
     status, lines, errors = run_to_end(*apply)
     assert (status, lines) == (0, [f"Applied {file}: 1 created, 1 changed, 0 deleted."])
-    assert errors == ["emulator: Not applied: retention. Restart the hub."]
+    restart = f"python -m emulator --config {file}"
+    assert errors == [f"emulator: Not applied: retention. They need a restart: {restart}"]
     assert hub.request("GET", "/twins/kitchen").json()["tags"] == {"floor": 1}
     assert len(hub.request("GET", "/devices").json()) == 3
     file.write_text("")

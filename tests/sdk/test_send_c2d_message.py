@@ -1,5 +1,6 @@
 """Cloud-to-device messages through azure-iot-hub, which sends them over AMQP on port 5671."""
 
+import logging
 import queue
 from collections.abc import Callable
 from typing import Any
@@ -70,9 +71,11 @@ def refuse(registry: Any, device_id: str, body: str = "", **properties: Any) -> 
 
 
 def test_refused_messages_are_not_stored_and_others_are(
-    registry: Any, service: Service, device: Device
+    registry: Any, service: Service, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "emulator.refusals")
     refuse(registry, "unknown-device")
+    assert "Refused a cloud-to-device message: DeviceNotFound: unknown-device" in caplog.messages
     refuse(registry, device.id, "x" * 66_000)
     refuse(registry, device.id, **{"iothub-ack": "some"})
     assert pending(service, device) == 0

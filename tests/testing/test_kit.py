@@ -174,6 +174,8 @@ def test_an_event_is_chosen_by_members_or_by_a_function(hub: Emulator, wire: Wir
     assert hub.wait_for_event(where=lambda event: event.body["n"] > 2, after=second).body["n"] == 3
     with pytest.raises(ZeroDivisionError):
         hub.wait_for_event(where=lambda event: 1 / 0 > 1, after=second)
+    with pytest.raises(errors.ArgumentInvalid, match=r"Invalid where: 'n=1'\. Use an object"):
+        hub.wait_for_event(where="n=1")  # type: ignore[arg-type]
 
 
 def test_a_command_reaches_the_device(hub: Emulator) -> None:

@@ -8,7 +8,9 @@ from emulator.amqp.nodes.messages import hub_message
 from emulator.amqp.nodes.node import LinkRequest, Sends
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
-from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound
+from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound, HubError
+from emulator.hub.core.printable import printable
+from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.addresses import device_ids
@@ -27,16 +29,24 @@ class _Commands:
 
     def on_message(self, delivery: IncomingDelivery) -> None:
         """Queue a message; it is stored before it is accepted, and not stored if it is refused."""
-        request = self._request
-        with request.amqp_errors():
-            messages = delivery.messages()
-            if len(messages) != 1:
-                raise ArgumentInvalid("A batch of cloud-to-device messages: send them one by one.")
-            message = hub_message(messages[0])
-            device_id = _device_id(request.hub, message.system.get("to", ""))
-            request.enter(size=message.size)
-            request.hub.cloud_to_device.send(device_id, message)
+        with self._request.amqp_errors():
+            try:
+                self._queue(delivery)
+            except HubError as error:
+                # azure-iot-hub shows its caller no reason: "C2D message send failure".
+                refusals.info("Refused a cloud-to-device message: %s", printable(error))
+                raise
         delivery.settle()
+
+    def _queue(self, delivery: IncomingDelivery) -> None:
+        request = self._request
+        messages = delivery.messages()
+        if len(messages) != 1:
+            raise ArgumentInvalid("A batch of cloud-to-device messages: send them one by one.")
+        message = hub_message(messages[0])
+        device_id = _device_id(request.hub, message.system.get("to", ""))
+        request.enter(size=message.size)
+        request.hub.cloud_to_device.send(device_id, message)
 
     def on_detached(self, error: AmqpError | None) -> None:
         """See `Handler.on_detached`; nothing is kept."""
