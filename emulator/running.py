@@ -120,7 +120,8 @@ class Running:
             stack.callback(each.close)
         self._store = open_store(settings)
         stack.callback(lambda: self._store.close())
-        self._hosts = (*names, *extra)
+        # The first one is the name of the hub in its notifications.
+        self._hosts = tuple(dict.fromkeys((settings.host_name, *names, *extra)))
         self._state = open_state(settings, self._store, self._hosts, Clock())
         register_first(self.hub, settings, {})
         _take_sessions(settings, self._store)

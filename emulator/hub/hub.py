@@ -41,7 +41,7 @@ class IotHub:
     Args:
         store: the store of its state.
         policies: the shared access policies.
-        hosts: the names of the hub; a token for any of them is valid.
+        hosts: the names of the hub; a token for any of them is valid. Notifications name the first.
         clock: the source of time; None is a new one.
         blobs: the blob containers for import and export jobs; None refuses these jobs.
         throttles: the allowances of callers; None does not limit requests.

@@ -17,6 +17,7 @@ from emulator import Emulator
 from emulator.hub.core import errors
 from emulator.hub.hub import IotHub
 from emulator.testing import Event, MethodAnswer, MethodCall, WaitTimeout
+from emulator.testing.addresses import free_loopback_address
 from tests.devices import connect_device
 from tests.http.support import MethodDevice, echo, silence
 from tests.mqtt.raw import Wire, publish
@@ -164,6 +165,14 @@ def test_a_body_is_decoded(
     wire.send(telemetry("kitchen", content, kind))
     event = hub.wait_for_event("kitchen", after=last)
     assert (event.content, event.body) == (content, body)
+
+
+def test_a_notification_has_the_name_of_the_hub_in_connection_strings(emulator: Emulator) -> None:
+    host = free_loopback_address()
+    with second_hub(emulator, host=host, events=("deviceLifecycleEvents",)) as hub:
+        hub.register_device("cellar")
+        event = hub.wait_for_event("cellar")
+    assert (hub.settings.host_name, event.properties["hubName"]) == (host, host)
 
 
 def test_an_event_is_chosen_by_members_or_by_a_function(hub: Emulator, wire: Wire) -> None:
