@@ -12,7 +12,7 @@ COMMANDS = {
     "status": "show the hub that runs",
     "config": "show the settings; check a file, or apply it to the hub that runs",
     "snapshot": "write the state of the hub that runs into a file",
-    "restore": "give the hub that runs the state in a file",
+    "restore": "replace the state of the hub that runs by that in a file",
     "reset": "empty the hub that runs",
 }
 

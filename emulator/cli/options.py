@@ -44,8 +44,8 @@ first steps:
 
 environment:
   Each option has a variable: IOTHUB_EMULATOR_MQTT_PORT=8884 means
-  --mqtt-port 8884. An option beats its variable. Several values have spaces
-  between them, several paths "{os.pathsep}".
+  --mqtt-port 8884. An option has priority over its variable. Separate several
+  values by spaces, and several paths by "{os.pathsep}".
 
 On loopback the keys are well known and public. On any other address they are
 random, from the first start on, unless --keys names a file such as

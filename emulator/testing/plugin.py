@@ -79,9 +79,14 @@ def iothub(request: pytest.FixtureRequest) -> Iterator[Emulator | RealHub]:
     A test with the marker `iothub_real` has a `RealHub` in its second run.
     """
     if getattr(request, "param", "emulator") == "real":
+        from emulator.errors import ClientError
         from emulator.testing.real_hub import RealHub
 
-        with RealHub(os.environ[REAL]) as real, real.patch_environment():
+        try:
+            hub = RealHub(os.environ[REAL])
+        except ClientError as error:
+            pytest.fail(f"{REAL}: {error}", pytrace=False)
+        with hub as real, real.patch_environment():
             yield real
         return
     emulator, log = request.getfixturevalue("_iothub_session")

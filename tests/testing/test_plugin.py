@@ -260,6 +260,15 @@ def test_marked_tests_run_on_a_real_hub_too(
     assert "A real hub has no 'events' for tests. Leave the marker iothub_real out" in output
 
 
+def test_a_malformed_string_of_a_real_hub_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IOTHUB_REAL_CONNECTION_STRING", "HostName=a")
+    output = run(REAL_TEST, passed=3, errors=2)
+    assert "IOTHUB_REAL_CONNECTION_STRING: Invalid connection string of a service. Use " in output
+    assert "Traceback" not in output
+
+
 def test_an_unused_plugin_costs_nothing() -> None:
     program = """
 import sys, time
