@@ -124,17 +124,23 @@ def parse(arguments: Sequence[str] | None) -> Command:
     return read_command(parser, options, None if name == "start" else name)
 
 
-def add_settings(parser: Parser) -> None:
-    """Add the options of a hub to a command."""
+def add_settings(parser: Parser, **defaults: str) -> None:
+    """Add the options of a hub to a command.
+
+    Args:
+        parser: of the command.
+        defaults: what `--help` shows as the default, by the field, where the command has another.
+    """
     for name, setting in table().items():
-        _add(parser, setting, name)
+        _add(parser, setting, name, defaults.get(name, setting.default))
     for each in FLAGS:
-        _add(parser, each, each.key)
+        _add(parser, each, each.key, each.default)
     parser.add_argument("-V", "--version", action=Version, help="print the version, and exit")
 
 
-def _add(parser: Parser, setting: Setting, name: str) -> None:
-    text = _help(setting)
+def _add(parser: Parser, setting: Setting, name: str, default: str) -> None:
+    repeated = "; may be repeated" if setting.many else ""
+    text = f"{setting.help}{repeated} (default: {default})"
     if setting.metavar:
         form: dict[str, Any] = {"action": "append", "metavar": setting.metavar}
     else:
@@ -185,8 +191,3 @@ def note_variables() -> str:
     names = [setting.variable for setting in (*table().values(), *FLAGS)]
     found = [name for name in names if os.environ.get(name)]
     return f" (Set in the environment: {', '.join(found)}.)" if found else ""
-
-
-def _help(setting: Setting) -> str:
-    repeated = "; may be repeated" if setting.many else ""
-    return f"{setting.help}{repeated} (default: {setting.default})"

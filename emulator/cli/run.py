@@ -28,7 +28,7 @@ from emulator.cli.process import (
 from emulator.emulator import Emulator
 from emulator.errors import StartError
 from emulator.net.listeners import ListenError, other_loopback_address
-from emulator.settings import Settings
+from emulator.settings import HTTPS_PORT, Settings
 
 _DESCRIPTION = """\
 Start a hub, run a command with all variables set, stop the hub, and exit with
@@ -55,7 +55,13 @@ def main(arguments: Sequence[str]) -> int:
         StartError: the hub can't start.
     """
     parser = Parser("run", _DESCRIPTION, _EPILOG)
-    add_settings(parser)
+    add_settings(
+        parser,
+        host="a free loopback address, not localhost",
+        https_port=str(HTTPS_PORT),
+        data_dir="the hub keeps nothing",
+        cert_dir="a folder of this user",
+    )
     parser.usage = f"{parser.prog} [OPTIONS] -- COMMAND [ARGUMENT ...]"
     end = arguments.index("--") if "--" in arguments else len(arguments)
     # The words of a command whose -- was forgotten.

@@ -68,6 +68,12 @@ def test_each_help_has_an_example(command: str) -> None:
     assert re.search(rf"examples?:\n  python -m emulator {command}", text)
 
 
+def test_the_help_of_run_has_its_own_defaults() -> None:
+    text = " ".join(" ".join(run_to_end("run", "--help")[1]).split())
+    assert "(default: a free loopback address, not localhost)" in text
+    assert "(default: the hub keeps nothing)" in text
+
+
 # What is wrong in its use, and the line that says so.
 WRONG_USE: dict[str, tuple[tuple[str, ...], str]] = {
     "a command that is not the first word": (
