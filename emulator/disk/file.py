@@ -18,6 +18,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from emulator.errors import StartError
+from emulator.hub.core.printable import printable
 from emulator.net.files import PRIVATE
 
 VERSION = 1
@@ -40,9 +41,9 @@ COMMIT;
 # How to make the next version of the schema out of each older one: in one transaction.
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
 
-# What SQLite says of a file that is not a database, or that is damaged. Its other errors are about
-# the file system (SQLite docs: result codes).
-_DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+# What SQLite says of a file that is not a database, or that is damaged, such as one whose tables
+# have other columns. Its other errors are about the file system (SQLite docs: result codes).
+_DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 # A commit writes whole pages: of a new file they are small, because most records are.
 _PAGE_BYTES = 2048
@@ -52,6 +53,10 @@ _CHECKPOINT_PAGES = 8_000
 
 class Damaged(Exception):  # noqa: N818
     """The content of the file is not what was written."""
+
+    def __init__(self, finding: str) -> None:
+        # SQLite repeats what is in the file.
+        super().__init__(printable(" ".join(finding.split())))
 
 
 class Foreign(Exception):  # noqa: N818
@@ -140,9 +145,18 @@ def move_aside(path: Path, why: str) -> Path:
     return aside
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Return whether an error is about the content of a file."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+def damage(error: BaseException) -> Damaged | None:
+    """Return what an error says about the content of a file; None if it is about something else."""
+    if isinstance(error, Damaged):
+        return error
+    if isinstance(error, UnicodeDecodeError):  # in a text of the file, or in an error of SQLite
+        return Damaged("a text is not UTF-8")
+    if not isinstance(error, sqlite3.Error):
+        return None
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # Python's own: its text can have a key
+        return Damaged("a text is not UTF-8")
+    return Damaged(str(error)) if code & 0xFF in _DAMAGE else None
 
 
 def _open(path: Path, read: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
@@ -167,8 +181,8 @@ def _open(path: Path, read: Callable[[sqlite3.Connection], None]) -> sqlite3.Con
     except BaseException as error:
         if database is not None:
             database.close()
-        if isinstance(error, sqlite3.Error) and is_damage(error):
-            raise Damaged(str(error)) from error
+        if (found := damage(error)) is not None:
+            raise found from error
         if isinstance(error, sqlite3.Error | OSError):
             raise _unusable(path, error) from error
         raise
@@ -201,7 +215,7 @@ def check(database: sqlite3.Connection) -> int:
         raise Newer(version)
     [[finding]] = database.execute("PRAGMA quick_check(1)")
     if finding != "ok":
-        raise Damaged(" ".join(finding.split()))
+        raise Damaged(finding)
     return version
 
 

@@ -18,9 +18,9 @@ PUT = "INSERT INTO records (kind, key, data, sum) VALUES (?, ?, ?, ?)"
 APPEND = "INSERT OR REPLACE INTO log (number, data, sum) VALUES (?, ?, ?)"
 
 
-def checksum(key: str, data: bytes) -> int:
+def checksum(kind: str, key: str, data: bytes) -> int:
     """Return the checksum of a record."""
-    return zlib.crc32(data, zlib.crc32(key.encode()))
+    return zlib.crc32(data, zlib.crc32(f"{kind} {key}".encode()))
 
 
 def read_records(database: sqlite3.Connection) -> Iterator[RecordRow]:
@@ -32,7 +32,8 @@ def read_records(database: sqlite3.Connection) -> Iterator[RecordRow]:
     """
     for row in database.execute(RECORDS):
         kind, key, data, total = row
-        if type(key) is not str or type(data) is not bytes or checksum(key, data) != total:
+        types = type(kind), type(key), type(data)
+        if types != (str, str, bytes) or checksum(kind, key, data) != total:
             raise Damaged(f"a record of the kind {kind} has changed")
         yield row
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emulator.disk import rows
 from emulator.disk.codec import encode, encode_key
-from emulator.disk.file import VERSION, Damaged, Foreign, Newer, check, create, migrate
+from emulator.disk.file import VERSION, Foreign, Newer, check, create, damage, migrate
 from emulator.disk.loaded import LoadedStore
 from emulator.disk.rows import LogRow, RecordRow
 from emulator.errors import SnapshotError
@@ -59,8 +59,8 @@ def unpack(snapshot: bytes) -> sqlite3.Connection:
             raise SnapshotError(
                 "This is not a snapshot of a hub. Use one that the emulator wrote."
             ) from error
-        if isinstance(error, Damaged | sqlite3.Error):
-            raise SnapshotError(f"The snapshot is damaged ({error}). Use another one.") from error
+        if (found := damage(error)) is not None:
+            raise SnapshotError(f"The snapshot is damaged ({found}). Use another one.") from error
         raise
     return database
 
@@ -116,7 +116,7 @@ def _record_rows(store: MemoryStore) -> Iterator[RecordRow]:
     for kind, key, record in store.all():
         data = record if type(record) is bytes else encode(record)
         text = encode_key(key)
-        yield kind, text, data, rows.checksum(text, data)
+        yield kind, text, data, rows.checksum(kind, text, data)
 
 
 def _log_rows(log: Iterable[tuple[int, object]]) -> Iterator[LogRow]:

@@ -208,5 +208,5 @@ class DiskStore(LoadedStore):
 
 
 def _put(record: Record) -> _Statement:
-    key, data = encode_key(record.key), encode(record)
-    return _PUT, (type(record).__name__, key, data, rows.checksum(key, data))
+    kind, key, data = type(record).__name__, encode_key(record.key), encode(record)
+    return _PUT, (kind, key, data, rows.checksum(kind, key, data))

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import pytest
 from msgspec import Struct
 
 from emulator.disk import file as files
+from emulator.disk import snapshot
 from emulator.disk.store import DiskStore
-from emulator.errors import StartError
+from emulator.errors import SnapshotError, StartError
 from emulator.hub.core.store import Key
 from tests.support import small_files
 
@@ -47,7 +48,17 @@ def damage_a_page(path: Path) -> None:
     path.write_bytes(content[:2048] + b"\x7f" * 2048 + content[4096:])
 
 
+def replacing(old: bytes, new: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(path.read_bytes().replace(old, new))
+
+
 DAMAGE = {
+    "a kind": replacing(b'Note["note 7"', b'Mote["note 7"'),
+    "a text that is not UTF-8": replacing(b'"note 7"', b'"note\xff7"'),
+    "the schema, not UTF-8": replacing(b"CREATE TABLE records", b"CREATE TABLE rec\xffrds"),
+    "the schema, in several lines": replacing(b"CREATE TABLE records", b'CREATE TABLE "ecords'),
+    "a column": replacing(b"sum INTEGER", b"sun INTEGER"),
+    "a control character": replacing(b"CREATE TABLE records", b"CREATE TABLE \x1becords"),
     "a text": damage_a_text,
     "a page": damage_a_page,
     "the header": lambda path: path.write_bytes(b"x" * 100 + path.read_bytes()[100:]),
@@ -66,8 +77,10 @@ def test_a_damaged_file_is_named_and_moved_aside_on_request(
         DiskStore(path)
     assert str(path) in str(error.value)
     assert "--recover" in str(error.value)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
     assert path.read_bytes() == before
+    with pytest.raises(SnapshotError, match=r"^The snapshot is damaged|^This is not a snapshot"):
+        snapshot.unpack(before)
     with closing(DiskStore(path, recover=True)) as store:
         assert store.scan(Note) == []
     assert Path(f"{path}.damaged").read_bytes() == before
