@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from emulator.config.content import ENTRIES, Content, DeviceEntry
+from emulator.config.content import ENTRIES, Content, DeviceEntry, IdentityEntry
 from emulator.config.mistakes import ConfigError, Mistake, convert, shown, unknown
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Right
 from emulator.hub.core.errors import HubError
-from emulator.hub.core.json import JsonObject, loads
+from emulator.hub.core.json import JsonObject, check_writable, loads
 from emulator.hub.faults.fault import Fault
 
 # Editors find the schema of a JSON file by this member.
@@ -122,32 +123,52 @@ def load(path: Path) -> JsonObject:
         raise wrong(f"Can't read the file: {error.strerror or error}.") from None
     except UnicodeDecodeError:
         raise wrong("Can't read the file: it is not UTF-8. Save it as UTF-8.") from None
+    mistakes: list[Mistake] = []
     try:
-        document = loads(text) if suffix == ".json" else tomllib.loads(text)
+        if suffix == ".json":
+            document = loads(text)
+            json.loads(text, object_pairs_hook=partial(_check_members, mistakes))
+        else:
+            document = _as_json(tomllib.loads(text), "", mistakes)
+            if not mistakes:
+                check_writable(document)
+    except RecursionError:
+        raise wrong(f"Not {suffix[1:].upper()}: it nests too deep.") from None
     except ValueError as error:
         raise wrong(f"Not {suffix[1:].upper()}: {error}.") from None
     if not isinstance(document, dict):
         raise wrong(f"Invalid value {shown(document)}: use an object.")
-    mistakes: list[Mistake] = []
-    _check_values(document, "", mistakes)
     if mistakes:
         raise ConfigError(mistakes, path)
     return document
 
 
-def _check_values(value: object, place: str, mistakes: list[Mistake]) -> None:
-    """Note each value of TOML that JSON does not have: a date, a time, an infinite number."""
+def _check_members(mistakes: list[Mistake], members: list[tuple[str, object]]) -> None:
+    """Note each member of an object of JSON that is there twice; TOML refuses it."""
+    for name, count in Counter(name for name, _ in members).items():
+        if count > 1:
+            text = f"The member {shown(name)} is there {count} times in one object. Use it once."
+            mistakes.append(Mistake("", text))
+
+
+def _as_json(value: Any, place: str, mistakes: list[Mistake]) -> Any:
+    """Return a value of TOML as `loads` reads it from JSON.
+
+    Noted is what JSON does not have: a date, a time, an infinite number.
+    """
     if isinstance(value, dict):
-        for name, below in value.items():
-            _check_values(below, f"{place}.{name}" if place else name, mistakes)
-    elif isinstance(value, list):
-        for number, below in enumerate(value):
-            _check_values(below, f"{place}[{number}]", mistakes)
-    elif isinstance(value, date | time):
+        start = f"{place}." if place else ""
+        return {name: _as_json(each, start + name, mistakes) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_as_json(each, f"{place}[{number}]", mistakes) for number, each in enumerate(value)]
+    if isinstance(value, date | time):
         text = f"Invalid value {value.isoformat()}: write it in quotes, as a text."
         mistakes.append(Mistake(place, text))
     elif type(value) is float and not math.isfinite(value):
         mistakes.append(Mistake(place, f"Invalid value {value}: use a finite number."))
+    elif type(value) is int:
+        return loads(str(value))  # a number of many digits keeps its text
+    return value
 
 
 def _content(document: JsonObject, known: Collection[str], mistakes: list[Mistake]) -> Content:
@@ -172,6 +193,8 @@ def _content(document: JsonObject, known: Collection[str], mistakes: list[Mistak
     _check_names("devices", "id", [each.id for each in content.devices], mistakes)
     for number, device in enumerate(content.devices):
         _check_modules(f"devices[{number}].modules", device, mistakes)
+    for place, _, entry in content.identities():
+        _check_credentials(place, entry, mistakes)
     for number, fault in enumerate(content.faults):
         try:
             Fault.parse(fault)
@@ -192,6 +215,18 @@ def _check_policies(content: Content, mistakes: list[Mistake]) -> None:
         if policy.right is None and policy.name not in DEFAULT_RIGHTS:
             text = f"The new policy {shown(policy.name)} has no rights. Add 'rights'."
             mistakes.append(Mistake(f"policies[{number}]", text))
+
+
+def _check_credentials(place: str, entry: IdentityEntry, mistakes: list[Mistake]) -> None:
+    """Note credentials that an identity of this kind would not use."""
+    has_key, has_thumbprint = bool(entry.primary_key or entry.secondary_key), entry.thumbprints
+    kind = entry.authentication or ("selfSigned" if has_thumbprint else "sas")
+    if has_key and kind != "sas":
+        text = f"The authentication {kind} has no keys. Remove the keys, or use sas."
+        mistakes.append(Mistake(place, text))
+    if has_thumbprint and kind != "selfSigned":
+        text = f"The authentication {kind} has no thumbprints. Remove them, or use selfSigned."
+        mistakes.append(Mistake(place, text))
 
 
 def _check_modules(place: str, device: DeviceEntry, mistakes: list[Mistake]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator import Settings, StartError
+from emulator.hub.core.json import dumps
 from emulator.settings import find
 
 KEY = "dGhpcyBsb2NhbCBJb1QgSHViIGtleSBpcyBwdWJsaWM="
@@ -123,6 +124,31 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "devices = [{id = 'a', tags = {x = [1, inf]}}]",
         [r"devices\[0\]\.tags\.x\[1\]: Invalid value inf: use a finite number\."],
     ),
+    "a number of more digits than a number of the hub": (
+        "partitions = 99999999999999999999999",
+        [r"partitions: Invalid value 1e\+23: use a text\."],
+    ),
+    "a name with too many dots": (
+        f"a{'.a' * 5000} = 1",
+        [r"Not TOML: it nests too deep\."],
+    ),
+    "a list that nests too deep": (
+        f"devices = [{{id = 'a', tags = {{a = {'[' * 280}{']' * 280}}}}}]",
+        [r"Not TOML: .*"],
+    ),
+    "a list that Python can't read": (
+        f"devices = {'[' * 5000}{']' * 5000}",
+        [r"Not TOML: it nests too deep\."],
+    ),
+    "a key and a thumbprint": (
+        f"devices = [{{id = 'a', primaryKey = '{KEY}', primaryThumbprint = '{'0' * 40}'}}]",
+        [r"devices\[0\]: The authentication selfSigned has no keys\. Remove the keys, or .*"],
+    ),
+    "a thumbprint that a module does not use": (
+        "devices = [{id = 'a', modules = [{id = 'm', authentication = 'certificateAuthority', "
+        f"primaryThumbprint = '{'0' * 40}'}}]}}]",
+        [r"devices\[0\]\.modules\[0\]: The authentication certificateAuthority has no thumb.*"],
+    ),
     "several at once, in the order of the file": (
         "retention = '1y'\nhots = 'a'\ndevices = [{id = 1}, {id = 'b', x = 1}]",
         [
@@ -155,6 +181,11 @@ def test_a_mistake_has_its_file_place_value_and_fix(name: str, tmp_path: Path) -
         ("hub.json", b"{", r"Not JSON: .*line 1 column 2.*"),
         ("hub.json", b"[]", r"Invalid value \[\]: use an object\."),
         ("hub.json", b'{"host": NaN}', r"Not JSON: NaN is not a JSON value\."),
+        (
+            "hub.json",
+            b'{"devices": [{"id": "a"}], "devices": [{"id": "b"}]}',
+            r"The member 'devices' is there 2 times in one object\. Use it once\.",
+        ),
         ("hub.toml", b"\xff", r"Can't read the file: it is not UTF-8\. Save it as UTF-8\."),
         ("none.toml", None, r"Can't read the file: No such file or directory\."),
     ],
@@ -167,6 +198,13 @@ def test_a_file_that_cannot_be_read(
         file.write_bytes(content)
     with pytest.raises(StartError, match=f"^{re.escape(str(file))}: {said}$"):
         Settings.from_file(file)
+
+
+def test_a_number_of_toml_keeps_its_digits(tmp_path: Path) -> None:
+    file = write(tmp_path, "[[devices]]\nid = 'a'\ntags = {n = 123456789012345678901234}")
+    config = Settings.from_file(file).config
+    assert config is not None
+    assert dumps(config.content.devices[0].tags) == b'{"n":123456789012345678901234}'
 
 
 def test_toml_and_json_say_the_same(tmp_path: Path) -> None:

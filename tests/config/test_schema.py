@@ -36,6 +36,12 @@ BEYOND_A_SCHEMA = {
     "a fault with a member of another one",
     "a date",
     "an infinite number",
+    "a number of more digits than a number of the hub",
+    "a list that nests too deep",
+    "a list that Python can't read",
+    "a name with too many dots",
+    "a key and a thumbprint",
+    "a thumbprint that a module does not use",
 }
 
 

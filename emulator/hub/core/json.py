@@ -93,13 +93,23 @@ def loads(text: bytes | str) -> Any:
         raise ValueError(f"it has more than {_VALUES} values")
     try:
         value = _decoder.decode(text)
-        if "\\u" in text or opened > _DEEP:
-            dumps(functools.reduce(lambda inner, _: [inner], range(_ROOM), value))
     except RecursionError:
         raise ValueError("it nests too deep") from None
+    if "\\u" in text or opened > _DEEP:
+        check_writable(value)
+    return value
+
+
+def check_writable(value: object) -> None:
+    """Check that `dumps` can write a value, also inside the documents around it.
+
+    Raises:
+        ValueError: it can't.
+    """
+    try:
+        dumps(functools.reduce(lambda inner, _: [inner], range(_ROOM), value))
     except orjson.JSONEncodeError as error:
         raise ValueError(str(error)) from None
-    return value
 
 
 def is_json(text: bytes) -> bool:
