@@ -98,6 +98,8 @@ class EmulatorClock:
 
 def _seconds(span: timedelta | None, *parts: float) -> float:
     """Return a span in seconds; one that no `timedelta` can have is not a number, or infinite."""
+    if not isinstance(span, timedelta | None):
+        raise TypeError(f"Invalid span: {span!r}. Use advance(seconds=5), or a timedelta.")
     weeks, days, hours, minutes, seconds, milliseconds = parts
     return (span.total_seconds() if span is not None else 0) + math.fsum(
         (

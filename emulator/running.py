@@ -35,6 +35,7 @@ from emulator.state import (
     open_store,
     register_first,
     replaced,
+    starting,
 )
 
 # Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
@@ -122,11 +123,12 @@ class Running:
         stack.callback(lambda: self._store.close())
         # The first one is the name of the hub in its notifications.
         self._hosts = tuple(dict.fromkeys((settings.host_name, *names, *extra)))
-        self._state = open_state(settings, self._store, self._hosts, Clock())
-        register_first(self.hub, settings, {})
-        _take_sessions(settings, self._store)
-        self.hub.resume()
-        await apply_config(self.hub, settings)
+        with starting(settings):
+            self._state = open_state(settings, self._store, self._hosts, Clock())
+            register_first(self.hub, settings, {})
+            _take_sessions(settings, self._store)
+            self.hub.resume()
+            await apply_config(self.hub, settings)
         self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         mqtt, https, amqp = self._make_heads()
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
@@ -150,8 +152,7 @@ class Running:
             events_only: keep the hub, and drop the events of its log.
 
         Raises:
-            ServiceUnavailable, StartError: the file of the hub can't be written; nothing has
-                changed.
+            ServiceUnavailable: the file of the hub can't be written; nothing has changed.
         """
         if events_only:
             self.hub.events.clear()
@@ -174,7 +175,7 @@ class Running:
 
         Raises:
             SnapshotError: it is damaged, newer, or not a snapshot; nothing has changed.
-            ServiceUnavailable, StartError: see `reset`.
+            ServiceUnavailable: see `reset`.
         """
         async with self._switching:
             with closing(unpack(snapshot)) as content, replaced(self._store, content) as store:

@@ -82,28 +82,27 @@ def open_state(
         policies: its policies; None is those of the settings and of the store.
 
     Raises:
-        StartError: the store can't write.
+        ServiceUnavailable: the store can't write.
         ThrottleError, StorageError: a setting is invalid.
     """
-    with _writing(settings):
-        policies = {
-            name: Policy(name, rights, _policy_keys(settings, store, name, policies))
-            for name, rights in settings.rights.items()
-        }
-        hub = IotHub(
-            store=store,
-            clock=clock,
-            policies=policies.values(),
-            hosts=hosts,
-            blobs=Storage(settings.storage, settings.allowed_storage_hosts),
-            throttles=Throttles.parse(settings.throttle, clock=clock),
-            events=_open_log(settings, store, clock),
-            event_sources=settings.event_sources,
-            accepts_entra=settings.entra == ACCEPT,
-            takes_fault_requests=settings.fault_messages,
-        )
-        for name, key in settings.keys.items():
-            _renew_key(hub, store, IdentityKey(name), key)
+    policies = {
+        name: Policy(name, rights, _policy_keys(settings, store, name, policies))
+        for name, rights in settings.rights.items()
+    }
+    hub = IotHub(
+        store=store,
+        clock=clock,
+        policies=policies.values(),
+        hosts=hosts,
+        blobs=Storage(settings.storage, settings.allowed_storage_hosts),
+        throttles=Throttles.parse(settings.throttle, clock=clock),
+        events=_open_log(settings, store, clock),
+        event_sources=settings.event_sources,
+        accepts_entra=settings.entra == ACCEPT,
+        takes_fault_requests=settings.fault_messages,
+    )
+    for name, key in settings.keys.items():
+        _renew_key(hub, store, IdentityKey(name), key)
     return State(hub=hub, policies=policies)
 
 
@@ -116,18 +115,18 @@ def register_first(hub: IotHub, settings: Settings, keys: Mapping[str, Symmetric
         keys: the keys that some of them had before.
 
     Raises:
-        StartError: a device can't be registered, or the store can't write.
+        StartError: a device can't be registered.
+        ServiceUnavailable: the store can't write.
     """
-    with _writing(settings):
-        for device_id in settings.new_devices:
-            if hub.identities.has(IdentityKey(device_id)):
-                continue
-            try:
-                register(hub, settings, IdentityKey(device_id), keys.get(device_id))
-            except ServiceUnavailable:
-                raise
-            except HubError as error:
-                raise StartError(f"--device: {error.text}") from error
+    for device_id in settings.new_devices:
+        if hub.identities.has(IdentityKey(device_id)):
+            continue
+        try:
+            register(hub, settings, IdentityKey(device_id), keys.get(device_id))
+        except ServiceUnavailable:
+            raise
+        except HubError as error:
+            raise StartError(f"--device: {error.text}") from error
 
 
 def first_keys(store: Store, settings: Settings) -> dict[str, SymmetricKeys]:
@@ -141,7 +140,12 @@ def first_keys(store: Store, settings: Settings) -> dict[str, SymmetricKeys]:
 
 
 @contextlib.contextmanager
-def _writing(settings: Settings) -> Iterator[None]:
+def starting(settings: Settings) -> Iterator[None]:
+    """Explain that the store can't write while a hub starts.
+
+    Raises:
+        StartError
+    """
     try:
         yield
     except ServiceUnavailable as error:

@@ -84,6 +84,10 @@ def test_a_wrong_advance_is_refused(hub: Emulator, units: Any, error: str) -> No
     assert str(raised.value) == error
     with pytest.raises(TypeError, match="hour"):
         hub.clock.advance(hour=1)  # type: ignore[call-arg]
+    with pytest.raises(
+        TypeError, match=r"Invalid span: 5\. Use advance\(seconds=5\), or a timedelta"
+    ):
+        hub.clock.advance(5)  # type: ignore[arg-type]
     assert hub.clock.advanced_by == timedelta()
 
 

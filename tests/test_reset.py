@@ -446,6 +446,39 @@ def test_a_full_disk_refuses_a_reset_and_changes_nothing(
     assert [each["deviceId"] for each in state(service)["/devices"]] == ["first"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs the limits of POSIX")
+def test_a_disk_that_is_nearly_full_refuses_a_reset_in_the_words_of_the_hub(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    devices = [f"d{number}" for number in range(40)]
+    with (
+        second_hub(emulator, data_dir=tmp_path, devices=devices) as hub,
+        Service(hub) as service,
+    ):
+        [journal] = tmp_path.glob("*-wal")
+        before, statuses = state(service), set()
+        for more in range(0, 60_000, 2_000):
+            with small_files(journal.stat().st_size + more):
+                status = service.request("POST", "/_emulator/reset", params={}).status_code
+            statuses.add(status)
+            if status == 204:
+                break
+            assert state(service) == before
+        assert statuses == {503, 204}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the limits of POSIX")
+def test_a_full_disk_refuses_a_configuration_file(emulator: Emulator, tmp_path: Path) -> None:
+    with second_hub(emulator, data_dir=tmp_path) as hub, Service(hub) as service:
+        [journal] = tmp_path.glob("*-wal")
+        body = {"devices": [{"id": "a"}]}
+        with small_files(journal.stat().st_size):
+            answer = service.request("POST", "/_emulator/config", json=body, params={})
+        assert answer.status_code == 503
+        answer = service.request("POST", "/_emulator/config", json=body, params={})
+        assert answer.json()["created"] == 1
+
+
 # --- over HTTPS
 
 

@@ -18,7 +18,7 @@ from emulator.config.mistakes import ConfigError, Mistake
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.configurations import records
 from emulator.hub.configurations.records import Configuration, ConfigurationKey
-from emulator.hub.core.errors import ArgumentInvalid, HubError
+from emulator.hub.core.errors import ArgumentInvalid, HubError, ServiceUnavailable
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject, equal
 from emulator.hub.core.slices import Work
@@ -128,6 +128,8 @@ class _Work:
                 continue  # each of its modules would be a mistake too
             try:
                 self._put_identity(key, entry)
+            except ServiceUnavailable:
+                raise  # not of this entry: the store can't write
             except HubError as error:
                 self._note(f"{place}{_member_of(error, key, entry)}", error)
                 if key.module_id is None:
@@ -135,6 +137,8 @@ class _Work:
         for number, configuration in enumerate(content.configurations):
             try:
                 await self._put_configuration(configuration, work)
+            except ServiceUnavailable:
+                raise
             except HubError as error:
                 self._note(f"configurations[{number}]", error)
         if self._mistakes:

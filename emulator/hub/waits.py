@@ -195,7 +195,8 @@ class Waits:
         waiting = asyncio.ensure_future(work)
         self._open.add(waiting)
         try:
-            if not 0 <= seconds <= limits.WAIT_SECONDS:  # also false for NaN
+            is_number = isinstance(seconds, int | float)  # a test can pass None
+            if not (is_number and 0 <= seconds <= limits.WAIT_SECONDS):  # also false for NaN
                 raise ArgumentInvalid(
                     f"Invalid timeout: {seconds}. Use seconds from 0 to {limits.WAIT_SECONDS:.0f}"
                 )

@@ -13,7 +13,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages import event as hub_event
 from emulator.hub.waits import WaitTimeout, body_includes, describe_device, where_text
 from emulator.testing.access import Access
-from emulator.testing.values import Event, MethodAnswer, MethodCall, plain
+from emulator.testing.values import Event, MethodAnswer, MethodCall, given, plain
 
 __all__ = ["AioKit", "Event", "MethodAnswer", "MethodCall", "WaitTimeout", "Where"]
 
@@ -65,7 +65,7 @@ class AioKit:
                 "function of an event"
             )
         else:
-            part = plain(where or {})
+            part = given(where or {})
             matches, wanted = functools.partial(_includes, part), where_text(part)
 
         async def find(hub: IotHub) -> Event:
@@ -122,7 +122,7 @@ class AioKit:
         Raises:
             WaitTimeout, ServiceUnavailable: see `wait_for_event`.
         """
-        key, part = IdentityKey(device, module), plain(subset)
+        key, part = IdentityKey(device, module), given(subset)
 
         async def find(hub: IotHub) -> dict[str, Any]:
             await hub.waits.reported(key, part, seconds=timeout)
@@ -159,7 +159,7 @@ class AioKit:
         key = IdentityKey(device, module)
         body = {
             "methodName": method,
-            "payload": plain(payload),
+            "payload": given(payload),
             "responseTimeoutInSeconds": timeout,
             "connectTimeoutInSeconds": timeout if connect_timeout is None else connect_timeout,
         }

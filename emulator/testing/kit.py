@@ -20,7 +20,7 @@ from emulator.settings import Settings
 from emulator.state import register
 from emulator.testing.access import Access, Running
 from emulator.testing.aio import AioKit, Where
-from emulator.testing.values import Event, MethodAnswer, MethodCall, plain
+from emulator.testing.values import Event, MethodAnswer, MethodCall, given, plain
 
 _SECONDS = limits.WAIT_SECONDS_DEFAULT
 __tracebackhide__ = True  # pytest shows the line of the test
@@ -213,7 +213,7 @@ class Kit:
             "expiryTimeUtc": expires and iso(expires),
         }
         document = {name: value for name, value in members.items() if value is not None}
-        message = read_command(device_id, plain(document))
+        message = read_command(device_id, given(document))
         if isinstance(body, bytes):
             message = structs.replace(message, body=body)
         self._call(lambda hub: hub.cloud_to_device.send(device_id, message))
@@ -296,7 +296,7 @@ class Kit:
         desired: Mapping[str, Any] | None,
     ) -> None:
         if authentication is not None:
-            members = {**members, "authentication": plain(authentication)}
+            members = {**members, "authentication": given(authentication)}
         twin = _twin_patch(tags, desired)
         self._call(lambda hub: register(hub, self.settings, key, members=members, twin=twin))
 
@@ -305,7 +305,7 @@ def _twin_patch(tags: Mapping[str, Any] | None, desired: Mapping[str, Any] | Non
     """Return the patch of a twin; the parts that are None stay as they are."""
     patch: JsonObject = {}
     if tags is not None:
-        patch["tags"] = plain(tags)
+        patch["tags"] = given(tags)
     if desired is not None:
-        patch["properties"] = {"desired": plain(desired)}
+        patch["properties"] = {"desired": given(desired)}
     return patch

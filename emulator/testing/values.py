@@ -126,12 +126,24 @@ class MethodCall(Struct, frozen=True):
 
 
 def plain(value: object) -> Any:
-    """Return a JSON value with Python's own numbers.
+    """Return a JSON value of the hub with Python's own numbers."""
+    return json.loads(dumps(value))
+
+
+def given(value: object) -> Any:
+    """Return a JSON value of a test as a copy.
 
     Raises:
         TypeError: it is not a JSON value.
+        ValueError: a number in it is infinite, or not a number.
     """
-    return json.loads(dumps(value))
+    text = dumps(value)
+    if b"null" in text:  # orjson writes such a number so, and null removes a member of a twin
+        try:
+            json.dumps(value, allow_nan=False, default=str)
+        except ValueError:
+            raise ValueError("NaN and infinite numbers are not JSON. Use a finite one.") from None
+    return json.loads(text)
 
 
 def _body(event: hub_event.Event) -> Any:

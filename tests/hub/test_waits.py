@@ -132,8 +132,10 @@ async def test_an_error_of_a_predicate_is_raised(hub: IotHub) -> None:
         await hub.waits.event(lambda event: event.number / 0 > 1, "")
 
 
-@pytest.mark.parametrize("seconds", [-1, limits.WAIT_SECONDS + 1, float("inf"), float("nan")])
-async def test_the_time_is_limited(hub: IotHub, seconds: float) -> None:
+@pytest.mark.parametrize(
+    "seconds", [-1, limits.WAIT_SECONDS + 1, float("inf"), float("nan"), None, "5"]
+)
+async def test_the_time_is_limited(hub: IotHub, seconds: Any) -> None:
     with pytest.raises(errors.ArgumentInvalid, match=r"Invalid timeout: .+ Use seconds from 0 to"):
         await hub.waits.connected(DEVICE, seconds=seconds)
 

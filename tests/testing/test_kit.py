@@ -113,6 +113,14 @@ def test_a_wrong_argument_is_the_error_of_the_hub(hub: Emulator) -> None:
         hub.update_twin("kitchen", tags={"a": object()})
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_have_removes_nothing(hub: Emulator, number: float) -> None:
+    hub.register_device("kitchen", desired={"n": 1, "m": None})
+    with pytest.raises(ValueError, match="NaN and infinite numbers are not JSON"):
+        hub.update_twin("kitchen", desired={"n": [number]})
+    assert hub.twin("kitchen")["properties"]["desired"]["n"] == 1
+
+
 def test_values_of_the_caller_are_copied(hub: Emulator) -> None:
     tags = {"a": [1]}
     hub.register_device("kitchen", tags=tags)
