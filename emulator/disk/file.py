@@ -74,8 +74,19 @@ class Newer(Exception):  # noqa: N818
 class OpenFile(NamedTuple):
     """A file that is open, with its lock."""
 
+    path: Path
     database: sqlite3.Connection
     lock: FileLock
+    number: tuple[int, int]
+    """What the file system calls it; another file at its path has another number."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it is still at its path: a user can have removed its folder."""
+        try:
+            return _file_number(self.path) == self.number
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close the file, and let another emulator use it."""
@@ -109,7 +120,7 @@ def open_file(
         raise _unusable(path, error) from error
     try:
         try:
-            return OpenFile(_open(path, read), lock)
+            return _opened(path, read, lock)
         except Damaged as error:
             if not recover:
                 raise StartError(
@@ -117,7 +128,7 @@ def open_file(
                     "moves the file aside, and begins a new hub."
                 ) from error
             move_aside(path, "damaged")
-            return OpenFile(_open(path, read), lock)
+            return _opened(path, read, lock)
     except Foreign as error:
         lock.release()
         raise StartError(
@@ -157,6 +168,15 @@ def damage(error: BaseException) -> Damaged | None:
     if code is None:  # Python's own: its text can have a key
         return Damaged("a text is not UTF-8")
     return Damaged(str(error)) if code & 0xFF in _DAMAGE else None
+
+
+def _opened(path: Path, read: Callable[[sqlite3.Connection], None], lock: FileLock) -> OpenFile:
+    return OpenFile(path, _open(path, read), lock, _file_number(path))
+
+
+def _file_number(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _open(path: Path, read: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:

@@ -30,6 +30,9 @@ _TRIM = "DELETE FROM log WHERE number < ?"
 # a pause in which requests have their turn.
 _DEFER_SECONDS, _DEFERRED, _NEXT_SECONDS = 1.0, 200, 0.05
 
+# How long after a change the store looks whether its file is still there.
+_LOOK_SECONDS = 1.0
+
 _Statement = tuple[str, tuple[Any, ...]]
 
 
@@ -53,6 +56,8 @@ class DiskStore(LoadedStore):
         self._deferred: dict[tuple[type[Record], Key], Record] = {}
         self._due = 0  # so many of them, the oldest, are written without another wait
         self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._in_place = True  # whether the file was there at the last look
         self._works = True  # whether the last change was written
         self._oldest = 0  # the log has no entry below this number, as far as is known
         self._joined = file is not None  # whether a transaction is open: see `replaced`
@@ -103,8 +108,9 @@ class DiskStore(LoadedStore):
 
     def _retire(self) -> None:
         self._retired = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._look):
+            if timer is not None:
+                timer.cancel()
 
     def commit(self, *, put: Iterable[Record] = (), delete: Iterable[Deletion] = ()) -> None:
         """See `Store.commit`."""
@@ -146,13 +152,13 @@ class DiskStore(LoadedStore):
         """See `Store.close`."""
         if self._retired:
             return
-        if self._timer is not None:
-            self._timer.cancel()
         try:
             self._write([*map(_put, self._deferred.values())])
         except ServiceUnavailable:
             pass  # it was logged
         finally:
+            self._retire()
+            self._check_place()
             self._file.close()
 
     def _write_deferred(self) -> None:
@@ -194,6 +200,21 @@ class DiskStore(LoadedStore):
         if not self._works:
             self._works = True
             log.warning("%s can be written again.", printable(self._path))
+        if self._look is None:
+            with contextlib.suppress(RuntimeError):  # without an event loop, at the end
+                later = asyncio.get_running_loop().call_later
+                self._look = later(_LOOK_SECONDS, self._check_place)
+
+    def _check_place(self) -> None:
+        """Log once that the file is no longer at its path: writing to it still works."""
+        self._look = None
+        if self._in_place and not self._file.in_place:
+            self._in_place = False
+            log.warning(
+                "%s was removed or replaced while the hub runs. The state of the hub ends with it. "
+                "To keep it, take a snapshot now, put it there, and start the hub again.",
+                printable(self._path),
+            )
 
     def _report(self, error: sqlite3.Error) -> None:
         """Log the first of several errors."""

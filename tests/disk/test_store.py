@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from emulator.disk import store as stores
 from emulator.disk.store import DiskStore
 from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.json import dumps, loads
@@ -208,6 +210,39 @@ def test_a_commit_that_cannot_be_written_changes_nothing(
         assert "can be written again" in caplog.text
     with opened(path) as store:
         assert [each.key for each in store.scan(Note)] == [("a",), ("b",), ("c",)]
+
+
+def remove(path: Path, *, another: bool) -> None:
+    path.unlink()
+    if another:
+        path.touch()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows removes no open file")
+@pytest.mark.parametrize("another", [False, True])
+async def test_a_file_that_is_removed_is_a_warning(
+    path: Path, another: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stores, "_LOOK_SECONDS", 0.01)
+    with opened(path) as store:
+        store.commit(put=[Note(("a",))])
+        await asyncio.sleep(0.05)
+        assert caplog.text == ""
+        remove(path, another=another)
+        for _ in range(3):
+            store.commit(put=[Note(("b",))])
+            await asyncio.sleep(0.05)
+        assert store.get(Note, ("b",)) is not None
+    assert caplog.text.count("hub.sqlite was removed or replaced while the hub runs") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows removes no open file")
+def test_a_file_that_is_removed_is_a_warning_at_the_end(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(path):
+        path.unlink()
+    assert "was removed or replaced" in caplog.text
 
 
 def test_two_kinds_of_one_name_are_a_mistake(path: Path) -> None:
