@@ -479,6 +479,25 @@ def test_a_full_disk_refuses_a_configuration_file(emulator: Emulator, tmp_path: 
         assert answer.json()["created"] == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no pipes in folders")
+def test_a_snapshot_replaces_no_pipe_and_no_link(hub: Emulator, tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        hub.snapshot(pipe)
+        assert os.read(reader, 100).startswith(b"SQLite format 3")
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    link.symlink_to("target")
+    for _ in range(2):
+        hub.snapshot(link)
+    assert link.is_symlink()
+    assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == 0o600
+    hub.restore(link)
+
+
 # --- over HTTPS
 
 

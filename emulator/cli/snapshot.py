@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_known(arguments)
     state = hubs.connect(options).request("GET", "/_emulator/snapshot").body
     try:
-        files.write(options.file, state, mode=files.PRIVATE)
+        files.write_named(options.file, state)
     except OSError as error:
         raise ClientError(f"Can't write {options.file}: {error.strerror or error}.") from None
     say(f"Wrote {len(state)} bytes to {options.file}.")

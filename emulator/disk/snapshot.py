@@ -16,7 +16,6 @@ from emulator.disk.rows import LogRow, RecordRow
 from emulator.errors import SnapshotError
 from emulator.hub.core.store import MemoryStore
 from emulator.net import files
-from emulator.net.files import PRIVATE
 
 # Where a file says whether it has a write-ahead log; this value says that it has none (SQLite docs:
 # file format). A snapshot can be a file that a hub has used, and a database in memory has none.
@@ -81,7 +80,7 @@ def write(file: Path, snapshot: bytes) -> None:
         SnapshotError: it can't be written.
     """
     try:
-        files.write(file, snapshot, mode=PRIVATE)
+        files.write_named(file, snapshot)
     except OSError as error:
         raise SnapshotError(
             f"Can't write {file}: {error.strerror}. Use a file in a folder that this user can "

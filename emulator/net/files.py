@@ -48,6 +48,18 @@ def write(path: Path, content: bytes, *, mode: int) -> None:
         raise
 
 
+def write_named(path: Path, content: bytes) -> None:
+    """Write a private file that a user has named.
+
+    A link is followed. A pipe or a device is written to: it must not be replaced by a file.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            file.write(content)
+    else:
+        write(path.resolve(), content, mode=PRIVATE)
+
+
 def _replace(new: Path, path: Path) -> None:
     # Windows refuses while another process has the file open, as a starting emulator does briefly.
     for pause in (0.01, 0.1, 1.0) if sys.platform == "win32" else ():
