@@ -67,6 +67,7 @@ def check_content(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"emulator"}, tops
     data = {"py.typed", "hub/query/query.lark", "http/admin/openapi.json"}
+    data |= {"http/web/files/index.html"}
     assert {f"emulator/{name}" for name in data} <= set(names)
 
 

@@ -15,6 +15,7 @@ from emulator.http.admin import config, info
 from emulator.http.admin import state as admin
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
+from emulator.http.web.page import Page
 from emulator.hub.access.policies import Policy
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
@@ -26,7 +27,7 @@ from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
-from emulator.settings import Settings, user_folder
+from emulator.settings import WELL_KNOWN_PRIMARY_KEY, Settings, user_folder
 from emulator.state import (
     State,
     apply_config,
@@ -221,12 +222,22 @@ class Running:
             )
         }
         # Node's service SDK speaks AMQP to the port of its HostName.
+        page = Page(
+            lambda: self.policies,
+            self._hosts,
+            host_name=self.host_name,
+            known_key=WELL_KNOWN_PRIMARY_KEY if self._settings.on_loopback else None,
+        )
+        self.on_new_hub.append(page.follow)
         own = (
             *info.routes(self._host),
             *config.routes(self._settings.key_pair),
             *admin.routes(self),
         )
-        https = HttpServer(hub, (*ROUTES, *own), handshakes, web_sockets, {b"AMQP": amqp.protocol})
+        https = HttpServer(
+            *(hub, (*ROUTES, *own, *page.routes), handshakes, web_sockets),
+            *({b"AMQP": amqp.protocol}, page.token),
+        )
         return mqtt, https, amqp
 
 

@@ -34,7 +34,6 @@ from emulator.hub.core.errors import (
     IotHubUnauthorizedAccess,
 )
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import Caller, DeviceCaller, EventHubsCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
@@ -159,10 +158,12 @@ class Client:
         self._logged = True
         reason = error.__cause__ or error
         if link is None:
-            refusals.info("Refused a token of %s: %s", self.peer, printable(reason))
+            self.hub.refusals.info("Refused a token of %s: %s", self.peer, printable(reason))
         else:
             address = link.address[:_SHOWN]
-            refusals.info("Refused a link of %s to %r: %s", self.peer, address, printable(reason))
+            self.hub.refusals.info(
+                "Refused a link of %s to %r: %s", self.peer, address, printable(reason)
+            )
 
     def rest(self) -> None:
         """Do what links have put off: see `put_off`."""

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.net.listeners import accept
 from emulator.net.streams import READ_BYTES, Stream, TcpStream, closing
@@ -87,6 +86,8 @@ class AmqpServer:
         try:
             async with closing(stream):
                 if error := await driver.run():
-                    refusals.info("Closed the connection of %s: %s", stream.peer, printable(error))
+                    self._hub.refusals.info(
+                        "Closed the connection of %s: %s", stream.peer, printable(error)
+                    )
         finally:
             del self._connections[task]

@@ -38,6 +38,7 @@ def welcome(emulator: Emulator, script: Path | None, advice: str) -> str:
     lines = [
         f"  devices   mqtts://{emulator.mqtt_host}",
         f"  services  {'  '.join(f'https://{each}' for each in services)}",
+        f"  page      https://{with_port}/",
         *gap,
         "Paste these lines into each console whose programs use the hub"
         + (", or type there:" if script else ":"),

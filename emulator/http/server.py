@@ -28,7 +28,6 @@ from emulator.http.responses import ErrorForm, json_response, message_body
 from emulator.http.route import Route
 from emulator.hub.core import errors, limits
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.hub.gate import DeviceCaller, ServiceCaller
 from emulator.hub.hub import IotHub
 from emulator.net.first_bytes import MakeProtocol, Switch
@@ -71,6 +70,7 @@ class HttpServer:
         handshakes: the handshakes of TLS, with the certificates of clients.
         web_sockets: by path, the handlers that upgrade a request to a WebSocket.
         others: by first bytes, other protocols that are spoken on this port (see `Switch`).
+        session_token: finds the SAS token of a request with a cookie of the page.
     """
 
     def __init__(
@@ -80,9 +80,11 @@ class HttpServer:
         handshakes: Handshakes,
         web_sockets: Mapping[str, RequestHandler],
         others: Mapping[bytes, MakeProtocol],
+        session_token: Callable[[Request], str | None],
     ) -> None:
         self._hub = hub
         self._handshakes = handshakes
+        self._session_token = session_token
         self._router: Router[_Serve] = Router()
         for route in routes:
             self._router.add(route.verb, route.path, functools.partial(self._serve, route))
@@ -155,22 +157,15 @@ class HttpServer:
     ) -> StreamResponse:
         if route.operation is None:
             return await self._answer(route, request)
-        token = request.headers.get("Authorization")
-        caller: ServiceCaller | DeviceCaller = ServiceCaller(
-            token, request.host, resource, request.method
-        )
-        if route.for_device:
-            tls = request.get_extra_info("ssl_object")
-            certificate = self._handshakes.client_certificate(tls)
-            caller = DeviceCaller(identity_key(request), token, request.host, certificate)
         size, flaw = request.content_length or 0, _flaw(route, request)
         try:
+            caller = self._caller(route, request, resource)
             admission = self._hub.gate.enter(caller, route.operation, size=size, flaw=flaw)
         except errors.HubError as error:
             # The handler has not run: the form is the same on every route.
             reason = error.__cause__ or error
             verb, path = request.method, request.path
-            refusals.info("Refused %s %r: %s", printable(verb), path, printable(reason))
+            self._hub.refusals.info("Refused %s %r: %s", printable(verb), path, printable(reason))
             is_dropped = isinstance(error, errors.ConnectionForcefullyClosedOnFaultInjection)
             if is_dropped and request.transport is not None:
                 request.transport.abort()  # the answer is not sent
@@ -178,6 +173,19 @@ class HttpServer:
         if admission is not None:
             request.device = admission
         return await self._answer(route, request)
+
+    def _caller(
+        self, route: Route, request: Request, resource: Sequence[str]
+    ) -> ServiceCaller | DeviceCaller:
+        """Return the caller of a route, with its credentials; a service can have a session."""
+        token = request.headers.get("Authorization")
+        if route.for_device:
+            tls = request.get_extra_info("ssl_object")
+            certificate = self._handshakes.client_certificate(tls)
+            return DeviceCaller(identity_key(request), token, request.host, certificate)
+        if token is None and "Cookie" in request.headers:
+            token = self._session_token(request)
+        return ServiceCaller(token, request.host, resource, request.method)
 
     async def _upgrade(
         self, upgrade: RequestHandler, request: Request, _: Sequence[str]

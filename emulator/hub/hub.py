@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from emulator.hub.access.policies import Policy
+from emulator.hub.access.refusals import Refusals
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core.clock import Clock
@@ -68,6 +69,7 @@ class IotHub:
         self.store = store
         self.clock = clock = clock or Clock()
         self.feed = feed = Feed()
+        self.refusals = Refusals(feed, clock)
         self.slices = slices = Slices(clock)
         self.turns = Turns(clock)
         throttles = throttles or Throttles(clock=clock)

@@ -16,7 +16,6 @@ from emulator.hub.access.keys import mask_key
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, limits
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
@@ -51,6 +50,8 @@ class Channel:
         certificate: what the device has sent in its TLS handshake; None if it sent no certificate.
         peer: the address of the device, for the log.
     """
+
+    protocol = "MQTT"
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class Channel:
                     self._take(first_byte, body)
                 except errors.HubError as error:
                     # MQTT 3.1.1 has no other answer to a packet that the hub refuses.
-                    refusals.info("Refused %s: %s", printable(self.key), printable(error))
+                    self._hub.refusals.info("Refused %s: %s", printable(self.key), printable(error))
                     self._end()
             yield None
 
@@ -287,10 +288,10 @@ class Channel:
                 self._will = connect.will
         except (errors.IotHubUnauthorizedAccess, frame.ProtocolError) as error:
             reason = error.__cause__ or error
-            refusals.info("Refused %r at %s: %s", client, self._peer, printable(reason))
+            self._hub.refusals.info("Refused %r at %s: %s", client, self._peer, printable(reason))
             self._refuse(frame.ReturnCode.NOT_AUTHORIZED)
         except errors.HubError as error:  # of a throttle or a fault
-            refusals.info("Refused %r at %s: %s", client, self._peer, printable(error))
+            self._hub.refusals.info("Refused %r at %s: %s", client, self._peer, printable(error))
             if isinstance(error, errors.ConnectionForcefullyClosedOnFaultInjection):
                 self._end()
             else:

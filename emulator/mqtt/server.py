@@ -25,7 +25,6 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
@@ -119,6 +118,8 @@ class MqttServer:
                 try:
                     await connection.run()
                 except (ProtocolError, HubError) as error:
-                    refusals.info("Closed the connection of %s: %s", stream.peer, printable(error))
+                    self._hub.refusals.info(
+                        "Closed the connection of %s: %s", stream.peer, printable(error)
+                    )
         finally:
             del self._connections[task]

@@ -39,7 +39,7 @@ class Router(Generic[_T]):
     def add(self, verb: str, path: str, target: _T) -> None:
         """Add the target of a verb and a path."""
         node = self._root
-        for part in path.strip("/").split("/"):
+        for part in filter(None, path.split("/")):
             if part.startswith("{"):
                 node = node.named.setdefault(part[1:-1], _Node())
             else:

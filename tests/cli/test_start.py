@@ -94,6 +94,7 @@ def test_it_says_what_a_person_needs_next(hub: EmulatorConsole, host: str, data_
     assert [line for line in hub.lines if "port 443" not in line.lower()] == [
         f"  devices   mqtts://{host}:8883",
         f"  services  {'  '.join(services)}",
+        f"  page      https://{host}:8443/",
         "Paste these lines into each console whose programs use the hub, or type there:",
         f"  . {shlex.quote(str(data_dir / f'{host}-8883.sh'))}",
         f"  export SSL_CERT_FILE={shlex.quote(bundle)}",

@@ -95,6 +95,8 @@ class Device:
         request: its first link.
     """
 
+    protocol = "AMQP"
+
     def __init__(self, request: LinkRequest[Any]) -> None:
         self.hub: IotHub = request.hub
         self.admission = request.device

@@ -63,6 +63,10 @@ class DeviceLink(Protocol):
     def key(self) -> IdentityKey:
         """The identity that is connected."""
 
+    @property
+    def protocol(self) -> str:
+        """The protocol that it speaks: `MQTT` or `AMQP`."""
+
     def accepts_method(self, name: str) -> bool:
         """Return whether the device is subscribed to the direct method `name`."""
 

@@ -1,0 +1,196 @@
+// One device or module: its twin, its direct methods and its messages, as they happen.
+
+import { call, pathOf } from "./api.js";
+import { announce, button, confirm, copy, dialog, el, errorPlace, field, fill, form, table } from "./dom.js";
+import { faults } from "./faults.js";
+import { watch } from "./live.js";
+import { methods } from "./methods.js";
+import { Timeline } from "./timeline.js";
+import { twin } from "./twin.js";
+import { dateTime, hashOf, link } from "./text.js";
+
+export function device({ main, state, title, session }, key) {
+  const name = key.moduleId ? `${key.deviceId}/${key.moduleId}` : key.deviceId;
+  title(name);
+  let last = null; // the twin
+  let protocol = "";
+  const connection = el("span", { class: "state" });
+  const facts = el("p", { class: "numbers" });
+  const error = errorPlace();
+  const toggle = button("Disable", setStatus);
+  const timeline = new Timeline(`Messages and changes of ${name}`, { most: 100, current: name });
+  const properties = twin(key);
+  const calls = methods(key);
+  const parts = [];
+
+  fill(
+    main,
+    el("p", { class: "crumbs" }, el("a", { href: "#/" }, "Devices"), key.moduleId && [" / ", link({ deviceId: key.deviceId })]),
+    el("div", { class: "title" }, el("h1", {}, key.moduleId ?? key.deviceId), connection, facts),
+    el(
+      "div",
+      { class: "actions" },
+      button("Copy connection string", copyConnectionString),
+      !key.moduleId && toggle,
+      button("Delete", remove, { class: "danger" }),
+    ),
+    error.place,
+    el(
+      "div",
+      { class: "columns" },
+      el("div", { class: "stack" }, properties.view, !key.moduleId && modules(key)),
+      el(
+        "div",
+        { class: "stack" },
+        calls.view,
+        el("section", { class: "card" }, el("h2", {}, "What happens"), timeline.view),
+        !key.moduleId && command(key),
+        faults(key, parts),
+      ),
+    ),
+  );
+
+  const stream = watch(key, {
+    state,
+    begin() {
+      timeline.clear();
+      calls.clear();
+      if (last) read();
+    },
+    take(items) {
+      timeline.take(items);
+      for (const item of items) note(item);
+    },
+  });
+  read();
+
+  async function read() {
+    try {
+      const value = await call("GET", pathOf("/twins", key));
+      const protocols = await call("POST", "/_page/protocols", { ids: [name] });
+      protocol = protocols[name] ?? "";
+      show(value);
+      error.show("");
+    } catch (problem) {
+      error.show(problem.status === 404 ? `${name} is not registered on this hub.` : problem.message);
+    }
+  }
+
+  function note(item) {
+    if (item.type === "Twin") show(item.twin);
+    if (item.type === "TwinChanged") properties.changed(item);
+    if (item.type === "MethodCalled" || item.type === "MethodEnded") calls.take(item);
+    if (item.type === "IdentityDeleted") error.show(`${name} was deleted.`);
+    if (["Connected", "Disconnected", "IdentityChanged"].includes(item.type)) read();
+    if (item.type === "Telemetry" && last) {
+      last.lastActivityTime = item.time;
+      present();
+    }
+  }
+
+  function show(value) {
+    last = value;
+    properties.show(value);
+    present();
+  }
+
+  function present() {
+    const connected = last.connectionState === "Connected";
+    connection.className = `state ${connected ? "on" : ""}`;
+    fill(connection, connected ? "Connected" : "Disconnected", connected && protocol && ` by ${protocol}`);
+    fill(facts, "Last activity ", dateTime(last.lastActivityTime), last.status === "disabled" && [" ", el("span", { class: "badge bad" }, "disabled")]);
+    fill(toggle, last.status === "disabled" ? "Enable" : "Disable");
+  }
+
+  async function copyConnectionString() {
+    const identity = await call("GET", pathOf("/devices", key));
+    const secret = identity.authentication.symmetricKey?.primaryKey;
+    const ids = key.moduleId ? `DeviceId=${key.deviceId};ModuleId=${key.moduleId}` : `DeviceId=${key.deviceId}`;
+    const proof = secret ? `SharedAccessKey=${secret}` : "x509=true";
+    await copy(`HostName=${session.hostName};${ids};${proof}`, "Connection string");
+  }
+
+  async function setStatus() {
+    const identity = await call("GET", pathOf("/devices", key));
+    const status = identity.status === "disabled" ? "enabled" : "disabled";
+    await call("PUT", pathOf("/devices", key), { ...identity, status }, { "If-Match": `"${identity.etag}"` });
+    announce(`${name} is ${status}.`);
+    await read();
+  }
+
+  async function remove() {
+    const sure = await confirm(`Delete ${name}?`, "Its identity, its twin and its messages are deleted. This can't be undone.", "Delete");
+    if (!sure) return;
+    await call("DELETE", pathOf("/devices", key), undefined, { "If-Match": "*" });
+    announce(`${name} was deleted.`);
+    location.hash = key.moduleId ? hashOf({ deviceId: key.deviceId }) : "#/";
+  }
+
+  return {
+    close() {
+      stream.close();
+      timeline.close();
+      calls.close();
+      for (const each of parts) each.close();
+    },
+  };
+}
+
+/** The modules of a device, and a form to create one. */
+function modules(key) {
+  const place = el("div", {}, el("p", { class: "dim" }, "Loading"));
+  const error = errorPlace();
+
+  async function load() {
+    try {
+      const found = await call("GET", pathOf("/devices", key, "/modules"));
+      const rows = found.map((each) => [link(each), each.connectionState, dateTime(each.lastActivityTime)]);
+      fill(place, rows.length ? table(`Modules of ${key.deviceId}`, ["Id", "State", "Last activity"], rows) : el("p", { class: "dim" }, "This device has no modules."));
+    } catch (problem) {
+      fill(place);
+      if (problem.status !== 404) error.show(problem.message);
+    }
+  }
+
+  async function create() {
+    const made = await dialog("New module", (close) => {
+      const id = el("input", { autocomplete: "off", spellcheck: "false", maxlength: 128, autofocus: true });
+      return [
+        form("New module", field("Module id", id), "Create", async () => {
+          const module = { deviceId: key.deviceId, moduleId: id.value.trim() };
+          if (!module.moduleId) throw new Error("The module id is missing.");
+          await call("PUT", pathOf("/devices", module), module);
+          close(module);
+        }),
+        button("Cancel", async () => close(), { class: "quiet" }),
+      ];
+    });
+    if (made) load();
+  }
+
+  load();
+  return el("section", { class: "card" }, el("div", { class: "head" }, el("h2", {}, "Modules"), button("New module", create)), error.place, place);
+}
+
+/** A form for a cloud-to-device message. */
+function command(key) {
+  const text = el("textarea", { rows: 2, spellcheck: "false" });
+  const properties = el("textarea", { rows: 2, spellcheck: "false", placeholder: "name=value" });
+  const sent = el("p", { class: "dim", role: "status" });
+  const send = form("Send a message", [field("Body", text), field("Properties", properties, "One in each line: name=value"), sent], "Send", async () => {
+    fill(sent);
+    await call("POST", `/_emulator/devices/${encodeURIComponent(key.deviceId)}/messages`, { body: text.value, properties: parse(properties.value) });
+    fill(sent, "The message is queued. A device that is connected and subscribed receives it now.");
+  });
+  return el("details", { class: "card" }, el("summary", {}, el("h2", {}, "Send a message to the device")), send);
+}
+
+function parse(text) {
+  const found = {};
+  for (const line of text.split("\n").filter((each) => each.trim())) {
+    const at = line.indexOf("=");
+    if (at < 1) throw new Error(`The property '${line}' has no value. Use name=value.`);
+    found[line.slice(0, at).trim()] = line.slice(at + 1).trim();
+  }
+  return found;
+}

@@ -1,0 +1,128 @@
+// How the page writes times, durations, contents and changes.
+
+import { el, visible } from "./dom.js";
+
+/** Write a time as `09:03:17`, with the date as its title. */
+export function clockTime(text) {
+  const time = new Date(text);
+  return el("time", { datetime: text, title: time.toLocaleString() }, time.toLocaleTimeString("en-GB"));
+}
+
+/** Write a time with its date; "never" where it never was. */
+export function dateTime(text) {
+  if (!text || text.startsWith("0001-")) return "never";
+  const time = new Date(text);
+  return el("time", { datetime: text }, `${time.toLocaleDateString("en-CA")} ${time.toLocaleTimeString("en-GB")}`);
+}
+
+/** Write a time of today without its date. */
+export function recent(text) {
+  const isToday = text && new Date(text).toDateString() === new Date().toDateString();
+  return isToday ? clockTime(text) : dateTime(text);
+}
+
+/** Write a duration of milliseconds: `35 ms`, `20.1 s`. */
+export function duration(ms) {
+  return ms < 1000 ? `${Math.max(0, Math.round(ms))} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** Write a number with commas. */
+export function count(number, noun) {
+  return `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** Write a link to a device or module. */
+export function link(key, current = null) {
+  const name = key.moduleId ? `${key.deviceId}/${key.moduleId}` : key.deviceId;
+  if (current && name === current) return el("b", {}, name);
+  return el("a", { href: hashOf(key), class: "id" }, name);
+}
+
+/** Return the address of a device or module within the page. */
+export function hashOf({ deviceId, moduleId }) {
+  const module = moduleId ? `/${encodeURIComponent(moduleId)}` : "";
+  return `#/device/${encodeURIComponent(deviceId)}${module}`;
+}
+
+/** Show a body as it was sent: JSON with lines, or text, or Base64. */
+export function body(content) {
+  if (!content || content.size === 0) return el("span", { class: "dim" }, "empty");
+  const shown = content.text ?? content.base64;
+  const note =
+    content.base64 !== undefined
+      ? `Base64 of ${count(content.size, "byte")}`
+      : content.size > 4096
+        ? `the first part of ${count(content.size, "byte")}`
+        : "";
+  let view = el("pre", { class: "body", tabindex: 0 }, shown);
+  if (content.text !== undefined && content.size <= 4096) {
+    try {
+      const value = JSON.parse(content.text);
+      if (typeof value === "object" && value !== null) view = json(value);
+    } catch {
+      // not JSON: the text itself
+    }
+  }
+  return [view, note && el("p", { class: "dim" }, note)];
+}
+
+/** Write a body in one line, cut where it is long. */
+export function short(content, most = 120) {
+  if (!content || content.size === 0) return "";
+  const text = content.text ?? `Base64 ${content.base64}`;
+  return text.length > most ? `${text.slice(0, most)} …` : text;
+}
+
+/** Show a JSON value with its lines; members whose path is in `marked` are highlighted. */
+export function json(value, marked = new Set(), empty = "{}") {
+  const pre = el("pre", { class: "json", tabindex: 0 });
+  if (typeof value === "object" && value !== null && !Object.keys(value).length) {
+    pre.append(Array.isArray(value) ? "[]" : empty);
+    return pre;
+  }
+  write(pre, value, "", [], marked);
+  return pre;
+}
+
+function write(place, value, indent, path, marked) {
+  if (Array.isArray(value) || typeof value !== "object" || value === null) {
+    const lines = JSON.stringify(value, null, 2) ?? "null";
+    const kind = typeof value === "string" ? "text" : typeof value === "number" ? "number" : "word";
+    const span = el("span", { class: kind });
+    // The line ends are ours: those of a text are escaped in JSON.
+    span.append(lines.split("\n").map(visible).join(`\n${indent}`));
+    place.append(span);
+    return;
+  }
+  place.append("{");
+  const names = Object.keys(value);
+  names.forEach((name, index) => {
+    const inner = [...path, name];
+    const isMarked = marked.has(JSON.stringify(inner));
+    const line = isMarked ? el("mark", {}) : document.createDocumentFragment();
+    line.append(el("span", { class: "name" }, JSON.stringify(name)), ": ");
+    write(line, value[name], `${indent}  `, inner, marked);
+    place.append(`\n${indent}  `, line, index < names.length - 1 ? "," : "");
+  });
+  place.append(names.length ? `\n${indent}}` : "}");
+}
+
+/** List the paths of the leaves of a patch, as `json` marks them. */
+export function leaves(patch, path = []) {
+  if (typeof patch !== "object" || patch === null || Array.isArray(patch)) return [path];
+  return Object.entries(patch)
+    .filter(([name]) => !name.startsWith("$"))
+    .flatMap(([name, value]) => leaves(value, [...path, name]));
+}
+
+/** Describe what a write did to a section: `rebootTime = "…"`. */
+export function describe(section, patch) {
+  if (patch.$tooLarge) return [`${section} (${count(patch.$tooLarge, "byte")})`];
+  return leaves(patch).map((path) => {
+    const value = path.reduce((inner, name) => inner?.[name], patch);
+    const name = `${section}${path.length ? `.${path.join(".")}` : ""}`;
+    if (value === null) return `${name} removed`;
+    const text = JSON.stringify(value);
+    return `${name} = ${text.length > 80 ? `${text.slice(0, 80)} …` : text}`;
+  });
+}
