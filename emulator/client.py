@@ -77,18 +77,15 @@ class Client:
         fields = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
         try:
             self.host = fields["HostName"]
-            self._policy, self._key = fields["SharedAccessKeyName"], fields["SharedAccessKey"]
-            self._secret = base64.b64decode(self._key, validate=True)
+            self.policy, self.key = fields["SharedAccessKeyName"], fields["SharedAccessKey"]
+            base64.b64decode(self.key, validate=True)
             self._address, self._port = _address(self.host)
         except (KeyError, ValueError):
             raise ClientError(f"Invalid connection string of a service. Use {_FORM}.") from None
+        self.connection_string = connection_string
+        self.trust = trust
         self._timeout = timeout
-        self._context = ssl.create_default_context()
-        if trust is not None:
-            try:
-                self._context.load_verify_locations(trust)
-            except (OSError, ssl.SSLError) as error:
-                raise ClientError(f"Can't read the certificates in {trust}: {error}.") from None
+        self._context = self.tls_context()
 
     def get(self, path: str, **parameters: str) -> Any:
         """Return the document at a path.
@@ -143,14 +140,24 @@ class Client:
                     yield json.loads(line[len(b"data:") :])
 
     def token(self, lifetime: float = _TOKEN_SECONDS) -> str:
-        """Return a SAS token for the hub (IoT Hub docs: control access with SAS)."""
-        audience, expiry = quote(self.host, safe=""), str(int(time.time() + lifetime))
-        digest = hmac.new(self._secret, f"{audience}\n{expiry}".encode(), hashlib.sha256).digest()
-        signature = quote(base64.b64encode(digest), safe="")
-        return (
-            f"SharedAccessSignature sr={audience}&sig={signature}&se={expiry}"
-            f"&skn={quote(self._policy, safe='')}"
-        )
+        """Return a SAS token for the hub."""
+        return sas_token(self.host, self.key, lifetime, self.policy)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return a new TLS context that trusts what this client trusts.
+
+        Raises:
+            ClientError: the file of certificates can't be read.
+        """
+        context = ssl.create_default_context()
+        if self.trust is not None:
+            try:
+                context.load_verify_locations(self.trust)
+            except (OSError, ssl.SSLError) as error:
+                raise ClientError(
+                    f"Can't read the certificates in {self.trust}: {error}."
+                ) from None
+        return context
 
     @contextmanager
     def _sent(
@@ -175,7 +182,8 @@ class Client:
             )
             answer = connection.getresponse()
             if answer.status >= 400:
-                raise _refusal(self.host, path, answer.status, answer.read())
+                code = answer.headers.get("iothub-errorcode", "")
+                raise _refusal(self.host, path, answer.status, code, answer.read())
             yield answer
         except (OSError, http.client.HTTPException) as error:
             raise ClientError(self._explain(error)) from error
@@ -202,6 +210,29 @@ class Client:
         return f"{where}: {reason or error or type(error).__name__}."
 
 
+def sas_token(resource: str, key: str, lifetime: float, policy: str | None = None) -> str:
+    """Return a SAS token (IoT Hub docs: control access with SAS).
+
+    Args:
+        resource: the host of the hub, with the path of a device or a module if it is theirs.
+        key: the key, base64.
+        lifetime: in seconds.
+        policy: the policy that has the key; None for the key of a device or a module.
+
+    Raises:
+        ClientError: the key is not base64.
+    """
+    try:
+        secret = base64.b64decode(key, validate=True)
+    except ValueError:
+        raise ClientError("Invalid key: it is not base64.") from None
+    audience, expiry = quote(resource, safe=""), str(int(time.time() + lifetime))
+    digest = hmac.new(secret, f"{audience}\n{expiry}".encode(), hashlib.sha256).digest()
+    signature = quote(base64.b64encode(digest), safe="")
+    of = f"&skn={quote(policy, safe='')}" if policy else ""
+    return f"SharedAccessSignature sr={audience}&sig={signature}&se={expiry}{of}"
+
+
 def _address(host: str) -> tuple[str, int]:
     """Return the name and the port of a host; raise ValueError if it is malformed."""
     parts = urlsplit(f"//{host}")
@@ -219,14 +250,21 @@ def _encode(body: object) -> tuple[bytes | None, dict[str, str]]:
     return json.dumps(body).encode(), {"Content-Type": "application/json; charset=utf-8"}
 
 
-def _refusal(host: str, path: str, status: int, body: bytes) -> ClientError:
+def _refusal(host: str, path: str, status: int, code: str, body: bytes) -> ClientError:
     text = body[:_SHOWN].decode(errors="replace")
-    with suppress(ValueError, TypeError):
-        document = json.loads(body)
-        text = document.get("Message") or document.get("message") or text
-    found = _ERROR.fullmatch(text)
-    code, text = (found["code"], found["text"]) if found else ("", text)
+    with suppress(ValueError, TypeError, AttributeError):
+        text = _message(body) or text
+        # For direct methods, the text is a document of its own.
+        text = _message(text) or text
+    if found := _ERROR.fullmatch(text):
+        code, text = code or found["code"], found["text"]
     if path.startswith("/_emulator/") and not code and status in (404, 405):
         return ClientError(f"{host} is not an emulator, or an older one: no {path}.", status=status)
-    lines = " ".join(text.split()).rstrip(".")
-    return ClientError(f"{host} answers {status} {code}: {lines}.", status=status, code=code)
+    line = " ".join(text.split()).rstrip(".")
+    reason = f"{status} {code}".rstrip()
+    return ClientError(f"{host} answers {reason}: {line}.", status=status, code=code)
+
+
+def _message(document: bytes | str) -> str:
+    fields = json.loads(document)
+    return str(fields.get("Message") or fields.get("message") or "")

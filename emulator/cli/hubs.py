@@ -53,6 +53,7 @@ def announced(emulator: Emulator) -> Iterator[None]:
         "connectionString": _own_connection_string(emulator),
         "port": emulator.https_port,
         "ca": str(emulator.ca_file),
+        "environment": emulator.environment(settings.devices[0]),
     }
     try:
         files.write(file, json.dumps(document).encode(), mode=files.PRIVATE)
@@ -79,10 +80,13 @@ def _own_connection_string(emulator: Emulator) -> str:
 
 def add_options(parser: Parser) -> None:
     """Add the options that name a running hub."""
+    # The short forms, and --hub-name, are those of `az iot hub`.
     parser.add_argument(
-        "--login", metavar="STRING", help="the connection string of a service of the hub"
+        *("--login", "-l"), metavar="STRING", help="the connection string of a service of the hub"
     )
-    parser.add_argument("--host", metavar="HOST", help="the host of a hub of this machine")
+    parser.add_argument(
+        *("--host", "--hub-name", "-n"), metavar="HOST", help="the host of a hub of this machine"
+    )
     parser.add_argument("--data-dir", metavar="DIR", type=Path, help="the data folder of the hub")
 
 
@@ -96,13 +100,35 @@ def connect(options: argparse.Namespace) -> Client:
     # Imported here: a hub that starts needs no client.
     from emulator.client import Client
 
-    folder = _folder(options)
     is_chosen = options.host or options.data_dir
     given = options.login or (not is_chosen and os.environ.get(_VARIABLE))
     if given:
-        ca = folder / "ca.pem"
+        ca = _folder(options) / "ca.pem"
         return Client(given, trust=ca if ca.is_file() else None)
-    found = _announced(folder, options.host)
+    return client_of(running(options))
+
+
+def client_of(found: dict[str, Any]) -> Client:
+    """Return a client of a hub, by what its file has.
+
+    Raises:
+        ClientError
+    """
+    # Imported here: a hub that starts needs no client.
+    from emulator.client import Client
+
+    ca = Path(found["ca"])
+    return Client(found["connectionString"], trust=ca if ca.is_file() else None)
+
+
+def running(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the file of a running hub has: the document in `announced`.
+
+    Raises:
+        ClientError: no hub runs, or several do.
+        StartError: the user has no folder.
+    """
+    found = _announced(_folder(options), options.host)
     if len(found) > 1:
         found = [each for each in found if _accepts(each)] or found[:1]
     if len(found) > 1:
@@ -115,8 +141,7 @@ def connect(options: argparse.Namespace) -> Client:
             f"No hub runs here{where}. Start it: {program()}{option}. Or name another one: "
             "--login CONNECTION_STRING"
         )
-    ca = Path(found[0]["ca"])
-    return Client(found[0]["connectionString"], trust=ca if ca.is_file() else None)
+    return found[0]
 
 
 def _folder(options: argparse.Namespace) -> Path:

@@ -14,12 +14,16 @@ import sys
 from collections.abc import Sequence
 
 _OLDEST_PYTHON = (3, 11)
-# The exit status of a program that Ctrl-C ended, as shells have it.
-_INTERRUPTED = 130
+# The exit statuses: as az has them (Azure CLI docs: exit codes); of a program that Ctrl-C ended, as
+# shells have it.
+_FAILED, _MISSING, _INTERRUPTED = 1, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status: 0, 1 for a failure, 2 for an invalid option."""
+    """Run a command; return the exit status.
+
+    0; 1 for a failure, 2 for an invalid option, 3 for a device or the like that does not exist.
+    """
     end_on_ctrl_c()
     _open_closed_files()
     # The imports of a start make little garbage, and to look for it takes 3 % of the start. So they
@@ -71,16 +75,18 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _command(arguments: Sequence[str] | None) -> int:
-    from emulator.cli.commands import COMMANDS, function_of
+    from emulator.cli.commands import function_of, is_command
     from emulator.errors import ClientError, StartError
 
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if arguments and arguments[0] in COMMANDS:
+        if arguments and is_command(arguments[0]):
             return function_of(arguments[0])(arguments[1:])
         return _start(arguments)
     except ClientError as error:
-        return _fail(str(error))
+        _fail(str(error))
+        is_missing = error.status == 404 and error.code not in ("", "DeviceNotOnline")
+        return _MISSING if is_missing else _FAILED
     except StartError as error:
         from emulator.cli.options import note_variables
 
@@ -107,4 +113,4 @@ def _start(arguments: Sequence[str]) -> int:
 def _fail(text: str) -> int:
     for line in text.splitlines():
         print(f"emulator: {line}", file=sys.stderr)
-    return 1
+    return _FAILED

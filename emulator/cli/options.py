@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from emulator.cli.commands import COMMANDS
+from emulator.cli.commands import AZ_COMMANDS, COMMANDS, is_command
 from emulator.cli.parser import Parser, Version, similar
 from emulator.setting import Setting, SettingError, flag
 from emulator.settings import Found, Settings, find, table, user_folder
@@ -20,6 +20,12 @@ they run against the cloud: devices over MQTT or AMQP, services over HTTPS or
 AMQP. Only programs on this machine can reach it, unless --host names another
 address.
 """
+
+
+def _lines(commands: Mapping[str, str]) -> str:
+    width = max(map(len, commands))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in commands.items())
+
 
 _EPILOG = f"""\
 examples:
@@ -33,7 +39,10 @@ examples:
       run the tutorial's two scripts, and end
 
 commands, each with --help:
-{chr(10).join(f"  {name:<9} {text}" for name, text in COMMANDS.items())}
+{_lines(COMMANDS)}
+
+the same in the words of `az iot hub`, against the hub that runs, or any other:
+{_lines(AZ_COMMANDS)}
 
 first steps:
   1. Start a hub, in a console of its own. It prints lines that set environment
@@ -115,10 +124,10 @@ def parse(arguments: Sequence[str] | None) -> Command:
     add_settings(parser)
     options = vars(parser.parse_known(sys.argv[1:] if arguments is None else arguments))
     name = options["command"]
-    if name in COMMANDS:
+    if name is not None and is_command(name):
         parser.error(f"The command {name} must be the first word")
     if name not in (None, "start", "tutorial"):
-        found = similar(name, [*COMMANDS, "start", "tutorial"])
+        found = similar(name, [*COMMANDS, *AZ_COMMANDS, "start", "tutorial"])
         advice = found[0] if found else f"tutorial, {', '.join(COMMANDS)}"
         parser.error(f"Unknown command {name!r}. Use {advice}")
     return read_command(parser, options, None if name == "start" else name)

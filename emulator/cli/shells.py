@@ -52,6 +52,18 @@ POWERSHELL = Shell("$env:{name} = {value}", ". {file}", ".ps1", _powershell_quot
 # There the quotes do not belong to the value.
 CMD = Shell('set "{name}={value}"', 'call "{file}"', ".cmd", str)
 
+# A file for `docker run --env-file`, editors and the like: no shell, so no quotes.
+_DOTENV = Shell("{name}={value}", "{file}", ".env", str)
+
+BY_NAME = {
+    **dict.fromkeys(("posix", "bash", "zsh", "sh"), POSIX),
+    "fish": FISH,
+    "powershell": POWERSHELL,
+    "cmd": CMD,
+    "dotenv": _DOTENV,
+}
+"""By the names that a user calls them."""
+
 _BY_PROGRAM = {
     **dict.fromkeys(("ash", "bash", "dash", "ksh", "sh", "zsh"), POSIX),
     "fish": FISH,

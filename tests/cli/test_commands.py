@@ -17,7 +17,7 @@ from emulator.testing.addresses import free_loopback_address
 from tests.cli.test_start import ANY_PORTS
 from tests.processes import Console, EmulatorConsole, clean_environment, posix_only
 
-COMMANDS = ("run", "status", "config", "snapshot", "restore", "reset")
+COMMANDS = ("run", "status", "env", "token", "ca", "config", "snapshot", "restore", "reset")
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 pytestmark = pytest.mark.skipif(
@@ -58,7 +58,9 @@ def run_to_end(*arguments: str | Path, **variables: str) -> tuple[int, list[str]
 # --- all
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "config check", "config apply", "config schema"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "completion", "config check", "config apply", "config schema"]
+)
 def test_each_help_has_an_example(command: str) -> None:
     status, lines, errors = run_to_end(*command.split(), "--help")
     assert (status, errors) == (0, [])

@@ -228,6 +228,19 @@ def test_a_stream_sends_old_and_new_events(
     assert following.bodies(2) == ["after\nwith a second line", "last"]
 
 
+def test_a_stream_from_the_end_has_new_events_only(
+    service: Service, stream: OpenStream, report: Report, device: Device
+) -> None:
+    report(device, "before")
+    following = stream(f"?device={device.id}&from=end")
+    assert following.response.readline() == b": events follow\n"
+    report(device, "after")
+    assert following.response.readline() == b"\n"
+    assert following.bodies(1) == ["after"]
+    page = service.request("GET", _EVENTS, params={"device": device.id, "from": "end"})
+    assert page.json() == []
+
+
 def test_an_idle_stream_begins_at_once(
     service: Service, stream: OpenStream, report: Report, device: Device
 ) -> None:
@@ -313,6 +326,15 @@ def test_a_body_is_sent_as_text_or_as_json(
     headers: dict[str, str | None] = {"Authorization": device_token(emulator, device)}
     answer = service.request("GET", path, headers=headers)
     assert (answer.status_code, answer.content) == (200, received)
+
+
+def test_a_body_is_sent_as_any_bytes(emulator: Emulator, service: Service, device: Device) -> None:
+    assert try_to_send(service, device, bodyBase64="/wCA").status_code == 204
+    path = f"/devices/{device.id}/messages/deviceBound"
+    headers: dict[str, str | None] = {"Authorization": device_token(emulator, device)}
+    assert service.request("GET", path, headers=headers).content == b"\xff\x00\x80"
+    for members in ({"bodyBase64": "%"}, {"bodyBase64": "/wCA", "body": "x"}, {"bodyBase64": 1}):
+        assert try_to_send(service, device, **members).status_code == 400
 
 
 def test_a_message_may_be_empty(service: Service, device: Device) -> None:

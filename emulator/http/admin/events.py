@@ -45,7 +45,8 @@ class _Query(NamedTuple):
 async def read_events(hub: IotHub, request: Request) -> StreamResponse:
     """`GET /_emulator/events?from=n&device=id&partition=id&top=m`: the events from number n on.
 
-    200 with a JSON array; `top` makes it a page, and the next page begins behind its last number.
+    `from=end` means the events that come. 200 with a JSON array; `top` makes it a page, and the
+    next page begins behind its last number.
     If the request accepts `text/event-stream`: live server-sent events, with the numbers as ids.
     The stream continues after the event in `Last-Event-ID`. 404 if the device is unknown, and no
     event is from it.
@@ -104,7 +105,10 @@ def _query(hub: IotHub, request: Request) -> _Query:
     check_parameters(request, "from", "device", "partition", "top")
     last = request.headers.get("Last-Event-ID")
     text = request.query.get("from", "0") if last is None else last
-    start = number("sequence number", text) + (last is not None)
+    if last is None and text == "end":
+        start = hub.events.end
+    else:
+        start = number("sequence number", text) + (last is not None)
     device_id, partition_id = request.query.get("device"), request.query.get("partition")
     top = request.query.get("top")
     if device_id is not None:

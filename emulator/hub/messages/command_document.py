@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from urllib.parse import quote
 
 from emulator.hub.core import members
 from emulator.hub.core.errors import ArgumentInvalid
-from emulator.hub.core.json import dumps
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.messages.addresses import device_ids
 from emulator.hub.messages.message import Message
 
@@ -20,7 +21,7 @@ _SYSTEM = {
     "expiryTimeUtc": "absolute-expiry-time",
 }
 # A misspelled member or parameter is an error: nothing is to be silently left out.
-_FORM = members.Form("body", "properties", "ack", "to", *_SYSTEM, closed=True)
+_FORM = members.Form("body", "bodyBase64", "properties", "ack", "to", *_SYSTEM, closed=True)
 
 
 def read_command(device_id: str, body: object) -> Message:
@@ -30,8 +31,9 @@ def read_command(device_id: str, body: object) -> Message:
         device_id: the device.
         body: `{"body", "properties", "ack", "to", "messageId", "correlationId", "userId",
             "contentType", "contentEncoding", "expiryTimeUtc"}`. A `body` that is not a string is
-            sent as JSON. A property that is null has no value. `to` is the address of the device,
-            in the letter case that the sender wants. Every member is optional.
+            sent as JSON; `bodyBase64` in its place has any bytes. A property that is null has no
+            value. `to` is the address of the device, in the letter case that the sender wants.
+            Every member is optional.
 
     Raises:
         DeserializationError: it is not an object.
@@ -54,9 +56,20 @@ def read_command(device_id: str, body: object) -> Message:
             raise ArgumentInvalid(f"The property {name} is not a string. Use a string, or null")
     if (ack := members.text(document, "ack")) is not None:
         properties["iothub-ack"] = ack
-    content = document.get("body", "")
-    payload = content.encode() if isinstance(content, str) else dumps(content)
-    return Message(payload, system, properties)
+    return Message(_payload(document), system, properties)
+
+
+def _payload(document: JsonObject) -> bytes:
+    encoded = members.text(document, "bodyBase64")
+    if encoded is None:
+        content = document.get("body", "")
+        return content.encode() if isinstance(content, str) else dumps(content)
+    if "body" in document:
+        raise ArgumentInvalid("body and bodyBase64 are both there. Use one of them")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except ValueError:
+        raise ArgumentInvalid("bodyBase64 is not base64") from None
 
 
 def _address(device_id: str, given: str | None) -> str:

@@ -1,0 +1,157 @@
+"""The values of options: JSON or a file of it, pairs, flags, numbers."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+_SHOWN = 60  # how much of a value an error repeats, in characters
+
+
+def json_value(text: str) -> Any:
+    """Parse JSON, or the JSON in a file: its path, with or without `@` before it.
+
+    Raises:
+        ArgumentTypeError
+    """
+    file = Path(text.removeprefix("@"))
+    is_file = _is_file(file)
+    try:
+        content = file.read_text(encoding="utf-8-sig") if is_file else text
+        return json.loads(content, parse_constant=_refuse_constant)
+    except OSError as error:
+        raise ArgumentTypeError(f"Can't read {file}: {error.strerror or error}") from None
+    except ValueError as error:
+        if is_file:
+            raise ArgumentTypeError(f"No JSON in {file}: {error}") from None
+        raise ArgumentTypeError(
+            f"Neither JSON nor a file: {_shown(text)}. In a shell, quote it: '{{\"a\": 1}}'"
+        ) from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Parse a JSON object, or a file of one.
+
+    Raises:
+        ArgumentTypeError
+    """
+    value = json_value(text)
+    if not isinstance(value, dict):
+        raise ArgumentTypeError(f"Not a JSON object: {_shown(json.dumps(value))}")
+    return value
+
+
+def text_or_file(text: str) -> str:
+    """Return a text, or the text in a file.
+
+    Raises:
+        ArgumentTypeError
+    """
+    file = Path(text)
+    try:
+        return file.read_text(encoding="utf-8").strip() if _is_file(file) else text
+    except (OSError, ValueError) as error:
+        raise ArgumentTypeError(f"Can't read {file}: {error}") from None
+
+
+def content_of(text: str) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        ArgumentTypeError
+    """
+    try:
+        return Path(text).read_bytes()
+    except OSError as error:
+        raise ArgumentTypeError(f"Can't read {text}: {error.strerror or error}") from None
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Parse `name=value`.
+
+    Raises:
+        ArgumentTypeError
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ArgumentTypeError(f"Not a pair: {_shown(text)}. Use name=value")
+    return name, value
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Parse `name=value;name=value`.
+
+    Raises:
+        ArgumentTypeError
+    """
+    return dict(pair(each) for each in text.split(";") if each)
+
+
+def flag(text: str) -> bool:
+    """Parse true or false.
+
+    Raises:
+        ArgumentTypeError
+    """
+    if text.lower() not in (*_TRUE, *_FALSE):
+        raise ArgumentTypeError(f"Invalid value {_shown(text)}: use true or false")
+    return text.lower() in _TRUE
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a parser of whole numbers in a range."""
+    allowed = f"from {least} up" if most is None else f"from {least} to {most}"
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            raise ArgumentTypeError(f"Invalid number {_shown(text)}: use {allowed}")
+        return number
+
+    return parse
+
+
+def top(text: str) -> int | None:
+    """Parse how many rows are wanted; -1 is all, as None.
+
+    Raises:
+        ArgumentTypeError
+    """
+    return None if text == "-1" else whole(1)(text)
+
+
+def seconds(text: str) -> float:
+    """Parse a number of seconds, from 0 up.
+
+    Raises:
+        ArgumentTypeError
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise ArgumentTypeError(f"Invalid number {_shown(text)}: use seconds, from 0 up")
+    return number
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a path, or with a null character
+        return False
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -1,0 +1,334 @@
+"""The words and options of the commands, beside those of the real extension; and what is wrong."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from emulator.cli.az import options as o
+from emulator.cli.az.command import Command
+from emulator.cli.az.families import commands_of
+from emulator.cli.az.main import parser_of
+from emulator.cli.commands import AZ_COMMANDS
+from tests.cli.az.conftest import Run
+
+COMMANDS = {each.words: each for word in AZ_COMMANDS for each in commands_of(word)}
+COMMON = {flag for each in o.COMMON for flag in each.flags}
+
+# The options of each command in azure-iot-cli-extension 0.25.0: _params.py, iothub/params.py and
+# the signatures of the functions in commands.py and iothub/command_map.py, commit a42f57ae. Those
+# of every command are left out: --hub-name, --login, --resource-group, --auth-type.
+REAL = {
+    "c2d-message abandon": "--device-id -d | --etag -e",
+    "c2d-message complete": "--device-id -d | --etag -e",
+    "c2d-message purge": "--device-id -d",
+    "c2d-message receive": "--device-id -d | --lock-timeout --lt | --abandon | --complete | "
+    "--reject",
+    "c2d-message reject": "--device-id -d | --etag -e",
+    "c2d-message send": "--device-id -d | --data --da | --data-file-path --dfp | "
+    "--message-id --mid | --correlation-id --cid | --user-id --uid | --content-encoding --ce | "
+    "--content-type --ct | --expiry-time-utc --expiry | --properties --props -p | --ack | "
+    "--wait -w | --yes -y | --repair -r",
+    "simulate": "--device-id -d | --receive-settle --rs | --data --da | --msg-count --mc | "
+    "--msg-interval --mi | --protocol --proto | --properties --props -p | --symmetric-key --key | "
+    "--certificate-file-path --cp | --key-file-path --kp | --passphrase --pass | "
+    "--method-response-code --mrc | --method-response-payload --mrp | "
+    "--init-reported-properties --irp | --model-id --dtmi",
+    "configuration create": "--config-id -c | --content -k | --custom-labels --cl | "
+    "--custom-metric-queries --cmq | --target-condition --tc -t | --priority --pri | "
+    "--labels --lab | --metrics -m",
+    "configuration delete": "--config-id -c | --etag -e",
+    "configuration list": "--top",
+    "configuration show": "--config-id -c",
+    "configuration show-metric": "--config-id -c | --metric-id -m | --metric-type --mt",
+    "configuration update": "--config-id -c | --etag -e | --set | --remove | --add",
+    "device-identity connection-string show": "--device-id -d | --key-type --kt",
+    "device-identity create": "--device-id -d | --edge-enabled --ee | --auth-method --am | "
+    "--primary-key --pk | --secondary-key --sk | --primary-thumbprint --ptp | "
+    "--secondary-thumbprint --stp | --status --sta | --status-reason --star | --valid-days --vd | "
+    "--output-dir --od | --device-scope",
+    "device-identity delete": "--device-id -d | --etag -e",
+    "device-identity export": "--blob-container-uri --bcu | --blob-container --bc | "
+    "--storage-account --sa | --include-keys --ik | --storage-authentication-type --sat | "
+    "--identity",
+    "device-identity import": "--input-blob-container-uri --ibcu | --input-blob-container --ibc | "
+    "--input-storage-account --isa | --output-blob-container-uri --obcu | "
+    "--output-blob-container --obc | --output-storage-account --osa | "
+    "--storage-authentication-type --sat | --identity",
+    "device-identity list": "--top | --edge-enabled --ee",
+    "device-identity renew-key": "--device-id -d | --key-type --kt | --include-modules --im | "
+    "--no-progress | --etag -e",
+    "device-identity show": "--device-id -d",
+    "device-identity update": "--device-id -d | --etag -e | --edge-enabled --ee | --status --sta | "
+    "--status-reason --star | --auth-method --am | --primary-thumbprint --ptp | "
+    "--secondary-thumbprint --stp | --primary-key --pk | --secondary-key --sk | "
+    "--set | --remove | --add",
+    "device-twin list": "--top | --edge-enabled --ee",
+    "device-twin replace": "--device-id -d | --json -j | --etag -e",
+    "device-twin show": "--device-id -d",
+    "device-twin update": "--device-id -d | --etag -e | --desired | --tags | --set | --remove | "
+    "--add",
+    "digital-twin invoke-command": "--device-id -d | --command-name --cn | --component-path | "
+    "--payload | --connect-timeout --cto | --response-timeout --rto",
+    "digital-twin show": "--device-id -d",
+    "digital-twin update": "--device-id -d | --json-patch --patch | --etag -e",
+    "generate-sas-token": "--device-id -d | --policy-name --pn | --key-type --kt | --duration --du "
+    "| --module-id -m | --connection-string --cs",
+    "invoke-device-method": "--device-id -d | --method-name --mn | --method-payload --mp | "
+    "--timeout --to",
+    "invoke-module-method": "--device-id -d | --module-id -m | --method-name --mn | "
+    "--method-payload --mp | --timeout --to",
+    "job cancel": "--job-id",
+    "job create": "--job-id | --job-type --jt | --start-time --start | --query-condition -q | "
+    "--twin-patch --patch | --method-name --mn | --method-payload --mp | "
+    "--method-connect-timeout --mct | --method-response-timeout --mrt | --ttl | --wait -w | "
+    "--poll-interval --interval | --poll-duration --duration",
+    "job list": "--job-type --jt | --job-status --js | --top",
+    "job show": "--job-id",
+    "module-identity connection-string show": "--device-id -d | --module-id -m | --key-type --kt",
+    "module-identity create": "--device-id -d | --module-id -m | --auth-method --am | "
+    "--primary-key --pk | --secondary-key --sk | --primary-thumbprint --ptp | "
+    "--secondary-thumbprint --stp | --valid-days --vd | --output-dir --od",
+    "module-identity delete": "--device-id -d | --module-id -m | --etag -e",
+    "module-identity list": "--device-id -d | --top",
+    "module-identity renew-key": "--device-id -d | --module-id -m | --key-type --kt | "
+    "--no-progress | --etag -e",
+    "module-identity show": "--device-id -d | --module-id -m",
+    "module-identity update": "--device-id -d | --module-id -m | --etag -e | --set | --remove | "
+    "--add",
+    "module-twin replace": "--device-id -d | --module-id -m | --json -j | --etag -e",
+    "module-twin show": "--device-id -d | --module-id -m",
+    "module-twin update": "--device-id -d | --module-id -m | --etag -e | --desired | --tags | "
+    "--set | --remove | --add",
+    "monitor-events": "--device-id -d | --interface -i | --module-id -m | "
+    "--consumer-group --cg -c | --timeout --to -t | --enqueued-time --et -e | --yes -y | "
+    "--properties --props -p | --repair -r | --content-type --ct | "
+    "--device-query -q | --message-count --mc",
+    "monitor-feedback": "--device-id -d | --yes -y | --wait-on-msg -w | --repair -r",
+    "query": "--query-command -q | --top",
+}
+# What is missing here: these ask Azure for a storage account; are deprecated; are for HTTP only, or
+# are for lists, of which the documents here have one.
+MISSING = {
+    *("--blob-container", "--storage-account", "--input-blob-container", "--input-storage-account"),
+    *("--output-blob-container", "--output-storage-account", "--storage-authentication-type"),
+    *("--receive-settle", "--add"),
+}
+# What is here alone.
+ADDED = {
+    "simulate": {"--count"},
+    "module-identity update": {
+        *("--auth-method", "--primary-key", "--secondary-key"),
+        *("--primary-thumbprint", "--secondary-thumbprint"),
+    },
+}
+
+
+def flags_of(command: Command) -> list[set[str]]:
+    return [set(each.flags) for each in (*command.options, *o.COMMON)]
+
+
+def test_the_commands_are_those_of_az() -> None:
+    assert set(COMMANDS) == set(REAL)
+
+
+@pytest.mark.parametrize("words", REAL)
+def test_the_options_are_those_of_az(words: str) -> None:
+    real = [set(each.split()) for each in REAL[words].split(" | ")]
+    here = flags_of(COMMANDS[words])
+    assert [each for each in real if not each & MISSING and each not in here] == []
+    known = set().union(*real) | COMMON | ADDED.get(words, set())
+    assert [each for each in here if not each & known] == []
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_each_help_has_an_example_that_parses(words: str) -> None:
+    parser = parser_of(COMMANDS[words])
+    text = parser.format_help()
+    assert max(map(len, text.splitlines())) < 80
+    found = re.search(r"example:\n  (.*)", text, re.DOTALL)
+    assert found
+    arguments = shlex.split(found[1].replace("\\\n", ""))
+    rest = arguments[arguments.index(words.split()[0]) + len(words.split()) :]
+    # Files of the example do not exist.
+    rest = ["{}" if each.endswith(".json") else each for each in rest]
+    parser.parse_args(rest)
+
+
+@pytest.mark.parametrize("word", AZ_COMMANDS)
+def test_each_family_has_help(word: str, run_command: Run) -> None:
+    result = run_command(word, "--help")
+    assert (result.status, result.errors) == (0, [])
+    assert max(map(len, result.output.splitlines())) < 80
+    assert "example:\n" in result.output
+
+
+# What is wrong in the use of a command, and the line that says so.
+ID = ("-d", "x")
+WRONG_USE: dict[str, tuple[tuple[str, ...], str]] = {
+    "half a command": (
+        ("device-twin",),
+        r"The command device-twin is incomplete\. Use show, update, replace, list\. "
+        r"--help shows the commands\.",
+    ),
+    "a misspelt word": (
+        ("device-twin", "shwo"),
+        r"Unknown command 'device-twin shwo'\. Use show\. --help shows the commands\.",
+    ),
+    "no device": (("device-twin", "show"), r"--device-id/-d is missing\. .*"),
+    "an unknown option": (
+        ("device-twin", "show", *ID, "--device"),
+        r"argument --device-id/-d: expected one argument\. .*|--device-id/-d needs a value\. .*",
+    ),
+    "another unknown option": (
+        ("device-twin", "show", *ID, "--tag", "x"),
+        r"Unknown option --tag\.( Use .*)? --help .*",
+    ),
+    "no JSON": (
+        ("device-twin", "update", *ID, "--tags", "{a:1}"),
+        r"argument --tags: Neither JSON nor a file: '\{a:1\}'\. In a shell, quote it: .*",
+    ),
+    "JSON that is not an object": (
+        ("device-twin", "update", *ID, "--tags", "[1]"),
+        r"argument --tags: Not a JSON object: '\[1\]'\. .*",
+    ),
+    "a number that JSON does not have": (
+        ("invoke-device-method", *ID, "--mn", "m", "--mp", "NaN"),
+        r"argument --method-payload/--mp: Neither JSON nor a file: 'NaN'\. .*",
+    ),
+    "nothing to change": (
+        ("device-twin", "update", *ID),
+        r"Nothing to change\. Use --desired, --tags, --set or --remove\. .*",
+    ),
+    "a pair without a value": (
+        ("device-twin", "update", *ID, "--set", "tags.a"),
+        r"argument --set: Not a pair: 'tags\.a'\. Use name=value\. .*",
+    ),
+    "a path without names": (
+        ("device-twin", "update", *ID, "--set", "tags..a=1"),
+        r"Invalid path 'tags\.\.a'\. Use names with dots, such as tags\.floor\. .*",
+    ),
+    "a choice": (
+        ("device-identity", "create", *ID, "--sta", "off"),
+        r"argument --status/--sta: invalid choice: 'off' \(choose from .*",
+    ),
+    "neither true nor false": (
+        ("device-identity", "create", *ID, "--ee", "maybe"),
+        r"argument --edge-enabled/--ee: Invalid value 'maybe': use true or false\. .*",
+    ),
+    "one key of two": (
+        ("device-identity", "create", *ID, "--pk", "YWJj"),
+        r"--primary-key and --secondary-key belong together\. .*",
+    ),
+    "a thumbprint without its method": (
+        ("device-identity", "create", *ID, "--ptp", "AB"),
+        r"--primary-thumbprint and --secondary-thumbprint do not fit\. They need "
+        r"--auth-method x509_thumbprint\. .*",
+    ),
+    "a method without its thumbprint": (
+        ("device-identity", "create", *ID, "--am", "x509_thumbprint"),
+        r"--primary-thumbprint is missing\. x509_thumbprint needs it\. .*",
+    ),
+    "a validity without a folder": (
+        ("device-identity", "create", *ID, "--vd", "9"),
+        r"--valid-days needs --output-dir, for the certificate and its key\. .*",
+    ),
+    "two that swap": (
+        ("device-identity", "renew-key", "-d", "a", "b", "--kt", "swap"),
+        r"--key-type swap takes one id\. .*",
+    ),
+    "a number out of range": (
+        ("invoke-device-method", *ID, "--mn", "m", "--to", "4"),
+        r"argument --timeout/--to: Invalid number '4': use from 5 to 300\. .*",
+    ),
+    "no rows": (
+        ("query", "-q", "select * from devices", "--top", "0"),
+        r"argument --top: Invalid number '0': use from 1 up\. .*",
+    ),
+    "a JMESPath query": (
+        ("device-twin", "show", *ID, "--query", "a["),
+        r"Invalid --query: .*\. --help shows the options\.",
+    ),
+    "a job without its patch": (
+        ("job", "create", "--job-id", "j", "--jt", "scheduleUpdateTwin", "-q", "*"),
+        r"--twin-patch is missing\. scheduleUpdateTwin needs it\. .*",
+    ),
+    "a job without its method": (
+        ("job", "create", "--job-id", "j", "--jt", "scheduleDeviceMethod", "-q", "*"),
+        r"--method-name is missing\. scheduleDeviceMethod needs it\. .*",
+    ),
+    "content of nothing": (
+        ("configuration", "create", "-c", "c", "-k", "{}"),
+        r"--content has no deviceContent or moduleContent\. .*",
+    ),
+    "metrics without queries": (
+        ("configuration", "create", "-c", "c", "-k", '{"deviceContent": {}}', "-m", '{"a": 1}'),
+        r"--metrics has no queries\. .*",
+    ),
+    "feedback that is not asked for": (
+        ("c2d-message", "send", *ID, "--wait"),
+        r"--wait needs --ack: positive, negative or full\. .*",
+    ),
+    "a time in the past": (
+        ("c2d-message", "send", *ID, "--expiry", "1"),
+        r"--expiry-time-utc is in the past: use ms since 1970\. .*",
+    ),
+    "a file that is missing": (
+        ("c2d-message", "send", *ID, "--dfp", "/none/x"),
+        r"argument --data-file-path/--dfp: Can't read /none/x: No such file or directory\. .*",
+    ),
+    "two ends of one message": (
+        ("c2d-message", "receive", *ID, "--complete", "--reject"),
+        r"--complete and --reject contradict each other\. Use one\. .*",
+    ),
+    "properties that are not pairs": (
+        ("c2d-message", "send", *ID, "--props", "a"),
+        r"argument --properties/--props/-p: Not a pair: 'a'\. Use name=value\. .*",
+    ),
+    "half a certificate": (
+        ("simulate", *ID, "--cp", "x"),
+        r"--certificate-file-path and --key-file-path belong together\. .*",
+    ),
+    "one key for many": (
+        ("simulate", *ID, "--count", "2", "--key", "x"),
+        r"--count has no use for the key or the certificate of one device\. .*",
+    ),
+    "a negative interval": (
+        ("simulate", *ID, "--mi", "-1"),
+        r"argument --msg-interval/--mi: Invalid number '-1': use seconds, from 0 up\. .*",
+    ),
+    "the token of a module alone": (
+        ("generate-sas-token", "-m", "x"),
+        r"--module-id needs --device-id\. .*",
+    ),
+    "another policy": (
+        ("generate-sas-token", "--pn", "device"),
+        r"--policy-name device: the connection string is that of iothubowner\. Use --login .*",
+    ),
+    "a connection string of nothing": (
+        ("generate-sas-token", "--cs", "a=b"),
+        r"Invalid --connection-string\. Use that of a service, a device or a module\. .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_USE)
+def test_wrong_use_is_one_line_and_status_2(name: str, az: Run) -> None:
+    arguments, said = WRONG_USE[name]
+    result = az(*arguments)
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1), result
+    assert re.fullmatch(f"emulator: (?:{said})", result.errors[0]), result.errors[0]
+
+
+def test_json_comes_from_files_too(tmp_path: Path, az: Run) -> None:
+    file = tmp_path / "patch.json"
+    file.write_text("{", encoding="utf-8")
+    result = az("device-twin", "update", *ID, "--tags", str(file))
+    assert result.status == 2
+    assert result.errors[0].startswith(f"emulator: argument --tags: No JSON in {file}: ")
+    file.write_text('{"a": 1}', encoding="utf-8")
+    for name in (str(file), f"@{file}"):
+        assert az("device-twin", "update", *ID, "--tags", name).status == 3
