@@ -58,6 +58,7 @@ _DRAIN_SECONDS = 0.25
 _TOO_MANY_REQUESTS = 429
 
 RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
+FindOther = Callable[[Sequence[str]], RequestHandler | None]
 # Answers a request; the second argument has the segments of its path.
 _Serve = Callable[[Request, Sequence[str]], Awaitable[StreamResponse]]
 
@@ -71,6 +72,8 @@ class HttpServer:
         handshakes: the handshakes of TLS, with the certificates of clients.
         web_sockets: by path, the handlers that upgrade a request to a WebSocket.
         others: by first bytes, other protocols that are spoken on this port (see `Switch`).
+        find_other: returns the handler of a path that has no route, if it is one of another
+            service that shares the port.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class HttpServer:
         handshakes: Handshakes,
         web_sockets: Mapping[str, RequestHandler],
         others: Mapping[bytes, MakeProtocol],
+        find_other: FindOther | None = None,
     ) -> None:
         self._hub = hub
         self._handshakes = handshakes
@@ -91,6 +95,7 @@ class HttpServer:
         self._find = functools.lru_cache(_REMEMBERED_PATHS)(self._find_route)
         self._listening: list[asyncio.Server] = []
         self._others = others
+        self._find_other = find_other
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept HTTPS connections on bound sockets."""
@@ -144,6 +149,8 @@ class HttpServer:
             if serve := each.verbs.get(request.method):
                 request.names = each.names
                 return await serve(request, segments)
+        if not found and self._find_other and (other := self._find_other(segments)) is not None:
+            return await other(request)
         return self._refuse_path(request, {verb for each in found for verb in each.verbs})
 
     def _find_route(self, path: str) -> tuple[list[str], list[Found[_Serve]]]:

@@ -23,6 +23,7 @@ from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 from emulator.mqtt import faults, frame, messages, property_bag, topics, twins
 from emulator.mqtt.admissions import admit
+from emulator.mqtt.other_channel import FindOther, OtherChannel
 from emulator.mqtt.output import Output
 from emulator.mqtt.sessions import Sessions, Subscriptions
 from emulator.mqtt.topics import MethodResponse, Telemetry
@@ -50,6 +51,8 @@ class Channel:
         output: where packets for the device are written.
         certificate: what the device has sent in its TLS handshake; None if it sent no certificate.
         peer: the address of the device, for the log.
+        find_other: finds the channel of another service that a CONNECT is for; None if no other
+            service shares the port.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Channel:
         output: Output,
         certificate: ClientCertificate | None = None,
         peer: str = "",
+        find_other: FindOther | None = None,
     ) -> None:
         self.closed = False
         """Whether the connection has ended, or is to end."""
@@ -72,6 +76,9 @@ class Channel:
         self._output = output
         self._certificate = certificate
         self._peer = peer
+        self._find_other = find_other
+        self.successor: OtherChannel | None = None
+        """The channel to which the connection belongs after its CONNECT, if it is not this one."""
         self._packets = frame.PacketBuffer(limits.MQTT_CONNECT_BYTES)
         # What a CONNECT brings
         self._admission: Admission
@@ -108,7 +115,9 @@ class Channel:
         for first_byte, body in self._packets.feed(data):
             if self.closed:
                 return
-            if not self.connected:
+            if self.successor is not None:
+                self.successor.take(first_byte, body)
+            elif not self.connected:
                 yield from self._take_connect(first_byte, body)
             else:
                 if is_limited and self._is_telemetry(first_byte, body):
@@ -269,6 +278,10 @@ class Channel:
             self._output.write(error.answer)
             self._end()
             return
+        if self._find_other is not None:
+            self.successor = self._find_other(connect, self._packets, self._output)
+            if self.successor is not None:
+                return
         if not connect.client_id and not connect.clean_session:
             self._refuse(frame.ReturnCode.IDENTIFIER_REJECTED)  # section 3.1.3.1
             return
