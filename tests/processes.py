@@ -42,7 +42,7 @@ posix_only = pytest.mark.skipif(
 def clean_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment with `variables`, without those of a hub or a proxy."""
     ours = re.compile(
-        r"(?i)IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|NODE_EXTRA_CA_CERTS$|\w+_PROXY$"
+        r"(?i)IOTHUB_|PROVISIONING_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|NODE_EXTRA_CA_CERTS$|\w+_PROXY$"
     )
     inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return inherited | variables

@@ -44,3 +44,7 @@ class OtherChannel(Protocol):
 
 # Returns the channel of a connection, if its CONNECT is for the other service.
 FindOther = Callable[[Connect, PacketBuffer, Output], OtherChannel | None]
+
+
+def find_no_other(connect: Connect, packets: PacketBuffer, output: Output) -> None:
+    """Return None: no other service shares the port."""

@@ -31,7 +31,7 @@ from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
 from emulator.mqtt.frame import Connect, PacketBuffer, ProtocolError
-from emulator.mqtt.other_channel import FindOther, OtherChannel
+from emulator.mqtt.other_channel import FindOther, OtherChannel, find_no_other
 from emulator.mqtt.sessions import Sessions
 from emulator.net.listeners import accept
 from emulator.net.streams import READ_BYTES, Stream, TcpStream, closing
@@ -75,7 +75,8 @@ class MqttServer:
         find_other: Callable[[Connect, PacketBuffer, Stream], OtherChannel | None] | None = None,
     ) -> None:
         self._handshakes = handshakes
-        self._find_other = cast("FindOther | None", find_other)  # an output is a stream here
+        # An output is a stream here.
+        self._find_other = cast("FindOther", find_other) if find_other else find_no_other
         self._broker = _Broker(self._talk)
         self._connections: dict[asyncio.Task[Any] | None, Stream] = {}
         self._listening: list[asyncio.Server] = []
