@@ -167,12 +167,12 @@ class Emulator(Kit):
     @property
     def dps_id_scope(self) -> str | None:
         """The id scope of the Device Provisioning Service; None if the service is left out."""
-        return None if self.settings.no_dps else ID_SCOPE
+        return ID_SCOPE if self._running.has_dps else None
 
     @property
     def dps_connection_string(self) -> str | None:
         """A connection string for programs of the service's owner; None if it is left out."""
-        return None if self.settings.no_dps else self.policy_connection_string(POLICY)
+        return self.policy_connection_string(POLICY) if self._running.has_dps else None
 
     def environment(self, device_id: str | None = None) -> dict[str, str]:
         """Return the environment variables for the SDKs and the tutorial's scripts.

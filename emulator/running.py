@@ -89,6 +89,11 @@ class Running:
         return self._state.hub
 
     @property
+    def has_dps(self) -> bool:
+        """Whether the Device Provisioning Service shares the ports of the hub."""
+        return self._dps is not None
+
+    @property
     def policies(self) -> Mapping[str, Policy]:
         """The shared access policies by name."""
         return self._state.policies

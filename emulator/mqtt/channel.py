@@ -77,13 +77,12 @@ class Channel:
         self._peer = peer
         self._find_other = find_other
         self.successor: OtherChannel | None = None
-        """The channel to which the connection belongs after its CONNECT, if it is not this one."""
+        """The channel that takes the connection over with its CONNECT; None if this one stays."""
         self._packets = frame.PacketBuffer(limits.MQTT_CONNECT_BYTES)
         # What a CONNECT brings
         self._admission: Admission
         self._versioned = False
-        self._is_cut = False
-        self._persistent = False
+        self._is_cut = self._persistent = False
         self._will: frame.Publish | None = None
         # The session
         self._subscriptions: Subscriptions = {}
@@ -444,8 +443,7 @@ class Channel:
     def _take_unsubscribe(self, packet_id: int, ended: Sequence[tuple[str, int]]) -> None:
         """End subscriptions."""
         names = dict(ended)
-        kept = {name: qos for name, qos in self._subscriptions.items() if name not in names}
-        self._subscribe(kept)
+        self._subscribe({name: q for name, q in self._subscriptions.items() if name not in names})
         self._store_session()
         self._write(frame.unsuback(packet_id))
 
