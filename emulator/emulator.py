@@ -192,7 +192,7 @@ class Emulator(Kit):
             host=self.host_name,
             service=self.service_connection_string,
             event_hubs=self.event_hubs_connection_string,
-            dps=dps and (ID_SCOPE, dps),
+            dps=(ID_SCOPE, dps) if dps else None,
             device=device,
         )
 

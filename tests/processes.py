@@ -198,6 +198,13 @@ class EmulatorConsole(Console):
         return dict(word.split("=", 1) for word in words)
 
     @property
+    def file_variables(self) -> dict[str, str]:
+        """The environment variables of the file that the hub names: these, and some more."""
+        source = next(line for line in self.lines if line.startswith("  . "))
+        lines = Path(shlex.split(source)[1]).read_text(encoding="utf-8").splitlines()
+        return dict(shlex.split(line)[1].split("=", 1) for line in lines if line)
+
+    @property
     def device_connection_strings(self) -> dict[str, str]:
         """The connection string of each device, by its id."""
         lines = "\n".join([self.variables["IOTHUB_DEVICE_CONNECTION_STRING"], *self.lines])
