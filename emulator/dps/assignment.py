@@ -100,11 +100,9 @@ class Assignments:
         if not self._is_here(hub):
             return
         key, twin = IdentityKey(device_id), allocation.initial_twin
-        credentials: JsonObject = {
-            "deviceId": device_id,
-            "authentication": authentication,
-            "capabilities": {"iotEdge": found.iot_edge},
-        }
+        credentials: JsonObject = {"deviceId": device_id, "authentication": authentication}
+        if found.iot_edge:  # else a device of the hub stays what it is
+            credentials["capabilities"] = {"iotEdge": True}
         try:
             if self._identities.has(key):
                 body = {**self._identities.get(key), **credentials}

@@ -87,8 +87,9 @@ class Registrations:
 
         Raises:
             Unauthorized, InvalidCertificate: the credentials are wrong.
-            ArgumentInvalid, DeserializationError: the body is invalid.
+            ArgumentInvalid, DeserializationError: the id or the body is invalid.
         """
+        enrollment.check_id(registration_id)
         admitted = self._access.admit(registration_id, proof)
         fields = _parse(body, registration_id)
         issued: tuple[bytes, ...] = ()
@@ -190,7 +191,10 @@ class Registrations:
             log.exception("The webhook of %r failed", found.id)
             result = ServerError()
         self._open.pop(request.id.lower(), None)
-        self._end(request, result)
+        try:
+            self._end(request, result)
+        except HubError as error:  # the store can't write: the device finds no operation
+            log.warning("Can't store the registration of %r: %s", request.id, printable(error))
 
     def _end(self, request: Request, result: Allocation | HubError) -> None:
         """End an operation: assign the device, and store its registration."""
@@ -232,6 +236,8 @@ class Registrations:
                     record, status=FAILED, error_code=error.code, error_message=error.text
                 )
         self._store.commit(put=(record,))
+        if record.status == ASSIGNED:
+            log.info("Assigned %r to %r as %r", request.id, record.hub, record.device_id)
 
     def _current(self, found: Enrollment) -> Enrollment:
         return self._store.get(Enrollment, found.key) or replace(found, enabled=False)

@@ -18,7 +18,7 @@ from emulator.dps.errors import Unauthorized
 from emulator.dps.names import ID_SCOPE
 from emulator.dps.registration import ASSIGNING
 from emulator.dps.service import ProvisioningService
-from emulator.http.requests import Request, read_json
+from emulator.http.requests import Request, parse_json, read_body, read_json
 from emulator.http.responses import JSON, json_response
 from emulator.hub.core import errors, members
 from emulator.hub.core.digits import whole_number
@@ -232,9 +232,10 @@ async def _look_up(call: Call) -> JsonObject:
 
 
 async def _device_body(request: Request) -> object:
-    if (request.content_length or 0) > limits.MESSAGE_BYTES:
+    body = await read_body(request)
+    if len(body) > limits.MESSAGE_BYTES:
         raise errors.MessageTooLarge(f"A message has at most {limits.MESSAGE_BYTES} bytes")
-    return await read_json(request, optional=True)
+    return await parse_json(body) if body else None
 
 
 def _pending(state: JsonObject, headers: dict[str, str]) -> Response:

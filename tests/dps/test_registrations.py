@@ -148,6 +148,14 @@ def test_an_invalid_request_is_refused(owner: Owner, registrant: Make) -> None:
     assert device.send("POST", "", {"csr": "x"}).json()["errorCode"] == 400004
 
 
+def test_an_invalid_registration_id_is_refused(owner: Owner, registrant: Make) -> None:
+    group = new_id("group")
+    owner.enroll_group(group)
+    for name in ("a+b", "ends.", "x" * 129):
+        assert registrant(name, derived(KEY, name)).refused() == 400004
+    owner.call("DELETE", f"/enrollmentGroups/{group}", status=204)
+
+
 def test_a_disabled_enrollment_ends_disabled(
     owner: Owner, registrant: Make, service: Service
 ) -> None:
@@ -206,6 +214,20 @@ def test_a_device_that_was_deleted_is_created_again(
     service.request("DELETE", f"/devices/{name}", headers={"If-Match": "*"})
     registrant(name).register()
     assert service.request("GET", f"/twins/{name}").json()["tags"] == {"site": "x"}
+
+
+def test_a_device_of_the_hub_stays_an_edge_device(
+    owner: Owner, registrant: Make, service: Service
+) -> None:
+    name = new_id()
+    body = {"deviceId": name, "capabilities": {"iotEdge": True}, "status": "disabled"}
+    assert service.request("PUT", f"/devices/{name}", json=body).ok
+    owner.enroll(name)
+    registrant(name).register()
+    identity = service.request("GET", f"/devices/{name}").json()
+    assert identity["capabilities"] == {"iotEdge": True}
+    assert identity["status"] == "disabled"
+    assert identity["authentication"]["symmetricKey"]["primaryKey"] == KEY
 
 
 def test_another_device_id_is_another_device(
