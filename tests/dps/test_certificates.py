@@ -21,8 +21,9 @@ from cryptography.x509.oid import NameOID
 
 from emulator import Emulator
 from emulator.dps.certificates import is_trusted
+from emulator.testing.addresses import free_loopback_address
 from tests.dps.support import Owner, Registrant, new_id, pem
-from tests.support import Service, free_loopback_address, second_hub
+from tests.support import Service, second_hub
 from tests.x509 import DAY, Credential, issue
 
 ROOT = issue("Root", ca=True)
