@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,18 @@ import pytest
 
 from emulator import Emulator
 from tests.dps.support import Owner, Registrant
+
+
+@pytest.fixture(autouse=True)
+def no_internal_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a client does, it is never an error *of the emulator* in its log."""
+    yield
+    errors = [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.levelno >= logging.ERROR and record.name.startswith(("emulator", "asyncio"))
+    ]
+    assert not errors
 
 
 @pytest.fixture(scope="session")
