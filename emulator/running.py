@@ -244,6 +244,8 @@ class Running:
                 (_EVENT_HUBS_WEB_SOCKET, {_AMQP: amqp.serve}),
             )
         }
+        if dps is not None:
+            dps.web_socket = web_sockets[_WEB_SOCKET]
         # Node's service SDK speaks AMQP to the port of its HostName.
         own = (
             *info.routes(self._host),

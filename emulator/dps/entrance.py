@@ -32,6 +32,9 @@ _USER_NAME = re.compile(r"(?P<scope>[^/]+)/registrations/(?P<id>[^/]+)/\??api-ve
 _FAMILIES = {"enrollments", "enrollmentgroups", "registrations"}
 
 
+Handler = Callable[[Request], Awaitable[StreamResponse]]
+
+
 class Entrance:
     """Finds what is for the service.
 
@@ -60,6 +63,8 @@ class Entrance:
         self._hosts = hosts
         self._linked = linked
         self._authorities = authorities
+        self.web_socket: Handler | None = None
+        """Upgrades a request to MQTT. The SDK for C# asks for the host without a path."""
 
     @cached_property
     def service(self) -> ProvisioningService:
@@ -86,10 +91,10 @@ class Entrance:
         self._hub, self._keys = hub, keys
         await self.stop()
 
-    def handler(
-        self, segments: Sequence[str]
-    ) -> Callable[[Request], Awaitable[StreamResponse]] | None:
-        """Return the handler of an HTTP path; None if the path is not the service's."""
+    def handler(self, request: Request, segments: Sequence[str]) -> Handler | None:
+        """Return the handler of an HTTP request; None if its path is not the service's."""
+        if segments == [""] and "Upgrade" in request.headers:
+            return self.web_socket
         first, second = (*segments, "", "")[:2]
         if first.lower() not in _FAMILIES and second.lower() != "registrations":
             return None

@@ -58,7 +58,8 @@ _DRAIN_SECONDS = 0.25
 _TOO_MANY_REQUESTS = 429
 
 RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
-FindOther = Callable[[Sequence[str]], RequestHandler | None]
+# Returns the handler of a request, if its path is one of another service.
+FindOther = Callable[[Request, Sequence[str]], RequestHandler | None]
 # Answers a request; the second argument has the segments of its path.
 _Serve = Callable[[Request, Sequence[str]], Awaitable[StreamResponse]]
 
@@ -149,8 +150,8 @@ class HttpServer:
             if serve := each.verbs.get(request.method):
                 request.names = each.names
                 return await serve(request, segments)
-        if not found and self._find_other and (other := self._find_other(segments)) is not None:
-            return await other(request)
+        if not found and self._find_other and (other := self._find_other(request, segments)):
+            return await self._upgrade(other, request, segments)
         return self._refuse_path(request, {verb for each in found for verb in each.verbs})
 
     def _find_route(self, path: str) -> tuple[list[str], list[Found[_Serve]]]:
@@ -189,7 +190,7 @@ class HttpServer:
     async def _upgrade(
         self, upgrade: RequestHandler, request: Request, _: Sequence[str]
     ) -> StreamResponse:
-        """Upgrade to a WebSocket; the head behind it enters the gate."""
+        """Pass a request to what checks it itself: a head over WebSockets, or another service."""
         try:
             return await upgrade(request)
         except HTTPForbidden as error:

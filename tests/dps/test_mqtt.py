@@ -16,6 +16,7 @@ from tests.devices import greeting
 from tests.dps.support import ID_SCOPE, KEY, OTHER_KEY, Owner, derived, new_id, pem
 from tests.mqtt import raw
 from tests.mqtt.raw import Wire
+from tests.mqtt.web_socket import WebSocketWire
 from tests.support import Device, Service, sas_token, second_hub, trust
 from tests.x509 import Credential, issue
 
@@ -251,6 +252,16 @@ def test_a_certificate(owner: Owner, dial: Dial, emulator: Emulator, folder: Pat
     topic, body = register(issue(name))
     assert topic == "$dps/registrations/res/401/?$rid=1"
     assert (body["errorCode"], body["message"]) == (401002, "Invalid certificate.")
+
+
+@pytest.mark.parametrize("path", ["/", "/$iothub/websocket"])
+def test_a_device_registers_over_a_web_socket(owner: Owner, emulator: Emulator, path: str) -> None:
+    name = new_id()
+    owner.enroll(name)
+    with WebSocketWire(emulator.host_name, emulator.https_port, trust(emulator), path=path) as wire:
+        begin(wire, hello(name))
+        wire.send(raw.publish(REGISTER.format(1)))
+        assert receive(wire)[1]["status"] == "assigning"
 
 
 def test_a_device_of_the_hub_may_be_named_registrations(
