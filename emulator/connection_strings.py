@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _PROXIES = ("https_proxy", "all_proxy")
+# How the variables of the Device Provisioning Service begin (samples of the SDKs).
+PROVISIONING = "PROVISIONING_"
 _NO_PROXY = ("NO_PROXY", "no_proxy")
 
 
@@ -68,7 +70,13 @@ def _without_proxy(host: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def environment(
-    *, bundle: Path, host: str, service: str, event_hubs: str, device: tuple[str, str] | None
+    *,
+    bundle: Path,
+    host: str,
+    service: str,
+    event_hubs: str,
+    dps: tuple[str, str] | None,
+    device: tuple[str, str] | None,
 ) -> dict[str, str]:
     """Return the environment variables that the SDKs and the tutorial's scripts read.
 
@@ -77,9 +85,12 @@ def environment(
         host: the hub's host, for programs on a machine with a proxy.
         service: the service's connection string.
         event_hubs: the connection string for clients of Event Hubs.
+        dps: the id scope of the Device Provisioning Service and its connection string; None leaves
+            them out.
         device: the id of the device that the service's script calls, and its connection string;
             None leaves them out.
     """
+    id_scope, provisioning = dps or (None, None)
     device_id, string = device or (None, None)
     variables = {
         "SSL_CERT_FILE": str(bundle),
@@ -90,5 +101,8 @@ def environment(
         "IOTHUB_CONNECTION_STRING": service,
         "EVENTHUB_CONNECTION_STRING": event_hubs,
         "IOTHUB_DEVICE_ID": device_id,
+        f"{PROVISIONING}HOST": host if dps else None,
+        f"{PROVISIONING}IDSCOPE": id_scope,
+        f"{PROVISIONING}CONNECTION_STRING": provisioning,
     }
     return {name: value for name, value in variables.items() if value is not None}

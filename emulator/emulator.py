@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from emulator import connection_strings, event_loop
 from emulator.clock import EmulatorClock
 from emulator.disk import snapshot
+from emulator.dps.names import ID_SCOPE, POLICY
 from emulator.errors import StartError
 from emulator.faults import EmulatorFaults
 from emulator.hub.access.throttles import ThrottleError
@@ -163,6 +164,16 @@ class Emulator(Kit):
             plain=name == "amqp_port",
         )
 
+    @property
+    def dps_id_scope(self) -> str | None:
+        """The id scope of the Device Provisioning Service; None if the service is left out."""
+        return ID_SCOPE if self._running.has_dps else None
+
+    @property
+    def dps_connection_string(self) -> str | None:
+        """A connection string for programs of the service's owner; None if it is left out."""
+        return self.policy_connection_string(POLICY) if self._running.has_dps else None
+
     def environment(self, device_id: str | None = None) -> dict[str, str]:
         """Return the environment variables for the SDKs and the tutorial's scripts.
 
@@ -175,11 +186,13 @@ class Emulator(Kit):
         device = None
         if device_id is not None:
             device = device_id, self.device_connection_string(device_id)
+        dps = self.dps_connection_string
         return connection_strings.environment(
             bundle=self.ca_bundle,
             host=self.host_name,
             service=self.service_connection_string,
             event_hubs=self.event_hubs_connection_string,
+            dps=(ID_SCOPE, dps) if dps else None,
             device=device,
         )
 

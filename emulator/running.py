@@ -11,6 +11,8 @@ from typing import Protocol
 from emulator import ports
 from emulator.amqp.server import AmqpServer
 from emulator.disk.snapshot import pack, unpack
+from emulator.dps.entrance import Entrance
+from emulator.dps.names import POLICY
 from emulator.http.admin import config, info
 from emulator.http.admin import state as admin
 from emulator.http.routes import ROUTES
@@ -77,6 +79,7 @@ class Running:
         self.ports: Mapping[str, int] = {}
         """The ports that are served, by the names of their settings."""
         self._heads: dict[str, Head] = {}
+        self._dps: Entrance | None = None
         self.on_new_hub: list[Callable[[IotHub], object]] = []
         """Called with each new hub after a reset or a restore, on the event loop."""
         self.host_name = settings.host_name
@@ -86,6 +89,11 @@ class Running:
     def hub(self) -> IotHub:
         """The hub itself."""
         return self._state.hub
+
+    @property
+    def has_dps(self) -> bool:
+        """Whether the Device Provisioning Service shares the ports of the hub."""
+        return self._dps is not None
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -131,6 +139,15 @@ class Running:
             self.hub.resume()
             await apply_config(self.hub, settings)
         self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
+        self._handshakes = Handshakes(
+            self.certificates,
+            authorities=settings.authorities,
+            thumbprints=self.hub.thumbprints,
+            clock=self.hub.clock,
+        )
+        if not settings.no_dps:
+            self._dps = dps = self._open_dps()
+            stack.push_async_callback(dps.stop)
         mqtt, https, amqp = self._make_heads()
         # At the end the hub stops before its heads: it fails the open calls, and the heads still
         # answer them before they cut off the callers.
@@ -191,6 +208,8 @@ class Running:
         for head in self._heads.values():
             head.use(self.hub)
         self._handshakes.use(self.hub.thumbprints)
+        if self._dps is not None:
+            await self._dps.use(self.hub, self.policies[POLICY].keys)
         await old.stop()
         self.hub.resume()
         for follow in tuple(self.on_new_hub):
@@ -198,15 +217,21 @@ class Running:
 
     # --- the heads
 
+    def _open_dps(self) -> Entrance:
+        """Return the entrance of the Device Provisioning Service, which builds the rest later."""
+        return Entrance(
+            self.hub,
+            self.policies[POLICY].keys,
+            self._handshakes,
+            hosts=self._hosts,
+            linked=self.host_name,
+            authorities=self._settings.authorities,
+        )
+
     def _make_heads(self) -> tuple[MqttServer, HttpServer, AmqpServer]:
         hub = self.hub
-        self._handshakes = handshakes = Handshakes(
-            self.certificates,
-            authorities=self._settings.authorities,
-            thumbprints=hub.thumbprints,
-            clock=hub.clock,
-        )
-        mqtt = MqttServer(hub, handshakes)
+        handshakes, dps = self._handshakes, self._dps
+        mqtt = MqttServer(hub, handshakes, dps.channel if dps else None)
         # The HTTPS port has AMQP too.
         tls_port = self.ports.get("amqps_port", self.ports["https_port"])
         amqp = AmqpServer(hub, handshakes, tls_port)
@@ -221,6 +246,8 @@ class Running:
                 (_EVENT_HUBS_WEB_SOCKET, {_AMQP: amqp.serve}),
             )
         }
+        if dps is not None:
+            dps.web_socket = web_sockets[_WEB_SOCKET]
         # Node's service SDK speaks AMQP to the port of its HostName.
         page = Page(
             lambda: self.policies,
@@ -235,8 +262,13 @@ class Running:
             *admin.routes(self),
         )
         https = HttpServer(
-            *(hub, (*ROUTES, *own, *page.routes), handshakes, web_sockets),
-            *({b"AMQP": amqp.protocol}, page.token),
+            hub,
+            (*ROUTES, *own, *page.routes),
+            handshakes,
+            web_sockets,
+            {b"AMQP": amqp.protocol},
+            page.token,
+            dps.handler if dps else None,
         )
         return mqtt, https, amqp
 

@@ -199,6 +199,10 @@ class Settings:
         "let devices ask for faults by messages with AzIoTHub_FaultOperationType, as Microsoft's "
         "test hubs do", "off, as on a real hub", flag,
     ))
+    no_dps: bool = _field(False, Setting(
+        "no-dps", "", "leave out the Device Provisioning Service", "it shares the hub's ports",
+        flag,
+    ))
     # fmt: on
 
     def __post_init__(self) -> None:

@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from emulator.disk.snapshot import load
 from emulator.disk.store import DiskStore
+from emulator.dps.names import POLICY
 from emulator.errors import StartError
 from emulator.hub.access.keys import SymmetricKeys
-from emulator.hub.access.policies import Policy, PolicyKeys
+from emulator.hub.access.policies import Policy, PolicyKeys, Right
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError, ServiceUnavailable
@@ -87,7 +88,7 @@ def open_state(
     """
     policies = {
         name: Policy(name, rights, _policy_keys(settings, store, name, policies))
-        for name, rights in settings.rights.items()
+        for name, rights in _rights(settings).items()
     }
     hub = IotHub(
         store=store,
@@ -222,6 +223,12 @@ def _open_log(settings: Settings, store: Store, clock: Clock) -> EventLog:
             settings.partitions,
         )
     return events
+
+
+def _rights(settings: Settings) -> Mapping[str, Right]:
+    """Return the policies of the hub, and that of the other service, which has no right here."""
+    others = {} if settings.no_dps else {POLICY: Right(0)}
+    return {**others, **settings.rights}
 
 
 def _policy_keys(

@@ -42,7 +42,7 @@ posix_only = pytest.mark.skipif(
 def clean_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment with `variables`, without those of a hub or a proxy."""
     ours = re.compile(
-        r"(?i)IOTHUB_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|NODE_EXTRA_CA_CERTS$|\w+_PROXY$"
+        r"(?i)IOTHUB_|PROVISIONING_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|NODE_EXTRA_CA_CERTS$|\w+_PROXY$"
     )
     inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return inherited | variables
@@ -196,6 +196,13 @@ class EmulatorConsole(Console):
         """The environment variables of these lines."""
         words = [shlex.split(line)[1] for line in self.paste]
         return dict(word.split("=", 1) for word in words)
+
+    @property
+    def file_variables(self) -> dict[str, str]:
+        """The environment variables of the file that the hub names: these, and some more."""
+        source = next(line for line in self.lines if line.startswith("  . "))
+        lines = Path(shlex.split(source)[1]).read_text(encoding="utf-8").splitlines()
+        return dict(shlex.split(line)[1].split("=", 1) for line in lines if line)
 
     @property
     def device_connection_strings(self) -> dict[str, str]:

@@ -609,6 +609,7 @@ def test_it_tells_how_to_reach_it(settings: Settings, monkeypatch: pytest.Monkey
         assert (it.https_host, it.mqtt_host) == (https, f"127.0.0.1:{it.mqtt_port}")
         device = f"HostName=127.0.0.1;DeviceId=myDeviceId;SharedAccessKey={key}"
         owner = f"HostName={https};SharedAccessKeyName=iothubowner;SharedAccessKey={key}"
+        dps = f"HostName={https};SharedAccessKeyName=provisioningserviceowner;SharedAccessKey={key}"
         assert it.environment("myDeviceId") == {
             "SSL_CERT_FILE": str(it.ca_bundle),
             "REQUESTS_CA_BUNDLE": str(it.ca_bundle),
@@ -617,7 +618,11 @@ def test_it_tells_how_to_reach_it(settings: Settings, monkeypatch: pytest.Monkey
             "IOTHUB_CONNECTION_STRING": owner,
             "EVENTHUB_CONNECTION_STRING": it.event_hubs_connection_string,
             "IOTHUB_DEVICE_ID": "myDeviceId",
+            "PROVISIONING_HOST": "127.0.0.1",
+            "PROVISIONING_IDSCOPE": "0ne00010CA1",
+            "PROVISIONING_CONNECTION_STRING": dps,
         }
+        assert (it.dps_id_scope, it.dps_connection_string) == ("0ne00010CA1", dps)
         assert it.policy_connection_string("service").endswith(
             ";SharedAccessKeyName=service;SharedAccessKey=c2VydmljZSBrZXkgc2VydmljZSBrZXk="
         )

@@ -21,7 +21,7 @@ OPTIONS = {
     *("--host", "--mqtt-port", "--https-port", "--device", "--keys", "--client-ca", "--data-dir"),
     *("--amqps-port", "--amqp-port", "--cert-dir", "--throttle", "--storage", "--storage-host"),
     *("--partitions", "--consumer-group", "--retention", "--event-log-size", "--events"),
-    *("--name", "--entra", "--recover", "--config", "--fault-messages"),
+    *("--name", "--entra", "--recover", "--config", "--fault-messages", "--no-dps"),
 }
 
 

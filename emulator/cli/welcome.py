@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emulator.cli.shells import POSIX, Shell, parent_program, shell_in_use
-from emulator.connection_strings import host_with_port
+from emulator.connection_strings import PROVISIONING, host_with_port
 from emulator.emulator import Emulator
 from emulator.net import files
 from emulator.settings import MQTT_PORT
@@ -39,11 +39,12 @@ def welcome(emulator: Emulator, script: Path | None, advice: str) -> str:
         f"  devices   mqtts://{emulator.mqtt_host}",
         f"  services  {'  '.join(f'https://{each}' for each in services)}",
         f"  page      https://{with_port}/",
+        *_dps(emulator, script),
         *gap,
         "Paste these lines into each console whose programs use the hub"
         + (", or type there:" if script else ":"),
         *([f"  {shell.run(script)}", *gap] if script else []),
-        *(f"  {line}" for line in shell.assign(emulator.environment(first))),
+        *(f"  {line}" for line in shell.assign(_pasted(emulator, first, script))),
         *gap,
     ]
     if others:
@@ -71,6 +72,8 @@ def as_json(emulator: Emulator) -> str:
             "deviceConnectionStrings": {
                 each: emulator.device_connection_string(each) for each in devices
             },
+            "dpsIdScope": emulator.dps_id_scope,
+            "dpsConnectionString": emulator.dps_connection_string,
             "environment": emulator.environment(emulator.settings.devices[0]),
         }
     )
@@ -95,6 +98,22 @@ def environment_script(emulator: Emulator) -> Iterator[Path | None]:
         yield file
     finally:
         file.unlink(missing_ok=True)
+
+
+def _dps(emulator: Emulator, script: Path | None) -> list[str]:
+    """Write the line about the Device Provisioning Service, if it is not left out."""
+    if emulator.dps_id_scope is None:
+        return []
+    where = " (PROVISIONING_… variables: in the file below)" if script else ""
+    return [f"  dps       id scope {emulator.dps_id_scope}{where}"]
+
+
+def _pasted(emulator: Emulator, device_id: str, script: Path | None) -> dict[str, str]:
+    """Return the variables to paste; those of the Device Provisioning Service would not fit."""
+    variables = emulator.environment(device_id)
+    if script is None:
+        return variables
+    return {name: value for name, value in variables.items() if not name.startswith(PROVISIONING)}
 
 
 def _shell() -> Shell:

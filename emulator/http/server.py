@@ -57,6 +57,8 @@ _DRAIN_SECONDS = 0.25
 _TOO_MANY_REQUESTS = 429
 
 RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
+# Returns the handler of a request, if its path is one of another service.
+FindOther = Callable[[Request, Sequence[str]], RequestHandler | None]
 # Answers a request; the second argument has the segments of its path.
 _Serve = Callable[[Request, Sequence[str]], Awaitable[StreamResponse]]
 
@@ -71,6 +73,8 @@ class HttpServer:
         web_sockets: by path, the handlers that upgrade a request to a WebSocket.
         others: by first bytes, other protocols that are spoken on this port (see `Switch`).
         session_token: finds the SAS token of a request with a cookie of the page.
+        find_other: returns the handler of a path that has no route, if it is one of another
+            service that shares the port.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class HttpServer:
         web_sockets: Mapping[str, RequestHandler],
         others: Mapping[bytes, MakeProtocol],
         session_token: Callable[[Request], str | None],
+        find_other: FindOther | None = None,
     ) -> None:
         self._hub = hub
         self._handshakes = handshakes
@@ -93,6 +98,7 @@ class HttpServer:
         self._find = functools.lru_cache(_REMEMBERED_PATHS)(self._find_route)
         self._listening: list[asyncio.Server] = []
         self._others = others
+        self._find_other = find_other
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Accept HTTPS connections on bound sockets."""
@@ -146,6 +152,8 @@ class HttpServer:
             if serve := each.verbs.get(request.method):
                 request.names = each.names
                 return await serve(request, segments)
+        if not found and self._find_other and (other := self._find_other(request, segments)):
+            return await self._upgrade(other, request, segments)
         return self._refuse_path(request, {verb for each in found for verb in each.verbs})
 
     def _find_route(self, path: str) -> tuple[list[str], list[Found[_Serve]]]:
@@ -190,7 +198,7 @@ class HttpServer:
     async def _upgrade(
         self, upgrade: RequestHandler, request: Request, _: Sequence[str]
     ) -> StreamResponse:
-        """Upgrade to a WebSocket; the head behind it enters the gate."""
+        """Pass a request to what checks it itself: a head over WebSockets, or another service."""
         try:
             return await upgrade(request)
         except HTTPForbidden as error:

@@ -22,6 +22,7 @@ from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 from emulator.mqtt import faults, frame, messages, property_bag, topics, twins
 from emulator.mqtt.admissions import admit
+from emulator.mqtt.other_channel import FindOther, OtherChannel, find_no_other
 from emulator.mqtt.output import Output
 from emulator.mqtt.sessions import Sessions, Subscriptions
 from emulator.mqtt.topics import MethodResponse, Telemetry
@@ -49,6 +50,7 @@ class Channel:
         output: where packets for the device are written.
         certificate: what the device has sent in its TLS handshake; None if it sent no certificate.
         peer: the address of the device, for the log.
+        find_other: finds the channel of another service that a CONNECT is for.
     """
 
     protocol = "MQTT"
@@ -60,6 +62,7 @@ class Channel:
         output: Output,
         certificate: ClientCertificate | None = None,
         peer: str = "",
+        find_other: FindOther = find_no_other,
     ) -> None:
         self.closed = False
         """Whether the connection has ended, or is to end."""
@@ -73,12 +76,14 @@ class Channel:
         self._output = output
         self._certificate = certificate
         self._peer = peer
+        self._find_other = find_other
+        self.successor: OtherChannel | None = None
+        """The channel that takes the connection over with its CONNECT; None if this one stays."""
         self._packets = frame.PacketBuffer(limits.MQTT_CONNECT_BYTES)
         # What a CONNECT brings
         self._admission: Admission
         self._versioned = False
-        self._is_cut = False
-        self._persistent = False
+        self._is_cut = self._persistent = False
         self._will: frame.Publish | None = None
         # The session
         self._subscriptions: Subscriptions = {}
@@ -109,10 +114,12 @@ class Channel:
         for first_byte, body in self._packets.feed(data):
             if self.closed:
                 return
-            if not self.connected:
+            if self.successor is not None:
+                self.successor.take(first_byte, body)
+            elif not self.connected:
                 yield from self._take_connect(first_byte, body)
             else:
-                if is_limited and self._is_telemetry(first_byte, body):
+                if is_limited and topics.is_telemetry(first_byte, body):
                     yield Telemetry.operation
                     if self.closed:
                         return
@@ -270,6 +277,9 @@ class Channel:
             self._output.write(error.answer)
             self._end()
             return
+        self.successor = self._find_other(connect, self._packets, self._output)
+        if self.successor is not None:
+            return
         if not connect.client_id and not connect.clean_session:
             self._refuse(frame.ReturnCode.IDENTIFIER_REJECTED)  # section 3.1.3.1
             return
@@ -357,10 +367,6 @@ class Channel:
         else:
             raise frame.ProtocolError(f"Unexpected packet with the first byte {first_byte:#04x}")
 
-    def _is_telemetry(self, first_byte: int, body: bytes) -> bool:
-        """Return whether a packet is a PUBLISH to the telemetry topic, valid or not."""
-        return first_byte & 0xF0 == frame.PUBLISH and not body.startswith(b"$iothub/", 2)
-
     def _take_publish(self, first_byte: int, body: bytes) -> None:
         """Take a PUBLISH: acknowledge it, then answer it.
 
@@ -438,18 +444,12 @@ class Channel:
     def _take_unsubscribe(self, packet_id: int, ended: Sequence[tuple[str, int]]) -> None:
         """End subscriptions."""
         names = dict(ended)
-        kept = {name: qos for name, qos in self._subscriptions.items() if name not in names}
-        self._subscribe(kept)
+        self._subscribe({name: q for name, q in self._subscriptions.items() if name not in names})
         self._store_session()
         self._write(frame.unsuback(packet_id))
 
     def _subscribe(self, subscriptions: Subscriptions) -> None:
-        if len(subscriptions) > limits.MQTT_SUBSCRIPTIONS:
-            raise frame.ProtocolError(
-                f"{len(subscriptions)} subscriptions: {limits.MQTT_SUBSCRIPTIONS} are allowed"
-            )
-        for name in subscriptions:
-            topics.check_filter(name)
+        topics.check_filters(subscriptions)
         self._subscriptions = subscriptions
         commands = topics.cloud_to_device(self.key.device_id, _ANY)
         self._commands = topics.granted_qos(subscriptions, commands)

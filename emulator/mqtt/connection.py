@@ -16,6 +16,7 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.turns import Turns
 from emulator.mqtt.channel import Channel, Wait
 from emulator.mqtt.frame import ProtocolError
+from emulator.mqtt.other_channel import OtherChannel
 from emulator.net.pace import Pace
 from emulator.net.streams import Stream
 
@@ -40,7 +41,7 @@ class Connection:
         throttles: Throttles,
     ) -> None:
         self._stream = stream
-        self._channel = channel
+        self._channel: Channel | OtherChannel = channel
         self._clock = clock
         self._turns = turns
         self._throttles = throttles
@@ -63,6 +64,9 @@ class Connection:
                 if self._stream.paced is not None:
                     await self._wait_for_link(self._stream.paced, len(data))
                 await self._handle(data)
+                if self._channel.successor is not None:
+                    self._channel = self._channel.successor
+                    self._time_keep_alive()
             if not (self._channel.connected or self._channel.closed):
                 raise ProtocolError("No CONNECT, or not in time")
         finally:

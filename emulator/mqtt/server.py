@@ -29,7 +29,8 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
-from emulator.mqtt.frame import ProtocolError
+from emulator.mqtt.frame import Connect, PacketBuffer, ProtocolError
+from emulator.mqtt.other_channel import FindOther, OtherChannel, find_no_other
 from emulator.mqtt.sessions import Sessions
 from emulator.net.listeners import accept
 from emulator.net.streams import READ_BYTES, Stream, TcpStream, closing
@@ -62,10 +63,19 @@ class MqttServer:
     Args:
         hub: the hub.
         handshakes: the handshakes of TLS, with the certificates of devices.
+        find_other: returns the channel of another service that shares the port, if the user name
+            of a CONNECT is one of its own.
     """
 
-    def __init__(self, hub: IotHub, handshakes: Handshakes) -> None:
+    def __init__(
+        self,
+        hub: IotHub,
+        handshakes: Handshakes,
+        find_other: Callable[[Connect, PacketBuffer, Stream], OtherChannel | None] | None = None,
+    ) -> None:
         self._handshakes = handshakes
+        # An output is a stream here.
+        self._find_other = cast("FindOther", find_other) if find_other else find_no_other
         self._broker = _Broker(self._talk)
         self._connections: dict[asyncio.Task[Any] | None, Stream] = {}
         self._listening: list[asyncio.Server] = []
@@ -109,7 +119,9 @@ class MqttServer:
         task = asyncio.current_task()
         self._connections[task] = stream
         certificate = self._handshakes.client_certificate(stream.tls)
-        channel = Channel(self._hub, self._sessions, stream, certificate, stream.peer)
+        channel = Channel(
+            self._hub, self._sessions, stream, certificate, stream.peer, self._find_other
+        )
         connection = Connection(
             stream, channel, self._hub.clock, self._hub.turns, self._hub.gate.throttles
         )

@@ -7,15 +7,16 @@ Topics are case-sensitive. A request id is never decoded: it goes back as it cam
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
 from emulator.hub.access.operations import Operation
+from emulator.hub.core import limits
 from emulator.hub.identities.identity import IdentityKey
-from emulator.mqtt.frame import ProtocolError
+from emulator.mqtt.frame import PUBLISH, ProtocolError
 
 # What is percent-encoded in the name of a method. The SDK for Python decodes it, other SDKs don't,
 # so this is only what would break a topic. What a real hub encodes is unknown.
@@ -142,6 +143,24 @@ def _parse_request(topic: str) -> Request:
             if status in _INT32:
                 return MethodResponse(status, request_id)
     raise ProtocolError(f"PUBLISH to an unknown topic: {topic!r}")
+
+
+def is_telemetry(first_byte: int, body: bytes) -> bool:
+    """Return whether a packet is a PUBLISH to the telemetry topic, valid or not."""
+    return first_byte & 0xF0 == PUBLISH and not body.startswith(b"$iothub/", 2)
+
+
+def check_filters(filters: Collection[str]) -> None:
+    """Check the filters of all subscriptions of a device.
+
+    Raises:
+        ProtocolError: one is malformed, or there are more than a hub allows.
+    """
+    if len(filters) > limits.MQTT_SUBSCRIPTIONS:
+        allowed = limits.MQTT_SUBSCRIPTIONS
+        raise ProtocolError(f"{len(filters)} subscriptions: {allowed} are allowed")
+    for each in filters:
+        check_filter(each)
 
 
 def check_filter(topic_filter: str) -> None:

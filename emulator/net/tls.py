@@ -187,6 +187,21 @@ class Handshakes:
             in_date=start <= self._machine.now().timestamp() <= end,
         )
 
+    def client_chain(self, connection: ssl.SSLObject | None) -> list[bytes]:
+        """Return the certificates that the client sent, DER; its own comes first.
+
+        A client that resumes a session has sent its own alone: the session keeps no other.
+        """
+        if connection is None:
+            return []
+        # Public from Python 3.13 on, where it returns bytes (CPython source: `_ssl`).
+        source: Any = connection if sys.version_info >= (3, 13) else connection._sslobj  # type: ignore[attr-defined]
+        try:
+            chain = source.get_unverified_chain() or [connection.getpeercert(binary_form=True)]
+        except ValueError:  # the connection has ended meanwhile
+            return []
+        return [_der(each) for each in chain if each is not None]
+
     def _see(
         self,
         connection: ssl.SSLObject,
@@ -351,6 +366,12 @@ def _certificate_records(chain: Sequence[bytes]) -> bytes:
     parts = (message[at : at + _RECORD_BYTES] for at in range(0, len(message), _RECORD_BYTES))
     head = bytes([_HANDSHAKE_RECORD]) + _TLS_1_2
     return b"".join(head + len(part).to_bytes(2, "big") + part for part in parts)
+
+
+def _der(certificate: Any) -> bytes:
+    if isinstance(certificate, bytes):
+        return certificate
+    return ssl.PEM_cert_to_DER_cert(certificate.public_bytes())
 
 
 def _vector(data: bytes) -> bytes:

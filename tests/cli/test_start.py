@@ -95,6 +95,7 @@ def test_it_says_what_a_person_needs_next(hub: EmulatorConsole, host: str, data_
         f"  devices   mqtts://{host}:8883",
         f"  services  {'  '.join(services)}",
         f"  page      https://{host}:8443/",
+        "  dps       id scope 0ne00010CA1 (PROVISIONING_… variables: in the file below)",
         "Paste these lines into each console whose programs use the hub, or type there:",
         f"  . {shlex.quote(str(data_dir / f'{host}-8883.sh'))}",
         f"  export SSL_CERT_FILE={shlex.quote(bundle)}",
@@ -125,8 +126,12 @@ def test_the_lines_and_their_file_set_the_same_variables(hub: EmulatorConsole, w
         timeout=60,
         check=True,
     )
-    assert json.loads(printed.stdout).items() >= hub.variables.items()
+    found = json.loads(printed.stdout)
+    assert found.items() >= hub.variables.items()
     assert len(hub.variables) == 7
+    # Those of the Device Provisioning Service are in the file alone.
+    names = {name for name in found if name.startswith("PROVISIONING_")}
+    assert len(names) == (3 if way == "source" else 0)
 
 
 DEVICE_PROGRAM = """\

@@ -105,6 +105,29 @@ def test_a_program_reads_what_a_device_sends(hub: EmulatorConsole) -> None:
     assert (reader.errors, device.errors) == ([], [])
 
 
+@posix_only
+def test_a_device_is_enrolled_provisioned_connected_and_rebooted(hub: EmulatorConsole) -> None:
+    for _ in range(2):  # the second time it is enrolled and assigned already
+        with run(hub, "provision_device.py", **hub.file_variables) as device:
+            device.wait_for("Waiting for rebootDevice. Ctrl-C stops it.")
+            body = {"methodName": "rebootDevice", "connectTimeoutInSeconds": 30}
+            answer = hub.request("POST", "/twins/my-first-device/methods", json=body)
+            assert answer.json() == {"status": 200, "payload": {"rebooting": True}}
+            device.wait_for("Rebooting")
+            assert device.press_ctrl_c() == 0
+        assert device.lines == [
+            "Enrolled: my-first-device",
+            f"Assigned to {hub.file_variables['PROVISIONING_HOST']} as my-first-device",
+            "Connected; telemetryInterval is 60",
+            "Waiting for rebootDevice. Ctrl-C stops it.",
+            "Rebooting",
+            "Stopped.",
+        ]
+        assert device.errors == []
+    reported = hub.request("GET", "/twins/my-first-device").json()["properties"]["reported"]
+    assert reported["rebootTime"]
+
+
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_a_missing_variable_ends_an_example_with_one_line(script: Path) -> None:
     if script.name.startswith("send_cloud") and find_spec("uamqp") is None:

@@ -98,7 +98,7 @@ def test_a_plain_request_is_refused(service: Service) -> None:
     assert (answer.status_code, "Use a WebSocket" in answer.text) == (400, True)
 
 
-@pytest.mark.parametrize("path", ["/iothub/websocket", f"{PATH}/more", "/other"])
+@pytest.mark.parametrize("path", ["/iothub/websocket", f"{PATH}/more"])
 def test_another_path_is_not_found(dial_web_socket: DialWebSocket, path: str) -> None:
     with pytest.raises(UpgradeRefusedError, match=" 404 "):
         dial_web_socket(path=path)

@@ -207,6 +207,10 @@ class DeviceMaximumInflightMethodExceeded(HubError, code=403800):
     text = "Too many direct method calls are in flight on this device."
 
 
+class GenericNotFound(HubError, code=404000):
+    """The path is unknown."""
+
+
 class DeviceNotFound(HubError, code=404001):
     """The identity is not registered."""
 
@@ -234,6 +238,10 @@ class DeviceNotOnline(HubError, code=404103):
 
 class ConfigurationNotFound(HubError, code=404301):
     """The configuration is unknown."""
+
+
+class GenericMethodNotAllowed(HubError, code=405000):
+    """The path does not have this method."""
 
 
 class OperationNotAllowedInCurrentState(HubError, code=405102):

@@ -1,0 +1,1 @@
+"""The Device Provisioning Service: it assigns devices to hubs, this one or others."""

@@ -1,0 +1,121 @@
+"""Certificates as values: read, described, and verified up to a certificate that is trusted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from emulator.dps import limits
+from emulator.hub.access.keys import decode_key
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import JsonObject
+from emulator.hub.core.times import iso
+
+_PEM = "-----BEGIN CERTIFICATE-----"
+
+
+def read(text: str) -> bytes:
+    """Return the certificate of a request, DER.
+
+    Args:
+        text: PEM, or base64 of PEM or DER: the SDKs send all three.
+
+    Raises:
+        ArgumentInvalid: it is not a certificate.
+    """
+    try:
+        data = text.encode() if _PEM in text else decode_key("".join(text.split()))
+        if _PEM.encode() in data:
+            return _der(x509.load_pem_x509_certificate(data))
+        return _der(x509.load_der_x509_certificate(data))
+    except (ValueError, UnsupportedAlgorithm):
+        raise ArgumentInvalid("Invalid certificate: it is neither PEM nor DER in base64") from None
+
+
+def describe(der: bytes) -> JsonObject:
+    """Return the `info` of a certificate, as the service API has it."""
+    certificate = x509.load_der_x509_certificate(der)
+    return {
+        "subjectName": certificate.subject.rfc4514_string(),
+        "sha1Thumbprint": hashlib.sha1(der, usedforsecurity=False).hexdigest().upper(),
+        "sha256Thumbprint": hashlib.sha256(der).hexdigest().upper(),
+        "issuerName": certificate.issuer.rfc4514_string(),
+        "notBeforeUtc": iso(certificate.not_valid_before_utc),
+        "notAfterUtc": iso(certificate.not_valid_after_utc),
+        "serialNumber": f"{certificate.serial_number:X}",
+        "version": certificate.version.value + 1,
+    }
+
+
+def common_name(name: x509.Name) -> str | None:
+    """Return the common name of a subject; None if it has none, or several."""
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if len(found) == 1 else None
+
+
+def subject_of(der: bytes) -> str | None:
+    """Return the common name of a certificate's subject; None if it has none, or several."""
+    return common_name(x509.load_der_x509_certificate(der).subject)
+
+
+def is_trusted(chain: Sequence[bytes], anchors: Sequence[bytes], now: datetime) -> bool:
+    """Return whether a chain leads to a trusted certificate, all of them within their dates.
+
+    Args:
+        chain: what a device sent in its handshake, DER: its own certificate comes first, the order
+            of the others does not matter.
+        anchors: the certificates that are trusted, DER, roots or intermediates.
+        now: the time.
+    """
+    try:
+        own, *others = [x509.load_der_x509_certificate(each) for each in chain]
+        trusted = [x509.load_der_x509_certificate(each) for each in anchors]
+    except ValueError:
+        return False
+    return _leads(own, others, trusted, now, depth=0)
+
+
+def _leads(
+    certificate: x509.Certificate,
+    others: Sequence[x509.Certificate],
+    trusted: Sequence[x509.Certificate],
+    now: datetime,
+    depth: int,
+) -> bool:
+    """Return whether a certificate leads to a trusted one; `depth` counts the CAs below it."""
+    if depth > limits.CHAIN_LENGTH or not _in_date(certificate, now):
+        return False
+    if any(_in_date(each, now) and _signed(certificate, each, depth) for each in trusted):
+        return True
+    return any(
+        _signed(certificate, each, depth)
+        and _leads(each, [other for other in others if other is not each], trusted, now, depth + 1)
+        for each in others
+    )
+
+
+def _in_date(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+
+
+def _signed(certificate: x509.Certificate, by: x509.Certificate, depth: int) -> bool:
+    """Return whether a CA signed a certificate, which has `depth` CAs below it."""
+    try:
+        constraints = by.extensions.get_extension_for_class(x509.BasicConstraints).value
+        longest = constraints.path_length
+        if not constraints.ca or (longest is not None and depth > longest):
+            return False
+        certificate.verify_directly_issued_by(by)
+    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)

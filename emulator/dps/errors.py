@@ -1,0 +1,78 @@
+"""The errors of the Device Provisioning Service that a hub does not have.
+
+The service has codes of its own. Those of a missing enrollment or group and of a certificate were
+seen on the real service, and 400208 stands in the SDK for C. The other numbers follow their order:
+the real ones are unknown.
+"""
+
+from __future__ import annotations
+
+from emulator.hub.core.errors import HubError
+
+
+class CustomAllocationFailed(HubError, code=400207):
+    """The webhook of a custom allocation failed."""
+
+
+class NoHub(HubError, code=400208):
+    """The allocation found no hub."""
+
+    text = "The custom allocation names no IoT hub."
+
+
+class HubRefused(HubError, code=400209):
+    """The hub refused the device."""
+
+
+class Unauthorized(HubError, code=401000):
+    """The credentials of a device are missing or wrong, or its enrollment is unknown."""
+
+    text = "Unauthorized"
+
+
+class InvalidCertificate(HubError, code=401002):
+    """No enrollment accepts the certificate of a device."""
+
+    text = "Invalid certificate."
+
+
+class EnrollmentNotFound(HubError, code=404201):
+    """The individual enrollment is unknown."""
+
+    text = "Enrollment not found."
+
+
+class EnrollmentGroupNotFound(HubError, code=404202):
+    """The enrollment group is unknown."""
+
+    text = "Enrollment group not found."
+
+
+class RegistrationNotFound(HubError, code=404203):
+    """The device has not registered."""
+
+    text = "Device registration not found."
+
+
+class OperationNotFound(HubError, code=404204):
+    """The registration has no operation of this id."""
+
+    text = "Operation not found."
+
+
+class EnrollmentAlreadyExists(HubError, code=409201):
+    """A new individual enrollment has the id of an existing one."""
+
+    text = "Enrollment already exists."
+
+
+class EnrollmentGroupAlreadyExists(HubError, code=409202):
+    """A new enrollment group has the id of an existing one."""
+
+    text = "Enrollment group already exists."
+
+
+class StaleEtag(HubError, code=412201):
+    """The etag of an enrollment or of a registration is stale."""
+
+    text = "ETag is invalid."

@@ -1,0 +1,124 @@
+"""The CA of the service: it issues certificates to devices that ask for one by a CSR.
+
+DPS docs (preview of 2025): certificate management.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
+
+from emulator.dps import limits
+from emulator.dps.certificates import common_name
+from emulator.hub.access.keys import decode_key
+from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.store import Key, Store
+
+_NAME = "Local Device Provisioning Service"
+_LIFETIME = timedelta(days=3650)
+_CLOCK_SKEW = timedelta(days=1)
+
+
+class IssuingCa(Struct, frozen=True):
+    """The CA of a service; its certificate and its key, DER."""
+
+    certificate: bytes
+    private_key: bytes
+
+    @property
+    def key(self) -> Key:
+        """See `Record.key`: a service has one CA."""
+        return ("issuer",)
+
+    def __repr__(self) -> str:
+        # A log line or a traceback must not show the key.
+        return f"{type(self).__name__}(…)"
+
+
+def issue(store: Store, csr: object, registration_id: str, now: datetime) -> tuple[bytes, ...]:
+    """Issue a certificate, and return it with the CA's, DER.
+
+    Args:
+        store: the store of the CA, which is made with the first certificate.
+        csr: the request of the device: PKCS#10, DER in base64.
+        registration_id: the common name that the request must have.
+        now: the machine's time.
+
+    Raises:
+        ArgumentInvalid: the request is malformed, not signed with its key, or for another name.
+    """
+    request = _read(csr)
+    if (name := common_name(request.subject)) != registration_id:
+        raise ArgumentInvalid(f"The common name of csr is {name}, not {registration_id}")
+    ca = store.get(IssuingCa, ("issuer",))
+    if ca is None:
+        ca = _create(now)
+        store.commit(put=(ca,))
+    own = x509.load_der_x509_certificate(ca.certificate)
+    key = load_der_private_key(ca.private_key, None)
+    builder = (
+        _builder(request.subject, own.subject, now, timedelta(days=limits.ISSUED_DAYS))
+        .public_key(request.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    )
+    if not isinstance(key, ec.EllipticCurvePrivateKey):  # it is what `_create` made
+        raise TypeError(type(key).__name__)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER), ca.certificate
+
+
+def _read(csr: object) -> x509.CertificateSigningRequest:
+    if not isinstance(csr, str):
+        raise ArgumentInvalid("csr is not a string")
+    try:
+        request = x509.load_der_x509_csr(decode_key(csr))
+        signed = request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm):
+        raise ArgumentInvalid("csr is not a PKCS#10 request, DER in base64") from None
+    if not signed:
+        raise ArgumentInvalid("csr is not signed with its own key")
+    return request
+
+
+def _create(now: datetime) -> IssuingCa:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
+    certificate = (
+        _builder(subject, subject, now, _LIFETIME)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return IssuingCa(certificate.public_bytes(Encoding.DER), private)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, now: datetime, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + lifetime)
+    )
+
+
+def as_text(chain: tuple[bytes, ...]) -> tuple[str, ...]:
+    """Return certificates as the answer to a device has them: DER in base64."""
+    return tuple(base64.b64encode(each).decode() for each in chain)

@@ -1,0 +1,173 @@
+"""Custom allocation: a webhook on this machine chooses the hub."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from emulator import Emulator
+from tests.dps.support import KEY, Owner, Registrant, derived, new_id
+from tests.support import PATIENCE, Service
+
+Make = Callable[..., Registrant]
+
+
+class Webhook:
+    """A program that chooses hubs."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.answer: bytes = b""
+        self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        webhook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                webhook.paths.append(self.path)
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                webhook.requests.append(json.loads(body))
+                webhook.may_answer.wait(PATIENCE)
+                self.send_response(webhook.status)
+                self.send_header("Content-Length", str(len(webhook.answer)))
+                self.end_headers()
+                self.wfile.write(webhook.answer)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/api/allocate"
+
+    def says(self, **members: Any) -> None:
+        self.answer = json.dumps(members).encode()
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        definition = {"webhookUrl": self.url, "apiVersion": "2019-03-31"}
+        return {"allocationPolicy": "custom", "customAllocationDefinition": definition}
+
+    def close(self) -> None:
+        self.may_answer.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(PATIENCE)
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    running = Webhook()
+    yield running
+    running.close()
+
+
+def test_the_webhook_chooses(
+    owner: Owner, registrant: Make, webhook: Webhook, emulator: Emulator, service: Service
+) -> None:
+    name = new_id()
+    webhook.says(
+        iotHubHostName=emulator.host_name,
+        initialTwin={"tags": {"chosen": True}, "properties": {"desired": {"x": 1}}},
+        payload={"hello": ["device"]},
+    )
+    created = owner.enroll(name, **webhook.policy)
+    state = registrant(name).register(payload={"model": 7})["registrationState"]
+    assert state["assignedHub"] == emulator.host_name
+    assert state["payload"] == {"hello": ["device"]}
+    assert service.request("GET", f"/twins/{name}").json()["tags"] == {"chosen": True}
+    (request,) = webhook.requests
+    assert request["individualEnrollment"]["registrationId"] == created["registrationId"]
+    assert KEY not in json.dumps(request)
+    assert request["linkedHubs"] == [emulator.host_name]
+    assert request["deviceRuntimeContext"] == {
+        "registrationId": name,
+        "symmetricKey": {},
+        "payload": {"model": 7},
+    }
+    assert webhook.paths == ["/api/allocate?api-version=2019-03-31"]
+    registrant(name).register()
+    context = webhook.requests[-1]["deviceRuntimeContext"]
+    assert context["currentIotHubHostName"] == emulator.host_name
+    assert context["currentDeviceId"] == name
+
+
+def test_a_group_has_a_webhook(owner: Owner, registrant: Make, webhook: Webhook) -> None:
+    group, name = new_id("group"), new_id()
+    webhook.says(iotHubHostName="far.example")
+    owner.enroll_group(group, **webhook.policy, iotHubs=["far.example", "near.example"])
+    state = registrant(name, derived(KEY, name)).register()["registrationState"]
+    assert state["assignedHub"] == "far.example"
+    (request,) = webhook.requests
+    assert request["enrollmentGroup"]["enrollmentGroupId"] == group
+    assert request["linkedHubs"] == ["far.example", "near.example"]
+    owner.call("DELETE", f"/enrollmentGroups/{group}", status=204)
+
+
+def test_a_device_waits_while_the_webhook_works(
+    owner: Owner, registrant: Make, webhook: Webhook
+) -> None:
+    name = new_id()
+    webhook.says(iotHubHostName="hub.example")
+    webhook.may_answer.clear()
+    owner.enroll(name, **webhook.policy)
+    device = registrant(name)
+    operation = device.begin().json()["operationId"]
+    pending = device.send("GET", f"/operations/{operation}")
+    assert (pending.status_code, pending.headers["Retry-After"]) == (202, "3")
+    assert pending.json() == {
+        "operationId": operation,
+        "status": "assigning",
+        "registrationState": {"registrationId": name, "status": "assigning"},
+    }
+    webhook.may_answer.set()
+    assert device.register()["status"] == "assigned"
+    assert device.send("GET", f"/operations/{operation}").json()["errorCode"] == 404204
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "code", "text"),
+    [
+        (500, b"{}", 400207, "The webhook answered 500."),
+        (302, b"{}", 400207, "The webhook answered 302."),
+        (200, b"no JSON", 400207, "The webhook's answer is invalid"),
+        (200, b"[]", 400207, "The webhook's answer is invalid"),
+        (200, b'{"iotHubHostName": "a b"}', 400207, "Invalid host name"),
+        (200, b'{"iotHubHostName": "a", "initialTwin": 1}', 400207, "initialTwin"),
+        (200, b"{}", 400208, "names no IoT hub"),
+        (200, b"x" * 2_000_000, 400207, "more than"),
+    ],
+)
+def test_a_webhook_that_fails_ends_the_registration(
+    owner: Owner,
+    registrant: Make,
+    webhook: Webhook,
+    status: int,
+    answer: bytes,
+    code: int,
+    text: str,
+) -> None:
+    name = new_id()
+    webhook.status, webhook.answer = status, answer
+    owner.enroll(name, **webhook.policy)
+    result = registrant(name).register()
+    assert (result["status"], result["registrationState"]["errorCode"]) == ("failed", code)
+    assert text in result["registrationState"]["errorMessage"]
+
+
+def test_a_webhook_that_does_not_run_ends_the_registration(
+    owner: Owner, registrant: Make, webhook: Webhook
+) -> None:
+    name = new_id()
+    owner.enroll(name, **webhook.policy)
+    webhook.close()
+    state = registrant(name).register()["registrationState"]
+    assert state["errorMessage"].endswith("does it run?")
