@@ -250,7 +250,7 @@ class Running:
             dps.web_socket = web_sockets[_WEB_SOCKET]
         # Node's service SDK speaks AMQP to the port of its HostName.
         page = Page(
-            lambda: self.policies,
+            lambda: {name: each for name, each in self.policies.items() if each.rights},
             self._hosts,
             host_name=self.host_name,
             known_key=WELL_KNOWN_PRIMARY_KEY if self._settings.on_loopback else None,

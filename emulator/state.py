@@ -228,7 +228,7 @@ def _open_log(settings: Settings, store: Store, clock: Clock) -> EventLog:
 def _rights(settings: Settings) -> Mapping[str, Right]:
     """Return the policies of the hub, and that of the other service, which has no right here."""
     others = {} if settings.no_dps else {POLICY: Right(0)}
-    return {**others, **settings.rights}
+    return {**settings.rights, **others}
 
 
 def _policy_keys(

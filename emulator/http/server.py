@@ -148,12 +148,14 @@ class HttpServer:
         path = request.rel_url.raw_path
         find = self._find if len(path) <= _REMEMBERED_LENGTH else self._find_route
         segments, found = find(path)
+        # A WebSocket of another service can ask for the path of the page.
+        find_other = self._find_other if not found or path == "/" else None
+        if find_other and (other := find_other(request, segments)):
+            return await self._upgrade(other, request, segments)
         for each in found:
             if serve := each.verbs.get(request.method):
                 request.names = each.names
                 return await serve(request, segments)
-        if not found and self._find_other and (other := self._find_other(request, segments)):
-            return await self._upgrade(other, request, segments)
         return self._refuse_path(request, {verb for each in found for verb in each.verbs})
 
     def _find_route(self, path: str) -> tuple[list[str], list[Found[_Serve]]]:

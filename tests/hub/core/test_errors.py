@@ -32,8 +32,10 @@ DOCUMENTED = """
 403007 DeviceMaximumQueueSizeExceeded
 403009 InvalidMessageExpiryTime  403012 DeviceDisabled
 403100 DeviceModelMaxPropertiesExceeded  403800 DeviceMaximumInflightMethodExceeded
+404000 GenericNotFound
 404001 DeviceNotFound  404002 JobNotFound  404006 AmqpAddressNotFound  404010 ModuleNotFound
-404103 DeviceNotOnline  404301 ConfigurationNotFound  405102 OperationNotAllowedInCurrentState
+404103 DeviceNotOnline  404301 ConfigurationNotFound
+405000 GenericMethodNotAllowed  405102 OperationNotAllowedInCurrentState
 409001 DeviceAlreadyExists  409104 JobAlreadyExists  409301 ModuleAlreadyExistsOnDevice
 409401 ConfigurationAlreadyExists  412001 PreconditionFailed  412002 DeviceMessageLockLost
 412003 JobRunPreconditionFailed  413001 MessageTooLarge  413002 TooManyDevices
