@@ -17,7 +17,7 @@ from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.link import LinkState
 from emulator.amqp.nodes.event_messages import EncodedEvents
-from emulator.amqp.nodes.node import AnyNode, Callers, Grant, LinkRequest, Sends
+from emulator.amqp.nodes.node import Callers, Grant, LinkRequest, Sends
 from emulator.amqp.nodes.nodes import NODES
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Open
@@ -106,7 +106,7 @@ class Client:
         self.cut = cut
         self.host = ""
         """The name by which the client calls the hub."""
-        self._right: tuple[AnyNode, LinkRequest[Any]] | None = None
+        self._right: LinkRequest[Any] | None = None
         """The newest link that the client had a right to; None if it has no right to anything."""
         self._logged = False
         self._timer: Timer | None = None
@@ -204,37 +204,37 @@ class Client:
         return token
 
     def _attach(self, link: Link) -> None:
-        node, request = self._find(link)
-        if node.callers is not Callers.ALL:
-            request.grant = self._check(node, request)
-            self._authorize(node, request)
+        request = self._find(link)
+        if request.node.callers is not Callers.ALL:
+            request.grant = self._check(request)
+            self._authorize(request)
             self._watch(request.grant.expires)
         if admission := request.grant.admission:
             known = admission.key in self.devices
             self.hub.gate.enter(admission, Operation.SUBSCRIBE if known else Operation.CONNECT)
-        link.context = node, request
-        node.open(request)
+        link.context = request
+        request.node.open(request)
 
-    def _authorize(self, node: AnyNode, request: LinkRequest[Any]) -> None:
+    def _authorize(self, request: LinkRequest[Any]) -> None:
         """Let the client send more: it has shown a right to something."""
         if self._right is None:
             self.connection.authorized()
             self._trust()
-        self._right = node, request
+        self._right = request
 
-    def _find(self, link: Link) -> tuple[AnyNode, LinkRequest[Any]]:
+    def _find(self, link: Link) -> LinkRequest[Any]:
         """Find the node of a link by its address and its direction."""
         verb = _SENDS if isinstance(link, IncomingLink) else _RECEIVES
-        parts = [unquote(each) for each in segments(link.address)]
+        parts = tuple(map(unquote, segments(link.address)))
         for found in _router().find(parts):
             if node := found.verbs.get(verb):
                 resource = node.resource or _resource(node.path, found.names)
-                return node, LinkRequest(self, link, found.names, resource, node.operation)
+                return LinkRequest(self, node, link, found.names, resource)
         raise AmqpAddressNotFound(
             f"The link address '{link.address[:_SHOWN]}' did not match any of the expected formats."
         )
 
-    def _check(self, node: AnyNode, request: LinkRequest[Any]) -> Grant:
+    def _check(self, request: LinkRequest[Any]) -> Grant:
         """Find the credentials that allow a link.
 
         Raises:
@@ -243,12 +243,13 @@ class Client:
         """
         refused: HubError | None = None
         now = self.hub.clock.now().timestamp()
+        node = request.node
         for_event_hubs = node.callers is Callers.EVENT_HUBS
         tokens: list[Token | None] = [
             *self.tokens.find(request.resource, for_event_hubs=for_event_hubs)
         ]
         for token in tokens or (None,):  # without a token, the certificate counts
-            caller = self._caller(node, request, token and token.text)
+            caller = self._caller(request, token and token.text)
             try:
                 if token is not None and token.expires <= now:
                     raise IotHubUnauthorizedAccess(EXPIRED)  # the gate takes it for a new one
@@ -262,10 +263,10 @@ class Client:
             raise IotHubUnauthorizedAccess from ValueError(reason)
         raise refused or IotHubUnauthorizedAccess
 
-    def _caller(self, node: AnyNode, request: LinkRequest[Any], token: str | None) -> Caller:
-        if node.callers is Callers.EVENT_HUBS:
+    def _caller(self, request: LinkRequest[Any], token: str | None) -> Caller:
+        if request.node.callers is Callers.EVENT_HUBS:
             return EventHubsCaller(token, request.resource)
-        if node.callers is Callers.SERVICES:
+        if request.node.callers is Callers.SERVICES:
             return ServiceCaller(token, self.host, request.resource)
         key = IdentityKey(request.names["device_id"], request.names.get("module_id"))
         model_id = request.link.properties.get(_MODEL_ID)
@@ -298,12 +299,12 @@ class Client:
             # A link of a device may still wait to be attached: see `Device.open`.
             if link.context is None or link.state is LinkState.DETACHED:
                 continue
-            node, request = link.context
-            if node.callers is Callers.ALL:
+            request: LinkRequest[Any] = link.context
+            if request.node.callers is Callers.ALL:
                 continue
             if request.grant.expires <= now:
                 try:
-                    request.grant = self._check(node, request)
+                    request.grant = self._check(request)
                 except HubError:
                     if link.attached:  # else it is checked when its turn comes
                         self._drop(link)
@@ -323,7 +324,7 @@ class Client:
             return
         machine = self.hub.clock.machine
         try:
-            grant = self._check(*self._right)
+            grant = self._check(self._right)
         except HubError:
             self._right = None
             self.connection.unauthorized(machine.monotonic())
@@ -351,7 +352,7 @@ def _check_entity(token: Token) -> None:
 
 def _resource(path: str, names: Mapping[str, str]) -> Sequence[str]:
     """Return a path with the values of its names, in the letter case that tokens have."""
-    return [names.get(part.strip("{}"), part) for part in path.strip("/").split("/")]
+    return tuple(names.get(part.strip("{}"), part) for part in path.strip("/").split("/"))
 
 
 @functools.cache

@@ -30,7 +30,7 @@ class Kind(NamedTuple):
     write: Callable[[Any], bytes]
 
 
-class Composite(Struct, frozen=True):
+class Composite(Struct, frozen=True, gc=False):
     """A list with a name (section 1.4); the annotation of each field has its `Kind`."""
 
     CODE: ClassVar[int]

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import enum
 import logging
-import math
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 from typing import Protocol
-
-from msgspec import Struct
 
 from emulator.amqp import frame, sasl
 from emulator.amqp.composite import Composite
 from emulator.amqp.errors import AmqpError, Condition
 from emulator.amqp.incoming import IncomingLink
+from emulator.amqp.limits import AUTHORIZED, UNAUTHORIZED, Limits
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import (
     Accepted,
@@ -54,38 +55,15 @@ _IDLE_TIME_OUT = 240_000
 # A message, and the outcome of another one.
 _SHORT = 2
 
+# Ours: so many links end at once, which takes about as long as a turn.
+_AT_ONCE = 64
+
 # A silent peer is disconnected after twice the time-out that it was told (section 2.4.5). uamqp
 # sends an empty frame every 120 s, whatever it was told.
 _SILENCE = 2 * _IDLE_TIME_OUT / 1000
 
 # Empty frames are not sent faster than this, in seconds.
 _MIN_BEAT = 0.5
-
-
-class Limits(Struct, frozen=True):
-    """What a connection can take up.
-
-    Args:
-        sessions: how many sessions are open.
-        links: how many links are attached, in all sessions.
-        buffered_bytes: of messages that are incomplete, or not settled here, or wait for credit;
-            and of what peers send when they attach.
-        sent_bytes: what is sent before the peer reads it; then links have no credit. The frames
-            of one message can go beyond it.
-        seconds: how long these limits hold before the connection closes.
-    """
-
-    sessions: int
-    links: int
-    buffered_bytes: int
-    sent_bytes: int = 256 * 1024
-    seconds: float = math.inf
-
-
-# Ours. A peer that has not shown a right to anything needs few links: a pair to `$cbs`, and the
-# ones that wait for the tokens.
-UNAUTHORIZED = Limits(sessions=16, links=64, buffered_bytes=128 * 1024, seconds=60)
-AUTHORIZED = Limits(sessions=1_024, links=4_096, buffered_bytes=16 * 1024 * 1024)
 
 
 class Endpoint(Protocol):
@@ -160,6 +138,7 @@ class Connection:
         self._buffer = frame.FrameBuffer()
         self._frame_limit = _FIRST_FRAME_BYTES
         self._sessions: dict[int, Session] = {}
+        self._ending: deque[Callable[[], object]] = deque()
         self._output: list[bytes] = []
         self._settled: tuple[int, bool, int, int, Outcome] | None = None
         self._woken = False  # the I/O side knows that bytes wait
@@ -179,8 +158,11 @@ class Connection:
         return self._state is _State.CLOSED
 
     def is_short(self, data: bytes) -> bool:
-        """Return whether bytes that have arrived are little work: a frame or two."""
-        return self._buffer.are_few(data, _SHORT)
+        """Return whether bytes that have arrived are little work: a frame or two.
+
+        An end of a session with many links is more.
+        """
+        return self.links <= _AT_ONCE and self._buffer.are_few(data, _SHORT)
 
     def receive(self, data: bytes, now: float) -> Iterator[None]:
         """Take bytes, in pieces of any size: a frame at each step, so that the I/O side paces them.
@@ -196,6 +178,8 @@ class Connection:
             self._buffer.append(data)
             while not self.closed and self._take_next():
                 yield
+                if self._ending:
+                    yield from self.end_links()
             self.endpoint.rest()
         except AmqpError as error:
             self.close(error)
@@ -230,6 +214,23 @@ class Connection:
     def lost(self) -> None:
         """Note that the connection has ended without a close."""
         self._end(None)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether handlers are to be notified: see `end_links`."""
+        return bool(self._ending)
+
+    def end_links(self) -> Iterator[None]:
+        """Notify the handlers of links whose session or connection has ended, one at each step.
+
+        These links are detached: nothing is sent on them. The I/O side does this in its turns when
+        the connection is `closed`. The steps can be shared by several callers.
+        """
+        while self._ending:
+            step = self._ending.popleft()
+            if step():
+                self._ending.appendleft(step)
+            yield
 
     def next_deadline(self) -> float:
         """Return when `tick` is to be called; earlier than before only after an open or a wake."""
@@ -283,6 +284,10 @@ class Connection:
         self._end(error)
 
     # --- what sessions and links call
+
+    def end_soon(self, step: Callable[[], bool]) -> None:
+        """Note what `end_links` calls next, for as long as it returns True."""
+        self._ending.appendleft(step)
 
     def write(self, data: bytes) -> None:
         """Send a frame behind all that was sent before."""
@@ -383,11 +388,13 @@ class Connection:
             return
         self._write_settled()
         self._state = _State.CLOSED
-        sessions = [*self._sessions.values()]
+        for session in self._sessions.values():
+            session.detach_links()
+        self._ending.extend(partial(each.lost, error) for each in self._sessions.values())
+        self._ending.append(self.endpoint.closed)
         self._sessions.clear()
-        for session in sessions:
-            session.lost(error)
-        self.endpoint.closed()
+        for _ in islice(self.end_links(), _AT_ONCE):
+            pass
         self._wake_once()
 
     def _take_next(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from emulator.amqp.errors import DecodeError
-from emulator.amqp.types import FIXED, Array, Char, Described, Int, Symbol, UInt, ULong
+from emulator.amqp.types import FIXED, Array, Char, Described, Int, Symbol, UByte, UInt, ULong
 
 # How many lists, maps, arrays and described values can be inside each other. Ours: SDKs need 4.
 DEPTH = 32
@@ -53,6 +53,12 @@ def _constant(value: Any) -> _Reader:
 
 def _byte(make: Callable[[int], Any]) -> _Reader:
     return lambda data, position, end, depth: (make(data[position]), position + 1)
+
+
+def _small(make: type[int]) -> _Reader:
+    """Read a number of one byte; the same object each time, of which the collector knows one."""
+    values = tuple(map(make, range(256)))
+    return lambda data, position, end, depth: (values[data[position]], position + 1)
 
 
 def _fixed(layout: str, make: Callable[[Any], Any]) -> _Reader:
@@ -203,8 +209,9 @@ _CODES: dict[int, tuple[_Reader, type]] = {
     0x43: (_constant(UInt(0)), UInt),
     0x44: (_constant(ULong(0)), ULong),
     0x45: (lambda data, position, end, depth: ([], position), list),
-    0x52: (_byte(UInt), UInt),
-    0x53: (_byte(ULong), ULong),
+    0x50: (_small(UByte), UByte),
+    0x52: (_small(UInt), UInt),
+    0x53: (_small(ULong), ULong),
     0x54: (_fixed("b", Int), Int),
     0x55: (_fixed("b", int), int),
     0x56: (_byte(_boolean), bool),

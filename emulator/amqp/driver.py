@@ -58,6 +58,7 @@ class Driver:
         self._woken = False
         self._ended = False
         self._drainer: asyncio.Task[None] | None = None
+        self._ender: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._due = float("inf")
 
@@ -81,6 +82,7 @@ class Driver:
         finally:
             connection.lost()
             self._forget()
+            await self._end_links()
         return connection.error
 
     def close(self, error: AmqpError) -> None:
@@ -124,7 +126,9 @@ class Driver:
         if data := connection.data_to_send():
             stream.write(data)
         if connection.closed:
-            stream.close()
+            stream.close()  # which waits for the peer
+            if connection.is_ending and self._ender is None:
+                self._ender = self._loop.create_task(self._end_links())
             return
         self._time()
         if stream.is_full:
@@ -142,6 +146,17 @@ class Driver:
         if self._connection.congested:
             self._wake()  # there will be more to send, in a turn of its own
         self._connection.drained()
+
+    async def _end_links(self) -> None:
+        """End the links of a connection that has ended, in turns."""
+        steps = self._connection.end_links()
+        try:
+            for _ in steps:
+                if self._turns.over:
+                    await self._turns.take()
+        finally:
+            for _ in steps:  # the task was cancelled
+                pass
 
     # --- time
 

@@ -76,7 +76,6 @@ class IncomingLink(Link):
     """A link by which the peer sends messages to a node here."""
 
     role = RECEIVER
-    _receiver: Receiver
 
     def __init__(self, session: Session, attach: Attach) -> None:
         super().__init__(session, attach)
@@ -98,7 +97,7 @@ class IncomingLink(Link):
         """
         if self.state is not LinkState.PENDING:
             return
-        self.handler = self._receiver = receiver
+        self.handler = receiver
         self._window = credit
         self._max_message_size = max_message_size
         self.state = LinkState.ATTACHED
@@ -203,5 +202,5 @@ class IncomingLink(Link):
         self._unsettled += 1
         if not delivery.settled:
             self.session.add_incoming(delivery)
-        if error := self.guarded("message", self._receiver.on_message, delivery):
+        if error := self.guarded("message", self.handler.on_message, delivery):
             delivery.reject(error)

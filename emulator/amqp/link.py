@@ -68,9 +68,10 @@ class Link(ABC):
         self.attach = attach
         self.size = session.connection.frame_size
         self.state = LinkState.PENDING
-        self.handler: Handler | None = None
+        self.handler: Any = None
+        """A `Receiver` or a `Sender`, while the link is attached."""
         self.context: Any = None
-        """What the endpoint keeps with the link."""
+        """What the endpoint keeps with the link, until it ends."""
         self._delivery_count = attach.initial_delivery_count or 0 if self.role == RECEIVER else 0
 
     @property
@@ -102,14 +103,15 @@ class Link(ABC):
             self._answer(terminus=False)
         self.state = LinkState.DETACHED
         self._release()
+        self._take_handler()
         self.session.write(Detach(self.attach.handle, closed, Error.of(error)))
 
     def drop(self, error: AmqpError) -> None:
         """Close or refuse the link with an error, and notify its handler if it was attached."""
-        was_attached = self.attached
-        self.detach(error)
-        if was_attached:
-            self._notify(error)
+        if self.state is not LinkState.DETACHED:
+            handler = self.handler
+            self.detach(error)
+            self._notify(handler, error)
 
     def _answer(
         self,
@@ -140,18 +142,15 @@ class Link(ABC):
 
     def peer_detached(self, detach: Detach) -> None:
         """Answer the peer's detach (section 2.6.6)."""
-        was_attached = self.attached
+        handler = self.handler
         self.detach(closed=detach.closed)
-        if was_attached:
-            self._notify(raised(detach.error))
+        self._notify(handler, raised(detach.error))
 
     def end(self, error: AmqpError | None) -> None:
-        """Note that the session has ended."""
-        state, self.state = self.state, LinkState.DETACHED
-        if state is not LinkState.DETACHED:
-            self._release()
-        if state is LinkState.ATTACHED:
-            self._notify(error)
+        """Note that the session, which has detached the link, has ended."""
+        self._release()
+        self._notify(self._take_handler(), error)
+        self.session.connection.remove_link(self.size)
 
     @abstractmethod
     def peer_flow(self, flow: Flow) -> None:
@@ -165,9 +164,15 @@ class Link(ABC):
     def _release(self) -> None:
         """Forget what is in flight."""
 
-    def _notify(self, error: AmqpError | None) -> None:
-        if self.handler is not None:
-            self.guarded("end", self.handler.on_detached, error)
+    def _take_handler(self) -> Handler | None:
+        """Forget what stands behind the link: both hold each other, and would be garbage."""
+        handler: Handler | None = self.handler
+        self.handler = self.context = None
+        return handler
+
+    def _notify(self, handler: Handler | None, error: AmqpError | None) -> None:
+        if handler is not None:
+            self.guarded("end", handler.on_detached, error)
 
     def guarded(self, what: str, call: Callable[..., object], *args: object) -> AmqpError | None:
         """Call what stands behind the link; return what it raises, or None.

@@ -46,7 +46,6 @@ class OutgoingLink(Link):
     """A link by which a node here sends messages to the peer."""
 
     role = SENDER
-    _sender: Sender
 
     def __init__(self, session: Session, attach: Attach) -> None:
         super().__init__(session, attach)
@@ -69,7 +68,7 @@ class OutgoingLink(Link):
         """
         if self.state is not LinkState.PENDING:
             return
-        self.handler = self._sender = sender
+        self.handler = sender
         self.state = LinkState.ATTACHED
         self._answer(offered_capabilities=offered_capabilities)
         if self._credit or self._draining:
@@ -147,7 +146,7 @@ class OutgoingLink(Link):
             self.session.connection.unbuffer(len(self._queue.popleft().payload))
         if self._queue:
             self.session.wait(self)
-        elif self.credit and (error := self.guarded("credit", self._sender.on_credit)):
+        elif self.credit and (error := self.guarded("credit", self.handler.on_credit)):
             self.drop(error)
         if self._draining and (not self._credit or (self.credit and not self.has_more)):
             self._draining = False

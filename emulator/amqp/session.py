@@ -5,7 +5,9 @@ Section numbers are those of AMQP 1.0.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from emulator.amqp import frame
@@ -84,23 +86,35 @@ class Session:
         """End the session with an error; `on_detached` of its links is called."""
         if not self.ended:
             self.ended = True
+            self.detach_links()
             self.lost(error)
             self.write(End(Error.of(error)))
+            for _ in self.connection.end_links():
+                pass
 
     def peer_ended(self, end: End) -> None:
         """Answer the peer's end (section 2.5.4)."""
         if not self.ended:
+            self.detach_links()
             self.lost(raised(end.error))
             self.write(End())
 
+    def detach_links(self) -> None:
+        """Detach all links without a frame; their handlers are notified later."""
+        state = LinkState.DETACHED
+        for link in self._links.values():
+            link.state = state
+
     def lost(self, error: AmqpError | None) -> None:
-        """Note that the session or its connection has ended."""
-        links = self.links
+        """Note that the session or its connection has ended, after its links were detached.
+
+        See `Connection.end_links`.
+        """
+        if self._links:
+            links = deque(self._links.values())
+            self.connection.end_soon(partial(_end_next, links, error))
         for each in (self._links, self._names, self._incoming, self._outgoing, self._waiting):
             each.clear()
-        for link in links:
-            link.end(error)
-            self.connection.remove_link(link.size)
 
     # --- what the peer sends
 
@@ -288,6 +302,11 @@ class Session:
         """Send the state of the session, and of a link."""
         windows = self._next_incoming_id, self._incoming_window, self._next_outgoing_id
         self.write(Flow(*windows, _OUTGOING_WINDOW, handle, delivery_count, link_credit, available))
+
+
+def _end_next(links: deque[IncomingLink | OutgoingLink], error: AmqpError | None) -> bool:
+    links.popleft().end(error)
+    return bool(links)
 
 
 def _in_range(numbers: Mapping[int, object], first: int, last: int) -> list[int]:

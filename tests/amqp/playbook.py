@@ -20,9 +20,10 @@ from collections import deque
 from typing import Any
 
 from emulator.amqp import frame, performatives
-from emulator.amqp.connection import AUTHORIZED, Connection, Limits
+from emulator.amqp.connection import Connection
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingDelivery, IncomingLink
+from emulator.amqp.limits import AUTHORIZED, Limits
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import (
     RECEIVER,

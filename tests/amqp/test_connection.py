@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from emulator.amqp import frame
-from emulator.amqp.connection import Limits
 from emulator.amqp.errors import AmqpError
+from emulator.amqp.limits import Limits
 from emulator.amqp.performatives import (
     RECEIVER,
     SENDER,

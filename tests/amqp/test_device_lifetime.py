@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
 
 from emulator.amqp.message import Message
 from emulator.amqp.performatives import ACCEPTED, Begin, End
+from emulator.hub.core.errors import DeviceNotOnline
 from tests.amqp.devices import MethodPair, TwinPair, commands, connect, telemetry
 from tests.amqp.lab import AmqpClient, Lab, RemoteLink, code_of, device_token, service_token
 from tests.amqp.playbook import write
@@ -70,6 +72,51 @@ def test_the_end_of_a_session_or_a_connection_disconnects(lab: Lab, how: str) ->
     else:
         client.connection.close()
     assert lab.state() == "Disconnected"
+
+
+def _with_many_links(lab: Lab) -> AmqpClient:
+    """Connect a device with more links than end at once; the last ones are of d2."""
+    client = connect(lab)
+    client.put_token(device_token(lab, "d2", M_KEY))
+    for _ in range(100):
+        telemetry(client)
+    return client
+
+
+async def test_the_hub_sends_nothing_to_a_device_whose_link_is_about_to_end(lab: Lab) -> None:
+    client = _with_many_links(lab)
+    settled = commands(client, "d2", snd_settle_mode=1)
+    MethodPair(client, "d2")
+    lab.patch_desired("d2", before=1)
+    client.connection.lost()
+    assert lab.state("d2") == "Connected"
+    lab.send("hello", "d2")
+    assert lab.pending("d2") == 1
+    with pytest.raises(DeviceNotOnline):
+        await asyncio.wait_for(lab.invoke("d2", "x"), 5)
+    lab.patch_desired("d2", after=1)
+    settled.client.expect_nothing()
+    for _ in client.connection.end_links():
+        pass
+    assert [lab.state(name) for name in ("d1", "d2")] == ["Disconnected"] * 2
+    again = connect(lab, "d2", key=M_KEY)
+    assert commands(again, "d2").take().body == b"hello"
+
+
+def test_a_device_connects_again_while_its_link_is_about_to_end(lab: Lab) -> None:
+    client = _with_many_links(lab)
+    link = commands(client, "d2")
+    lab.send("hello", "d2")
+    link.take()
+    client.connection.lost()
+    again = commands(connect(lab, "d2", key=M_KEY), "d2")
+    message = again.take()
+    assert message.body == b"hello"
+    for _ in client.connection.end_links():
+        pass
+    assert lab.state("d2") == "Connected"
+    again.settle(ACCEPTED)
+    assert lab.pending("d2") == 0
 
 
 def test_many_devices_on_one_connection(lab: Lab) -> None:

@@ -27,6 +27,7 @@ from emulator.amqp.performatives import (
     SENDER,
     Attach,
     Begin,
+    Close,
     Detach,
     End,
     Flow,
@@ -267,8 +268,8 @@ def test_a_crowd_of_idle_clients_leaves_room_for_a_device(hub: Hub) -> None:
 # --- the shares of connections, without a process and its time
 
 
-async def connected(lab: Lab, name: str, running: AsyncExitStack) -> FakeStream:
-    """Connect a device, and attach a link that sends telemetry."""
+async def connected(lab: Lab, name: str, running: AsyncExitStack, *, links: int = 1) -> FakeStream:
+    """Connect a device, and attach links that send telemetry."""
     lab.register(name)
     stream = FakeStream()
     task = asyncio.ensure_future(Driver(stream, lab.hub, None, 5671, EncodedEvents()).run())
@@ -279,14 +280,14 @@ async def connected(lab: Lab, name: str, running: AsyncExitStack) -> FakeStream:
 
     running.push_async_callback(end)
     login = f"\0{name}@sas.{HOST}\0{device_token(lab, name)}".encode()
-    attach = Attach("t", 0, SENDER, target=Target(f"/devices/{name}/messages/events"))
+    target = Target(f"/devices/{name}/messages/events")
     stream.arrive(
         frame.SASL_HEADER,
         frame.write(0, SaslInit("PLAIN", login), frame.SASL),
         OPENING,
-        write(0, attach),
+        *(write(0, Attach(f"t{n}", n, SENDER, target=target)) for n in range(links)),
     )
-    await settle()
+    await settle(20 + links)
     return stream
 
 
@@ -316,6 +317,47 @@ async def test_six_floods_together_have_one_turn_of_the_event_loop(
     assert (counts[-1], lab.hub.events.end) == (300, 300)
     assert {after - before for before, after in itertools.pairwise(counts)} == {0, 1}
     assert max(differences) <= 2
+
+
+@pytest.mark.parametrize("last", [write(0, Close()), write(0, End()), b""])
+async def test_the_links_of_a_connection_end_in_turns(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, last: bytes
+) -> None:
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0)  # so a turn is one link
+    ended = 0
+    end = TelemetryLink.end
+
+    def count(link: TelemetryLink) -> None:
+        nonlocal ended
+        ended += 1
+        end(link)
+
+    monkeypatch.setattr(TelemetryLink, "end", count)
+    async with AsyncExitStack() as running:
+        stream = await connected(lab, "flood", running, links=300)
+        stream.arrive(last)
+        counts = [ended]
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+            counts.append(ended)
+    steps = [after - before for before, after in itertools.pairwise(counts) if after > before]
+    assert (counts[0], counts[-1]) == (0, 300)
+    assert steps[0] <= 65
+    assert set(steps[1:]) == {1}
+    assert lab.state("flood") == "Disconnected"
+
+
+async def test_links_end_before_the_peer_has_read_the_close(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as running:
+        stream = await connected(lab, "flood", running, links=100)
+        monkeypatch.setattr(stream, "_close", lambda: None)
+        [link] = lab.hub.links.links()
+        link.detach("connection")
+        assert lab.state("flood") == "Connected"
+        await settle()
+        assert lab.state("flood") == "Disconnected"
 
 
 def test_only_a_frame_or_two_are_handled_without_a_turn() -> None:

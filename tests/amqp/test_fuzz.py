@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from emulator.amqp import frame
 from emulator.amqp.composite import Composite
-from emulator.amqp.connection import Limits
 from emulator.amqp.encoder import encode
+from emulator.amqp.limits import Limits
 from emulator.amqp.performatives import (
     ACCEPTED,
     PERFORMATIVES,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.amqp.connection import Limits
 from emulator.amqp.errors import AmqpError
+from emulator.amqp.limits import Limits
 from emulator.amqp.performatives import Modified, Released, Transfer
 from tests.amqp.playbook import SENDS, SENDS_HOLDS, Node, Peer, transfer, write
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 
 import pytest
 
-from emulator.amqp.connection import Limits
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.incoming import IncomingLink
+from emulator.amqp.limits import Limits
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import (
     RECEIVER,
+    SENDER,
     Attach,
     Begin,
+    Detach,
+    End,
     Source,
+    Target,
 )
+from tests.amqp.lab import AmqpClient, Lab, device_token, service_token
 from tests.amqp.playbook import RECEIVES, SENDS, Peer, write
 
 # --- attach and detach (sections 2.6.3 to 2.6.6)
@@ -204,3 +211,50 @@ def test_many_links_and_sessions_cost_little() -> None:
     peer.send(b"".join(write(each, Begin(None, 0, 1, 1)) for each in range(1, 10_000)))
     assert peer.connection.closed
     assert time.process_time() - start < 2
+
+
+def test_the_links_of_a_session_end_one_at_each_step_of_the_peers_end() -> None:
+    peer = Peer().begin()
+    for number in range(100):
+        peer.send(write(0, Attach(f"l{number}", number, SENDER, target=Target("x"))))
+    assert not peer.connection.is_short(write(0, End()))
+    ended = []
+    for _ in peer.connection.receive(write(0, End()) + write(0, Begin(None, 0, 9, 9)), peer.now):
+        ended.append(len(peer.node.events))
+    assert ended == [*range(101), 100]
+    assert peer.connection.links == 0
+
+
+@pytest.mark.parametrize("how", ["detach", "end", "lost"])
+@pytest.mark.parametrize(
+    "attach",
+    [
+        Attach("l", 5, SENDER, target=Target("/messages/devicebound")),
+        Attach("l", 5, RECEIVER, source=Source("/messages/serviceBound/feedback")),
+        Attach("l", 5, RECEIVER, source=Source("$cbs")),
+        Attach("l", 5, SENDER, target=Target("$cbs")),
+        Attach("l", 5, SENDER, target=Target("/devices/d1/messages/events")),
+        Attach("l", 5, RECEIVER, source=Source("/devices/d1/messages/devicebound")),
+    ],
+    ids=["c2d", "feedback", "cbs replies", "cbs", "telemetry", "commands"],
+)
+def test_a_link_that_has_ended_is_no_garbage(lab: Lab, attach: Attach, how: str) -> None:
+    """The garbage of thousands of links would be collected in one long step."""
+    client = AmqpClient(lab).open()
+    client.put_token(service_token(lab))
+    client.put_token(device_token(lab))
+    client.send(write(0, attach))
+    client.connection.data_to_send()
+    link = weakref.ref(client.connection.all_links()[-1])
+    client.session(1).sender("/messages/devicebound", 1)  # the client knows its newest link
+    gc.disable()
+    try:
+        if how == "detach":
+            client.send(write(0, Detach(5, closed=True)))
+        elif how == "end":
+            client.send(write(0, End()))
+        else:
+            client.connection.lost()
+        assert link() is None
+    finally:
+        gc.enable()

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from emulator.amqp.connection import Limits
 from emulator.amqp.errors import AmqpError
+from emulator.amqp.limits import Limits
 from emulator.amqp.performatives import (
     ACCEPTED,
     RECEIVER,

@@ -6,6 +6,7 @@ The queue is one for the hub: several receivers share it.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -44,7 +45,7 @@ class _Feedback:
         self._look: Timer | None = None  # while it waits
         self._timer: Timer | None = None
         self._due = _FOREVER  # of the timer
-        self._unsubscribe = (
+        self._unsubscribe: tuple[Callable[[], object], ...] = (
             self._hub.feed.subscribe(CommandSent, self._on_command_sent),
             self._hub.feed.subscribe(CommandEnded, self._on_command_ended),
         )
@@ -63,6 +64,7 @@ class _Feedback:
         """Wait no more; what was not settled stays locked until its lock lapses."""
         for unsubscribe in self._unsubscribe:
             unsubscribe()
+        self._unsubscribe = ()  # they hold this object
         self._cancel()
 
     def _on_command_sent(self, change: CommandSent) -> None:

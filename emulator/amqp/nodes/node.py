@@ -6,7 +6,7 @@ import contextlib
 import enum
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from msgspec import Struct
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from emulator.amqp.client import Client
 
 
-class Grant(NamedTuple):
+class Grant(Struct, frozen=True, gc=False):
     """What allows a link.
 
     Args:
@@ -55,18 +55,18 @@ class LinkRequest(Struct, Generic[L], eq=False):
 
     Args:
         client: the client at the other end of the connection.
+        node: the node.
         link: the link, which the node accepts.
         names: the values of the names in the address: `{"device_id": "x"}`.
         resource: the address as decoded segments, without scheme and host.
-        operation: the operation of the node.
         grant: what allows the link.
     """
 
     client: Client
+    node: Node[Any]
     link: L
     names: Mapping[str, str]
     resource: Sequence[str]
-    operation: Operation
     grant: Grant = Grant()
 
     @property
@@ -97,7 +97,7 @@ class LinkRequest(Struct, Generic[L], eq=False):
             HubError
         """
         caller = cast("Caller | Admission", self.grant.admission or self.grant.caller)
-        self.hub.gate.enter(caller, operation or self.operation, size=size, flaw=flaw)
+        self.hub.gate.enter(caller, operation or self.node.operation, size=size, flaw=flaw)
 
     def error(self, error: HubError) -> AmqpError:
         """Return an error of the hub as AMQP has it: for `reject` and `detach`."""

@@ -31,7 +31,11 @@ class Pairs(Generic[R]):
 
     def complete(self) -> list[R]:
         """Return the receiving links of the pairs with both links, the newest last."""
-        return [each for name, each in self._receiving.items() if name in self._sending]
+        return [
+            each
+            for name, each in self._receiving.items()
+            if name in self._sending and each.link.attached
+        ]
 
     def partner(self, sending: _Handler) -> R | None:
         """Return the receiving link of a pair; None if it is not attached."""
