@@ -18,6 +18,7 @@ export function devices({ main, state, title }) {
   let shown = new Map();
   let loading = 0;
   let timer = null;
+  let waiting = null; // what the timer calls
   const error = errorPlace();
   const numbers = el("p", { class: "numbers" });
   const place = el("div", { "aria-busy": "true" });
@@ -46,13 +47,25 @@ export function devices({ main, state, title }) {
       el("section", { class: "card" }, el("h2", {}, "What happens now"), timeline.view),
     ),
   );
-  for (const each of [search, filter, kind]) each.addEventListener("input", () => later(restart));
+  for (const each of [search, filter, kind]) each.addEventListener("input", choose);
   load();
   const stream = watch(null, { begin: () => timeline.clear(), take, state });
 
   function later(work) {
     clearTimeout(timer);
-    timer = setTimeout(work, WAIT_MS);
+    waiting = waiting === restart ? restart : work; // a change does not undo another choice
+    timer = setTimeout(() => {
+      const now = waiting;
+      waiting = null;
+      now();
+    }, WAIT_MS);
+  }
+
+  /** The next page of the list before is no page of the new one. */
+  function choose() {
+    next = null;
+    forward.disabled = true;
+    later(restart);
   }
 
   function restart() {
