@@ -40,7 +40,7 @@ class EmulatorFaults:
         """Turn a fault off.
 
         Raises:
-            ArgumentInvalid: there is no fault with this id; it can have ended.
+            ArgumentInvalid: the id is unknown; the fault can have ended.
         """
         self._call(lambda hub: hub.faults.remove(fault_id))
 

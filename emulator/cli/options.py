@@ -179,7 +179,7 @@ def read_command(
         parser.error(str(error))
     settings = Settings(**{field: each.value for field, each in found.items()})
     if not settings.devices:
-        parser.error("There is no device. Use --device ID")
+        parser.error("The device is missing. Use --device ID")
     if verbose and quiet:
         parser.error("--verbose and --quiet contradict each other")
     if json and name:

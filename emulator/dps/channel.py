@@ -18,7 +18,6 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.json import JsonObject, dumps, loads
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.mqtt import frame
 from emulator.mqtt.output import Output
 
@@ -74,7 +73,9 @@ class ProvisioningChannel:
             # A real service is found by its scope, so it sends no answer here.
             raise frame.ProtocolError(f"The id scope is {scope!r}, not {ID_SCOPE}")
         if proof.token is None and proof.certificate is None:
-            refusals.info("Refused %r: neither a SAS token nor a certificate", registration_id)
+            registrations.refusals.info(
+                "Refused %r: neither a SAS token nor a certificate", registration_id
+            )
             output.write(frame.connack(frame.ReturnCode.NOT_AUTHORIZED))
             self._end()
             return
@@ -165,7 +166,9 @@ class ProvisioningChannel:
                 answer = self._registrations.status(self._id, self._proof, operation_id)
         except HubError as error:
             reason = error.__cause__ or error
-            refusals.info("Refused the registration of %r: %s", self._id, printable(reason))
+            self._registrations.refusals.info(
+                "Refused the registration of %r: %s", self._id, printable(reason)
+            )
             document = errors.error_document(error, self._clock.now())
             self._answer(error.status, request_id, document)
         else:

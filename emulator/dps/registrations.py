@@ -19,12 +19,12 @@ from emulator.dps.assignment import Assignments
 from emulator.dps.attestation import X509
 from emulator.dps.enrollment import CUSTOM, Enrollment
 from emulator.dps.registration import ASSIGNED, ASSIGNING, DISABLED, FAILED, Registration
+from emulator.hub.access.refusals import Refusals
 from emulator.hub.core import members
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import ArgumentInvalid, HubError, ServerError
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.hub.core.store import Store
 
 log = logging.getLogger(__name__)
@@ -61,11 +61,19 @@ class Registrations:
         assignments: what is written in the hub.
         clock: the clock of the hub.
         linked: the host name of the hub that is linked with the service.
+        refusals: those of the hub: a person sees the refusals of both in one place.
     """
 
     def __init__(
-        self, store: Store, access: Access, assignments: Assignments, clock: Clock, linked: str
+        self,
+        store: Store,
+        access: Access,
+        assignments: Assignments,
+        clock: Clock,
+        linked: str,
+        refusals: Refusals,
     ) -> None:
+        self.refusals = refusals
         self._store = store
         self._access = access
         self._assignments = assignments
@@ -231,7 +239,7 @@ class Registrations:
                     issued=issuer.as_text(request.issued),
                 )
             except HubError as error:
-                refusals.info("Can't assign %r: %s", request.id, printable(error))
+                self.refusals.info("Can't assign %r: %s", request.id, printable(error))
                 record = replace(
                     record, status=FAILED, error_code=error.code, error_message=error.text
                 )

@@ -26,7 +26,6 @@ from emulator.hub.core.errors import ArgumentInvalid, HubError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.hub.query.continuations import Page
 from emulator.net.router import Router
 from emulator.net.tls import Handshakes
@@ -105,7 +104,9 @@ async def answer(
 def _refusal(call: Call, error: HubError) -> Response:
     reason = error.__cause__ or error
     verb, path = call.request.method, call.request.path
-    refusals.info("Refused %s %r: %s", printable(verb), path, printable(reason))
+    call.service.registrations.refusals.info(
+        "Refused %s %r: %s", printable(verb), path, printable(reason)
+    )
     document = errors.error_document(error, call.service.clock.now())
     if document["info"] is None:
         del document["info"]

@@ -44,7 +44,9 @@ class ProvisioningService:
         self.access = Access(store, keys, hosts, id_scope, _by_name(authorities), hub.clock)
         self.enrollments = Enrollments(store, hub.clock, hub.slices)
         assignments = Assignments(hub.identities, {*hosts, linked})
-        self.registrations = Registrations(store, self.access, assignments, hub.clock, linked)
+        self.registrations = Registrations(
+            store, self.access, assignments, hub.clock, linked, hub.refusals
+        )
 
 
 def _by_name(files: Sequence[Path]) -> Mapping[str, Sequence[bytes]]:

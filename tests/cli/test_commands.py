@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,23 +23,6 @@ PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 pytestmark = pytest.mark.skipif(
     sys.platform == "darwin", reason="macOS has one loopback address, so these hubs would meet"
 )
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def host() -> str:
-    return free_loopback_address()
-
-
-@pytest.fixture(scope="module")
-def hub(host: str, data_dir: Path) -> Iterator[EmulatorConsole]:
-    options = ("--host", host, "--data-dir", data_dir, "--device", "kitchen", "--device", "cellar")
-    with EmulatorConsole(*options) as console:
-        yield console
 
 
 @pytest.fixture

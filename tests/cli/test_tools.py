@@ -9,14 +9,12 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from emulator.cli.commands import AZ_COMMANDS, COMMANDS
 from emulator.cli.shells import BY_NAME
-from emulator.testing.addresses import free_loopback_address
 from tests.cli.test_commands import run_to_end
 from tests.processes import ROOT, Console, EmulatorConsole, clean_environment, posix_only
 from tests.support import PATIENCE
@@ -24,23 +22,6 @@ from tests.support import PATIENCE
 pytestmark = pytest.mark.skipif(
     sys.platform == "darwin", reason="macOS has one loopback address, so these hubs would meet"
 )
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def host() -> str:
-    return free_loopback_address()
-
-
-@pytest.fixture(scope="module")
-def hub(host: str, data_dir: Path) -> Iterator[EmulatorConsole]:
-    options = ("--host", host, "--data-dir", data_dir, "--device", "kitchen", "--device", "cellar")
-    with EmulatorConsole(*options) as console:
-        yield console
 
 
 # --- env

@@ -120,7 +120,9 @@ def open_channel() -> tuple[ProvisioningChannel, _Output]:
     lab.hub.store.commit(put=(found,))
     access = Access(lab.hub.store, SymmetricKeys(KEY, KEY), (), ID_SCOPE, {}, lab.clock)
     assignments = Assignments(lab.hub.identities, ("hub.test",))
-    registrations = Registrations(lab.hub.store, access, assignments, lab.clock, "hub.test")
+    registrations = Registrations(
+        lab.hub.store, access, assignments, lab.clock, "hub.test", lab.hub.refusals
+    )
     now = lab.clock.machine.now().timestamp()
     token = sas_token(f"{ID_SCOPE}/registrations/d1", KEY, now=now)
     channel = ProvisioningChannel(

@@ -10,7 +10,6 @@ from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid, DeviceNotFound, HubError
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.addresses import device_ids
@@ -34,7 +33,9 @@ class _Commands:
                 self._queue(delivery)
             except HubError as error:
                 # azure-iot-hub shows its caller no reason: "C2D message send failure".
-                refusals.info("Refused a cloud-to-device message: %s", printable(error))
+                self._request.hub.refusals.info(
+                    "Refused a cloud-to-device message: %s", printable(error)
+                )
                 raise
         delivery.settle()
 

@@ -21,7 +21,9 @@ def monitor(hub: Hub, options: argparse.Namespace) -> None:
 def follow(
     hub: Hub, device_id: str | None, message_id: str | None, options: argparse.Namespace
 ) -> None:
-    """Print feedback, of one device or all, until that of a message; without one, for ever.
+    """Print the feedback of one device, or of all, as it comes.
+
+    It ends after the feedback of the message; without a message it does not end.
 
     Feedback is received once: what another device's message became is completed, too, as az does.
     """

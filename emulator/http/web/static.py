@@ -46,7 +46,7 @@ def serve(name: str) -> Response:
     """Return a file of the page."""
     found = _files().get(name)
     if found is None:
-        return Response(status=404, text="There is no such file.", headers=SAFE)
+        return Response(status=404, text="Unknown file.", headers=SAFE)
     kind, content = found
     return Response(body=content, headers={**SAFE, "Content-Type": kind})
 

@@ -102,7 +102,7 @@ class Faults:
         """Turn a fault off.
 
         Raises:
-            ArgumentInvalid: there is no fault with this id; it can have ended.
+            ArgumentInvalid: the id is unknown; the fault can have ended.
         """
         if (running := self._running.get(number)) is None:
             known = ", ".join(map(str, self._running)) or "there are no faults"

@@ -36,7 +36,7 @@ def refusal(
 
     Args:
         faults: the faults.
-        key: the identity that sends the request, or that it is about; None if there is no such.
+        key: the identity that sends the request, or that it is about; None for another one.
         operation: the operation.
         connects: whether a device authenticates itself by this request.
     """
