@@ -6,8 +6,6 @@ Every failure is a `ClientError` with one line that says what to do.
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import http.client
 import json
 import re
@@ -18,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from msgspec import Struct
 
+from emulator.connection_strings import fields_of, sign
 from emulator.errors import ClientError
 
 API_VERSION = "2021-04-12"
@@ -74,7 +73,7 @@ class Client:
         trust: Path | None = None,
         timeout: float = _TIMEOUT_SECONDS,
     ) -> None:
-        fields = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+        fields = fields_of(connection_string)
         try:
             self.host = fields["HostName"]
             self.policy, self.key = fields["SharedAccessKeyName"], fields["SharedAccessKey"]
@@ -226,11 +225,7 @@ def sas_token(resource: str, key: str, lifetime: float, policy: str | None = Non
         secret = base64.b64decode(key, validate=True)
     except ValueError:
         raise ClientError("Invalid key: it is not base64.") from None
-    audience, expiry = quote(resource, safe=""), str(int(time.time() + lifetime))
-    digest = hmac.new(secret, f"{audience}\n{expiry}".encode(), hashlib.sha256).digest()
-    signature = quote(base64.b64encode(digest), safe="")
-    of = f"&skn={quote(policy, safe='')}" if policy else ""
-    return f"SharedAccessSignature sr={audience}&sig={signature}&se={expiry}{of}"
+    return sign(resource, secret, int(time.time() + lifetime), policy)
 
 
 def _address(host: str) -> tuple[str, int]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 _PROXIES = ("https_proxy", "all_proxy")
 # How the variables of the Device Provisioning Service begin (samples of the SDKs).
@@ -16,6 +20,27 @@ def host_with_port(host: str, port: int, *, default: int | None = None) -> str:
     """Write a host and its port as a URL does; the default port is left out."""
     bracketed = f"[{host}]" if ":" in host else host
     return bracketed if port == default else f"{bracketed}:{port}"
+
+
+def fields_of(connection_string: str) -> dict[str, str]:
+    """Return the fields of a connection string, by their names."""
+    return dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+
+
+def sign(resource: str, key: bytes, expiry: int, policy: str | None = None) -> str:
+    """Write a SAS token (IoT Hub docs: control access with SAS).
+
+    Args:
+        resource: the host of the hub, with the path of a device or a module if it is theirs.
+        key: the decoded key.
+        expiry: when the token expires, in seconds since 1970.
+        policy: the policy that has the key; None for the key of a device or a module.
+    """
+    audience = quote(resource, safe="")
+    digest = hmac.digest(key, f"{audience}\n{expiry}".encode(), hashlib.sha256)
+    signature = quote(base64.b64encode(digest), safe="")
+    of = f"&skn={quote(policy, safe='')}" if policy else ""
+    return f"SharedAccessSignature sr={audience}&sig={signature}&se={expiry}{of}"
 
 
 def for_service(host: str, policy: str, key: str) -> str:

@@ -34,7 +34,7 @@ def read(text: str) -> bytes:
         if _PEM.encode() in data:
             return _der(x509.load_pem_x509_certificate(data))
         return _der(x509.load_der_x509_certificate(data))
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
         raise ArgumentInvalid("Invalid certificate: it is neither PEM nor DER in base64") from None
 
 
@@ -59,11 +59,6 @@ def common_name(name: x509.Name) -> str | None:
     return str(found[0].value) if len(found) == 1 else None
 
 
-def subject_of(der: bytes) -> str | None:
-    """Return the common name of a certificate's subject; None if it has none, or several."""
-    return common_name(x509.load_der_x509_certificate(der).subject)
-
-
 def is_trusted(chain: Sequence[bytes], anchors: Sequence[bytes], now: datetime) -> bool:
     """Return whether a chain leads to a trusted certificate, all of them within their dates.
 
@@ -74,30 +69,22 @@ def is_trusted(chain: Sequence[bytes], anchors: Sequence[bytes], now: datetime) 
         now: the time.
     """
     try:
-        own, *others = [x509.load_der_x509_certificate(each) for each in chain]
+        known = chain[: limits.CHAIN_LENGTH + 1]
+        own, *others = [x509.load_der_x509_certificate(each) for each in known]
         trusted = [x509.load_der_x509_certificate(each) for each in anchors]
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return False
-    return _leads(own, others, trusted, now, depth=0)
-
-
-def _leads(
-    certificate: x509.Certificate,
-    others: Sequence[x509.Certificate],
-    trusted: Sequence[x509.Certificate],
-    now: datetime,
-    depth: int,
-) -> bool:
-    """Return whether a certificate leads to a trusted one; `depth` counts the CAs below it."""
-    if depth > limits.CHAIN_LENGTH or not _in_date(certificate, now):
-        return False
-    if any(_in_date(each, now) and _signed(certificate, each, depth) for each in trusted):
-        return True
-    return any(
-        _signed(certificate, each, depth)
-        and _leads(each, [other for other in others if other is not each], trusted, now, depth + 1)
-        for each in others
-    )
+    trusted = [each for each in trusted if _in_date(each, now)]
+    # Each certificate counts once, where the fewest CAs are below it: paths can be very many.
+    level = [own]
+    for depth in range(limits.CHAIN_LENGTH + 1):
+        level = [each for each in level if _in_date(each, now)]
+        if any(_signed(each, anchor, depth) for each in level for anchor in trusted):
+            return True
+        above = [other for other in others if any(_signed(each, other, depth) for each in level)]
+        others = [other for other in others if other not in above]
+        level = above
+    return False
 
 
 def _in_date(certificate: x509.Certificate, now: datetime) -> bool:
@@ -112,7 +99,15 @@ def _signed(certificate: x509.Certificate, by: x509.Certificate, depth: int) -> 
         if not constraints.ca or (longest is not None and depth > longest):
             return False
         certificate.verify_directly_issued_by(by)
-    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (
+        x509.DuplicateExtension,
+        x509.ExtensionNotFound,
+        x509.UnsupportedGeneralNameType,
+        InvalidSignature,
+        TypeError,
+        UnsupportedAlgorithm,
+        ValueError,
+    ):
         return False
     return True
 

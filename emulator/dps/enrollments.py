@@ -100,10 +100,10 @@ class Enrollments:
             raise ArgumentInvalid(
                 f"enrollments is not a list of 1 to {limits.BULK_ENROLLMENTS} enrollments"
             )
+        documents = [members.document(item, enrollment.FORM) for item in items]
+        named = [(members.text(each, "registrationId") or "", each) for each in documents]
         failed = []
-        for item in items:
-            parsed = members.document(item, enrollment.FORM)
-            identifier = members.text(parsed, "registrationId") or ""
+        for identifier, parsed in named:
             try:
                 self._carry_out(mode, identifier, parsed)
             except HubError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from urllib.parse import quote
 from emulator import connection_strings
 from emulator.client import Client
 from emulator.errors import ClientError
+from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.core import errors
 from emulator.hub.core.json import includes
 from emulator.hub.waits import WaitTimeout
@@ -63,12 +62,12 @@ class RealHub:
         desired: Mapping[str, Any] | None = None,
     ) -> str:
         """Register a device with new keys, and return its connection string."""
-        keys = [base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(2)]
-        pair = {"primaryKey": keys[0], "secondaryKey": keys[1]}
+        keys = SymmetricKeys.generate()
+        pair = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
         body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": pair}}
         self._request("PUT", f"/devices/{_quoted(device_id)}", body)
         host = self._client.host.partition(":")[0]
-        string = connection_strings.for_device(host, device_id, keys[0])
+        string = connection_strings.for_device(host, device_id, keys.primary)
         self._devices[device_id] = string
         if tags or desired:
             self.update_twin(device_id, tags=tags, desired=desired)

@@ -224,6 +224,21 @@ def test_what_a_chain_proves() -> None:
     assert not is_trusted([b"nonsense"], [ROOT.der], now)
 
 
+def test_each_certificate_of_a_chain_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    anchor, calls = x509.load_der_x509_certificate(OTHER_ROOT.der), 0
+
+    def signed(_: x509.Certificate, by: x509.Certificate, depth: int) -> bool:
+        nonlocal calls
+        calls += 1
+        return by.subject != anchor.subject
+
+    monkeypatch.setattr("emulator.dps.certificates._signed", signed)
+    # CAs that sign each other: so many paths lead through them.
+    chain = [issue("leaf", by=ROOT), *(issue(f"CA {n}", by=ROOT, ca=True) for n in range(30))]
+    assert not is_trusted([each.der for each in chain], [OTHER_ROOT.der], datetime.now(UTC))
+    assert calls <= 200
+
+
 def test_a_disabled_group_ends_disabled(hub_owner: Owner, device: Any, group: str) -> None:
     hub_owner.enroll_group(group, signing(INTERMEDIATE), provisioningStatus="disabled")
     name = new_id()

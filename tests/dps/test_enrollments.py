@@ -250,6 +250,16 @@ def test_an_invalid_bulk_call_is_refused(owner: Owner) -> None:
     owner.refuse("POST", "/enrollments", 400012, [])
 
 
+def test_a_bulk_call_with_an_item_of_a_wrong_form_creates_nothing(owner: Owner) -> None:
+    name = new_id()
+    good = {"registrationId": name, "attestation": SYMMETRIC}
+    answer = owner.request(
+        "POST", "/enrollments", json={"mode": "create", "enrollments": [good, 7]}
+    )
+    assert answer.status_code == 400
+    owner.refuse("GET", f"/enrollments/{name}", 404201)
+
+
 # --- queries
 
 

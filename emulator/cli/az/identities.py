@@ -126,8 +126,8 @@ def show_connection_string(hub: Hub, options: argparse.Namespace) -> Any:
     identity, module_id = show(hub, options), getattr(options, "module_id", None)
     has_key = identity["authentication"]["type"] == "sas"
     key = credentials.key_of(identity, options.key_type) if has_key else None
-    name = options.device_id + (f";ModuleId={module_id}" if module_id else "")
-    return {"connectionString": for_device(hub.device_host, name, key)}
+    string = for_device(hub.device_host, options.device_id, key, module_id)
+    return {"connectionString": string}
 
 
 def renew_device_keys(hub: Hub, options: argparse.Namespace) -> Any:

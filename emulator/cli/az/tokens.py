@@ -10,6 +10,7 @@ from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
 from emulator.cli.az.session import Hub, UsageError, path
 from emulator.client import sas_token
+from emulator.connection_strings import fields_of
 
 
 def generate(hub: Hub, options: argparse.Namespace) -> Any:
@@ -44,7 +45,7 @@ def token(hub: Hub, options: argparse.Namespace) -> str:
 
 
 def _of_connection_string(text: str, duration: int) -> str:
-    fields = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
+    fields = fields_of(text)
     try:
         host, key = fields["HostName"], fields["SharedAccessKey"]
         parts = ["devices", fields["DeviceId"]] if "DeviceId" in fields else []

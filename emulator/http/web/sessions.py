@@ -7,16 +7,15 @@ as that of any service, with the rights of the policy.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import quote
 
 from aiohttp.web_response import Response
 
+from emulator.connection_strings import sign
 from emulator.http.requests import Request, read_json
 from emulator.http.responses import json_response
 from emulator.http.web.origin import check_host, check_page
@@ -69,7 +68,8 @@ class Session:
         now = int(self._clock.now().timestamp())
         if self._expiry - now < _TOKEN_SECONDS / 2:
             self._expiry = now + _TOKEN_SECONDS
-            self._token = _sign(self._audience, self.policy, self._expiry)
+            key = decode_key(self.policy.keys.primary)
+            self._token = sign(self._audience, key, self._expiry, self.policy.name)
         return self._token
 
     def document(self, host_name: str) -> JsonObject:
@@ -228,16 +228,6 @@ def _policy_of_key(key: str, policies: Collection[Policy]) -> Policy:
             "IOTHUB_CONNECTION_STRING"
         )
     return found[0]
-
-
-def _sign(audience: str, policy: Policy, expiry: int) -> str:
-    """Sign a SAS token (IoT Hub docs: control access with SAS)."""
-    resource = quote(audience, safe="")
-    key = decode_key(policy.keys.primary)
-    digest = hmac.digest(key, f"{resource}\n{expiry}".encode(), hashlib.sha256)
-    signature = quote(base64.b64encode(digest).decode(), safe="")
-    name = quote(policy.name, safe="")
-    return f"SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={name}"
 
 
 def _digest(value: str) -> bytes:

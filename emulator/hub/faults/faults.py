@@ -127,19 +127,26 @@ class Faults:
         ]
 
     def match(
-        self, kind: str, key: IdentityKey | None, operation: Operation | None = None
+        self,
+        kind: str,
+        key: IdentityKey | None,
+        operation: Operation | None = None,
+        *,
+        number: int | None = None,
     ) -> Fault | None:
-        """Return the fault of a kind that happens now, and count it; None if none does.
+        """Return the oldest fault of a kind that happens now, and count it; None if none does.
 
         Args:
             kind: the kind.
             key: the identity to which it would happen; None for a caller that is not a device.
             operation: the operation that it would affect; None where it needs no request.
+            number: the id of the only fault that can happen; None is all.
         """
         for running in self._running.values():
             fault = running.fault
             if (
                 fault.kind == kind
+                and number in (None, running.id)
                 and fault.selects(key)
                 and fault.affects(operation)
                 and running.happens()

@@ -16,7 +16,7 @@ _BY_STATUS: dict[int, Callable[[Operation], errors.HubError]] = {
     400: lambda _: errors.ArgumentInvalid(),
     403: lambda _: errors.DeviceModelMaxPropertiesExceeded(),
     412: lambda _: errors.PreconditionFailed(),
-    429: lambda operation: throttled(operation),
+    429: throttled,
     500: lambda _: errors.ServerError(),
     502: lambda _: errors.InvalidResponseWhileProxying(),
     503: lambda _: errors.ServiceUnavailable(),

@@ -18,7 +18,7 @@ from emulator.hub.core.times import NEVER
 from emulator.hub.faults.fault import CUT, OF_DEVICES
 from emulator.hub.faults.faults import FaultAdded, FaultEnded, FaultHit, Faults
 from emulator.hub.feed import Feed
-from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.identities.identity import IdentityDeleted, IdentityKey
 from emulator.hub.links.link import Admission, Connected, DeviceLink, Disconnected, Subscribed
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class Links:
         lost = [each for each in store.scan(Presence) if each.connected]
         now = clock.now()
         store.commit(put=[replace(each, connected=False, state_updated=now) for each in lost])
+        feed.subscribe(IdentityDeleted, lambda change: self._replaced.pop(change.key, None))
         feed.subscribe(FaultAdded, self._begin_fault)
         feed.subscribe(FaultHit, self._drop_by_fault)
         feed.subscribe(FaultEnded, self._end_fault)
@@ -188,9 +189,11 @@ class Links:
     def _begin_fault(self, change: FaultAdded) -> None:
         """Let a new fault of connections happen at once to those that are open."""
         kind = change.fault.kind
+        # Of several slow links the oldest counts, also at a new connection.
+        number = None if kind == "slow-link" else change.id
         if kind in (*_DROPS, "slow-link", "drop-link"):
             for link in filter(lambda link: change.fault.selects(link.key), self.links()):
-                fault = self._faults.match(kind, link.key)
+                fault = self._faults.match(kind, link.key, number=number)
                 if fault is not None and kind == "slow-link":
                     link.slow(fault.rate)
                 elif fault is not None and kind == "drop-link":
@@ -205,7 +208,8 @@ class Links:
     def _end_fault(self, change: FaultEnded) -> None:
         if change.fault.kind == "slow-link":
             for link in filter(lambda link: change.fault.selects(link.key), self.links()):
-                link.slow(None)
+                other = self._faults.match("slow-link", link.key)
+                link.slow(other.rate if other else None)
 
     # ---
 

@@ -35,16 +35,12 @@ class Telemetry:
         Raises:
             ServiceUnavailable: see `EventLog.extend`.
         """
-        now = self._note(sender)
-        if self._faults.takes_requests:
-            messages = self._take_requests(sender.key, messages)
+        now, messages = self._note(sender), self._take_requests(sender.key, messages)
         self._log.extend(Origin(sender.key, TELEMETRY, sender), messages, now)
 
     def ingest_soon(self, sender: Admission, messages: Iterable[Message], done: Done) -> None:
         """As `ingest`, together with the messages of other senders; see `EventLog.extend_soon`."""
-        now = self._note(sender)
-        if self._faults.takes_requests:
-            messages = self._take_requests(sender.key, messages)
+        now, messages = self._note(sender), self._take_requests(sender.key, messages)
         self._log.extend_soon(Origin(sender.key, TELEMETRY, sender), messages, now, done)
 
     def flush(self) -> None:
@@ -59,8 +55,10 @@ class Telemetry:
             self._links.note_activity(key, now)
         return now
 
-    def _take_requests(self, key: IdentityKey, messages: Iterable[Message]) -> list[Message]:
-        """Do what fault requests ask for; return the other messages."""
+    def _take_requests(self, key: IdentityKey, messages: Iterable[Message]) -> Iterable[Message]:
+        """Do what fault requests ask for, if the hub takes any; return the other messages."""
+        if not self._faults.takes_requests:
+            return messages
         telemetry = []
         for message in messages:
             if requests.is_request(message.properties):

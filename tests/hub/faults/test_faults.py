@@ -232,6 +232,27 @@ def test_a_link_is_slow_while_the_fault_is_on(hub: IotHub, link: FakeLink) -> No
     assert other.rates == []
 
 
+def test_of_two_slow_links_the_older_one_counts_and_the_other_one_after_it(
+    hub: IotHub, link: FakeLink
+) -> None:
+    older = add(hub, "slow-link", rate=1000)
+    newer = add(hub, "slow-link", device="d", rate=100)
+    assert link.rates == [1000, 1000]
+    hub.faults.remove(older)
+    assert link.rates[-1] == 100
+    hub.faults.remove(newer)
+    assert link.rates[-1] is None
+
+
+def test_a_new_fault_happens_and_not_one_that_waits(hub: IotHub, link: FakeLink) -> None:
+    hub.links.disconnect(link)
+    waits = add(hub, "drop-link", device="d", link="telemetry")
+    again = connect(hub, FakeLink())
+    add(hub, "drop-link", device="d", link="commands")
+    assert again.detached == ["commands"]
+    assert [(each["id"], each["hits"]) for each in hub.faults.list()] == [(waits, 0)]
+
+
 def test_a_part_of_a_connection_ends_at_once(hub: IotHub, link: FakeLink) -> None:
     add(hub, "drop-link", device="d", link="telemetry")
     assert link.detached == ["telemetry"]
