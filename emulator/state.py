@@ -24,6 +24,7 @@ from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.messages.event_log import EventLog
+from emulator.hub.uploads.storage import UploadStorage
 from emulator.setting import ACCEPT
 from emulator.settings import Settings
 from emulator.storage.storage import Storage
@@ -72,6 +73,7 @@ def open_state(
     hosts: Sequence[str],
     clock: Clock,
     policies: Mapping[str, Policy] | None = None,
+    upload_storage: UploadStorage | None = None,
 ) -> State:
     """Build a hub on what its store has.
 
@@ -81,6 +83,7 @@ def open_state(
         hosts: its names.
         clock: its clock.
         policies: its policies; None is those of the settings and of the store.
+        upload_storage: where devices put their files; None refuses uploads.
 
     Raises:
         ServiceUnavailable: the store can't write.
@@ -101,6 +104,7 @@ def open_state(
         event_sources=settings.event_sources,
         accepts_entra=settings.entra == ACCEPT,
         takes_fault_requests=settings.fault_messages,
+        upload_storage=upload_storage,
     )
     for name, key in settings.keys.items():
         _renew_key(hub, store, IdentityKey(name), key)

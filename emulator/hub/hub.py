@@ -33,6 +33,7 @@ from emulator.hub.registry.identities import Identities
 from emulator.hub.registry.key_rotation import KeyRotation
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
+from emulator.hub.uploads.storage import UploadStorage
 from emulator.hub.waits import Waits
 
 
@@ -50,6 +51,7 @@ class IotHub:
         event_sources: the events that the log has beside telemetry, of `sources.SOURCES`.
         accepts_entra: see `Gate`.
         takes_fault_requests: see `Faults`.
+        upload_storage: the storage for the files of devices; None refuses uploads.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class IotHub:
         event_sources: Collection[str] = (),
         accepts_entra: bool = False,
         takes_fault_requests: bool = False,
+        upload_storage: UploadStorage | None = None,
     ) -> None:
         self.store = store
         self.clock = clock = clock or Clock()

@@ -1,0 +1,1 @@
+"""File upload: devices put files into a storage, and services are told of them."""
