@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from aiohttp.web_response import Response
 
 from emulator.http.requests import Request, parse_json, read_body
+from emulator.http.responses import lent_response
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import limits, members
@@ -51,6 +52,7 @@ _SENT_APPLICATION = {
 _RECEIVED = {**_SYSTEM, "ContentType": "content-type", "ContentEncoding": "content-encoding"}
 
 _BATCH = "application/vnd.microsoft.iothub.json"
+_FEEDBACK_TYPE = "application/vnd.microsoft.iothub.feedback.json"
 _ITEM = members.Form("body", "base64Encoded", "properties")
 
 
@@ -171,15 +173,7 @@ async def purge_commands(hub: IotHub, request: Request) -> JsonObject:
 async def receive_feedback(hub: IotHub, _: Request) -> Response | None:
     """`GET /messages/serviceBound/feedback`: 200 with a locked batch, or 204."""
     batch = hub.cloud_to_device.receive_feedback()
-    if batch is None or batch.lock is None:
-        return None
-    headers = {
-        "Content-Type": "application/vnd.microsoft.iothub.feedback.json",
-        "ETag": f'"{batch.lock.token}"',
-        "iothub-messagelocktoken": batch.lock.token,
-        "iothub-enqueuedtime": iso(batch.enqueued),
-    }
-    return Response(body=dumps(batch.records), headers=headers)
+    return None if batch is None else lent_response(batch, batch.records, _FEEDBACK_TYPE)
 
 
 async def complete_feedback(hub: IotHub, request: Request) -> None:

@@ -12,6 +12,8 @@ from aiohttp.web_response import Response, StreamResponse
 
 from emulator.hub.core import errors
 from emulator.hub.core.json import JsonObject, dumps
+from emulator.hub.core.times import iso
+from emulator.hub.messages.locks import Queued
 
 # How much of a long answer is sent at a time.
 _CHUNK_BYTES = 64 * 1024
@@ -54,6 +56,17 @@ async def stream_array(request: BaseRequest, items: AsyncIterator[bytes]) -> Str
 def tagged_response(document: JsonObject) -> Response:
     """Return a response with a document and its etag."""
     return json_response(document, headers={"ETag": f'"{document["etag"]}"'})
+
+
+def lent_response(item: Queued, body: object, content_type: str) -> Response:
+    """Return an item of a queue that a service reads, with the token of its lock."""
+    headers = {
+        "Content-Type": content_type,
+        "ETag": f'"{item.lock_token}"',
+        "iothub-messagelocktoken": item.lock_token,
+        "iothub-enqueuedtime": iso(item.enqueued),
+    }
+    return Response(body=dumps(body), headers=headers)
 
 
 def message_body(error: errors.HubError, now: datetime) -> JsonObject:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from emulator.http import configurations, identities, jobs, messages, queries, twins
+from emulator.http import configurations, files, identities, jobs, messages, queries, twins
 from emulator.http.admin import calls, clock, commands, events, faults, openapi, waits
 from emulator.http.route import Route
 
-_FAMILIES = identities, twins, queries, jobs, configurations, messages
+_FAMILIES = identities, twins, queries, jobs, configurations, messages, files
 _OWN = events, commands, clock, faults, waits, calls, openapi
 
 ROUTES: tuple[Route, ...] = tuple(

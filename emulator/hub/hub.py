@@ -33,7 +33,9 @@ from emulator.hub.registry.identities import Identities
 from emulator.hub.registry.key_rotation import KeyRotation
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
+from emulator.hub.uploads.notifications import FileNotifications
 from emulator.hub.uploads.storage import UploadStorage
+from emulator.hub.uploads.uploads import Uploads
 from emulator.hub.waits import Waits
 
 
@@ -101,6 +103,8 @@ class IotHub:
         self.transfers = Transfers(
             store, self.bulk, self.twins, rows, self.configurations, clock, slices, blobs
         )
+        self.file_notifications = FileNotifications(store, clock)
+        self.uploads = Uploads(store, self.file_notifications, feed, clock, upload_storage)
         self.notifications = Notifications(
             event_sources, next(iter(hosts)), rows, self.events, feed
         )
@@ -115,6 +119,7 @@ class IotHub:
         self.configurations.resume()
         self.jobs.resume()
         self.transfers.fail_unfinished()
+        self.uploads.forget_unknown()
 
     async def stop(self) -> None:
         """Close every connection, fail the calls that wait for something, and end all jobs."""

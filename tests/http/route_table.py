@@ -26,8 +26,10 @@ READ_CONFIGURATION = ("configurations", "ConfigurationRead")
 WRITE_CONFIGURATION = ("configurations", "ConfigurationWrite")
 SEND_EVENT, SEND_COMMAND = ("d2c-sends", "DeviceToCloudSend"), ("c2d-sends", "CloudToDeviceSend")
 RECEIVE_COMMAND = ("c2d-receives", "CloudToDeviceReceive")
+START_UPLOAD = ("upload-starts", "FileUploadStart")
 
 _FEEDBACK, _DEVICE_BOUND = "/messages/serviceBound/feedback", "/devices/*/messages/deviceBound"
+_FILES, _NOTIFICATIONS = "/devices/*/files", "/messages/serviceBound/filenotifications"
 
 # A star stands for an id. None is a route that has no documented throttle.
 TABLE: dict[tuple[str, str], tuple[set[str], Throttle | None]] = {
@@ -74,6 +76,9 @@ TABLE: dict[tuple[str, str], tuple[set[str], Throttle | None]] = {
     ("GET", _FEEDBACK): (SERVICE, None),
     ("DELETE", f"{_FEEDBACK}/*"): (SERVICE, None),
     ("POST", f"{_FEEDBACK}/*/abandon"): (SERVICE, None),
+    ("GET", _NOTIFICATIONS): (SERVICE, None),
+    ("DELETE", f"{_NOTIFICATIONS}/*"): (SERVICE, None),
+    ("POST", f"{_NOTIFICATIONS}/*/abandon"): (SERVICE, None),
     ("GET", "/_emulator/events"): (SERVICE, None),
     ("POST", "/_emulator/devices/*/messages"): (SERVICE, SEND_COMMAND),
     ("GET", "/_emulator/clock"): (SERVICE, None),
@@ -89,6 +94,9 @@ TABLE: dict[tuple[str, str], tuple[set[str], Throttle | None]] = {
     ("GET", _DEVICE_BOUND): (DEVICE, RECEIVE_COMMAND),
     ("DELETE", f"{_DEVICE_BOUND}/*"): (DEVICE, None),
     ("POST", f"{_DEVICE_BOUND}/*/abandon"): (DEVICE, None),
+    ("POST", _FILES): (DEVICE, START_UPLOAD),
+    ("POST", f"{_FILES}/notifications"): (DEVICE, None),
+    ("POST", f"{_FILES}/notifications/*"): (DEVICE, None),
 }
 
 

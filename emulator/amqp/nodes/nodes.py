@@ -11,11 +11,12 @@ from emulator.amqp.nodes import (
     device_twins,
     events,
     feedback,
+    file_notifications,
     management,
 )
 from emulator.amqp.nodes.node import AnyNode
 
-_SERVICES = (cbs, commands, feedback, events, management)
+_SERVICES = (cbs, commands, feedback, file_notifications, events, management)
 _DEVICES = (device_telemetry, device_commands, device_methods, device_twins)
 
 NODES: tuple[AnyNode, ...] = tuple(

@@ -21,6 +21,8 @@ from emulator.hub.messages.event import Event
 from emulator.hub.methods.methods import MethodCalled, MethodEnded
 from emulator.hub.methods.request import MethodResult
 from emulator.hub.twins.twin import TwinChanged
+from emulator.hub.uploads.notifications import FileNotificationQueued
+from emulator.hub.uploads.upload import UploadEnded, UploadStarted
 
 # How much of a body is shown, and how large a patch.
 _BODY_BYTES = 4 * 1024
@@ -38,6 +40,10 @@ def key_of(change: Change) -> IdentityKey | None:
             return IdentityKey(change.device_id)
         case CommandEnded():
             return IdentityKey(change.outcome.device_id)
+        case UploadStarted() | UploadEnded():
+            return IdentityKey(change.upload.device_id)
+        case FileNotificationQueued():
+            return IdentityKey(change.notification.device_id)
     key = getattr(change, "key", None)
     return key if isinstance(key, IdentityKey) else None
 
@@ -89,6 +95,18 @@ def _details(change: Change) -> JsonObject:
             }
         case CommandEnded():
             return {"messageId": change.outcome.message_id, "status": change.outcome.status}
+        case UploadStarted():
+            return {"blobName": change.upload.blob_name}
+        case UploadEnded():
+            report = change.report
+            return {
+                "blobName": change.upload.blob_name,
+                "isSuccess": report.is_success,
+                "statusCode": report.status_code,
+                "text": report.status_description,
+            }
+        case FileNotificationQueued():
+            return {"blobName": change.notification.blob_name}
         case FaultAdded() | FaultHit() | FaultEnded():
             return {"faultId": change.id, "kind": change.fault.kind}
         case JobStarted() | JobEnded():

@@ -19,6 +19,7 @@ class Throttle(enum.StrEnum):
     D2C_SENDS = "d2c-sends"
     C2D_SENDS = "c2d-sends"
     C2D_RECEIVES = "c2d-receives"
+    UPLOAD_STARTS = "upload-starts"
     METHODS = "methods"
     QUERIES = "queries"
     TWIN_READS = "twin-reads"
@@ -56,6 +57,8 @@ class Operation(enum.Enum):
     RESPOND_TO_METHOD = _DEVICE
     RECEIVE_COMMAND = _DEVICE, Throttle.C2D_RECEIVES, "CloudToDeviceReceive"
     SETTLE_COMMAND = _DEVICE
+    START_UPLOAD = _DEVICE, Throttle.UPLOAD_STARTS, "FileUploadStart"
+    END_UPLOAD = _DEVICE
 
     # Services
     READ_IDENTITY = _READ, Throttle.REGISTRY, "CRUD"
@@ -79,6 +82,7 @@ class Operation(enum.Enum):
     SEND_COMMAND = _SERVICE, Throttle.C2D_SENDS, "CloudToDeviceSend"
     PURGE_COMMANDS = _SERVICE
     USE_FEEDBACK = _SERVICE
+    USE_FILE_NOTIFICATIONS = _SERVICE
     READ_EVENTS = _SERVICE
     READ_CLOCK = _SERVICE
     ADVANCE_CLOCK = _SERVICE

@@ -65,6 +65,10 @@ class ArgumentNull(HubError, code=400005):
     """A required value is missing."""
 
 
+class IotHubFormatError(HubError, code=400006):
+    """A text does not have the form that the hub expects."""
+
+
 class BlobContainerValidationError(HubError, code=400008):
     """An import or export job cannot use its blob container."""
 
@@ -81,6 +85,32 @@ class DeserializationError(HubError, code=400012):
 
 class BulkRegistryOperationFailure(HubError, code=400013):
     """Some items of a bulk call failed; the body of the answer lists them."""
+
+
+class DefaultStorageEndpointNotConfigured(HubError, code=400014):
+    """The hub has no storage for the files of devices."""
+
+    text = "The hub has no storage for file uploads."
+
+
+class InvalidFileUploadCorrelationId(HubError, code=400015):
+    """No active upload of the device has this correlation id."""
+
+    text = "The correlation id is unknown: the device has no active file upload with this id."
+
+
+class ExpiredFileUploadCorrelationId(HubError, code=400016):
+    """The upload with this correlation id was not reported in time."""
+
+    text = "The correlation id has expired. Start the file upload again."
+
+
+class InvalidFileUploadCompletionStatus(HubError, code=400019):
+    """The report on an upload says neither success nor failure."""
+
+
+class InvalidStorageEndpointOrBlob(HubError, code=400020):
+    """The storage refuses the hub, or does not have the blob."""
 
 
 class ConnectionForcefullyClosedOnNewConnection(HubError, code=400027):
@@ -179,6 +209,12 @@ class IotHubMaxCbsTokenExceeded(HubError, code=403005):
     """A connection has sent SAS tokens for too many audiences."""
 
     text = "Too many SAS tokens on one connection. Use more connections."
+
+
+class DeviceMaximumActiveFileUploadLimitExceeded(HubError, code=403006):
+    """Too many uploads of the device are active."""
+
+    text = "Number of active file upload requests cannot exceed 10"
 
 
 class DeviceMaximumQueueSizeExceeded(HubError, code=403007):

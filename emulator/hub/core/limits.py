@@ -131,6 +131,16 @@ FEEDBACK_LOCK = 60
 FEEDBACK_BATCHES = 1_000
 FEEDBACK_DELIVERIES = 10
 
+# File uploads (IoT Hub docs: upload files, quotas and throttling; Azure Storage docs: the name of a
+# blob), with the default values of a hub. Times are in seconds.
+UPLOADS_PER_DEVICE = 10  # active at a time
+UPLOAD_TIME_TO_LIVE = 60 * 60
+BLOB_NAME_SEGMENTS = 254
+FILE_NOTIFICATION_TIME_TO_LIVE = 60 * 60
+FILE_NOTIFICATION_LOCK = 60
+FILE_NOTIFICATION_DELIVERIES = 10
+# Ours: above this number, the hub deletes the oldest notifications.
+FILE_NOTIFICATIONS = 1_000
 
 # The event log (IoT Hub docs: read device-to-cloud messages). A real hub keeps all events of the
 # retention time; ours keeps them within a number and a size.
@@ -183,6 +193,7 @@ THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "d2c-sends": {"S1": (100, 1), "S2": (120, 1), "S3": (6_000, 1)},
     "c2d-sends": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
     "c2d-receives": {"S1": (1_000, 60), "S2": (1_000, 60), "S3": (50_000, 60)},
+    "upload-starts": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
     "methods": {"S1": (40, 1), "S2": (120, 1), "S3": (6_144, 1)},
     "queries": {"S1": (20, 60), "S2": (20, 60), "S3": (1_000, 60)},
     "twin-reads": {"S1": (100, 1), "S2": (100, 1), "S3": (500, 1)},

@@ -17,6 +17,7 @@ DOCUMENTED = {
     Throttle.D2C_SENDS: {"S1": "100/s", "S2": "120/s", "S3": "6000/s"},
     Throttle.C2D_SENDS: {"S1": "100/min", "S2": "100/min", "S3": "5000/min"},
     Throttle.C2D_RECEIVES: {"S1": "1000/min", "S2": "1000/min", "S3": "50000/min"},
+    Throttle.UPLOAD_STARTS: {"S1": "100/min", "S2": "100/min", "S3": "5000/min"},
     Throttle.METHODS: {"S1": "160 KB/s", "S2": "480 KB/s", "S3": "24576 KB/s"},
     Throttle.QUERIES: {"S1": "20/min", "S2": "20/min", "S3": "1000/min"},
     Throttle.TWIN_READS: {"S1": "100/s", "S2": "100/s", "S3": "500/s"},

@@ -14,6 +14,7 @@ export const KINDS = {
   Twins: ["TwinChanged", "TwinDeleted"],
   Identities: ["IdentityCreated", "IdentityChanged", "IdentityDeleted"],
   Jobs: ["JobStarted", "JobEnded"],
+  Files: ["UploadStarted", "UploadEnded"],
   Refusals: ["Refused"],
 };
 
@@ -143,6 +144,10 @@ export class Timeline {
         return [[who, item.error ? " did not answer " : " answered ", code(item.name), `: ${outcome(item)}`], content(item.payload, "Answer")];
       case "TwinChanged":
         return [twin(item, who)];
+      case "UploadStarted":
+        return [[who, " began to upload ", code(item.blobName)]];
+      case "UploadEnded":
+        return [[who, item.isSuccess ? " uploaded " : " did not upload ", code(item.blobName)], item.text && el("div", {}, item.text.slice(0, 200))];
       case "JobStarted":
         return [[`The job ${item.jobId} began`]];
       case "JobEnded":

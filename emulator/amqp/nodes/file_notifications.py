@@ -1,0 +1,46 @@
+"""Services receive notifications of files from `/messages/serviceBound/filenotifications`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from emulator.amqp.message import Message
+from emulator.amqp.nodes.messages import timestamp
+from emulator.amqp.nodes.node import Receives
+from emulator.amqp.nodes.service_bound import Receiver, Watcher
+from emulator.amqp.performatives import Properties
+from emulator.hub.access.operations import Operation
+from emulator.hub.core.json import dumps
+from emulator.hub.hub import IotHub
+from emulator.hub.uploads.notifications import FileNotification, FileNotificationQueued
+
+# C# throws on another content type (C# SDK: AmqpFileNotificationReceiver).
+_CONTENT_TYPE = "application/vnd.microsoft.iothub.filenotification.json"
+
+
+class _FileNotifications:
+    """The queue of file notifications: see `Lender`."""
+
+    def __init__(self, hub: IotHub) -> None:
+        self._feed, queue = hub.feed, hub.file_notifications
+        self.receive, self.next_due = queue.receive, queue.next_due
+        self.complete, self.abandon = queue.complete, queue.abandon
+
+    def message(self, notification: FileNotification) -> Message:
+        return Message(
+            dumps(notification.document()),
+            Properties(content_type=_CONTENT_TYPE),
+            message_annotations={"iothub-enqueuedtime": timestamp(notification.enqueued)},
+        )
+
+    def watch(self, watcher: Watcher) -> Sequence[Callable[[], object]]:
+        return (self._feed.subscribe(FileNotificationQueued, lambda _: watcher.look_soon()),)
+
+
+NODES = (
+    Receives(
+        "/messages/serviceBound/filenotifications",
+        Operation.USE_FILE_NOTIFICATIONS,
+        lambda request: request.link.accept(Receiver(request, _FileNotifications(request.hub))),
+    ),
+)
