@@ -99,6 +99,12 @@ module.exports = {
     );
   },
 
+  startUpload: ({ blob, ...args }) => find(args).client.getBlobSharedAccessSignature(blob),
+
+  async endUpload({ correlationId, isSuccess, status, text, ...args }) {
+    await find(args).client.notifyBlobUploadStatus(correlationId, isSuccess, status, text);
+  },
+
   async renew({ token, ...args }) {
     await find(args).client.updateSharedAccessSignature(token);
   },

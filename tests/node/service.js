@@ -8,6 +8,20 @@ const services = new Map();
 
 const find = ({ service }) => services.get(service);
 
+// Emits the body of each message, and settles it: with the outcome of its turn, at first, and then
+// with `complete`. The SDK accepts what is not settled when the handler returns.
+async function receive(getReceiver, event, { outcomes, ...args }, emit) {
+  const receiver = await new Promise((resolve, reject) =>
+    find(args).client[getReceiver]((error, found) => (error ? reject(error) : resolve(found))),
+  );
+  receiver.on('errorReceived', (error) => emit(args.service, 'error', error.name));
+  receiver.on('message', (message) => {
+    const outcome = outcomes.shift() ?? 'complete';
+    receiver[outcome](message, (error) => emit(args.service, outcome, error?.name ?? null));
+    emit(args.service, event, JSON.parse(message.data.toString()));
+  });
+}
+
 module.exports = {
   create({ service, connectionString, transport }) {
     const transports = transport === 'AmqpWs' ? [AmqpWs] : [];
@@ -31,17 +45,7 @@ module.exports = {
     await find(args).client.send(device, message);
   },
 
-  // Emits the records of each batch of feedback, and settles it: with the outcome of its turn, at
-  // first, and then with `complete`. The SDK accepts what is not settled when the handler returns.
-  async receiveFeedback({ outcomes, ...args }, emit) {
-    const receiver = await new Promise((resolve, reject) =>
-      find(args).client.getFeedbackReceiver((error, found) => (error ? reject(error) : resolve(found))),
-    );
-    receiver.on('errorReceived', (error) => emit(args.service, 'error', error.name));
-    receiver.on('message', (batch) => {
-      const outcome = outcomes.shift() ?? 'complete';
-      receiver[outcome](batch, (error) => emit(args.service, outcome, error?.name ?? null));
-      emit(args.service, 'feedback', JSON.parse(batch.data.toString()));
-    });
-  },
+  receiveFeedback: (args, emit) => receive('getFeedbackReceiver', 'feedback', args, emit),
+
+  receiveFiles: (args, emit) => receive('getFileNotificationReceiver', 'file', args, emit),
 };
