@@ -16,6 +16,7 @@ from emulator.hub.messages.event import TELEMETRY
 from emulator.hub.methods.methods import MethodCalled, MethodEnded
 from emulator.hub.methods.request import MethodResult
 from emulator.hub.twins.twin import TwinChanged
+from emulator.hub.uploads.upload import UploadEnded, UploadStarted
 
 log = logging.getLogger(__name__)
 
@@ -69,5 +70,10 @@ def describe(change: Change) -> str:
             return f"A message to {change.device_id} was queued"
         case CommandEnded():
             return f"A message to {change.outcome.device_id} ended: {change.outcome.status}"
+        case UploadStarted():
+            return f"{change.upload.device_id} began to upload {change.upload.name}"
+        case UploadEnded():
+            done = "uploaded" if change.report.is_success else "did not upload"
+            return f"{change.upload.device_id} {done} {change.upload.name}"
         case _:
             return ""

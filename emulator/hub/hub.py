@@ -33,6 +33,7 @@ from emulator.hub.registry.identities import Identities
 from emulator.hub.registry.key_rotation import KeyRotation
 from emulator.hub.registry.rows import Rows
 from emulator.hub.registry.twins import Twins
+from emulator.hub.uploads.ended import EndedUploads
 from emulator.hub.uploads.notifications import FileNotifications
 from emulator.hub.uploads.storage import UploadStorage
 from emulator.hub.uploads.uploads import Uploads
@@ -105,10 +106,11 @@ class IotHub:
         )
         self.file_notifications = FileNotifications(store, clock)
         self.uploads = Uploads(store, self.file_notifications, feed, clock, upload_storage)
+        ended_uploads = EndedUploads(feed, clock)
         self.notifications = Notifications(
             event_sources, next(iter(hosts)), rows, self.events, feed
         )
-        self.waits = Waits(store, links, self.events, feed)
+        self.waits = Waits(store, links, self.events, ended_uploads, feed)
         self.gate = Gate(
             store, policies, hosts, throttles, faults, clock, accepts_entra=accepts_entra
         )

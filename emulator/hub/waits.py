@@ -1,4 +1,5 @@
-"""Waits of tests: for an event, a connection, a subscription to a method, reported properties.
+"""Waits of tests: for an event, a connection, a subscription to a method, reported properties, an
+upload.
 
 A wait that ends without success says what was there instead. Its seconds are real ones: they bound
 the run of a test, and a test can move the clock of the hub.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid, ServiceUnavailable
@@ -21,6 +22,8 @@ from emulator.hub.links.links import Links
 from emulator.hub.messages.event import Event
 from emulator.hub.messages.event_log import EventLog
 from emulator.hub.twins.twin import Twin, TwinChanged
+from emulator.hub.uploads.ended import EndedUpload, EndedUploads
+from emulator.hub.uploads.upload import UploadEnded
 
 _T = TypeVar("_T")
 
@@ -49,10 +52,13 @@ class WaitTimeout(AssertionError):
 class Waits:
     """The waits of a hub."""
 
-    def __init__(self, store: Store, links: Links, events: EventLog, feed: Feed) -> None:
+    def __init__(
+        self, store: Store, links: Links, events: EventLog, uploads: EndedUploads, feed: Feed
+    ) -> None:
         self._store = store
         self._links = links
         self._events = events
+        self._uploads = uploads
         self._feed = feed
         self._open: set[asyncio.Future[Any]] = set()
         self._stopped = False
@@ -131,6 +137,37 @@ class Waits:
         found = self._until(lambda: includes(self._reported(key), properties), TwinChanged)
         failed = f"{str(key)!r} did not report {_short(properties)}"
         await self._wait(found, failed, key, seconds)
+
+    async def upload(
+        self,
+        device_id: str,
+        name: str | None = None,
+        *,
+        start: int = 0,
+        seconds: float = limits.WAIT_SECONDS_DEFAULT,
+    ) -> EndedUpload:
+        """Wait until a device has reported an upload, its success or its failure, and return it.
+
+        Args:
+            device_id: the device.
+            name: the name of the file; None is any.
+            start: the number of the first report that counts.
+            seconds: the longest time.
+
+        Raises:
+            WaitTimeout, ArgumentInvalid, ServiceUnavailable
+        """
+
+        async def find() -> EndedUpload:
+            await self._until(lambda: get() is not None, UploadEnded)
+            return cast("EndedUpload", get())
+
+        def get() -> EndedUpload | None:
+            return self._uploads.find(device_id, name, start)
+
+        wanted = "an upload" if name is None else f"the upload of {name!r}"
+        failed = f"{device_id!r} did not report {wanted}"
+        return await self._wait(find(), failed, IdentityKey(device_id), seconds)
 
     def state(self, key: IdentityKey | None = None) -> JsonObject:
         """Return what is there, as JSON.

@@ -7,9 +7,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from emulator.hub.waits import WaitTimeout
-    from emulator.testing.values import Event, MethodAnswer, MethodCall
+    from emulator.testing.values import Event, MethodAnswer, MethodCall, Upload
 
-__all__ = ["Event", "MethodAnswer", "MethodCall", "WaitTimeout"]
+__all__ = ["Event", "MethodAnswer", "MethodCall", "Upload", "WaitTimeout"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,9 +13,9 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages import event as hub_event
 from emulator.hub.waits import WaitTimeout, body_includes, describe_device, where_text
 from emulator.testing.access import Access
-from emulator.testing.values import Event, MethodAnswer, MethodCall, given, plain
+from emulator.testing.values import Event, MethodAnswer, MethodCall, Upload, given, plain
 
-__all__ = ["AioKit", "Event", "MethodAnswer", "MethodCall", "WaitTimeout", "Where"]
+__all__ = ["AioKit", "Event", "MethodAnswer", "MethodCall", "Upload", "WaitTimeout", "Where"]
 
 _SECONDS = limits.WAIT_SECONDS_DEFAULT
 __tracebackhide__ = True  # pytest shows the line of the test
@@ -128,6 +128,32 @@ class AioKit:
             await hub.waits.reported(key, part, seconds=timeout)
             reported: dict[str, Any] = plain(hub.waits.device(key)["reported"])
             return reported
+
+        return await self._access.run(find)
+
+    async def wait_for_upload(
+        self,
+        device: str,
+        *,
+        name: str | None = None,
+        after: Upload | None = None,
+        timeout: float = _SECONDS,
+    ) -> Upload:
+        """Wait until a device has reported a file, as uploaded or as failed, and return it.
+
+        Args:
+            device: the device.
+            name: the name of the file; None is any.
+            after: an earlier upload: only later reports count.
+            timeout: the longest time in seconds.
+
+        Raises:
+            WaitTimeout, ServiceUnavailable: see `wait_for_event`.
+        """
+        start = 0 if after is None else after.number + 1
+
+        async def find(hub: IotHub) -> Upload:
+            return Upload.of(await hub.waits.upload(device, name, start=start, seconds=timeout))
 
         return await self._access.run(find)
 

@@ -20,7 +20,7 @@ from emulator.settings import Settings
 from emulator.state import register
 from emulator.testing.access import Access, Running
 from emulator.testing.aio import AioKit, Where
-from emulator.testing.values import Event, MethodAnswer, MethodCall, given, plain
+from emulator.testing.values import Event, MethodAnswer, MethodCall, Upload, given, plain
 
 _SECONDS = limits.WAIT_SECONDS_DEFAULT
 __tracebackhide__ = True  # pytest shows the line of the test
@@ -237,6 +237,19 @@ class Kit:
             self.aio.wait_for_event(
                 device, module=module, where=where, after=after, timeout=timeout
             )
+        )
+
+    def wait_for_upload(
+        self,
+        device: str,
+        *,
+        name: str | None = None,
+        after: Upload | None = None,
+        timeout: float = _SECONDS,
+    ) -> Upload:
+        """Wait until a device has reported a file; see `AioKit.wait_for_upload`."""
+        return self._block(
+            self.aio.wait_for_upload(device, name=name, after=after, timeout=timeout)
         )
 
     # --- connections and direct methods

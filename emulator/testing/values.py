@@ -13,6 +13,7 @@ from emulator.hub.core.json import UNDEFINED, JsonObject, dumps
 from emulator.hub.messages import event as hub_event
 from emulator.hub.methods import calls
 from emulator.hub.methods.request import MethodResult
+from emulator.hub.uploads.ended import EndedUpload
 
 
 class Event(Struct, frozen=True):
@@ -123,6 +124,44 @@ class MethodCall(Struct, frozen=True):
         if self.answer is not None:
             outcome = f"{self.answer.status} {self.answer.payload!r}"
         return f"{self.method} of {name} with {self.payload!r}: {outcome}"
+
+
+class Upload(Struct, frozen=True):
+    """A file that a device has reported, as uploaded or as failed.
+
+    Args:
+        number: counts the reports of the hub, from 0.
+        device: the device.
+        name: the name of the file.
+        success: whether the device has reported success.
+        uri: the URI of the file in the storage; None after a failure.
+        size: its size in bytes; None after a failure.
+        status: the number that the device has reported.
+        description: the text that the device has reported.
+    """
+
+    number: int
+    device: str
+    name: str
+    success: bool
+    uri: str | None
+    size: int | None
+    status: int | None
+    description: str | None
+
+    @classmethod
+    def of(cls, ended: EndedUpload) -> Upload:
+        """Return an upload of the hub as tests see it."""
+        return cls(
+            ended.number,
+            ended.upload.device_id,
+            ended.upload.name,
+            ended.report.is_success,
+            ended.blob.uri if ended.blob else None,
+            ended.blob.size if ended.blob else None,
+            ended.report.status_code,
+            ended.report.status_description,
+        )
 
 
 def plain(value: object) -> Any:

@@ -18,6 +18,7 @@ import requests
 from paho.mqtt.client import Client, MQTTMessage, MQTTv311
 
 from emulator import Emulator
+from tests.hub.uploads.shelf import Shelf
 from tests.support import API_VERSION, PATIENCE, Device, Service, own, sas_token, trust
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -148,6 +149,25 @@ def policy_token(
 def device_token(emulator: Emulator, device: Device) -> str:
     """Sign a token with a device's key."""
     return sas_token(f"{emulator.https_host}/devices/{device.id}", device.key)
+
+
+# --- uploads
+
+
+def report_upload(
+    emulator: Emulator, device: Device, shelf: Shelf, name: str, **report: object
+) -> None:
+    """Start an upload and report its end, as a device over HTTPS; the file is on the shelf."""
+    headers = {"Authorization": device_token(emulator, device)}
+    url = f"https://{emulator.https_host}/devices/{device.id}/files"
+    with requests.Session() as session:
+        session.verify, session.params = str(emulator.ca_file), {"api-version": API_VERSION}
+        started = session.post(url, json={"blobName": name}, headers=headers, timeout=PATIENCE)
+        assert started.status_code == 200, started.text
+        shelf.put(started.json()["blobName"])
+        body = {"correlationId": started.json()["correlationId"], "isSuccess": True, **report}
+        answer = session.post(url + "/notifications", json=body, headers=headers, timeout=PATIENCE)
+        assert answer.status_code == 204, answer.text
 
 
 # --- direct methods

@@ -19,7 +19,8 @@ from emulator.hub.faults.fault import KINDS, LINKS
 from emulator.hub.faults.fault import OPERATIONS as FAULT_OPERATIONS
 from emulator.hub.hub import IotHub
 from tests.devices import connect_device
-from tests.http.support import MethodDevice, read
+from tests.http.support import MethodDevice, read, report_upload
+from tests.hub.uploads.shelf import Shelf
 from tests.mqtt.raw import publish
 from tests.support import Device, Service, second_hub, trust
 
@@ -124,7 +125,11 @@ def examples_of(path: str) -> list[Any]:
 
 
 def test_the_answers_of_a_hub_match(
-    emulator: Emulator, service: Service, device: Device, echoing: MethodDevice
+    emulator: Emulator,
+    service: Service,
+    device: Device,
+    echoing: MethodDevice,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     messages = f"/_emulator/devices/{device.id}/messages"
     with connect_device(device.connection_string, emulator.mqtt_port, trust(emulator)) as wire:
@@ -134,6 +139,14 @@ def test_the_answers_of_a_hub_match(
         assert "event" in call(service, "POST", "/_emulator/wait", json=wait).json()
         wait = {"for": "connected", "device": device.id}
         assert "device" in call(service, "POST", "/_emulator/wait", json=wait).json()
+    shelf = Shelf()
+    monkeypatch.setattr(emulator.hub.uploads, "_storage", shelf)
+    report_upload(emulator, device, shelf, "a", statusCode=201, statusDescription="Created")
+    report_upload(emulator, device, shelf, "b", isSuccess=False)
+    for name, status in (("a", 201), ("b", None)):
+        wait = {"for": "upload", "device": device.id, "name": name}
+        upload = call(service, "POST", "/_emulator/wait", json=wait).json()["upload"]
+        assert (upload["name"], upload["statusCode"]) == (name, status)
     wait = {"for": "listening", "device": device.id, "method": "go", "timeout": 0.01}
     assert call(service, "POST", "/_emulator/wait", json=wait).status_code == 504
     wait = {"for": "event", "where": {"n": 2}, "timeout": 0.01}

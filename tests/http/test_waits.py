@@ -86,8 +86,11 @@ def test_a_hub_that_stops_answers_its_waits(emulator: Emulator, pool: ThreadPool
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({}, "Unknown for: None. Use one of event, connected, listening, reported"),
-        ({"for": "rain"}, "Unknown for: rain. Use one of event, connected, listening, reported"),
+        ({}, "Unknown for: None. Use one of event, connected, listening, reported, upload"),
+        (
+            {"for": "rain"},
+            "Unknown for: rain. Use one of event, connected, listening, reported, upload",
+        ),
         ({"for": 1}, "for is not a string"),
         ({"for": "connected"}, "device is missing. Name the device to wait for"),
         ({"for": "event", "module": "m"}, "device is missing. Name the device to wait for"),
@@ -98,6 +101,21 @@ def test_a_hub_that_stops_answers_its_waits(emulator: Emulator, pool: ThreadPool
         (
             {"for": "listening", "device": "d"},
             "method is missing. Name the direct method to wait for",
+        ),
+        ({"for": "upload"}, "device is missing. Name the device to wait for"),
+        ({"for": "upload", "device": "d", "name": 1}, "name is not a string"),
+        (
+            {"for": "upload", "device": "d", "from": -1},
+            "from (-1) must be within [0; 9223372036854775807]",
+        ),
+        ({"for": "connected", "device": "d", "name": "a"}, "name is for upload only. Leave it out"),
+        (
+            {"for": "reported", "device": "d", "from": 1},
+            "from is for event and upload only. Leave it out",
+        ),
+        (
+            {"for": "upload", "device": "d", "module": "m"},
+            "module is not for upload: modules have no uploads. Leave it out",
         ),
         ({"for": "reported", "device": "d", "properties": []}, "properties is not an object"),
         ({"for": "event", "timeout": "1"}, "timeout is not a number. Use seconds"),

@@ -13,9 +13,10 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.messages.event import Event, Origin
 from emulator.hub.messages.message import Message
+from emulator.hub.uploads.upload import Report, Upload, UploadEnded
 from emulator.hub.waits import WaitTimeout, body_includes
 from tests.clock import ManualClock, settle
-from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, put
+from tests.hub.fakes import ANY, DEVICE, MODULE, FakeLink, connect, make_hub, put
 
 OTHER = IdentityKey("other")
 
@@ -30,6 +31,11 @@ def any_event(event: Event) -> bool:
 def send(hub: IotHub, key: IdentityKey | None = DEVICE, *bodies: bytes) -> None:
     messages = [Message(body) for body in bodies or (b"{}",)]
     hub.events.extend(Origin(key), messages, hub.clock.now())
+
+
+def report_upload(hub: IotHub, name: str = "a", device_id: str = "d") -> None:
+    upload = Upload(device_id, "id", "1", name, hub.clock.now())
+    hub.feed.publish(UploadEnded(upload, Report("id", False), None))
 
 
 CASES: dict[str, Case] = {
@@ -48,6 +54,10 @@ CASES: dict[str, Case] = {
     "reported": (
         lambda hub: hub.waits.reported(DEVICE, {"a": {"b": 1}}),
         lambda hub: hub.twins.report(DEVICE, {"a": {"b": 1, "c": 2}}, None),
+    ),
+    "upload": (
+        lambda hub: hub.waits.upload(DEVICE.device_id),
+        lambda hub: report_upload(hub),
     ),
 }
 
@@ -147,6 +157,28 @@ async def text_of(wait: Coroutine[Any, Any, Any]) -> str:
     with pytest.raises(WaitTimeout) as caught:
         await wait
     return str(caught.value)
+
+
+async def test_an_upload_is_the_first_of_its_device_and_name_from_a_number_on(
+    hub: IotHub,
+) -> None:
+    for device_id, name in (("other", "a"), ("d", "a"), ("d", "b"), ("d", "a")):
+        report_upload(hub, name, device_id)
+    wait = hub.waits.upload
+    assert (await wait("d")).number == 1
+    assert (await wait("d", "b")).number == 2
+    assert (await wait("d", start=2)).upload.name == "b"
+    assert (await wait("d", "a", start=2)).number == 3
+    with pytest.raises(WaitTimeout):
+        await wait("d", start=4, seconds=0)
+
+
+async def test_the_oldest_uploads_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UPLOADS_KEPT", 2)
+    hub = make_hub()
+    for name in "abc":
+        report_upload(hub, name)
+    assert (await hub.waits.upload("d")).upload.name == "b"
 
 
 async def test_an_error_shows_what_was_there_instead(hub: IotHub) -> None:

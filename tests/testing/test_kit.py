@@ -16,10 +16,11 @@ import pytest
 from emulator import Emulator
 from emulator.hub.core import errors
 from emulator.hub.hub import IotHub
-from emulator.testing import Event, MethodAnswer, MethodCall, WaitTimeout
+from emulator.testing import Event, MethodAnswer, MethodCall, Upload, WaitTimeout
 from emulator.testing.addresses import free_loopback_address
 from tests.devices import connect_device
-from tests.http.support import MethodDevice, echo, silence
+from tests.http.support import MethodDevice, echo, report_upload, silence
+from tests.hub.uploads.shelf import Shelf
 from tests.mqtt.raw import Wire, publish
 from tests.support import Device, own, second_hub, trust, wait_until
 
@@ -251,6 +252,25 @@ def test_a_call_without_an_answer_is_listed(hub: Emulator) -> None:
     assert str(hub.calls[-1].error).startswith("GatewayTimeout")
 
 
+# --- uploads
+
+
+def test_a_test_waits_for_files(hub: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf()
+    monkeypatch.setattr(hub.hub.uploads, "_storage", shelf)
+    device = Device.of(hub.register_device("kitchen"))
+    report_upload(hub, device, shelf, "a.txt", statusCode=201, statusDescription="Created")
+    report_upload(hub, device, shelf, "b.txt", isSuccess=False)
+    first = hub.wait_for_upload("kitchen")
+    uri = "https://localhost:8444/uploads/kitchen/a.txt"
+    assert first == Upload(0, "kitchen", "a.txt", True, uri, 3, 201, "Created")
+    second = hub.wait_for_upload("kitchen", after=first)
+    assert second == Upload(1, "kitchen", "b.txt", False, None, None, None, None)
+    assert hub.wait_for_upload("kitchen", name="b.txt") == second
+    with pytest.raises(WaitTimeout, match=r"^'kitchen' did not report the upload of 'c' within"):
+        hub.wait_for_upload("kitchen", name="c", timeout=0.05)
+
+
 # --- what did not happen
 
 BLOCKING: dict[str, Callable[[Emulator], object]] = {
@@ -258,6 +278,7 @@ BLOCKING: dict[str, Callable[[Emulator], object]] = {
     "wait_until_connected": lambda hub: hub.wait_until_connected("cellar", timeout=0.05),
     "wait_until_listening": lambda hub: hub.wait_until_listening("cellar", "go", timeout=0.05),
     "wait_for_reported": lambda hub: hub.wait_for_reported("cellar", {"a": 1}, timeout=0.05),
+    "wait_for_upload": lambda hub: hub.wait_for_upload("cellar", timeout=0.05),
 }
 
 

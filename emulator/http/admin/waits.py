@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from aiohttp.web_response import Response
 
 from emulator.http.admin.parameters import check_parameters
@@ -17,6 +19,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.waits import WaitTimeout, body_includes, where_text
 
 _EVENT, _CONNECTED, _LISTENING, _REPORTED = "event", "connected", "listening", "reported"
+_UPLOAD = "upload"
 
 # The members that each kind of wait has, beside `for`, `device`, `module` and `timeout`.
 _MEMBERS = {
@@ -24,9 +27,11 @@ _MEMBERS = {
     _CONNECTED: (),
     _LISTENING: ("method",),
     _REPORTED: ("properties",),
+    _UPLOAD: ("name", "from"),
 }
 _FORM = members.Form(
-    *("for", "device", "module", "timeout", "where", "from", "method", "properties"), closed=True
+    *("for", "device", "module", "timeout", "where", "from", "method", "properties", "name"),
+    closed=True,
 )
 # Clients do not repeat a request with this answer by themselves, as some do after 408.
 _NOT_IN_TIME = 504
@@ -38,11 +43,13 @@ async def wait(hub: IotHub, request: Request) -> JsonObject | Response:
     The body is `{"for", "device", "module", "timeout"}`; the timeout is in seconds. The members of
     each kind are: `event` has `where`, an object that the JSON body of the event includes, and
     `from`, the number of the first event that counts; `listening` has `method`; `reported` has
-    `properties`, an object that the reported properties include.
+    `properties`, an object that the reported properties include; `upload` has `name`, that of the
+    file, and `from`, the number of the first upload that counts.
 
     Returns:
-        200 with `{"event"}`, or with `{"device"}`, the state of the device; 504 with `{"Message",
-        "instead"}`, which say what was there when the time was over; see `Waits.state`.
+        200 with `{"event"}`, `{"upload"}`, or `{"device"}`, the state of the device; 504 with
+        `{"Message", "instead"}`, which say what was there when the time was over; see
+        `Waits.state`.
     """
     check_parameters(request)
     body = members.document(await read_json(request), _FORM)
@@ -75,6 +82,13 @@ async def _wait(hub: IotHub, kind: str, body: JsonObject, seconds: float) -> Jso
             seconds=seconds,
         )
         return {"event": event.document()}
+    if kind == _UPLOAD:
+        if module_id is not None:
+            raise ArgumentInvalid("module is not for upload: modules have no uploads. Leave it out")
+        start = members.number(body, "from", range(2**63), 0)
+        name = members.text(body, "name")
+        upload = await hub.waits.upload(key.device_id, name, start=start, seconds=seconds)
+        return {"upload": upload.document()}
     if kind == _CONNECTED:
         await hub.waits.connected(key, seconds=seconds)
     elif kind == _LISTENING:
@@ -92,10 +106,10 @@ def _kind(body: JsonObject) -> str:
     kind = members.text(body, "for")
     if kind not in _MEMBERS:
         raise ArgumentInvalid(f"Unknown for: {kind}. Use one of {', '.join(_MEMBERS)}")
-    for other, names in _MEMBERS.items():
-        for name in names:
-            if other != kind and body.get(name) is not None:
-                raise ArgumentInvalid(f"{name} is for {other} only. Leave it out")
+    for name in itertools.chain.from_iterable(_MEMBERS.values()):
+        if name not in _MEMBERS[kind] and body.get(name) is not None:
+            others = " and ".join(other for other, names in _MEMBERS.items() if name in names)
+            raise ArgumentInvalid(f"{name} is for {others} only. Leave it out")
     return kind
 
 

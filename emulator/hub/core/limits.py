@@ -141,6 +141,7 @@ FILE_NOTIFICATION_LOCK = 60
 FILE_NOTIFICATION_DELIVERIES = 10
 # Ours: above this number, the hub deletes the oldest notifications.
 FILE_NOTIFICATIONS = 1_000
+UPLOADS_KEPT = 1_000  # ours: how many of the latest reported uploads are kept for tests
 
 # The event log (IoT Hub docs: read device-to-cloud messages). A real hub keeps all events of the
 # retention time; ours keeps them within a number and a size.

@@ -17,6 +17,7 @@ from emulator.hub.core.store import Key
 from emulator.hub.feed import Change
 from emulator.hub.links.link import Admission
 from emulator.hub.uploads import correlation
+from emulator.hub.uploads.storage import StoredBlob
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -31,20 +32,25 @@ class Upload(Struct, frozen=True):
         device_id: the device.
         correlation_id: names the upload in the device's report.
         generation_id: of the device: a device that was deleted and created again has others.
-        blob_name: `{device id}/{name}`.
+        name: the name of the file.
         expires: when the permission to write the blob ends. The upload is not active then.
     """
 
     device_id: str
     correlation_id: str
     generation_id: str
-    blob_name: str
+    name: str
     expires: datetime
 
     @property
     def key(self) -> Key:
         """See `Record.key`."""
         return self.device_id, self.correlation_id
+
+    @property
+    def blob_name(self) -> str:
+        """The name of the blob in the storage."""
+        return f"{self.device_id}/{self.name}"
 
 
 class Report(Struct, frozen=True):
@@ -70,10 +76,11 @@ class UploadStarted(Change, frozen=True):
 
 
 class UploadEnded(Change, frozen=True):
-    """A device has reported the end of an upload."""
+    """A device has reported the end of an upload; `blob` is the file, None after a failure."""
 
     upload: Upload
     report: Report
+    blob: StoredBlob | None
 
 
 def start(device: Admission, body: object, now: datetime) -> Upload:
@@ -91,7 +98,7 @@ def start(device: Admission, body: object, now: datetime) -> Upload:
         device_id,
         correlation.new_id(name, now),
         device.generation_id,
-        f"{device_id}/{name}",
+        name,
         now + timedelta(seconds=limits.UPLOAD_TIME_TO_LIVE),
     )
 

@@ -106,7 +106,7 @@ class Uploads:
         storage = self._configured()
         report = upload.read_report(body, correlation_id)
         ended = self._active(device, report.correlation_id)
-        queue = None
+        queue = blob = None
         if report.is_success:
             blob = await storage.find(ended.blob_name)
             ended = self._active(device, report.correlation_id)  # not if it was reported meanwhile
@@ -117,7 +117,7 @@ class Uploads:
                 )
             queue = self._notifications.with_new(ended.device_id, ended.blob_name, blob)
         self._store.commit(put=(queue,) if queue else (), delete=((Upload, ended.key),))
-        self._feed.publish(UploadEnded(ended, report))
+        self._feed.publish(UploadEnded(ended, report, blob))
         if queue:
             self._feed.publish(FileNotificationQueued(queue.notifications[-1]))
 

@@ -17,8 +17,11 @@ CLASSES = [
 # IoT Hub docs: error codes; 502101 was seen on a real hub.
 DOCUMENTED = """
 400000 GenericBadRequest  400001 InvalidProtocolVersion  400004 ArgumentInvalid
-400005 ArgumentNull  400008 BlobContainerValidationError  400011 DeviceDefinedMultipleTimes
+400005 ArgumentNull  400006 IotHubFormatError  400008 BlobContainerValidationError  400011 DeviceDefinedMultipleTimes
 400012 DeserializationError  400013 BulkRegistryOperationFailure
+400014 DefaultStorageEndpointNotConfigured  400015 InvalidFileUploadCorrelationId
+400016 ExpiredFileUploadCorrelationId  400019 InvalidFileUploadCompletionStatus
+400020 InvalidStorageEndpointOrBlob
 400027 ConnectionForcefullyClosedOnNewConnection  400028 InvalidDeviceScope
 400029 ConnectionForcefullyClosedOnFaultInjection
 400032 ManagedIdentityNotEnabled  400035 InvalidPolicyKey
@@ -29,6 +32,7 @@ DOCUMENTED = """
 401100 SystemModuleModifyUnauthorizedAccess  403000 GenericForbidden  403002 IotHubQuotaExceeded
 403003 JobQuotaExceeded
 403004 DeviceMaximumQueueDepthExceeded  403005 IotHubMaxCbsTokenExceeded
+403006 DeviceMaximumActiveFileUploadLimitExceeded
 403007 DeviceMaximumQueueSizeExceeded
 403009 InvalidMessageExpiryTime  403012 DeviceDisabled
 403100 DeviceModelMaxPropertiesExceeded  403800 DeviceMaximumInflightMethodExceeded
