@@ -11,7 +11,8 @@ import requests
 
 from emulator import Emulator
 from tests.devices import connect_device
-from tests.http.support import check_error, check_nested_error, device_token, read
+from tests.http.support import check_error, check_nested_error, device_token, read, report_upload
+from tests.hub.uploads.shelf import Shelf
 from tests.messages import bodies, send
 from tests.support import Device, Service, trust
 
@@ -179,6 +180,22 @@ def test_a_device_is_refused(
     check_error(https.send(), status, name)
     assert https.send().status_code == 204
     assert len(bodies(service, device.id)) == 1
+
+
+@pytest.mark.parametrize("operation", ["start-upload", "end-upload"])
+def test_an_upload_is_refused(
+    emulator: Emulator,
+    service: Service,
+    device: Device,
+    operation: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shelf = Shelf()
+    monkeypatch.setattr(emulator.hub.uploads, "_storage", shelf)
+    add(service, "server-error", device, operation=operation, count=1)
+    with pytest.raises(AssertionError, match="ServerError"):
+        report_upload(emulator, device, shelf, "a.txt")
+    report_upload(emulator, device, shelf, "a.txt")
 
 
 def test_a_connection_ends_without_an_answer(

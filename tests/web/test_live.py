@@ -14,15 +14,22 @@ from emulator import Emulator
 from emulator.event_loop import call
 from emulator.http.web import live
 from emulator.hub.access.refusals import Refused
-from tests.http.support import MethodDevice, echo, invoke, new_id
+from tests.http.support import MethodDevice, echo, invoke, new_id, report_upload
+from tests.hub.uploads.shelf import Shelf
 from tests.messages import put_module
 from tests.support import PATIENCE, Device, Service, send_events, trust, wait_until
 from tests.web.support import CHANGES, Visitor
 
 
 def test_a_stream_of_a_device_shows_what_happens_to_it(
-    emulator: Emulator, user: Visitor, service: Service, device: Device
+    emulator: Emulator,
+    user: Visitor,
+    service: Service,
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shelf = Shelf()
+    monkeypatch.setattr(emulator.hub.uploads, "_storage", shelf)
     with user.stream(f"?device={device.id}") as stream:
         twin = stream.wait_for("Twin")["twin"]
         assert (twin["deviceId"], twin["version"]) == (device.id, 2)
@@ -49,6 +56,10 @@ def test_a_stream_of_a_device_shows_what_happens_to_it(
         assert stream.wait_for("CommandSent")["body"]["text"] == "to you"
         service.request("DELETE", f"/devices/{device.id}/commands")
         assert stream.wait_for("CommandEnded")["status"] == "Purged"
+        report_upload(emulator, device, shelf, "a.txt", statusCode=201, statusDescription="ok")
+        assert stream.wait_for("UploadStarted")["blobName"] == f"{device.id}/a.txt"
+        ended = stream.wait_for("UploadEnded")
+        assert (ended["isSuccess"], ended["statusCode"], ended["text"]) == (True, 201, "ok")
         service.request("DELETE", f"/devices/{device.id}", headers={"If-Match": "*"})
         stream.wait_for("IdentityDeleted")
     assert device.key not in stream.text

@@ -17,7 +17,8 @@ CLASSES = [
 # IoT Hub docs: error codes; 502101 was seen on a real hub.
 DOCUMENTED = """
 400000 GenericBadRequest  400001 InvalidProtocolVersion  400004 ArgumentInvalid
-400005 ArgumentNull  400006 IotHubFormatError  400008 BlobContainerValidationError  400011 DeviceDefinedMultipleTimes
+400005 ArgumentNull  400006 IotHubFormatError  400008 BlobContainerValidationError
+400011 DeviceDefinedMultipleTimes
 400012 DeserializationError  400013 BulkRegistryOperationFailure
 400014 DefaultStorageEndpointNotConfigured  400015 InvalidFileUploadCorrelationId
 400016 ExpiredFileUploadCorrelationId  400019 InvalidFileUploadCompletionStatus
