@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from emulator.disk.store import DiskStore
-from emulator.hub.core.errors import DeviceMessageLockLost
+from emulator.hub.core.errors import DeviceMessageLockLost, InvalidFileUploadCorrelationId
 from emulator.hub.hub import IotHub
 from emulator.hub.import_export.records import Transfer, TransferType
 from emulator.hub.jobs.records import JobKey, JobStatus
@@ -20,6 +21,7 @@ from emulator.hub.messages.event_log import EventLog
 from emulator.hub.messages.message import Message
 from tests.clock import ManualClock, settle
 from tests.hub.fakes import DEVICE, MODULE, FakeLink, connect, make_hub, put
+from tests.hub.uploads.shelf import Shelf
 
 _SENDER = Admission(DEVICE, 1e12, "1", '{"scope":"device"}')
 
@@ -31,12 +33,14 @@ class Runs:
         self.path = path
         self.clock = ManualClock()
 
+        self.shelf = Shelf()
+
     @contextmanager
     def run(self, **bounds: Any) -> Iterator[IotHub]:
         """Run the hub; at the end it is not stopped, as by a kill."""
         with closing(DiskStore(self.path)) as store:
             events = EventLog(clock=self.clock, store=store, **bounds)
-            yield make_hub(store, self.clock, events=events)
+            yield make_hub(store, self.clock, events=events, upload_storage=self.shelf)
 
 
 @pytest.fixture
@@ -159,6 +163,29 @@ def test_a_lock_over_https_holds_and_lapses(runs: Runs) -> None:
         again = hub.cloud_to_device.receive("d")
         assert again
         assert (again.body, again.redelivered) == (b"b", True)
+
+
+async def test_uploads_and_their_notifications_are_the_same(runs: Runs) -> None:
+    with runs.run() as hub:
+        put(hub, DEVICE)
+        device = replace(_SENDER, generation_id=hub.identities.get(DEVICE)["generationId"])
+        ids = []
+        for name in "ab":
+            ids.append(hub.uploads.start(device, {"blobName": name})["correlationId"])
+            runs.shelf.put(f"d/{name}", 5)
+        await hub.uploads.end(device, {"isSuccess": True}, ids[0])
+        lent = hub.file_notifications.receive()
+        assert lent
+    with runs.run() as hub:
+        assert hub.file_notifications.receive() is None
+        hub.file_notifications.complete(lent.lock_token)
+        with pytest.raises(InvalidFileUploadCorrelationId):
+            await hub.uploads.end(device, {"isSuccess": True}, ids[0])
+        await hub.uploads.end(device, {"isSuccess": True}, ids[1])
+    with runs.run() as hub:
+        notification = hub.file_notifications.receive()
+        assert notification
+        assert (notification.blob_name, notification.blob.size) == ("d/b", 5)
 
 
 async def test_a_lapsed_lock_goes_to_the_connection_that_is_there_by_then(runs: Runs) -> None:
