@@ -75,8 +75,8 @@ class FileNotificationQueued(Change, frozen=True):
 class FileNotifications:
     """The file notifications of a hub.
 
-    A real hub has a switch for them, which is off at first. Here they are always on, because a
-    notification that no service receives costs nothing.
+    A real hub has a switch for them, which is off at first. Here they are always on: one that no
+    service receives expires, and a switch would only be one more thing to forget.
     """
 
     def __init__(self, store: Store, clock: Clock) -> None:
