@@ -109,7 +109,7 @@ class FileNotifications:
         notifications, _ = locks.abandon(
             self._queue().notifications, token, limits.FILE_NOTIFICATION_DELIVERIES
         )
-        self._commit(locks.settle(notifications, self._clock.now())[0])
+        self._commit(notifications)
 
     def next_due(self) -> datetime | None:
         """Return when the next lock lapses: until then, time alone returns no notification."""

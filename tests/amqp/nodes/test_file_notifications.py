@@ -21,6 +21,7 @@ from emulator.amqp.performatives import (
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
 from tests.amqp.lab import AmqpClient, Lab, RemoteLink, service_token
+from tests.clock import ApartClock
 from tests.hub.fakes import done
 from tests.hub.uploads.shelf import Shelf
 
@@ -142,9 +143,11 @@ def test_an_abandoned_notification_comes_again(
     assert lab.hub.file_notifications.receive() is None
 
 
-def test_a_lock_that_lapses_brings_it_to_another_receiver(
-    lab: Lab, shelf: Shelf, client: AmqpClient
-) -> None:
+def test_a_lock_that_lapses_brings_it_to_another_receiver(shelf: Shelf) -> None:
+    """At once: not when a receiver looks, which it does by the clock of the machine."""
+    lab = Lab(clock=ApartClock(), upload_storage=shelf)
+    client = AmqpClient(lab).open()
+    client.put_token(service_token(lab))
     upload(lab, shelf)
     first = receiver(client)
     first.take()

@@ -15,7 +15,7 @@ from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
 from emulator.hub.uploads.notifications import FileNotificationQueued
 from emulator.hub.uploads.storage import StoredBlob
-from emulator.hub.uploads.upload import UploadEnded, UploadStarted
+from emulator.hub.uploads.upload import Upload, UploadEnded, UploadStarted
 from tests.clock import START, ManualClock
 from tests.hub.fakes import ANY, DEVICE, CountingStore, make_hub, put, record_changes, stored
 from tests.hub.uploads.shelf import Shelf
@@ -181,6 +181,7 @@ async def test_an_upload_that_is_not_reported_ends_after_an_hour(
     fill(hub)
     with pytest.raises(errors.DeviceMaximumActiveFileUploadLimitExceeded):
         start(hub)
+    assert len(hub.store.scan(Upload)) == 10
     with pytest.raises(errors.ExpiredFileUploadCorrelationId):  # though its record is gone
         await end(hub, ids[0])
 
