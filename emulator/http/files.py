@@ -7,7 +7,7 @@ from __future__ import annotations
 from aiohttp.web_response import Response
 
 from emulator.http.requests import Request, read_json
-from emulator.http.responses import lent_response, nested_body
+from emulator.http.responses import lent_response, upload_body
 from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.json import JsonObject
@@ -51,14 +51,12 @@ _FILES = "/devices/{device_id}/files"
 _ENDED = _FILES + "/notifications"
 _QUEUE = "/messages/serviceBound/filenotifications"
 _USE = Operation.USE_FILE_NOTIFICATIONS
-# The form of errors was seen on real hubs (azure-iot-sdk-c#197, azure-iot-sdk-csharp#2936).
-_FORM = nested_body
 _END = Operation.END_UPLOAD
 
 ROUTES = (
-    Route("POST", _FILES, Operation.START_UPLOAD, start_upload, _FORM, for_device=True),
-    Route("POST", _ENDED, _END, end_upload, _FORM, for_device=True),
-    Route("POST", _ENDED + "/{correlation_id}", _END, end_upload, _FORM, for_device=True),
+    Route("POST", _FILES, Operation.START_UPLOAD, start_upload, upload_body, for_device=True),
+    Route("POST", _ENDED, _END, end_upload, upload_body, for_device=True),
+    Route("POST", _ENDED + "/{correlation_id}", _END, end_upload, upload_body, for_device=True),
     Route("GET", _QUEUE, _USE, receive_notification),
     Route("DELETE", _QUEUE + "/{lock}", _USE, complete_notification),
     Route("POST", _QUEUE + "/{lock}/abandon", _USE, abandon_notification),

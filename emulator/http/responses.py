@@ -104,3 +104,14 @@ def module_body(error: errors.HubError, now: datetime) -> JsonObject:
     if isinstance(error, errors.IotHubUnauthorizedAccess):
         return nested_body(error, now)
     return errors.error_document(error, now)
+
+
+def upload_body(error: errors.HubError, now: datetime) -> JsonObject:
+    """Return the form of file uploads: nested (seen on real hubs: azure-iot-sdk-c#197,
+    azure-iot-sdk-csharp#2936).
+
+    A hub without a storage answers in the usual form (IoT Hub docs: error 400014).
+    """
+    if isinstance(error, errors.DefaultStorageEndpointNotConfigured):
+        return message_body(error, now)
+    return nested_body(error, now)

@@ -7,14 +7,15 @@ docs (upload files) is `202107300621_0b6808ed-…_myfile.txt_ver2.0`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import uuid
 from datetime import UTC, datetime
 
-from emulator.hub.core.errors import IotHubFormatError
+from emulator.hub.core.errors import InvalidFileUploadCorrelationId, IotHubFormatError
 
 _MINUTE = "%Y%m%d%H%M"
-_FORM = re.compile(r"(\d{12})_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}_.*_ver2\.0", re.DOTALL)
+_FORM = re.compile(rb"(\d{12})_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}_.*_ver2\.0", re.DOTALL)
 
 
 def new_id(blob_name: str, now: datetime) -> str:
@@ -27,16 +28,18 @@ def minute_of(correlation_id: str) -> datetime:
     """Return the minute in which the upload with an id was started.
 
     Raises:
-        IotHubFormatError: the text is not an id; a real hub answers `invalid-correlation-id` with
+        IotHubFormatError: the id is not Base64; a real hub answers `invalid-correlation-id` with
             this code (end-to-end tests of the SDK for C#).
+        InvalidFileUploadCorrelationId: it is the Base64 of something else.
     """
     try:
-        text = base64.b64decode(correlation_id, validate=True).decode()
-        if found := _FORM.fullmatch(text):
-            return datetime.strptime(found[1], _MINUTE).replace(tzinfo=UTC)
+        text = base64.b64decode(correlation_id, validate=True)
     except ValueError:
-        pass  # not Base64, not UTF-8, not a time
-    raise IotHubFormatError(
-        "The correlation id is not one of a file upload. Use the correlationId of the answer to "
-        "the start of the upload"
-    )
+        raise IotHubFormatError(
+            "The correlation id is not one of a file upload. Use the correlationId of the answer "
+            "to the start of the upload"
+        ) from None
+    with contextlib.suppress(ValueError):  # it is no time
+        if found := _FORM.fullmatch(text):
+            return datetime.strptime(found[1].decode(), _MINUTE).replace(tzinfo=UTC)
+    raise InvalidFileUploadCorrelationId

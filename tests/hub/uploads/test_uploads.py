@@ -277,15 +277,21 @@ async def test_a_correlation_id_of_another_device_is_refused(hub: IotHub, shelf:
 @pytest.mark.parametrize(
     "text",
     [
-        "invalid-correlation-id",  # a test of C#'s SDK sends this one
-        "%",
         "/w==",  # no UTF-8
         base64.b64encode(b"text").decode(),
         UNKNOWN[:-4],
         base64.b64encode(b"202613311446_00000000-0000-0000-0000-000000000000_a_ver2.0").decode(),
     ],
 )
-async def test_what_is_no_correlation_id_is_a_format_error(hub: IotHub, text: str) -> None:
+async def test_another_text_in_base64_is_no_correlation_id(hub: IotHub, text: str) -> None:
+    with pytest.raises(errors.InvalidFileUploadCorrelationId):
+        await end(hub, text)
+
+
+@pytest.mark.parametrize("text", ["invalid-correlation-id", "%", "a"])  # C#'s tests send the first
+async def test_a_correlation_id_that_is_not_base64_is_a_format_error(
+    hub: IotHub, text: str
+) -> None:
     with pytest.raises(errors.IotHubFormatError):
         await end(hub, text)
 
