@@ -422,9 +422,10 @@ def test_a_port_in_use_is_said_in_one_line(usual: Usual, option: str) -> None:
 
 
 def test_a_port_without_tls_is_named_by_the_start_and_by_status(
-    usual: Usual, data_dir: Path
+    data_dir: Path, tmp_path: Path
 ) -> None:
-    with EmulatorConsole(*usual, "--http-port", "0") as hub:
+    own = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", tmp_path, "--cert-dir", data_dir)
+    with EmulatorConsole(*own, "--http-port", "0") as hub:
         (line,) = (each for each in hub.lines if each.startswith("  no TLS "))
         found = re.fullmatch(
             r"  no TLS    (http://127\.0\.0\.1:(\d+)/ca\.pem) \(also /ca-bundle\.pem, "
@@ -435,7 +436,7 @@ def test_a_port_without_tls_is_named_by_the_start_and_by_status(
         with urllib.request.urlopen(found[1], timeout=60) as answer:
             assert answer.read() == (data_dir / "ca.pem").read_bytes()
         assert hub.request("GET", "/_emulator/info").json()["ports"]["http"] == int(found[2])
-        with Console("-m", "emulator", "status", "--data-dir", data_dir) as status:
+        with Console("-m", "emulator", "status", "--data-dir", tmp_path) as status:
             status.wait_for(rf"ports    .*, http {found[2]}")
         hub.terminate()
         assert hub.errors == []
