@@ -97,6 +97,11 @@ class Emulator(Kit):
         return self._running.ports.get("amqp_port")
 
     @property
+    def http_port(self) -> int | None:
+        """Where the CA and the health check are, without TLS; None if this port is not served."""
+        return self._running.ports.get("http_port")
+
+    @property
     def host_name(self) -> str:
         """The host that device connection strings name."""
         return self._running.host_name

@@ -22,11 +22,23 @@ def check(settings: Settings) -> None:
     """Check that every port is free, and close it again.
 
     Raises:
-        ListenError: a port is in use, or this user can't open it.
+        ListenError: a port is in use, or this user can't open it; or two settings name one.
     """
+    _check_apart(settings)
     with ExitStack() as trial:
         for name in settings.ports:
             _listen(trial, settings, name, report=log.debug)
+
+
+def _check_apart(settings: Settings) -> None:
+    """Raise ListenError if two settings name one port."""
+    options: dict[int, str] = {}
+    for name, port in settings.ports.items():
+        option = table()[name].option
+        if port and options.setdefault(port, option) != option:
+            raise ListenError(
+                f"Port {port} is that of {options[port]} already. Use another one: {option} PORT."
+            )
 
 
 def listen_all(
@@ -55,7 +67,9 @@ def _listen(
     So does it without plain AMQP where other machines could read it.
     """
     option, port = table()[name].option, settings.ports[name]
-    if port is None and name == "amqp_port" and not settings.on_loopback:
+    if port is None and (
+        name not in DEFAULT_PORTS or (name == "amqp_port" and not settings.on_loopback)
+    ):
         return []
     chosen = DEFAULT_PORTS[name] if port is None else port
     if port is None and chosen in settings.ports.values():

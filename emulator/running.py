@@ -6,15 +6,17 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from emulator import ports
 from emulator.amqp.server import AmqpServer
+from emulator.connection_strings import host_with_port
 from emulator.disk.snapshot import pack, unpack
 from emulator.dps.entrance import Entrance
 from emulator.dps.names import POLICY
-from emulator.http.admin import config, info
+from emulator.http.admin import config, info, metrics
 from emulator.http.admin import state as admin
+from emulator.http.admin.counts import Counts
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
 from emulator.http.web.page import Page
@@ -41,6 +43,9 @@ from emulator.state import (
     starting,
 )
 
+if TYPE_CHECKING:
+    from emulator.http.plain import PlainServer
+
 # Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
 # apart (IoT Hub docs: MQTT support; the SDKs). Clients of Event Hubs use the second path.
 _WEB_SOCKET = "/$iothub/websocket"
@@ -59,6 +64,10 @@ class Head(Protocol):
 
     def use(self, hub: IotHub) -> None:
         """Serve another hub from now on, and close the connections to the last one."""
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
 
 
 class Running:
@@ -79,6 +88,7 @@ class Running:
         self.ports: Mapping[str, int] = {}
         """The ports that are served, by the names of their settings."""
         self._heads: dict[str, Head] = {}
+        self._counts = Counts()
         self._dps: Entrance | None = None
         self.on_new_hub: list[Callable[[IotHub], object]] = []
         """Called with each new hub after a reset or a restore, on the event loop."""
@@ -134,6 +144,7 @@ class Running:
         self._hosts = tuple(dict.fromkeys((settings.host_name, *names, *extra)))
         with starting(settings):
             self._state = open_state(settings, self._store, self._hosts, Clock())
+            self._counts.follow(self.hub)
             register_first(self.hub, settings, {})
             _take_sessions(settings, self._store)
             self.hub.resume()
@@ -153,6 +164,10 @@ class Running:
         # answer them before they cut off the callers.
         started = await stack.enter_async_context(AsyncExitStack())
         stack.push_async_callback(lambda: self.hub.stop())
+        if bound["http_port"]:
+            plain = self._make_plain()
+            await plain.start(bound["http_port"])
+            started.push_async_callback(plain.stop)
         await amqp.start_plain(bound["amqp_port"])
         # The last head stops first: its WebSockets end with those of HTTPS.
         self._heads = {"mqtt_port": mqtt, "https_port": https, "amqps_port": amqp}
@@ -160,6 +175,7 @@ class Running:
             await head.start(bound[name])
             started.push_async_callback(head.stop)
         self._host.set_started(self.ports, self.hub.clock.machine.now())
+        started.callback(self._host.set_stopping)
 
     # --- another hub in the place of this one
 
@@ -204,6 +220,7 @@ class Running:
         """Serve a new hub. As at the end of the process, the old one cuts off its devices first."""
         old = self.hub
         self._store, self._state = store, state
+        self._counts.follow(self.hub)
         old.links.stop()
         for head in self._heads.values():
             head.use(self.hub)
@@ -226,6 +243,19 @@ class Running:
             hosts=self._hosts,
             linked=self.host_name,
             authorities=self._settings.authorities,
+        )
+
+    def _make_plain(self) -> PlainServer:
+        # Imported here: most hubs have no such port.
+        from emulator.http.plain import BUNDLE, CA, PlainServer
+
+        files = {CA: self.certificates.ca, BUNDLE: self.certificates.bundle}
+        where = host_with_port(self.host_name, self.ports["https_port"], default=443)
+        return PlainServer(
+            self.hub.clock.machine,
+            {path: file.read_bytes() for path, file in files.items()},
+            self._host.health,
+            f"https://{where}",
         )
 
     def _make_heads(self) -> tuple[MqttServer, HttpServer, AmqpServer]:
@@ -260,6 +290,7 @@ class Running:
             *info.routes(self._host),
             *config.routes(self._settings.key_pair),
             *admin.routes(self),
+            *metrics.routes(self._counts, self._open_connections, lambda: https.requests),
         )
         https = HttpServer(
             hub,
@@ -271,6 +302,11 @@ class Running:
             dps.handler if dps else None,
         )
         return mqtt, https, amqp
+
+    def _open_connections(self) -> dict[str, int]:
+        return {
+            name.removesuffix("_port"): head.open_connections for name, head in self._heads.items()
+        }
 
 
 def _take_sessions(settings: Settings, store: Store) -> None:

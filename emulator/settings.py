@@ -130,6 +130,11 @@ class Settings:
         "amqp-port", "PORT", "port for AMQP without TLS; 0 chooses a free one",
         f"{AMQP_PORT}, if it is free and only this machine can reach it", parse_port,
     ))
+    http_port: int | None = _field(None, Setting(
+        "http-port", "PORT",
+        "port without TLS for the certificate of the local CA and the health check; 0 chooses a "
+        "free one", "no such port", parse_port,
+    ))
     devices: tuple[str, ...] = _field((DEVICE_ID,), Setting(
         "device", "ID", "register this device at the start", DEVICE_ID, many=True,
     ))
@@ -220,7 +225,7 @@ class Settings:
             if each.many and isinstance(value, str):
                 raise StartError(f"{name} is the text {value!r}. Use a tuple: {name}=({value!r},).")
         for name, port in self.ports.items():
-            if port is None and name in ("amqps_port", "amqp_port"):
+            if port is None and name not in ("mqtt_port", "https_port"):
                 continue
             if not isinstance(port, int) or port not in range(LAST_PORT + 1):
                 raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {LAST_PORT}.")
@@ -272,8 +277,11 @@ class Settings:
 
     @property
     def ports(self) -> dict[str, int | None]:
-        """The ports, by the names of their fields; None is the default of AMQP, if it is free."""
-        names = ("mqtt_port", "https_port", "amqps_port", "amqp_port")
+        """The ports, by the names of their fields.
+
+        None is the default of AMQP, if it is free; and no port for HTTP without TLS.
+        """
+        names = ("mqtt_port", "https_port", "amqps_port", "amqp_port", "http_port")
         return {name: getattr(self, name) for name in names}
 
     @property

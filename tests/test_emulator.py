@@ -516,7 +516,7 @@ def test_before_and_after_its_block_it_changes_nothing(
 
 @pytest.mark.parametrize("name", OFFERS)
 def test_inside_its_block_every_thread_has_what_it_offers(settings: Settings, name: str) -> None:
-    with Emulator(settings) as emulator, ThreadPoolExecutor(1) as thread:
+    with Emulator(replace(settings, http_port=0)) as emulator, ThreadPoolExecutor(1) as thread:
         assert thread.submit(offer, emulator, name).result()
 
 

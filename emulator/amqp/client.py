@@ -158,11 +158,13 @@ class Client:
         self._logged = True
         reason = error.__cause__ or error
         if link is None:
-            self.hub.refusals.info("Refused a token of %s: %s", self.peer, printable(reason))
+            self.hub.refusals.info(
+                "Refused a token of %s: %s", self.peer, printable(reason), error=error
+            )
         else:
             address = link.address[:_SHOWN]
             self.hub.refusals.info(
-                "Refused a link of %s to %r: %s", self.peer, address, printable(reason)
+                "Refused a link of %s to %r: %s", self.peer, address, printable(reason), error=error
             )
 
     def rest(self) -> None:

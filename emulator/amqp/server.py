@@ -56,6 +56,11 @@ class AmqpServer:
             tasks = [task for task in self._connections if task is not None]
             await asyncio.wait(tasks, timeout=_SHUTDOWN_SECONDS)
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     def use(self, hub: IotHub) -> None:
         """Serve another hub from now on, and close the connections to the last one."""
         self._hub, self._encoded = hub, None
@@ -87,7 +92,10 @@ class AmqpServer:
             async with closing(stream):
                 if error := await driver.run():
                     self._hub.refusals.info(
-                        "Closed the connection of %s: %s", stream.peer, printable(error)
+                        "Closed the connection of %s: %s",
+                        stream.peer,
+                        printable(error),
+                        error=error,
                     )
         finally:
             del self._connections[task]

@@ -39,6 +39,7 @@ def welcome(emulator: Emulator, script: Path | None, advice: str) -> str:
         f"  devices   mqtts://{emulator.mqtt_host}",
         f"  services  {'  '.join(f'https://{each}' for each in services)}",
         f"  page      https://{with_port}/",
+        *_plain(emulator),
         *_dps(emulator, script),
         *gap,
         "Paste these lines into each console whose programs use the hub"
@@ -67,6 +68,7 @@ def as_json(emulator: Emulator) -> str:
             "hostName": emulator.host_name,
             "mqttPort": emulator.mqtt_port,
             "httpsPort": emulator.https_port,
+            "httpPort": emulator.http_port,
             "serviceConnectionString": emulator.service_connection_string,
             "eventHubsConnectionString": emulator.event_hubs_connection_string,
             "deviceConnectionStrings": {
@@ -98,6 +100,14 @@ def environment_script(emulator: Emulator) -> Iterator[Path | None]:
         yield file
     finally:
         file.unlink(missing_ok=True)
+
+
+def _plain(emulator: Emulator) -> list[str]:
+    """Write the line about the port without TLS, if there is one."""
+    if emulator.http_port is None:
+        return []
+    where = host_with_port(emulator.host_name, emulator.http_port, default=80)
+    return [f"  no TLS    http://{where}/ca.pem (also /ca-bundle.pem, /_emulator/health)"]
 
 
 def _dps(emulator: Emulator, script: Path | None) -> list[str]:

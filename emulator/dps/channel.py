@@ -167,7 +167,7 @@ class ProvisioningChannel:
         except HubError as error:
             reason = error.__cause__ or error
             self._registrations.refusals.info(
-                "Refused the registration of %r: %s", self._id, printable(reason)
+                "Refused the registration of %r: %s", self._id, printable(reason), error=error
             )
             document = errors.error_document(error, self._clock.now())
             self._answer(error.status, request_id, document)

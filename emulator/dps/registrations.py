@@ -239,7 +239,7 @@ class Registrations:
                     issued=issuer.as_text(request.issued),
                 )
             except HubError as error:
-                self.refusals.info("Can't assign %r: %s", request.id, printable(error))
+                self.refusals.info("Can't assign %r: %s", request.id, printable(error), error=error)
                 record = replace(
                     record, status=FAILED, error_code=error.code, error_message=error.text
                 )

@@ -105,7 +105,7 @@ def _refusal(call: Call, error: HubError) -> Response:
     reason = error.__cause__ or error
     verb, path = call.request.method, call.request.path
     call.service.registrations.refusals.info(
-        "Refused %s %r: %s", printable(verb), path, printable(reason)
+        "Refused %s %r: %s", printable(verb), path, printable(reason), error=error
     )
     document = errors.error_document(error, call.service.clock.now())
     if document["info"] is None:

@@ -124,6 +124,16 @@ class HttpServer:
                 transport.abort()  # a close would wait for the end of TLS from the client
         await asyncio.sleep(0)
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open on which something has arrived."""
+        return len(self._server.connections)
+
+    @property
+    def requests(self) -> int:
+        """How many requests have come."""
+        return self._server.requests_count
+
     def use(self, hub: IotHub) -> None:
         """Serve another hub from now on. Connections stay: each request is one of its own."""
         self._hub = hub
@@ -175,7 +185,9 @@ class HttpServer:
             # The handler has not run: the form is the same on every route.
             reason = error.__cause__ or error
             verb, path = request.method, request.path
-            self._hub.refusals.info("Refused %s %r: %s", printable(verb), path, printable(reason))
+            self._hub.refusals.info(
+                "Refused %s %r: %s", printable(verb), path, printable(reason), error=error
+            )
             is_dropped = isinstance(error, errors.ConnectionForcefullyClosedOnFaultInjection)
             if is_dropped and request.transport is not None:
                 request.transport.abort()  # the answer is not sent

@@ -6,11 +6,15 @@ from typing import cast
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.errors import IotHubUnauthorizedAccess
+from emulator.hub.core.errors import (
+    ConnectionForcefullyClosedOnFaultInjection,
+    HubError,
+    IotHubUnauthorizedAccess,
+)
 from emulator.hub.gate import DeviceCaller
 from emulator.hub.hub import IotHub
 from emulator.hub.links.link import Admission
-from emulator.mqtt.frame import Connect
+from emulator.mqtt.frame import Connect, ProtocolError, ReturnCode
 from emulator.mqtt.topics import UserName
 
 
@@ -37,3 +41,12 @@ def admit(
     model_id = user.parameters.get("model-id", "")
     caller = DeviceCaller(user.key, token, user.host, certificate, model_id)
     return cast("Admission", hub.gate.enter(caller, Operation.CONNECT))
+
+
+def return_code(error: HubError | ProtocolError) -> ReturnCode | None:
+    """Return the code by which a CONNECT is refused; None ends the connection without an answer."""
+    if isinstance(error, IotHubUnauthorizedAccess | ProtocolError):
+        return ReturnCode.NOT_AUTHORIZED
+    if isinstance(error, ConnectionForcefullyClosedOnFaultInjection):
+        return None
+    return ReturnCode.SERVER_UNAVAILABLE  # of a throttle or a fault

@@ -21,7 +21,7 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
 from emulator.mqtt import faults, frame, messages, property_bag, topics, twins
-from emulator.mqtt.admissions import admit
+from emulator.mqtt.admissions import admit, return_code
 from emulator.mqtt.other_channel import FindOther, OtherChannel, find_no_other
 from emulator.mqtt.output import Output
 from emulator.mqtt.sessions import Sessions, Subscriptions
@@ -127,7 +127,9 @@ class Channel:
                     self._take(first_byte, body)
                 except errors.HubError as error:
                     # MQTT 3.1.1 has no other answer to a packet that the hub refuses.
-                    self._hub.refusals.info("Refused %s: %s", printable(self.key), printable(error))
+                    self._hub.refusals.info(
+                        "Refused %s: %s", printable(self.key), printable(error), error=error
+                    )
                     self._end()
             yield None
 
@@ -296,16 +298,13 @@ class Channel:
                 messages.will(connect.will, self.key)
                 # The packet is kept: a message of many short properties takes 100 times its size.
                 self._will = connect.will
-        except (errors.IotHubUnauthorizedAccess, frame.ProtocolError) as error:
+        except (errors.HubError, frame.ProtocolError) as error:
             reason = error.__cause__ or error
-            self._hub.refusals.info("Refused %r at %s: %s", client, self._peer, printable(reason))
-            self._refuse(frame.ReturnCode.NOT_AUTHORIZED)
-        except errors.HubError as error:  # of a throttle or a fault
-            self._hub.refusals.info("Refused %r at %s: %s", client, self._peer, printable(error))
-            if isinstance(error, errors.ConnectionForcefullyClosedOnFaultInjection):
-                self._end()
-            else:
-                self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
+            self._hub.refusals.info(
+                "Refused %r at %s: %s", client, self._peer, printable(reason), error=error
+            )
+            code = return_code(error)
+            self._end() if code is None else self._refuse(code)
         except Exception:
             log.exception("The authentication of %r at %s failed", client, self._peer)
             self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)

@@ -98,6 +98,11 @@ class MqttServer:
             await asyncio.wait(tasks, timeout=_SHUTDOWN_SECONDS)
         await self._broker.shutdown()
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     def use(self, hub: IotHub) -> None:
         """Serve another hub from now on, and close the connections to the last one."""
         self._hub = hub
@@ -131,7 +136,10 @@ class MqttServer:
                     await connection.run()
                 except (ProtocolError, HubError) as error:
                     self._hub.refusals.info(
-                        "Closed the connection of %s: %s", stream.peer, printable(error)
+                        "Closed the connection of %s: %s",
+                        stream.peer,
+                        printable(error),
+                        error=error,
                     )
         finally:
             del self._connections[task]

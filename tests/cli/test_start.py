@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -404,7 +405,7 @@ def test_what_is_wrong_is_said_in_one_line(failed: dict[str, Console], name: str
     assert NO_KEY not in console.errors[0]
 
 
-@pytest.mark.parametrize("option", ["--mqtt-port", "--https-port"])
+@pytest.mark.parametrize("option", ["--mqtt-port", "--https-port", "--http-port"])
 def test_a_port_in_use_is_said_in_one_line(usual: Usual, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -415,6 +416,48 @@ def test_a_port_in_use_is_said_in_one_line(usual: Usual, option: str) -> None:
         f"emulator: Port {port} is in use on 127.0.0.1. Stop the other program, or use another "
         + (f"port: {option} PORT." if sys.platform == "darwin" else "address: --host 127.0.0.2.")
     ]
+
+
+# --- the port without TLS
+
+
+def test_a_port_without_tls_is_named_by_the_start_and_by_status(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    own = ("--host", "127.0.0.1", *ANY_PORTS, "--data-dir", tmp_path, "--cert-dir", data_dir)
+    with EmulatorConsole(*own, "--http-port", "0") as hub:
+        (line,) = (each for each in hub.lines if each.startswith("  no TLS "))
+        found = re.fullmatch(
+            r"  no TLS    (http://127\.0\.0\.1:(\d+)/ca\.pem) \(also /ca-bundle\.pem, "
+            r"/_emulator/health\)",
+            line,
+        )
+        assert found is not None, line
+        with urllib.request.urlopen(found[1], timeout=60) as answer:
+            assert answer.read() == (data_dir / "ca.pem").read_bytes()
+        assert hub.request("GET", "/_emulator/info").json()["ports"]["http"] == int(found[2])
+        with Console("-m", "emulator", "status", "--data-dir", tmp_path) as status:
+            status.wait_for(rf"ports    .*, http {found[2]}")
+        hub.terminate()
+        assert hub.errors == []
+
+
+def test_json_has_the_port_without_tls(usual: Usual) -> None:
+    for options, is_there in (((), False), (("--http-port", "0"), True)):
+        with Console("-m", "emulator", *usual, *options, "--json") as console:
+            port = json.loads(console.wait_for(r"\{.*\}"))["httpPort"]
+        assert (port is not None) is is_there
+
+
+def test_a_port_that_is_given_twice_is_said_in_one_line(usual: Usual) -> None:
+    with Console(
+        "-m", "emulator", *usual, "--https-port", "8080", "--http-port", "8080"
+    ) as console:
+        assert console.wait() == 1
+    assert (console.lines, console.errors) == (
+        [],
+        ["emulator: Port 8080 is that of --https-port already. Use another one: --http-port PORT."],
+    )
 
 
 # The variable of each failure, its value, the exit status, and what the line must say.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 import stat
@@ -219,33 +218,6 @@ def test_a_shell_completes(shell: str, scripts: dict[str, str]) -> None:
 def test_an_unknown_shell_is_one_line() -> None:
     status, lines, errors = run_to_end("completion", "tcsh")
     assert (status, lines, len(errors)) == (2, [], 1)
-
-
-# --- the documentation
-
-
-PAGE = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_each_block_of_the_page_runs(hub: EmulatorConsole, data_dir: Path, tmp_path: Path) -> None:
-    """As printed, except that this hub has another address."""
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    address = hub.variables["IOTHUB_CONNECTION_STRING"].split(";")[0].removeprefix("HostName=")
-    environment = clean_environment(IOTHUB_EMULATOR_DATA_DIR=str(data_dir), NO_PROXY="*")
-    assert len(BLOCKS) == 3
-    for block in BLOCKS:
-        script = block.replace("localhost:8443", address)
-        with Console(
-            "-e", "-c", script, environment=environment, folder=tmp_path, program="sh"
-        ) as run:
-            assert run.wait() == 0, run.output
-            assert run.errors == [] or "curl" in block, run.output
-    assert '"deviceId":"camera"' in run.output.replace(" ", "")
 
 
 # --- the start

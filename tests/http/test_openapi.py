@@ -174,6 +174,9 @@ def test_the_answers_about_the_emulator_match(emulator: Emulator) -> None:
     with second_hub(emulator, devices=()) as hub, Service(hub) as service:
         for path in ("info", "health"):
             assert call(service, "GET", f"/_emulator/{path}").status_code == 200
+        metrics = service.request("GET", "/_emulator/metrics")
+        kind, _, _ = metrics.headers["Content-Type"].partition(";")
+        assert kind in response_of("GET", "/_emulator/metrics", 200)["content"]
         config = {"devices": [{"id": "thermostat", "tags": {"floor": 1}}]}
         described = OPERATIONS["POST", "/_emulator/config"]["requestBody"]["content"]
         assert described["application/json"]["example"] == config

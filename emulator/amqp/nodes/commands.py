@@ -34,7 +34,7 @@ class _Commands:
             except HubError as error:
                 # azure-iot-hub shows its caller no reason: "C2D message send failure".
                 self._request.hub.refusals.info(
-                    "Refused a cloud-to-device message: %s", printable(error)
+                    "Refused a cloud-to-device message: %s", printable(error), error=error
                 )
                 raise
         delivery.settle()

@@ -32,11 +32,25 @@ class Host:
         """By the names of their settings."""
         self.started: datetime | None = None
         """When all listeners accepted, by the clock of the machine; None before."""
+        self.stopping = False
+        """Whether listeners close."""
 
     def set_started(self, ports: Mapping[str, int], now: datetime) -> None:
         """Note that all listeners accept, and their ports."""
         self.ports = ports
         self.started = now
+
+    def set_stopping(self) -> None:
+        """Note that listeners close from now on."""
+        self.stopping = True
+
+    def health(self) -> Response:
+        """Return 200 if every listener accepts, and 503 before and after that."""
+        if self.started is None:
+            return json_response({"status": "starting"}, status=_UNAVAILABLE)
+        if self.stopping:
+            return json_response({"status": "stopping"}, status=_UNAVAILABLE)
+        return json_response({"status": "healthy"})
 
 
 def routes(host: Host) -> tuple[Route, ...]:
@@ -66,11 +80,9 @@ def routes(host: Host) -> tuple[Route, ...]:
         }
 
     async def get_health(_: IotHub, request: Request) -> Response:
-        """`GET /_emulator/health`, without a token: 200 if every listener accepts, 503 before."""
+        """`GET /_emulator/health`, without a token: 200 if every listener accepts, else 503."""
         check_parameters(request)
-        if host.started is None:
-            return json_response({"status": "starting"}, status=_UNAVAILABLE)
-        return json_response({"status": "healthy"})
+        return host.health()
 
     return (
         Route("GET", "/_emulator/info", Operation.READ_INFO, get_info, versioned=False),

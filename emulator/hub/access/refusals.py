@@ -20,10 +20,12 @@ class Refused(Change, frozen=True):
     Args:
         text: what was refused, and why.
         time: the time of the refusal.
+        error: the name of the error; "" if the refusal has none.
     """
 
     text: str
     time: datetime
+    error: str = ""
 
 
 class Refusals:
@@ -35,9 +37,16 @@ class Refusals:
         self.recent: deque[Refused] = deque(maxlen=_KEPT)
         """The oldest is the first."""
 
-    def info(self, text: str, *arguments: object) -> None:
-        """Log a refusal, as a logger does, and keep it."""
+    def info(self, text: str, *arguments: object, error: BaseException | None = None) -> None:
+        """Log a refusal, as a logger does, and keep it.
+
+        Args:
+            text: what was refused, and why.
+            arguments: the values in the text.
+            error: the error by which it was refused.
+        """
         refusals.info(text, *arguments)
-        refused = Refused((text % arguments)[:_LENGTH], self._clock.now())
+        name = "" if error is None else type(error).__name__
+        refused = Refused((text % arguments)[:_LENGTH], self._clock.now(), name)
         self.recent.append(refused)
         self._feed.publish(refused)

@@ -61,6 +61,8 @@ class Notifications:
         self._rows = rows
         self._log = log
         self._numbers = itertools.count(1)
+        self.count = 0
+        """How many events it has put into the log."""
         handlers: tuple[tuple[str, type[Change], Callable[[Any], None]], ...] = (
             (TWIN_CHANGES, TwinChanged, self._twin_changed),
             (LIFECYCLE, IdentityCreated, self._created),
@@ -173,3 +175,4 @@ class Notifications:
         }
         message = Message(dumps(body), system, properties)
         self._log.extend(Origin(key, source), [message], self._log.now())
+        self.count += 1
