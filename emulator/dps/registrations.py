@@ -121,9 +121,9 @@ class Registrations:
             ThrottlingException: it registers too often.
         """
         enrollment.check_id(registration_id)
-        fields, tpm, flaw = _read(body, registration_id)
+        fields, flaw = _read(body, registration_id)
         if proof.tpm is None:
-            proof = proof._replace(tpm=tpm)
+            proof = proof._replace(tpm=Tpm.parse(members.block(fields, TPM)))
         try:
             admitted = self._access.admit(registration_id, proof)
         except errors.EnrollmentNotFound as error:
@@ -346,13 +346,12 @@ def _final(record: Registration) -> JsonObject:
     }
 
 
-def _read(body: object, registration_id: str) -> tuple[JsonObject, Tpm | None, HubError | None]:
-    """Return the members of a request and its TPM; or the flaw, for a device that is admitted."""
+def _read(body: object, registration_id: str) -> tuple[JsonObject, HubError | None]:
+    """Return the members of a request, or its flaw: only a device that is admitted gets it."""
     try:
-        fields = _parse(body, registration_id)
-        return fields, Tpm.parse(members.block(fields, TPM)), None
+        return _parse(body, registration_id), None
     except HubError as flaw:
-        return {}, None, flaw
+        return {}, flaw
 
 
 def _parse(body: object, registration_id: str) -> JsonObject:

@@ -106,6 +106,8 @@ class StorageKey(NamedTuple):
             key_bits, exponent = fields.number(2), fields.number(4) or _EXPONENT
             modulus = int.from_bytes(fields.block(), "big")
             fields.end()
+            if modulus % 2 == 0:
+                raise TpmError("it is malformed: its modulus is even")
             if key_bits not in _KEY_BITS or modulus.bit_length() != key_bits:
                 raise TpmError(f"its length is not {key_bits} bits, or not from 2048 to 4096")
             key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
