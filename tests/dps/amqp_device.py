@@ -14,6 +14,7 @@ from emulator.amqp.performatives import (
     SENDER,
     Attach,
     Begin,
+    Close,
     Detach,
     Disposition,
     Error,
@@ -48,7 +49,7 @@ def status(operation_id: str) -> dict[str, Any]:
     }
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The service has rejected a request, or refused a link.
 
     Attributes:
@@ -80,7 +81,8 @@ class AmqpDevice(AmqpWire):
         super().__init__((emulator.host_name, emulator.amqps_port), tls or trust(emulator))
         self.address = f"{scope}/registrations/{registration_id}"
         self._deliveries = 0
-        self._messages: list[Message] = []
+        self.mechanisms: tuple[str, ...] = ()
+        """Those that the service offers."""
 
     # --- SASL
 
@@ -90,7 +92,7 @@ class AmqpDevice(AmqpWire):
         assert self.header() == frame.SASL_HEADER
         offered = self._take_sasl()
         assert isinstance(offered, SaslMechanisms)
-        assert mechanism in offered.mechanisms
+        self.mechanisms = offered.mechanisms
         self.send(frame.write(0, SaslInit(mechanism, response), frame.SASL))
         return self._take_sasl()
 
@@ -115,7 +117,7 @@ class AmqpDevice(AmqpWire):
         """Open the connection, and attach a link each way.
 
         Raises:
-            Refused: the first link was refused.
+            RefusedError: the first link was refused.
         """
         self.send(
             frame.AMQP_HEADER
@@ -127,7 +129,7 @@ class AmqpDevice(AmqpWire):
         self.take_until(Begin)
         answer = self.take_until(Attach)
         if answer.source is None:
-            raise Refused(self.take_until(Detach).error)
+            raise RefusedError(self.take_until(Detach).error)
         self.send(
             write(0, Attach("s", 1, SENDER, target=Target(self.address)))
             + write(0, Flow(0, 1000, 0, 1000, handle=0, delivery_count=0, link_credit=100))
@@ -140,7 +142,7 @@ class AmqpDevice(AmqpWire):
         """Send a request, and return the properties and the JSON of the answer.
 
         Raises:
-            Refused: it is rejected.
+            RefusedError: it is rejected.
         """
         number, self._deliveries = self._deliveries, self._deliveries + 1
         message = Message(body, Properties(correlation_id=str(number)), properties)
@@ -153,10 +155,12 @@ class AmqpDevice(AmqpWire):
             while (found := self._frames.frame(frame.AMQP, 2**32)) is None:
                 self._more()
             _, performative, payload = found
+            if isinstance(performative, Close):
+                raise ConnectionResetError(str(performative.error))
             if isinstance(performative, Disposition):
                 outcome = performative.state
                 if isinstance(outcome, Rejected):
-                    raise Refused(outcome.error)
+                    raise RefusedError(outcome.error)
             elif isinstance(performative, Transfer):
                 answer = decode_message(bytes(payload))
         assert answer.properties.correlation_id == str(number)

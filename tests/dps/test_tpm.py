@@ -117,7 +117,7 @@ def test_a_key_is_for_one_tpm(owner: Owner, emulator: Emulator) -> None:
     name = new_id()
     enroll(owner, name, a_tpm())
     sealed = TpmRegistrant(emulator, name, a_tpm()).challenge().json()["authenticationKey"]
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"[Dd]ecryption|integrity"):
         a_tpm(1).activate(base64.b64decode(sealed))
 
 
