@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
 from emulator import Emulator
+from tests.dps import mqtt_device
 from tests.dps.amqp_device import REGISTER, AmqpDevice, RefusedError, status
-from tests.dps.support import ID_SCOPE, KEY, Owner, Registrant, new_id
-from tests.mqtt import raw
-from tests.mqtt.raw import Wire
-from tests.support import sas_token, second_hub, trust, wait_until
+from tests.dps.mqtt_device import ask, connect, publish
+from tests.dps.support import KEY, Owner, Registrant, new_id
+from tests.support import sas_token, second_hub, wait_until
 
 
 def amqp(hub: Emulator, name: str) -> AmqpDevice:
@@ -24,30 +22,6 @@ def amqp(hub: Emulator, name: str) -> AmqpDevice:
     device.plain(sas_token(device.address, KEY, policy="registration"))
     device.attach()
     return device
-
-
-def mqtt(hub: Emulator, name: str) -> Wire:
-    wire = Wire((hub.host_name, hub.mqtt_port), trust(hub))
-    resource = f"{ID_SCOPE}/registrations/{name}"
-    token = sas_token(resource, KEY, policy="registration")
-    wire.send(raw.connect(name, f"{resource}/api-version=2019-03-31", token))
-    wire.expect(raw.connack(0))
-    wire.send(raw.subscribe(1, "$dps/registrations/res/#"))
-    wire.expect(raw.suback(1, 0))
-    return wire
-
-
-def publish(wire: Wire, topic: str) -> None:
-    wire.send(raw.publish(f"$dps/registrations/{topic}", b""))
-
-
-def ask(wire: Wire, topic: str) -> tuple[str, Any]:
-    publish(wire, topic)
-    answered, payload = wire.receive_publish()
-    return answered, json.loads(payload)
-
-
-REGISTER_TOPIC = "PUT/iotdps-register/?$rid=1"
 
 
 # --- throttles
@@ -78,15 +52,15 @@ def test_registrations_and_polls_have_throttles_of_their_own(throttled: Emulator
         assert refused.value.info["retry-after"] == refused.value.info["Retry-After"] == 3
         assert refused.value.body["errorCode"] == 429001
         wire.request(REGISTER)  # this has an allowance of its own
-    with mqtt(throttled, other) as mqtt_wire:
-        _, pending = ask(mqtt_wire, REGISTER_TOPIC)  # the third of all
-        poll = f"GET/iotdps-get-operationstatus/?$rid=2&operationId={pending['operationId']}"
+    with connect(throttled, other) as mqtt_wire:
+        _, pending = ask(mqtt_wire, mqtt_device.REGISTER.format(1))  # the third of all
+        poll = mqtt_device.STATUS.format(2, pending["operationId"])
         assert ask(mqtt_wire, poll)[1]["status"] == "assigned"  # another device
         topic, body = ask(mqtt_wire, poll)
-        assert topic == "$dps/registrations/res/429/?$rid=2&retry-after=3"
+        assert topic == "429/?$rid=2&retry-after=3"
         assert body["errorCode"] == 429001
-        topic, body = ask(mqtt_wire, REGISTER_TOPIC)
-        assert topic == "$dps/registrations/res/429/?$rid=1&retry-after=3"
+        topic, body = ask(mqtt_wire, mqtt_device.REGISTER.format(1))
+        assert topic == "429/?$rid=1&retry-after=3"
     answer = device.begin()
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "3")
 
@@ -144,9 +118,9 @@ def test_a_request_of_a_device_is_refused_once(
 
 def test_a_fault_over_mqtt_and_amqp(emulator: Emulator, owner: Owner, name: str) -> None:
     with emulator.faults.injected("server-error", device=name, operation="register", count=2):
-        with mqtt(emulator, name) as wire:
-            topic, body = ask(wire, REGISTER_TOPIC)
-            assert topic == "$dps/registrations/res/500/?$rid=1&retry-after=3"
+        with connect(emulator, name) as wire:
+            topic, body = ask(wire, mqtt_device.REGISTER.format(1))
+            assert topic == "500/?$rid=1&retry-after=3"
             assert body["errorCode"] == 500001
         with amqp(emulator, name) as device, pytest.raises(RefusedError) as refused:
             device.request(REGISTER)
@@ -159,8 +133,8 @@ def test_a_fault_over_mqtt_and_amqp(emulator: Emulator, owner: Owner, name: str)
 def test_a_connection_is_dropped(emulator: Emulator, owner: Owner, name: str) -> None:
     fault = {"device": name, "operation": "register", "count": 3}
     with emulator.faults.injected("drop-connection", **fault):
-        with mqtt(emulator, name) as wire:
-            publish(wire, REGISTER_TOPIC)
+        with connect(emulator, name) as wire:
+            publish(wire, mqtt_device.REGISTER.format(1))
             wire.expect_closed()
         with amqp(emulator, name) as device, pytest.raises(ConnectionResetError):
             device.request(REGISTER)
