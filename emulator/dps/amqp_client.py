@@ -101,7 +101,9 @@ class ProvisioningClient:
             link.accept(_Replies(self.repliers.setdefault(registration_id, []), link))
 
     def _refuse(self, registration_id: str, reason: str) -> None:
-        self.service.registrations.refusals.info("Refused %r: %s", registration_id, reason)
+        self.service.registrations.refusals.info(
+            "Refused %r: %s", registration_id, printable(reason)
+        )
 
 
 class _Replies:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 _FORM = members.Form("registrationId", "payload", "csr", tpm=tpm_keys.FORM)
 
 # Ours: of so many devices without an enrollment, the last registrations are known.
-_STRANGERS = 1_000
+_UNENROLLED = 1_000
 
 
 class Request(Struct, frozen=True):
@@ -101,7 +101,7 @@ class Registrations:
         self._open: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._meter = meter
         # Devices with a TPM, and without an enrollment: their last operations failed.
-        self._strangers: dict[str, tuple[Tpm, Registration]] = {}
+        self._unenrolled: dict[str, tuple[Tpm, Registration]] = {}
 
     def register(self, registration_id: str, proof: Proof, body: object) -> JsonObject:
         """Begin to register a device. Call it on the event loop.
@@ -160,16 +160,16 @@ class Registrations:
             OperationNotFound: another operation began since, or none has this id.
             ThrottlingException: it asks too often.
         """
-        stranger = self._strangers.get(registration_id.lower())
-        if proof.tpm is None and stranger is not None:
-            proof = proof._replace(tpm=stranger[0])
+        unenrolled = self._unenrolled.get(registration_id.lower())
+        if proof.tpm is None and unenrolled is not None:
+            proof = proof._replace(tpm=unenrolled[0])
         try:
             self._access.admit(registration_id, proof)
         except errors.EnrollmentNotFound:
             self._meter.enter(Operation.POLL_REGISTRATION, registration_id)
-            if stranger is None or stranger[1].operation_id != operation_id:
+            if unenrolled is None or unenrolled[1].operation_id != operation_id:
                 raise errors.OperationNotFound from None
-            return _final(stranger[1])
+            return _final(unenrolled[1])
         self._meter.enter(Operation.POLL_REGISTRATION, registration_id)
         opened = self._open.get(registration_id.lower())
         if opened is not None and opened[0] == operation_id:
@@ -211,7 +211,7 @@ class Registrations:
 
     def _forget(self, registration_id: str) -> None:
         """End an older operation of a device that registers again."""
-        self._strangers.pop(registration_id.lower(), None)
+        self._unenrolled.pop(registration_id.lower(), None)
         _, task = self._open.pop(registration_id.lower(), (None, None))
         if task is not None:
             task.cancel()
@@ -237,9 +237,9 @@ class Registrations:
             error_code=error.code,
             error_message=error.text,
         )
-        if len(self._strangers) >= _STRANGERS:
-            del self._strangers[next(iter(self._strangers))]
-        self._strangers[registration_id.lower()] = proof.tpm, record
+        if len(self._unenrolled) >= _UNENROLLED:
+            del self._unenrolled[next(iter(self._unenrolled))]
+        self._unenrolled[registration_id.lower()] = proof.tpm, record
         return {"operationId": record.operation_id, "status": ASSIGNING}
 
     def _asks(self, request: Request) -> bool:
