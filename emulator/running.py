@@ -13,14 +13,13 @@ from emulator.amqp.server import AmqpServer
 from emulator.connection_strings import host_with_port
 from emulator.disk.snapshot import pack, unpack
 from emulator.dps.entrance import Entrance
-from emulator.dps.names import POLICY
 from emulator.http.admin import config, info, metrics
 from emulator.http.admin import state as admin
 from emulator.http.admin.counts import Counts
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
 from emulator.http.web.page import Page
-from emulator.hub.access.policies import Policy
+from emulator.hub.access.policies import OF_THE_HUB, Policy
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import MemoryStore, Store
@@ -226,7 +225,7 @@ class Running:
             head.use(self.hub)
         self._handshakes.use(self.hub.thumbprints)
         if self._dps is not None:
-            await self._dps.use(self.hub, self.policies[POLICY].keys)
+            await self._dps.use(self.hub, self.policies)
         await old.stop()
         self.hub.resume()
         for follow in tuple(self.on_new_hub):
@@ -238,7 +237,7 @@ class Running:
         """Return the entrance of the Device Provisioning Service, which builds the rest later."""
         return Entrance(
             self.hub,
-            self.policies[POLICY].keys,
+            self.policies,
             self._handshakes,
             hosts=self._hosts,
             linked=self.host_name,
@@ -264,7 +263,7 @@ class Running:
         mqtt = MqttServer(hub, handshakes, dps.channel if dps else None)
         # The HTTPS port has AMQP too.
         tls_port = self.ports.get("amqps_port", self.ports["https_port"])
-        amqp = AmqpServer(hub, handshakes, tls_port)
+        amqp = AmqpServer(hub, handshakes, tls_port, dps)
         web_sockets = {
             path: upgrade_handler(
                 served,
@@ -280,7 +279,7 @@ class Running:
             dps.web_socket = web_sockets[_WEB_SOCKET]
         # Node's service SDK speaks AMQP to the port of its HostName.
         page = Page(
-            lambda: {name: each for name, each in self.policies.items() if each.rights},
+            lambda: {n: each for n, each in self.policies.items() if each.rights & OF_THE_HUB},
             self._hosts,
             host_name=self.host_name,
             known_key=WELL_KNOWN_PRIMARY_KEY if self._settings.on_loopback else None,

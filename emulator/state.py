@@ -11,10 +11,9 @@ from msgspec import Struct
 
 from emulator.disk.snapshot import load
 from emulator.disk.store import DiskStore
-from emulator.dps.names import POLICY
 from emulator.errors import StartError
 from emulator.hub.access.keys import SymmetricKeys
-from emulator.hub.access.policies import Policy, PolicyKeys, Right
+from emulator.hub.access.policies import PROVISIONING_RIGHTS, Policy, PolicyKeys, Right
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError, ServiceUnavailable
@@ -230,9 +229,9 @@ def _open_log(settings: Settings, store: Store, clock: Clock) -> EventLog:
 
 
 def _rights(settings: Settings) -> Mapping[str, Right]:
-    """Return the policies of the hub, and that of the other service, which has no right here."""
-    others = {} if settings.no_dps else {POLICY: Right(0)}
-    return {**settings.rights, **others}
+    """Return the policies of the hub, and that of the other service."""
+    others = {} if settings.no_dps else PROVISIONING_RIGHTS
+    return {**others, **settings.rights}
 
 
 def _policy_keys(

@@ -22,7 +22,7 @@ from emulator.amqp.nodes.nodes import NODES
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Open
 from emulator.amqp.refusals import amqp_error
-from emulator.amqp.sasl import Credentials
+from emulator.amqp.sasl import MECHANISMS, Answer, Credentials
 from emulator.amqp.tokens import EXPIRED, FEW, MANY, Token, Tokens
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.operations import Operation
@@ -43,6 +43,8 @@ from emulator.net.router import Router
 
 if TYPE_CHECKING:
     from emulator.amqp.nodes.device import Device
+    from emulator.amqp.other_service import OtherClient, OtherService
+    from emulator.net.streams import Stream
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ class Client:
         encoded_events: the events that were encoded for other clients of the hub.
         slow: paces the connection to bytes per second; None ends that.
         cut: called to cut the connection.
+        other: another service that shares the port, and the stream of the connection; None if the
+            hub has the port for itself.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Client:
         encoded_events: EncodedEvents | None = None,
         slow: Callable[[int | None], None] = lambda _: None,
         cut: Callable[[], None] = lambda: None,
+        other: tuple[OtherService, Stream] | None = None,
     ) -> None:
         self.hub = hub
         self.tls_port = tls_port
@@ -95,7 +100,15 @@ class Client:
         self.tokens = Tokens()
         self.devices: dict[IdentityKey, Device] = {}
         """The devices that are connected by this connection; the nodes of devices keep it."""
-        self.connection = Connection(self, _CONTAINER, hub.clock.machine.monotonic(), wake=wake)
+        self._other = other
+        self._other_client: OtherClient | None = None
+        self.connection = Connection(
+            self,
+            _CONTAINER,
+            hub.clock.machine.monotonic(),
+            wake=wake,
+            mechanisms=MECHANISMS if other is None else (*MECHANISMS, *other[0].mechanisms),
+        )
         self.put_off: list[Callable[[], None]] = []
         """What `rest` calls."""
         self.repliers: dict[str, list[OutgoingLink]] = {}
@@ -115,12 +128,14 @@ class Client:
 
     # --- the endpoint
 
-    def authenticate(self, credentials: Credentials) -> bool:
+    def authenticate(self, credentials: Credentials) -> Answer:
         """Keep the token of PLAIN; whether it allows anything is decided at an attach.
 
         The user name is `{device}@sas.{hub}` or `{policy}@sas.root.{hub}`, with any name of a hub:
         the Azure CLI sends the name up to its first dot, or the port too.
         """
+        if (other := self._of_other(credentials)) is not None:
+            return other.authenticate(credentials)
         if credentials.mechanism != "PLAIN":
             return True
         try:
@@ -129,6 +144,10 @@ class Client:
             return False
         name, _, rest = credentials.user_name.partition("@sas.")
         return not rest.startswith("root.") or name == token.policy
+
+    def respond(self, response: bytes) -> Answer:
+        """Take the response to a challenge: only the other service sends any."""
+        return self._other_client is not None and self._other_client.respond(response)
 
     def opened(self, peer: Open) -> None:
         """Note the host that the client dialled, which tokens can name."""
@@ -205,7 +224,23 @@ class Client:
             raise
         return token
 
+    def _of_other(self, claimed: Credentials | str) -> OtherClient | None:
+        """Return this client of the other service, if something that it sent is for that."""
+        if self._other is None or not self._other[0].owns(claimed):
+            return None
+        if self._other_client is None:
+            service, stream = self._other
+            self._other_client = service.client(stream, self._authorize_other)
+        return self._other_client
+
+    def _authorize_other(self) -> None:
+        self.connection.authorized()
+        self._trust()
+
     def _attach(self, link: Link) -> None:
+        if (other := self._of_other(link.address)) is not None:
+            other.attach(link)
+            return
         request = self._find(link)
         if request.node.callers is not Callers.ALL:
             request.grant = self._check(request)

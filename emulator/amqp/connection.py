@@ -33,10 +33,9 @@ from emulator.amqp.performatives import (
     Error,
     Open,
     Outcome,
-    SaslInit,
+    SaslMechanisms,
     SaslOutcome,
 )
-from emulator.amqp.sasl import Credentials
 from emulator.amqp.session import Session
 from emulator.amqp.types import UINT_MAX
 
@@ -66,11 +65,8 @@ _SILENCE = 2 * _IDLE_TIME_OUT / 1000
 _MIN_BEAT = 0.5
 
 
-class Endpoint(Protocol):
+class Endpoint(sasl.Authenticator, Protocol):
     """What is behind a connection."""
-
-    def authenticate(self, credentials: Credentials) -> bool:
-        """Take what the peer sent in SASL; False refuses it. Not called without SASL."""
 
     def opened(self, peer: Open) -> None:
         """Take the peer's open.
@@ -95,7 +91,7 @@ class Endpoint(Protocol):
 
 class _State(enum.Enum):
     HEADER = enum.auto()  # a protocol header must come (section 2.2)
-    SASL = enum.auto()  # a SASL init must come (section 5.3.2)
+    SASL = enum.auto()  # a SASL init or response must come (section 5.3.2)
     HEADER_AGAIN = enum.auto()  # SASL has ended; the header of AMQP must come
     OPENING = enum.auto()  # an open must come (section 2.4.1)
     OPEN = enum.auto()
@@ -111,6 +107,7 @@ class Connection:
         now: the time, in seconds of a clock that never goes back.
         wake: called once when bytes begin to wait, or the connection ends, outside of the calls of
             the I/O side. It can be called inside `send` and the like: best to write a little later.
+        mechanisms: of SASL, that are offered to the peer.
         limits: while the peer has shown no right to anything: see `authorized`.
     """
 
@@ -121,9 +118,12 @@ class Connection:
         now: float,
         *,
         wake: Callable[[], None] = lambda: None,
+        mechanisms: tuple[str, ...] = sasl.MECHANISMS,
         limits: Limits = UNAUTHORIZED,
     ) -> None:
         self.endpoint = endpoint
+        self._mechanisms = mechanisms
+        self._exchange = sasl.Exchange(endpoint, mechanisms)
         self.error: AmqpError | None = None
         """Why the connection was closed here, for the log."""
         self.payload_limit = 0
@@ -415,7 +415,7 @@ class Connection:
         elif self._state is _State.OPEN:
             self._take(channel, performative, payload)
         elif self._state is _State.SASL:
-            self._take_init(performative)
+            self._take_sasl(performative)
         else:
             self._take_open(performative)
         return True
@@ -427,21 +427,19 @@ class Connection:
             self.write(header)
         elif header == frame.SASL_HEADER and self._state is _State.HEADER:
             self._state = _State.SASL
-            self.write(header + frame.write(0, sasl.MECHANISMS, frame.SASL))
+            self.write(header + frame.write(0, SaslMechanisms(self._mechanisms), frame.SASL))
         else:
             self.write(frame.AMQP_HEADER)
             self.close(AmqpError(Condition.FRAMING_ERROR, f"Unknown protocol header {header!r}"))
 
-    def _take_init(self, performative: Composite) -> None:
-        if not isinstance(performative, SaslInit):
-            raise AmqpError(Condition.NOT_ALLOWED, f"{performative.NAME} in place of a SASL init")
-        credentials = sasl.parse_init(performative)
-        accepted = credentials is not None and self.endpoint.authenticate(credentials)
-        code = sasl.OK if accepted else sasl.REFUSED
-        self.write(frame.write(0, SaslOutcome(code), frame.SASL))
-        self._state = _State.HEADER_AGAIN
-        if not accepted:
-            self.close(AmqpError(Condition.UNAUTHORIZED_ACCESS, "The credentials were refused"))
+    def _take_sasl(self, performative: Composite) -> None:
+        answer = self._exchange.take(performative)
+        self.write(frame.write(0, answer, frame.SASL))
+        if isinstance(answer, SaslOutcome):
+            self._state = _State.HEADER_AGAIN
+            if answer.code != sasl.OK:
+                error = AmqpError(Condition.UNAUTHORIZED_ACCESS, "The credentials were refused")
+                self.close(error)
 
     def _take_open(self, peer: Composite) -> None:
         if not isinstance(peer, Open):

@@ -11,6 +11,7 @@ import asyncio
 from emulator.amqp.client import Client
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.nodes.event_messages import EncodedEvents
+from emulator.amqp.other_service import OtherService
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core.clock import Timer, TimeSource
 from emulator.hub.hub import IotHub
@@ -29,6 +30,7 @@ class Driver:
         certificate: the certificate of the peer; None if it sent none.
         tls_port: see `AmqpServer`.
         encoded: see `Client`.
+        other: another service that shares the port.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Driver:
         certificate: ClientCertificate | None,
         tls_port: int,
         encoded: EncodedEvents,
+        other: OtherService | None = None,
     ) -> None:
         self._stream = stream
         self._clock: TimeSource = hub.clock.machine
@@ -52,6 +55,7 @@ class Driver:
             encoded,
             lambda rate: stream.pace(rate, hub.clock.machine),
             stream.abort,
+            (other, stream) if other is not None else None,
         )
         self._connection = client.connection
         self._loop = asyncio.get_running_loop()

@@ -349,6 +349,20 @@ class SaslInit(Composite, frozen=True):
     hostname: _String | None = None
 
 
+class SaslChallenge(Composite, frozen=True):
+    """What the server asks, in a mechanism of several steps (section 5.3.3.3)."""
+
+    CODE, NAME = 0x42, "amqp:sasl-challenge:list"
+    challenge: _Binary
+
+
+class SaslResponse(Composite, frozen=True):
+    """What the client answers to a challenge (section 5.3.3.4)."""
+
+    CODE, NAME = 0x43, "amqp:sasl-response:list"
+    response: _Binary
+
+
 class SaslOutcome(Composite, frozen=True):
     """The end of SASL; 0 is success, 1 a refusal (section 5.3.3.6)."""
 
@@ -391,4 +405,4 @@ class Properties(Composite, frozen=True):
 
 
 PERFORMATIVES = (Open, Begin, Attach, Flow, Transfer, Disposition, Detach, End, Close)
-SASL_FRAMES = (SaslMechanisms, SaslInit, SaslOutcome)
+SASL_FRAMES = (SaslMechanisms, SaslInit, SaslChallenge, SaslResponse, SaslOutcome)

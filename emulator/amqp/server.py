@@ -16,6 +16,7 @@ from emulator.net.tls import Handshakes
 if TYPE_CHECKING:
     from emulator.amqp.driver import Driver
     from emulator.amqp.nodes.event_messages import EncodedEvents
+    from emulator.amqp.other_service import OtherService
 
 # How long a stopping server waits for its connections to end; longer than a stream takes to close.
 _SHUTDOWN_SECONDS = 0.75
@@ -28,12 +29,20 @@ class AmqpServer:
         hub: the hub.
         handshakes: the handshakes of TLS, with the certificates of devices.
         tls_port: a port of AMQP over TLS, to which clients are redirected.
+        other: another service that shares the port.
     """
 
-    def __init__(self, hub: IotHub, handshakes: Handshakes, tls_port: int) -> None:
+    def __init__(
+        self,
+        hub: IotHub,
+        handshakes: Handshakes,
+        tls_port: int,
+        other: OtherService | None = None,
+    ) -> None:
         self._hub = hub
         self._tls_port = tls_port
         self._handshakes = handshakes
+        self._other = other
         self._buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
         self._encoded: EncodedEvents | None = None  # from the first connection on
         self._connections: dict[asyncio.Task[None] | None, Driver] = {}
@@ -85,7 +94,7 @@ class AmqpServer:
 
         self._encoded = self._encoded or EncodedEvents()
         certificate = self._handshakes.client_certificate(stream.tls)
-        driver = Driver(stream, self._hub, certificate, self._tls_port, self._encoded)
+        driver = Driver(stream, self._hub, certificate, self._tls_port, self._encoded, self._other)
         task = asyncio.current_task()
         self._connections[task] = driver
         try:

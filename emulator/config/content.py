@@ -21,8 +21,23 @@ RIGHTS = {
     "RegistryWrite": Right.REGISTRY_WRITE,
     "ServiceConnect": Right.SERVICE_CONNECT,
     "DeviceConnect": Right.DEVICE_CONNECT,
+    "ServiceConfig": Right.SERVICE_CONFIG,
+    "EnrollmentRead": Right.ENROLLMENT_READ,
+    "EnrollmentWrite": Right.ENROLLMENT_WRITE,
+    "RegistrationStatusRead": Right.REGISTRATION_STATUS_READ,
+    "RegistrationStatusWrite": Right.REGISTRATION_STATUS_WRITE,
 }
-_RightName: TypeAlias = Literal["RegistryRead", "RegistryWrite", "ServiceConnect", "DeviceConnect"]
+_RightName: TypeAlias = Literal[
+    "RegistryRead",
+    "RegistryWrite",
+    "ServiceConnect",
+    "DeviceConnect",
+    "ServiceConfig",
+    "EnrollmentRead",
+    "EnrollmentWrite",
+    "RegistrationStatusRead",
+    "RegistrationStatusWrite",
+]
 
 _Key: TypeAlias = Annotated[str, Meta(description="16 to 64 bytes in base64")]
 _Thumbprint: TypeAlias = Annotated[

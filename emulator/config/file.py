@@ -16,7 +16,7 @@ from typing import Any
 from emulator.config.content import ENTRIES, Content, DeviceEntry, IdentityEntry
 from emulator.config.mistakes import ConfigError, Mistake, convert, shown, unknown
 from emulator.hub.access.keys import SymmetricKeys
-from emulator.hub.access.policies import DEFAULT_RIGHTS, Right
+from emulator.hub.access.policies import DEFAULT_RIGHTS, PROVISIONING_RIGHTS, Right
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.json import JsonObject, check_writable, loads
 from emulator.hub.faults.fault import Fault
@@ -212,7 +212,8 @@ def _check_policies(content: Content, mistakes: list[Mistake]) -> None:
         except HubError as error:
             text = f"{error.text}. Use 16 to 64 bytes in base64."
             mistakes.append(Mistake(f"policies[{number}]", text))
-        if policy.right is None and policy.name not in DEFAULT_RIGHTS:
+        known = policy.name in DEFAULT_RIGHTS or policy.name in PROVISIONING_RIGHTS
+        if policy.right is None and not known:
             text = f"The new policy {shown(policy.name)} has no rights. Add 'rights'."
             mistakes.append(Mistake(f"policies[{number}]", text))
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from emulator.dps import certificates, enrollment
+from emulator.dps import certificates, enrollment, tpm_keys
 from emulator.dps.attestation import CLIENT, KEY, REFERENCES, X509Attestation, derived_keys
 from emulator.dps.enrollment import Enrollment
-from emulator.dps.errors import InvalidCertificate, Unauthorized
+from emulator.dps.errors import (
+    EnrollmentNotFound,
+    InvalidCertificate,
+    TpmChallenge,
+    Unauthorized,
+)
 from emulator.dps.names import POLICY
+from emulator.dps.tpm_keys import DEVICE, REGISTRATION, Tpm
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.keys import SymmetricKeys, decode_key
+from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import IotHubUnauthorizedAccess
@@ -29,11 +37,13 @@ class Proof(NamedTuple):
         token: its SAS token; None if it sent none.
         certificate: the certificate of its TLS handshake; None if it sent none.
         chain: this certificate, and those that it sent along, DER.
+        tpm: its TPM; None if it names none.
     """
 
     token: str | None
-    certificate: ClientCertificate | None
-    chain: Sequence[bytes]
+    certificate: ClientCertificate | None = None
+    chain: Sequence[bytes] = ()
+    tpm: Tpm | None = None
 
 
 class Admitted(NamedTuple):
@@ -42,10 +52,12 @@ class Admitted(NamedTuple):
     Args:
         enrollment: its own enrollment, or that of its group.
         authentication: how it authenticates at its hub: the member of its identity.
+        tpm: its TPM, as far as it is known; None if it has none.
     """
 
     enrollment: Enrollment
     authentication: JsonObject
+    tpm: Tpm | None = None
 
 
 class Access:
@@ -53,7 +65,7 @@ class Access:
 
     Args:
         store: the store of the enrollments.
-        keys: the keys of the policy.
+        policies: the shared access policies by name.
         hosts: the names of the service; a token for any of them is valid.
         id_scope: the scope in the tokens of devices.
         authorities: the CAs that an enrollment can refer to by name, DER.
@@ -63,20 +75,22 @@ class Access:
     def __init__(
         self,
         store: Store,
-        keys: SymmetricKeys,
+        policies: Mapping[str, Policy],
         hosts: Collection[str],
         id_scope: str,
         authorities: Mapping[str, Sequence[bytes]],
         clock: Clock,
     ) -> None:
         self._store = store
-        self._keys = keys
+        self._policies = policies
         self._hosts = frozenset(hosts)
         self._id_scope = id_scope
         self._authorities = authorities
         self._machine = clock.machine
 
-    def check_service(self, token: str | None, resource: Sequence[str], host: str) -> None:
+    def check_service(
+        self, token: str | None, resource: Sequence[str], host: str, right: Right
+    ) -> None:
         """Check the token of a program of the owner.
 
         Raises:
@@ -86,9 +100,13 @@ class Access:
             if token is None:
                 raise ValueError("no SAS token")
             parsed = SasToken.parse(token)
-            if parsed.policy != POLICY:
-                raise ValueError(f"the SAS token names the policy {parsed.policy!r}, not {POLICY}")
-            check_signature(parsed, self._keys)
+            policy = self._policies.get(parsed.policy or "")
+            if policy is None:
+                raise ValueError(f"the SAS token names the unknown policy {parsed.policy!r}")
+            if not policy.allows(right):
+                wanted = str(right.name).replace("_", " ").lower()
+                raise ValueError(f"the policy {policy.name!r} does not have the right {wanted!r}")
+            check_signature(parsed, policy.keys)
             self._check_reach(parsed, resource, self._hosts | {host})
         except (IotHubUnauthorizedAccess, ValueError) as error:
             raise Unauthorized from error.__cause__ or error
@@ -101,8 +119,17 @@ class Access:
         Raises:
             Unauthorized: its token, or both are missing or wrong.
             InvalidCertificate: no enrollment accepts its certificate.
+            TpmChallenge: it has a TPM, and sends no token yet.
+            EnrollmentNotFound: it has proved to have its TPM, but no enrollment has it.
+            ArgumentInvalid: the keys of its TPM are missing or malformed.
         """
         own = self._store.get(Enrollment, enrollment.key(registration_id, is_group=False))
+        if own is not None and own.attestation.tpm is not None:
+            known = Tpm.parse(own.attestation.tpm)
+            if known is not None and (proof.token or proof.tpm is not None):
+                return self._by_tpm(registration_id, proof, own, _same(known, proof.tpm))
+        elif own is None and proof.tpm is not None and proof.certificate is None:
+            return self._by_tpm(registration_id, proof, None, proof.tpm)
         candidates = [own] if own else self._store.scan(Enrollment, ("group",))
         if proof.token:
             return self._by_token(registration_id, proof.token, candidates)
@@ -116,14 +143,7 @@ class Access:
         self, registration_id: str, text: str, candidates: Sequence[Enrollment]
     ) -> Admitted:
         reason: BaseException = ValueError(f"no enrollment for {registration_id!r} has keys")
-        try:
-            token = SasToken.parse(text)
-            if token.policy not in (None, _DEVICE_POLICY):
-                raise ValueError(f"the SAS token of a device names the policy {token.policy!r}")
-            resource = ("registrations", registration_id)
-            self._check_reach(token, resource, {self._id_scope})
-        except (IotHubUnauthorizedAccess, ValueError) as error:
-            raise Unauthorized from error.__cause__ or error
+        token = self._parse(registration_id, text)
         for each in candidates:
             if (keys := each.attestation.keys) is None:
                 continue
@@ -138,11 +158,56 @@ class Access:
                 return Admitted(each, {"type": "sas", KEY: pair})
         raise Unauthorized from reason
 
+    def _parse(self, registration_id: str, text: str) -> SasToken:
+        """Return the token of a device, whose signature is to be checked."""
+        try:
+            token = SasToken.parse(text)
+            if token.policy not in (None, _DEVICE_POLICY):
+                raise ValueError(f"the SAS token of a device names the policy {token.policy!r}")
+            resource = ("registrations", registration_id)
+            self._check_reach(token, resource, {self._id_scope})
+        except (IotHubUnauthorizedAccess, ValueError) as error:
+            raise Unauthorized from error.__cause__ or error
+        return token
+
     def _check_reach(
         self, token: SasToken, resource: Sequence[str], hosts: Collection[str]
     ) -> None:
         now = self._machine.now().timestamp()
         check_reach(token, resource=resource, hosts=hosts, now=now)
+
+    # --- TPMs
+
+    def seal(self, registration_id: str, tpm: Tpm) -> str:
+        """Return the key of a device for its hub, sealed for its TPM, in base64.
+
+        Raises:
+            ArgumentInvalid: a key of the TPM is missing or malformed.
+        """
+        key = self._tpm_key(DEVICE, registration_id, tpm)
+        return base64.b64encode(tpm_keys.seal(tpm, key)).decode()
+
+    def _by_tpm(
+        self, registration_id: str, proof: Proof, own: Enrollment | None, tpm: Tpm
+    ) -> Admitted:
+        """Admit a device that signs with the key that was sealed for its TPM."""
+        key = self._tpm_key(REGISTRATION, registration_id, tpm)
+        if not proof.token:
+            raise TpmChallenge(tpm_keys.seal(tpm, key))
+        token = self._parse(registration_id, proof.token)
+        try:
+            check_signature(token, _pair(key))
+        except IotHubUnauthorizedAccess as error:
+            raise Unauthorized from error.__cause__ or error
+        if own is None:
+            raise EnrollmentNotFound
+        keys = _pair(self._tpm_key(DEVICE, registration_id, tpm))
+        pair = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
+        return Admitted(own, {"type": "sas", KEY: pair}, tpm)
+
+    def _tpm_key(self, purpose: bytes, registration_id: str, tpm: Tpm) -> bytes:
+        secret = decode_key(self._policies[POLICY].keys.primary)
+        return tpm_keys.derive(secret, purpose, registration_id, tpm.endorsement)
 
     # --- certificates
 
@@ -183,6 +248,26 @@ class Access:
     def _unknown(self, attestation: X509Attestation) -> Iterator[str]:
         """Return the names of CAs that the service does not know."""
         return (each for each in attestation.references if each and each not in self._authorities)
+
+
+def _same(known: Tpm, given: Tpm | None) -> Tpm:
+    """Return the TPM of an enrollment, with the root key that the device sends.
+
+    Raises:
+        Unauthorized: the device has another TPM.
+    """
+    if given is None:
+        return known
+    if given.endorsement != known.endorsement:
+        raise Unauthorized from ValueError("the endorsement key is not that of the enrollment")
+    if known.root is not None and given.root not in (None, known.root):
+        raise Unauthorized from ValueError("the storage root key is not that of the enrollment")
+    return Tpm(known.endorsement, known.root or given.root)
+
+
+def _pair(key: bytes) -> SymmetricKeys:
+    text = base64.b64encode(key).decode()
+    return SymmetricKeys(text, text)
 
 
 def self_signed(sha256: str) -> JsonObject:

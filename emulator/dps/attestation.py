@@ -12,7 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from emulator.dps import certificates
+from emulator.dps import certificates, tpm_keys
+from emulator.dps.tpm_keys import ENDORSEMENT, ROOT, Tpm
 from emulator.hub.access.keys import SymmetricKeys, decode_key
 from emulator.hub.core import members
 from emulator.hub.core.errors import ArgumentInvalid
@@ -32,7 +33,7 @@ FORM = members.Form(
         signingCertificates=_PAIR,
         caReferences=members.Form(*_SLOTS),
     ),
-    tpm=members.Form("endorsementKey", "storageRootKey"),
+    tpm=tpm_keys.FORM,
 )
 
 KEY, X509, TPM, NONE = "symmetricKey", "x509", "tpm", "none"
@@ -178,15 +179,10 @@ def _info(der: bytes | None) -> JsonObject | None:
 
 
 def _tpm(block: JsonObject, before: Attestation | None) -> dict[str, str]:
-    names = ("endorsementKey", "storageRootKey")
-    tpm = {name: text for name in names if (text := members.text(block, name))}
+    tpm = {name: text for name in (ENDORSEMENT, ROOT) if (text := members.text(block, name))}
     if before is not None and before.tpm is not None:
         tpm = {**before.tpm, **tpm}
-    if "endorsementKey" not in tpm:
-        raise ArgumentInvalid("tpm has no endorsementKey")
-    for name, text in tpm.items():
-        try:
-            decode_key(text)
-        except ValueError:
-            raise ArgumentInvalid(f"{name} is not base64") from None
+    if (parsed := Tpm.parse(tpm)) is None:
+        raise ArgumentInvalid(f"tpm has no {ENDORSEMENT}")
+    tpm_keys.check(parsed)
     return tpm

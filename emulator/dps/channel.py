@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emulator.dps import limits
+from emulator.dps import bodies, limits
 from emulator.dps.access import Proof
+from emulator.dps.errors import is_transient
 from emulator.dps.names import ID_SCOPE
 from emulator.dps.registration import ASSIGNING
 from emulator.dps.registrations import Registrations
 from emulator.hub.core import errors
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError
-from emulator.hub.core.json import JsonObject, dumps, loads
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.printable import printable
 from emulator.mqtt import frame
 from emulator.mqtt.output import Output
@@ -160,7 +161,8 @@ class ProvisioningChannel:
             self._output.write(frame.puback(packet.packet_id))
         try:
             if path == _REGISTER:
-                answer = self._registrations.register(self._id, self._proof, _parse(packet.payload))
+                body = bodies.parse(packet.payload)
+                answer = self._registrations.register(self._id, self._proof, body)
             else:
                 operation_id = parameters.get("operationId", "")
                 answer = self._registrations.status(self._id, self._proof, operation_id)
@@ -169,31 +171,24 @@ class ProvisioningChannel:
             self._registrations.refusals.info(
                 "Refused the registration of %r: %s", self._id, printable(reason), error=error
             )
+            if isinstance(error, errors.ConnectionForcefullyClosedOnFaultInjection):
+                self._end()
+                return
             document = errors.error_document(error, self._clock.now())
-            self._answer(error.status, request_id, document)
+            self._answer(error.status, request_id, document, retries=is_transient(error))
         else:
             pending = answer["status"] == ASSIGNING
-            self._answer(_ACCEPTED if pending else _OK, request_id, answer)
+            status = _ACCEPTED if pending else _OK
+            self._answer(status, request_id, answer, retries=pending)
 
-    def _answer(self, status: int, request_id: str, document: JsonObject) -> None:
+    def _answer(self, status: int, request_id: str, document: JsonObject, *, retries: bool) -> None:
         """Send an answer to a device that is subscribed to it."""
         if self._granted is None:
             return
         topic = f"{_ANSWERS}{status}/?$rid={request_id}"
-        if status == _ACCEPTED:
+        if retries:
             topic += f"&retry-after={limits.RETRY_AFTER}"
         packet_id = 0
         if self._granted:
             packet_id = self._packet_id = self._packet_id % 0xFFFF + 1
         self._output.write(frame.publish(topic, dumps(document), packet_id=packet_id))
-
-
-def _parse(payload: bytes) -> object:
-    if len(payload) > limits.MESSAGE_BYTES:
-        raise errors.MessageTooLarge(f"A message has at most {limits.MESSAGE_BYTES} bytes")
-    if not payload.strip():
-        return None
-    try:
-        return loads(payload)
-    except ValueError as error:
-        raise errors.DeserializationError(f"The payload is not JSON: {error}") from None

@@ -7,22 +7,24 @@ built for the first that is: most hubs never need it, and a start has no time fo
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp.web_response import StreamResponse
 
-from emulator.dps.names import ID_SCOPE
+from emulator.dps.names import ADDRESS, ID_SCOPE, TPM_MECHANISM
 from emulator.http.requests import Request
-from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.policies import Policy
 from emulator.hub.hub import IotHub
 from emulator.mqtt.frame import Connect, PacketBuffer
 from emulator.net.streams import Stream
 from emulator.net.tls import Handshakes
 
 if TYPE_CHECKING:
+    from emulator.amqp.sasl import Credentials
+    from emulator.dps.amqp_client import ProvisioningClient
     from emulator.dps.channel import ProvisioningChannel
     from emulator.dps.service import ProvisioningService
 
@@ -40,7 +42,7 @@ class Entrance:
 
     Args:
         hub: the hub that is linked with the service.
-        keys: the keys of its policy.
+        policies: the shared access policies by name.
         handshakes: the handshakes of TLS, with the certificates of devices.
         hosts: the names of the service.
         linked: the host name of the hub, as devices are told.
@@ -50,7 +52,7 @@ class Entrance:
     def __init__(
         self,
         hub: IotHub,
-        keys: SymmetricKeys,
+        policies: Mapping[str, Policy],
         handshakes: Handshakes,
         *,
         hosts: Collection[str],
@@ -58,7 +60,7 @@ class Entrance:
         authorities: Sequence[Path],
     ) -> None:
         self._hub = hub
-        self._keys = keys
+        self._policies = policies
         self._handshakes = handshakes
         self._hosts = hosts
         self._linked = linked
@@ -73,7 +75,7 @@ class Entrance:
 
         return ProvisioningService(
             self._hub,
-            self._keys,
+            self._policies,
             id_scope=ID_SCOPE,
             hosts=self._hosts,
             linked=self._linked,
@@ -86,9 +88,9 @@ class Entrance:
         if built is not None:
             await built.registrations.stop()
 
-    async def use(self, hub: IotHub, keys: SymmetricKeys) -> None:
+    async def use(self, hub: IotHub, policies: Mapping[str, Policy]) -> None:
         """Serve another hub from now on, with what its store has."""
-        self._hub, self._keys = hub, keys
+        self._hub, self._policies = hub, policies
         await self.stop()
 
     def handler(self, request: Request, segments: Sequence[str]) -> Handler | None:
@@ -131,3 +133,23 @@ class Entrance:
             silence=connect.allowed_silence,
             proof=proof,
         )
+
+    # --- AMQP
+
+    mechanisms = (TPM_MECHANISM,)
+
+    def owns(self, claimed: Credentials | str) -> bool:
+        """Return whether credentials of SASL, or the address of a link, are for the service."""
+        if isinstance(claimed, str):
+            return ADDRESS.fullmatch(claimed) is not None
+        is_device = ADDRESS.fullmatch(claimed.user_name) is not None
+        return is_device or claimed.mechanism == TPM_MECHANISM
+
+    def client(self, stream: Stream, authorized: Callable[[], None]) -> ProvisioningClient:
+        """Return a new client over AMQP."""
+        from emulator.dps.access import Proof
+        from emulator.dps.amqp_client import ProvisioningClient
+
+        certificate = self._handshakes.client_certificate(stream.tls)
+        proof = Proof(None, certificate, self._handshakes.client_chain(stream.tls))
+        return ProvisioningClient(self.service, proof, authorized)

@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from emulator.hub.core.errors import HubError
 
+_TOO_MANY_REQUESTS = 429
+
+
+def is_transient(error: HubError) -> bool:
+    """Return whether a device tries again: then it is told when (the SDKs for C# and Node)."""
+    return error.status >= _TOO_MANY_REQUESTS
+
 
 class CustomAllocationFailed(HubError, code=400207):
     """The webhook of a custom allocation failed."""
@@ -34,6 +41,18 @@ class InvalidCertificate(HubError, code=401002):
     """No enrollment accepts the certificate of a device."""
 
     text = "Invalid certificate."
+
+
+class TpmChallenge(Unauthorized, code=401000):
+    """A device with a TPM sends no token yet: it gets the key for one, sealed for its TPM.
+
+    Args:
+        sealed: the key.
+    """
+
+    def __init__(self, sealed: bytes) -> None:
+        super().__init__()
+        self.sealed = sealed
 
 
 class EnrollmentNotFound(HubError, code=404201):

@@ -85,7 +85,8 @@ def _read(csr: object) -> x509.CertificateSigningRequest:
         raise ArgumentInvalid("csr is not a string")
     try:
         request = x509.load_der_x509_csr(decode_key(csr))
-        signed = request.is_signature_valid
+        # Both parse what the first call leaves as it is.
+        signed, _ = request.is_signature_valid, request.subject
     except (ValueError, UnsupportedAlgorithm):
         raise ArgumentInvalid("csr is not a PKCS#10 request, DER in base64") from None
     if not signed:

@@ -12,7 +12,9 @@ ID_LENGTH = 128
 # Of a message from a device (DPS docs: quotas and limits).
 MESSAGE_BYTES = 96 * 1024
 
-RETRY_AFTER = 3  # seconds until a device asks again (DPS docs: communicate with DPS using MQTT)
+# Seconds until a device asks again (DPS docs: communicate with DPS using MQTT); ours, for one that
+# was refused for the moment.
+RETRY_AFTER = 3
 
 # Ours. A webhook answers with the name of a hub, an initial twin and a payload.
 WEBHOOK_SECONDS = 10

@@ -40,6 +40,7 @@ class Registration(Struct, frozen=True):
         error_message: its text.
         payload: what the webhook of its enrollment sends to it.
         issued: the certificate that was issued to it and those above it, DER in base64.
+        sealed: its key for the hub, sealed for its TPM, in base64; None if it has no TPM.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Registration(Struct, frozen=True):
     error_message: str | None = None
     payload: Any = None
     issued: tuple[str, ...] = ()
+    sealed: str | None = None
 
     @property
     def key(self) -> Key:
@@ -77,6 +79,7 @@ class Registration(Struct, frozen=True):
         substatus = INITIAL if for_device else self.substatus
         values = {
             # An answer to a device with a certificate has this member (DPS docs: HTTPS).
+            "tpm": {"authenticationKey": self.sealed} if for_device and self.sealed else None,
             "x509": {} if for_device and self.attestation == "x509" else None,
             "registrationId": self.id,
             "createdDateTimeUtc": iso(self.created),

@@ -12,13 +12,24 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from emulator.dps import allocation, certificates, enrollment, errors, issuer, registration
+from emulator.dps import (
+    allocation,
+    certificates,
+    enrollment,
+    errors,
+    issuer,
+    registration,
+    tpm_keys,
+)
 from emulator.dps.access import Access, Admitted, Proof, self_signed
 from emulator.dps.allocation import Allocation
 from emulator.dps.assignment import Assignments
-from emulator.dps.attestation import X509
+from emulator.dps.attestation import TPM, X509
 from emulator.dps.enrollment import CUSTOM, Enrollment
+from emulator.dps.meter import Meter
 from emulator.dps.registration import ASSIGNED, ASSIGNING, DISABLED, FAILED, Registration
+from emulator.dps.tpm_keys import Tpm
+from emulator.hub.access.operations import Operation
 from emulator.hub.access.refusals import Refusals
 from emulator.hub.core import members
 from emulator.hub.core.clock import Clock
@@ -29,7 +40,10 @@ from emulator.hub.core.store import Store
 
 log = logging.getLogger(__name__)
 
-_FORM = members.Form("registrationId", "payload", "csr", "tpm")
+_FORM = members.Form("registrationId", "payload", "csr", tpm=tpm_keys.FORM)
+
+# Ours: of so many devices without an enrollment, the last registrations are known.
+_UNENROLLED = 1_000
 
 
 class Request(Struct, frozen=True):
@@ -42,6 +56,7 @@ class Request(Struct, frozen=True):
         proof: its credentials.
         payload: what it sends to the webhook of its enrollment.
         issued: the certificate that it asked for, and the one that signed it, DER.
+        sealed: its key for the hub, sealed for its TPM; None if it has none.
     """
 
     id: str
@@ -50,6 +65,7 @@ class Request(Struct, frozen=True):
     proof: Proof
     payload: Any = None
     issued: tuple[bytes, ...] = ()
+    sealed: str | None = None
 
 
 class Registrations:
@@ -62,6 +78,7 @@ class Registrations:
         clock: the clock of the hub.
         linked: the host name of the hub that is linked with the service.
         refusals: those of the hub: a person sees the refusals of both in one place.
+        meter: what every request passes.
     """
 
     def __init__(
@@ -72,6 +89,7 @@ class Registrations:
         clock: Clock,
         linked: str,
         refusals: Refusals,
+        meter: Meter,
     ) -> None:
         self.refusals = refusals
         self._store = store
@@ -81,6 +99,9 @@ class Registrations:
         self._linked = linked
         # The last operation of each device whose webhook has not answered yet.
         self._open: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._meter = meter
+        # Devices with a TPM, and without an enrollment: their last operations failed.
+        self._unenrolled: dict[str, tuple[Tpm, Registration]] = {}
 
     def register(self, registration_id: str, proof: Proof, body: object) -> JsonObject:
         """Begin to register a device. Call it on the event loop.
@@ -95,27 +116,40 @@ class Registrations:
 
         Raises:
             Unauthorized, InvalidCertificate: the credentials are wrong.
+            TpmChallenge: see `Access.admit`.
             ArgumentInvalid, DeserializationError: the id or the body is invalid.
+            ThrottlingException: it registers too often.
         """
         enrollment.check_id(registration_id)
-        admitted = self._access.admit(registration_id, proof)
-        fields = _parse(body, registration_id)
+        fields, flaw = _read(body, registration_id)
+        if proof.tpm is None:
+            proof = proof._replace(tpm=Tpm.parse(members.block(fields, TPM)))
+        try:
+            admitted = self._access.admit(registration_id, proof)
+        except errors.EnrollmentNotFound as error:
+            self._meter.enter(Operation.REGISTER, registration_id)
+            return self._fail(registration_id, proof, error)
+        if flaw is not None:
+            raise flaw
+        self._meter.enter(Operation.REGISTER, registration_id)
+        sealed = None
+        if admitted.tpm is not None:
+            sealed = self._access.seal(registration_id, admitted.tpm)
         issued: tuple[bytes, ...] = ()
         if (csr := fields.get("csr")) is not None:
             now = self._clock.machine.now()
             issued = issuer.issue(self._store, csr, registration_id, now)
             own = self_signed(hashlib.sha256(issued[0]).hexdigest())
             admitted = admitted._replace(authentication=own)
-        operation_id = f"5.{secrets.token_hex(8)}.{uuid.uuid4()}"
-        payload = fields.get("payload")
-        request = Request(registration_id, admitted, operation_id, proof, payload, issued)
+        operation_id, payload = _new_operation(), fields.get("payload")
+        request = Request(registration_id, admitted, operation_id, proof, payload, issued, sealed)
         self._forget(registration_id)
-        found = admitted.enrollment
-        if found.enabled and found.allocation == CUSTOM and self._may_move(request):
-            task = asyncio.ensure_future(self._ask(request))
+        late = self._meter.fault("delay-registration", registration_id)
+        if late is not None or self._asks(request):
+            task = asyncio.ensure_future(self._assign(request, late.delay if late else 0))
             self._open[registration_id.lower()] = operation_id, task
         else:
-            self._end(request, allocation.choose(found, registration_id, self._linked))
+            self._end(request, self._choose(request))
         return {"operationId": operation_id, "status": ASSIGNING}
 
     def status(self, registration_id: str, proof: Proof, operation_id: str) -> JsonObject:
@@ -124,8 +158,19 @@ class Registrations:
         Raises:
             Unauthorized, InvalidCertificate: the credentials are wrong.
             OperationNotFound: another operation began since, or none has this id.
+            ThrottlingException: it asks too often.
         """
-        self._access.admit(registration_id, proof)
+        unenrolled = self._unenrolled.get(registration_id.lower())
+        if proof.tpm is None and unenrolled is not None:
+            proof = proof._replace(tpm=unenrolled[0])
+        try:
+            self._access.admit(registration_id, proof)
+        except errors.EnrollmentNotFound:
+            self._meter.enter(Operation.POLL_REGISTRATION, registration_id)
+            if unenrolled is None or unenrolled[1].operation_id != operation_id:
+                raise errors.OperationNotFound from None
+            return _final(unenrolled[1])
+        self._meter.enter(Operation.POLL_REGISTRATION, registration_id)
         opened = self._open.get(registration_id.lower())
         if opened is not None and opened[0] == operation_id:
             state: JsonObject = {"registrationId": registration_id, "status": ASSIGNING}
@@ -133,11 +178,7 @@ class Registrations:
         found = self._find(registration_id)
         if found is None or found.operation_id != operation_id:
             raise errors.OperationNotFound
-        return {
-            "operationId": operation_id,
-            "status": found.status,
-            "registrationState": found.document(for_device=True),
-        }
+        return _final(found)
 
     def look_up(self, registration_id: str, proof: Proof, body: object) -> JsonObject:
         """Return the registration of a device.
@@ -146,8 +187,10 @@ class Registrations:
             Unauthorized, InvalidCertificate: the credentials are wrong.
             ArgumentInvalid, DeserializationError: the body is invalid, or has a csr.
             RegistrationNotFound
+            ThrottlingException: it asks too often.
         """
         self._access.admit(registration_id, proof)
+        self._meter.enter(Operation.POLL_REGISTRATION, registration_id)
         if _parse(body, registration_id).get("csr") is not None:
             raise ArgumentInvalid("A look-up has no csr")
         found = self._find(registration_id)
@@ -168,18 +211,60 @@ class Registrations:
 
     def _forget(self, registration_id: str) -> None:
         """End an older operation of a device that registers again."""
+        self._unenrolled.pop(registration_id.lower(), None)
         _, task = self._open.pop(registration_id.lower(), (None, None))
         if task is not None:
             task.cancel()
 
-    def _may_move(self, request: Request) -> bool:
-        """Return whether the device can be assigned to another hub than before."""
+    def _fail(self, registration_id: str, proof: Proof, error: HubError) -> JsonObject:
+        """Begin an operation that has failed: the TPM of a device has no enrollment.
+
+        Nothing is stored for it (seen on the service: C#'s end-to-end tests).
+        """
+        if proof.tpm is None:
+            raise error
+        self._forget(registration_id)
+        self.refusals.info("Can't assign %r: no enrollment has its TPM", registration_id)
+        now = self._clock.now()
+        record = Registration(
+            id=registration_id,
+            operation_id=_new_operation(),
+            status=FAILED,
+            etag=enrollment.new_etag(),
+            created=now,
+            updated=now,
+            attestation=TPM,
+            error_code=error.code,
+            error_message=error.text,
+        )
+        if len(self._unenrolled) >= _UNENROLLED:
+            del self._unenrolled[next(iter(self._unenrolled))]
+        self._unenrolled[registration_id.lower()] = proof.tpm, record
+        return {"operationId": record.operation_id, "status": ASSIGNING}
+
+    def _asks(self, request: Request) -> bool:
+        """Return whether a webhook chooses the hub: not if the device stays where it is."""
         before = self._find(request.id)
         found = request.admitted.enrollment
-        return before is None or before.hub is None or found.update_assignment
+        may_move = before is None or before.hub is None or found.update_assignment
+        return found.enabled and found.allocation == CUSTOM and may_move
 
-    async def _ask(self, request: Request) -> None:
-        """Ask the webhook, and end the operation."""
+    def _choose(self, request: Request) -> Allocation:
+        return allocation.choose(request.admitted.enrollment, request.id, self._linked)
+
+    async def _assign(self, request: Request, delay: float) -> None:
+        """Choose the hub after a delay, and end the operation."""
+        if delay:
+            await self._clock.sleep(delay)
+        result = await self._ask(request) if self._asks(request) else self._choose(request)
+        self._open.pop(request.id.lower(), None)
+        try:
+            self._end(request, result)
+        except HubError as error:  # the store can't write: the device finds no operation
+            log.warning("Can't store the registration of %r: %s", request.id, printable(error))
+
+    async def _ask(self, request: Request) -> Allocation | HubError:
+        """Ask the webhook."""
         found, before = request.admitted.enrollment, self._find(request.id)
         context: JsonObject = {"registrationId": request.id, found.attestation.type: {}}
         if found.attestation.type == X509 and request.proof.chain:
@@ -190,19 +275,13 @@ class Registrations:
             context |= {"currentIotHubHostName": before.hub, "currentDeviceId": before.device_id}
         if request.payload is not None:
             context["payload"] = request.payload
-        result: Allocation | HubError
         try:
-            result = await allocation.ask(found, context, self._linked)
+            return await allocation.ask(found, context, self._linked)
         except HubError as error:
-            result = error
+            return error
         except Exception:
             log.exception("The webhook of %r failed", found.id)
-            result = ServerError()
-        self._open.pop(request.id.lower(), None)
-        try:
-            self._end(request, result)
-        except HubError as error:  # the store can't write: the device finds no operation
-            log.warning("Can't store the registration of %r: %s", request.id, printable(error))
+            return ServerError()
 
     def _end(self, request: Request, result: Allocation | HubError) -> None:
         """End an operation: assign the device, and store its registration."""
@@ -226,6 +305,8 @@ class Registrations:
             try:
                 if isinstance(result, HubError):
                     raise result
+                if self._meter.fault("fail-registration", request.id):
+                    raise errors.HubRefused("ErrorCode:ServiceUnavailable;A fault refused it.")
                 assigned = self._assignments.assign(
                     request.id, found, request.admitted.authentication, result, before
                 )
@@ -237,6 +318,7 @@ class Registrations:
                     substatus=assigned.substatus,
                     payload=result.payload,
                     issued=issuer.as_text(request.issued),
+                    sealed=request.sealed,
                 )
             except HubError as error:
                 self.refusals.info("Can't assign %r: %s", request.id, printable(error), error=error)
@@ -249,6 +331,27 @@ class Registrations:
 
     def _current(self, found: Enrollment) -> Enrollment:
         return self._store.get(Enrollment, found.key) or replace(found, enabled=False)
+
+
+def _new_operation() -> str:
+    return f"5.{secrets.token_hex(8)}.{uuid.uuid4()}"
+
+
+def _final(record: Registration) -> JsonObject:
+    """Return the last answer to a device."""
+    return {
+        "operationId": record.operation_id,
+        "status": record.status,
+        "registrationState": record.document(for_device=True),
+    }
+
+
+def _read(body: object, registration_id: str) -> tuple[JsonObject, HubError | None]:
+    """Return the members of a request, or its flaw: only a device that is admitted gets it."""
+    try:
+        return _parse(body, registration_id), None
+    except HubError as flaw:
+        return {}, flaw
 
 
 def _parse(body: object, registration_id: str) -> JsonObject:

@@ -5,6 +5,7 @@ DPS REST docs: service and runtime registration. Errors have the form of the ser
 
 from __future__ import annotations
 
+import base64
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,12 +15,13 @@ from msgspec import Struct
 
 from emulator.dps import limits
 from emulator.dps.access import Proof
-from emulator.dps.errors import Unauthorized
+from emulator.dps.errors import TpmChallenge, Unauthorized, is_transient
 from emulator.dps.names import ID_SCOPE
 from emulator.dps.registration import ASSIGNING
 from emulator.dps.service import ProvisioningService
 from emulator.http.requests import Request, parse_json, read_body, read_json
 from emulator.http.responses import JSON, json_response
+from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, members
 from emulator.hub.core.digits import whole_number
 from emulator.hub.core.errors import ArgumentInvalid, HubError
@@ -33,6 +35,9 @@ from emulator.net.tls import Handshakes
 log = logging.getLogger(__name__)
 
 _QUERY = members.Form("query")
+
+# The policy in the token of a device that was challenged (SDKs: `skn`).
+_KEY_NAME = "registration"
 
 Result = JsonObject | StreamResponse | None
 
@@ -111,17 +116,25 @@ def _refusal(call: Call, error: HubError) -> Response:
     if document["info"] is None:
         del document["info"]
     headers = {"x-ms-error-code": str(error.code)}
+    if is_transient(error):
+        headers["Retry-After"] = str(limits.RETRY_AFTER)
+    is_dropped = isinstance(error, errors.ConnectionForcefullyClosedOnFaultInjection)
+    if is_dropped and call.request.transport is not None:
+        call.request.transport.abort()  # the answer is not sent
     return json_response(document, status=error.status, headers=headers)
 
 
 # --- programs of the owner
 
 
-def _for_owner(handler: Handler) -> Callable[[Call, Sequence[str]], Awaitable[Result]]:
+def _for_owner(
+    operation: Operation, handler: Handler
+) -> Callable[[Call, Sequence[str]], Awaitable[Result]]:
     async def checked(call: Call, segments: Sequence[str]) -> Result:
-        token = call.request.headers.get("Authorization")
-        call.service.access.check_service(token, segments, call.request.host)
+        token, host = call.request.headers.get("Authorization"), call.request.host
+        call.service.access.check_service(token, segments, host, operation.right)
         _check_version(call.request)
+        call.service.meter.enter(operation)
         return await handler(call)
 
     return checked
@@ -213,7 +226,13 @@ def _for_device(handler: Handler) -> Callable[[Call, Sequence[str]], Awaitable[R
 
 async def _register(call: Call) -> Response:
     body = await _device_body(call.request)
-    pending = call.service.registrations.register(call.id, call.proof, body)
+    try:
+        pending = call.service.registrations.register(call.id, call.proof, body)
+    except TpmChallenge as challenge:
+        # The SDKs read these three members, in place of an error.
+        key = base64.b64encode(challenge.sealed).decode()
+        document = {"message": "Unauthorized", "authenticationKey": key, "keyName": _KEY_NAME}
+        return json_response(document, status=challenge.status)
     location = (
         f"https://{call.request.host}/{ID_SCOPE}/registrations/{call.id}/operations/"
         f"{pending['operationId']}"
@@ -261,22 +280,23 @@ def _check_version(request: Request) -> None:
 def _router() -> Router[Callable[[Call, Sequence[str]], Awaitable[Result]]]:
     router: Router[Callable[[Call, Sequence[str]], Awaitable[Result]]] = Router()
     for family, is_group in (("/enrollments", False), ("/enrollmentGroups", True)):
-        for verb, tail, handler in (
-            ("GET", "/{id}", _get),
-            ("PUT", "/{id}", _put),
-            ("DELETE", "/{id}", _delete),
-            ("POST", "/{id}/attestationmechanism", _attestation),
-            ("POST", "/query", _query),
+        for verb, tail, operation, handler in (
+            ("GET", "/{id}", Operation.READ_ENROLLMENT, _get),
+            ("PUT", "/{id}", Operation.WRITE_ENROLLMENT, _put),
+            ("DELETE", "/{id}", Operation.WRITE_ENROLLMENT, _delete),
+            # Ours: which right shows keys is unknown.
+            ("POST", "/{id}/attestationmechanism", Operation.READ_ENROLLMENT, _attestation),
+            ("POST", "/query", Operation.READ_ENROLLMENT, _query),
         ):
             served = functools.partial(handler, is_group=is_group)
-            router.add(verb, family + tail, _for_owner(served))
-    for verb, path, own in (
-        ("POST", "/enrollments", _bulk),
-        ("GET", "/registrations/{id}", _get_registration),
-        ("DELETE", "/registrations/{id}", _delete_registration),
-        ("POST", "/registrations/{id}/query", _query_registrations),
+            router.add(verb, family + tail, _for_owner(operation, served))
+    for verb, path, operation, own in (
+        ("POST", "/enrollments", Operation.WRITE_ENROLLMENT, _bulk),
+        ("GET", "/registrations/{id}", Operation.READ_REGISTRATION, _get_registration),
+        ("DELETE", "/registrations/{id}", Operation.DELETE_REGISTRATION, _delete_registration),
+        ("POST", "/registrations/{id}/query", Operation.READ_REGISTRATION, _query_registrations),
     ):
-        router.add(verb, path, _for_owner(own))
+        router.add(verb, path, _for_owner(operation, own))
     device = "/{scope}/registrations/{id}"
     router.add("PUT", f"{device}/register", _for_device(_register))
     router.add("GET", f"{device}/operations/{{operation_id}}", _for_device(_status))

@@ -12,8 +12,9 @@ from emulator.dps import certificates
 from emulator.dps.access import Access
 from emulator.dps.assignment import Assignments
 from emulator.dps.enrollments import Enrollments
+from emulator.dps.meter import Meter
 from emulator.dps.registrations import Registrations
-from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.policies import Policy
 from emulator.hub.hub import IotHub
 
 
@@ -22,7 +23,7 @@ class ProvisioningService:
 
     Args:
         hub: the hub.
-        keys: the keys of its policy.
+        policies: the shared access policies by name.
         id_scope: its id scope.
         hosts: the names of the service and of the hub.
         linked: the host name of the hub, as devices are told.
@@ -32,7 +33,7 @@ class ProvisioningService:
     def __init__(
         self,
         hub: IotHub,
-        keys: SymmetricKeys,
+        policies: Mapping[str, Policy],
         *,
         id_scope: str,
         hosts: Collection[str],
@@ -41,11 +42,12 @@ class ProvisioningService:
     ) -> None:
         store = hub.store
         self.clock = hub.clock
-        self.access = Access(store, keys, hosts, id_scope, _by_name(authorities), hub.clock)
+        self.meter = Meter(hub)
+        self.access = Access(store, policies, hosts, id_scope, _by_name(authorities), hub.clock)
         self.enrollments = Enrollments(store, hub.clock, hub.slices)
         assignments = Assignments(hub.identities, {*hosts, linked})
         self.registrations = Registrations(
-            store, self.access, assignments, hub.clock, linked, hub.refusals
+            store, self.access, assignments, hub.clock, linked, hub.refusals, self.meter
         )
 
 

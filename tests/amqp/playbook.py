@@ -35,7 +35,7 @@ from emulator.amqp.performatives import (
     Target,
     Transfer,
 )
-from emulator.amqp.sasl import Credentials
+from emulator.amqp.sasl import Answer, Credentials
 from emulator.amqp.types import Symbol
 
 _NAMES: dict[str, Any] = {**vars(performatives), "Symbol": Symbol}
@@ -96,6 +96,8 @@ class Peer:
     ) -> None:
         self.credentials: Credentials | None = None
         self.refuses = False
+        self.challenges: list[bytes] = []
+        self.responses: list[bytes] = []
         self.node = Node()
         self.links: list[IncomingLink | OutgoingLink] = []
         self.credit, self.max_message_size = 10, 100_000
@@ -113,10 +115,15 @@ class Peer:
 
     # --- the endpoint
 
-    def authenticate(self, credentials: Credentials) -> bool:
-        """See `Endpoint.authenticate`."""
+    def authenticate(self, credentials: Credentials) -> Answer:
+        """See `Authenticator.authenticate`."""
         self.credentials = credentials
-        return not self.refuses
+        return self.challenges.pop(0) if self.challenges else not self.refuses
+
+    def respond(self, response: bytes) -> Answer:
+        """See `Authenticator.respond`."""
+        self.responses.append(response)
+        return self.challenges.pop(0) if self.challenges else not self.refuses
 
     def opened(self, peer: Open) -> None:
         """See `Endpoint.opened`."""

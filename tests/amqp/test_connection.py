@@ -63,7 +63,10 @@ def test_a_connection_without_sasl() -> None:
     [
         (SaslInit("MSSBCBS"), Credentials("MSSBCBS")),
         (SaslInit("ANONYMOUS", b"", "host"), Credentials("ANONYMOUS")),
-        (SaslInit("ANONYMOUS", b"\0iothubowner"), Credentials("ANONYMOUS")),
+        (
+            SaslInit("ANONYMOUS", b"\0iothubowner"),
+            Credentials("ANONYMOUS", response=b"\0iothubowner"),
+        ),
         (SaslInit("EXTERNAL"), Credentials("EXTERNAL")),
         (
             SaslInit("PLAIN", "\0d1@sas.hub\0pässword".encode()),

@@ -11,6 +11,7 @@ import pytest
 
 from emulator import Emulator
 from tests.dps.support import Owner, Registrant
+from tests.dps.webhook import Webhook
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +45,10 @@ def registrant(emulator: Emulator) -> Callable[..., Registrant]:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("provisioning")
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    running = Webhook()
+    yield running
+    running.close()

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from emulator import Emulator
+from tests.dps.software_tpm import a_tpm
 from tests.dps.support import (
     API_VERSION,
     KEY,
@@ -123,7 +124,7 @@ def test_certificates_are_described_and_stay(owner: Owner) -> None:
 
 def test_tpm_keys_are_kept(owner: Owner) -> None:
     name = new_id()
-    tpm = {"type": "tpm", "tpm": {"endorsementKey": KEY}}
+    tpm = {"type": "tpm", "tpm": a_tpm().document}
     assert owner.enroll(name, tpm)["attestation"] == tpm
 
 

@@ -14,12 +14,15 @@ from emulator.dps.access import Access, Proof
 from emulator.dps.assignment import Assignments
 from emulator.dps.channel import ProvisioningChannel
 from emulator.dps.enrollment import Enrollment
-from emulator.dps.names import ID_SCOPE
+from emulator.dps.meter import Meter
+from emulator.dps.names import ID_SCOPE, POLICY
 from emulator.dps.registrations import Registrations
 from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.policies import OF_PROVISIONING, Policy
 from emulator.hub.core.errors import HubError
 from emulator.mqtt import frame
 from tests.clock import START
+from tests.dps.software_tpm import a_tpm
 from tests.dps.support import KEY, OTHER_KEY, SYMMETRIC, pem
 from tests.mqtt import raw
 from tests.mqtt.playbook import Lab
@@ -48,7 +51,7 @@ _WHOLE: dict[str, Any] = {
         "type": "x509",
         "x509": {"signingCertificates": _PAIR},
         "symmetricKey": {"primaryKey": KEY, "secondaryKey": OTHER_KEY},
-        "tpm": {"endorsementKey": KEY, "storageRootKey": KEY},
+        "tpm": a_tpm().document,
     },
     "capabilities": {"iotEdge": True},
     "initialTwin": {"tags": {"a": 1}, "properties": {"desired": {"b": 1}}},
@@ -118,10 +121,17 @@ def open_channel() -> tuple[ProvisioningChannel, _Output]:
     body = {"registrationId": "d1", "attestation": SYMMETRIC}
     found: Enrollment = enrollment.write("d1", body, None, START, is_group=False)
     lab.hub.store.commit(put=(found,))
-    access = Access(lab.hub.store, SymmetricKeys(KEY, KEY), (), ID_SCOPE, {}, lab.clock)
+    policies = {POLICY: Policy(POLICY, OF_PROVISIONING, SymmetricKeys(KEY, KEY))}
+    access = Access(lab.hub.store, policies, (), ID_SCOPE, {}, lab.clock)
     assignments = Assignments(lab.hub.identities, ("hub.test",))
     registrations = Registrations(
-        lab.hub.store, access, assignments, lab.clock, "hub.test", lab.hub.refusals
+        lab.hub.store,
+        access,
+        assignments,
+        lab.clock,
+        "hub.test",
+        lab.hub.refusals,
+        Meter(lab.hub),
     )
     now = lab.clock.machine.now().timestamp()
     token = sas_token(f"{ID_SCOPE}/registrations/d1", KEY, now=now)

@@ -168,12 +168,6 @@ def test_a_disabled_enrollment_ends_disabled(
     assert service.request("GET", f"/devices/{name}").status_code == 404
 
 
-def test_a_tpm_is_refused(owner: Owner, registrant: Make) -> None:
-    name = new_id()
-    owner.enroll(name, {"type": "tpm", "tpm": {"endorsementKey": KEY}})
-    assert registrant(name).refused() == 401000
-
-
 # --- what lands in the hub
 
 

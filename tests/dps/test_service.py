@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from emulator import Emulator
+from tests.dps.software_tpm import a_tpm
 from tests.dps.support import KEY, Owner, Registrant, derived, new_id, pem
 from tests.processes import ROOT, clean_environment
 from tests.support import Service, second_hub
@@ -53,7 +54,7 @@ def fill(hub: Emulator) -> tuple[str, str, dict[str, Any]]:
         pair = {"primary": {"certificate": pem(issue("own"))}}
         attestation = {"type": "x509", "x509": {"clientCertificates": pair}}
         owner.enroll("own", attestation, optionalDeviceInformation={"a": [1.0]})
-        owner.enroll("tpm", {"type": "tpm", "tpm": {"endorsementKey": KEY}})
+        owner.enroll("tpm", {"type": "tpm", "tpm": a_tpm().document})
         Registrant(hub, name, derived(KEY, name)).register()
         return group, name, read(owner, group, name)
 

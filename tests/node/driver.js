@@ -6,7 +6,10 @@ const readline = require('node:readline');
 
 const write = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 const emit = (channel, event, value) => write({ channel, event, value: value ?? null });
-const describe = (error) => ({ name: error.name, message: String(error.message) });
+const describe = (error) => ({
+  name: error.name ?? error.condition, // an error of AMQP has no name
+  message: String(error.message ?? error.description),
+});
 
 async function carryOut({ id, program, call, args }) {
   try {

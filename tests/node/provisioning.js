@@ -2,13 +2,14 @@
 'use strict';
 
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
+const { Amqp, AmqpWs } = require('azure-iot-provisioning-device-amqp');
 const { Http } = require('azure-iot-provisioning-device-http');
 const { Mqtt, MqttWs } = require('azure-iot-provisioning-device-mqtt');
 const { ProvisioningServiceClient } = require('azure-iot-provisioning-service');
 const { SymmetricKeySecurityClient } = require('azure-iot-security-symmetric-key');
 const { X509Security } = require('azure-iot-security-x509');
 
-const TRANSPORTS = { Http, Mqtt, MqttWs };
+const TRANSPORTS = { Amqp, AmqpWs, Http, Mqtt, MqttWs };
 
 const rows = async (query) => {
   const found = [];

@@ -27,6 +27,13 @@ class Throttle(enum.StrEnum):
     JOBS = "jobs"
     JOB_DEVICES = "job-devices"
     CONFIGURATIONS = "configurations"
+    REGISTRATIONS = "registrations"
+    REGISTRATION_POLLS = "registration-polls"
+    ENROLLMENTS = "enrollments"
+
+
+OF_ONE_DEVICE = frozenset({Throttle.REGISTRATION_POLLS})
+"""Each device has an allowance of its own."""
 
 
 _DEVICE, _SERVICE = Right.DEVICE_CONNECT, Right.SERVICE_CONNECT
@@ -84,6 +91,13 @@ class Operation(enum.Enum):
     USE_FEEDBACK = _SERVICE
     USE_FILE_NOTIFICATIONS = _SERVICE
     READ_EVENTS = _SERVICE
+    # At the Device Provisioning Service: of devices, which need no right, and of services
+    REGISTER = Right(0), Throttle.REGISTRATIONS, "Registration"
+    POLL_REGISTRATION = Right(0), Throttle.REGISTRATION_POLLS, "RegistrationStatus"
+    READ_ENROLLMENT = Right.ENROLLMENT_READ, Throttle.ENROLLMENTS, "Enrollment"
+    WRITE_ENROLLMENT = Right.ENROLLMENT_WRITE, Throttle.ENROLLMENTS, "Enrollment"
+    READ_REGISTRATION = Right.REGISTRATION_STATUS_READ, Throttle.ENROLLMENTS, "Enrollment"
+    DELETE_REGISTRATION = Right.REGISTRATION_STATUS_WRITE, Throttle.ENROLLMENTS, "Enrollment"
     READ_CLOCK = _SERVICE
     ADVANCE_CLOCK = _SERVICE
     # Ours: what a person needs to run an emulator.

@@ -18,20 +18,34 @@ class Right(enum.Flag):
     REGISTRY_WRITE = enum.auto()
     SERVICE_CONNECT = enum.auto()
     DEVICE_CONNECT = enum.auto()
+    # Of the Device Provisioning Service (DPS docs: control access)
+    SERVICE_CONFIG = enum.auto()
+    ENROLLMENT_READ = enum.auto()
+    ENROLLMENT_WRITE = enum.auto()
+    REGISTRATION_STATUS_READ = enum.auto()
+    REGISTRATION_STATUS_WRITE = enum.auto()
 
+
+OF_THE_HUB = (
+    Right.REGISTRY_READ | Right.REGISTRY_WRITE | Right.SERVICE_CONNECT | Right.DEVICE_CONNECT
+)
+OF_PROVISIONING = ~OF_THE_HUB
 
 # The policies of every new hub (IoT Hub docs: access control and permissions).
 DEFAULT_RIGHTS: Mapping[str, Right] = {
-    "iothubowner": ~Right(0),  # every right
+    "iothubowner": OF_THE_HUB,
     "service": Right.SERVICE_CONNECT,
     "device": Right.DEVICE_CONNECT,
     "registryRead": Right.REGISTRY_READ,
     "registryReadWrite": Right.REGISTRY_READ | Right.REGISTRY_WRITE,
 }
 
+# The policy of a new Device Provisioning Service (DPS docs: control access).
+PROVISIONING_RIGHTS: Mapping[str, Right] = {"provisioningserviceowner": OF_PROVISIONING}
+
 
 class PolicyKeys(Struct, frozen=True):
-    """The keys of a policy, as a store has them; the rights are `DEFAULT_RIGHTS`."""
+    """The keys of a policy, as a store has them; its rights are those of the settings."""
 
     name: str
     keys: SymmetricKeys

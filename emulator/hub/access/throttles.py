@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from emulator.hub.access.operations import Operation, Throttle
+from emulator.hub.access.operations import OF_ONE_DEVICE, Operation, Throttle
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import ThrottlingException
@@ -23,6 +23,9 @@ from emulator.hub.core.errors import ThrottlingException
 _RATE = re.compile(r"([a-z0-9-]+)=([1-9][0-9]{0,8})/(s|min)", re.ASCII)
 _SECONDS = {"s": 1, "min": 60}
 _MICROSECOND = timedelta(microseconds=1)
+
+# Ours: of so many devices, the allowances are known; that of the oldest one begins anew.
+_DEVICES = 10_000
 
 
 class ThrottleError(ValueError):
@@ -53,6 +56,7 @@ class Throttles:
         clock: Clock | None = None,
     ) -> None:
         self._buckets = {name: _Bucket(rate) for name, rate in rates.items()}
+        self._of_devices: dict[tuple[str, str], _Bucket] = {}
         self._clock = clock or Clock()
         self.job_slots = job_slots
 
@@ -88,13 +92,14 @@ class Throttles:
         of_tier = {name: Rate(*by_tier[tier]) for name, by_tier in limits.THROTTLES.items()}
         return cls({**of_tier, **rates}, job_slots=limits.JOBS_ACTIVE_BY_TIER[tier], clock=clock)
 
-    def charge(self, operation: Operation, *, size: int = 0) -> None:
+    def charge(self, operation: Operation, *, size: int = 0, device: str = "") -> None:
         """Count an operation; a refused operation is not counted.
 
         Args:
             operation: the operation.
             size: the bytes that the caller sends with it: a direct method counts once for each
                 4 KB.
+            device: the id of the device that does it, if each device has its own allowance.
 
         Raises:
             ThrottlingException: the allowance is used up.
@@ -102,10 +107,21 @@ class Throttles:
         # Most hubs have no throttle, and the hash of an Enum takes time.
         if not self._buckets or (bucket := self._buckets.get(operation.throttle or "")) is None:
             return
+        if operation.throttle in OF_ONE_DEVICE:
+            bucket = self._of_device(bucket, operation.throttle, device)
         metered = operation.throttle is Throttle.METHODS and size > 0
         amount = -(-size // limits.THROTTLE_METER_BYTES) if metered else 1
         if bucket.queue.locked() or not bucket.take(amount, self._clock.now()):
             raise throttled(operation)
+
+    def _of_device(self, of_all: _Bucket, throttle: str, device: str) -> _Bucket:
+        """Return the allowance of one device."""
+        key = throttle, device
+        if (bucket := self._of_devices.get(key)) is None:
+            if len(self._of_devices) >= _DEVICES:
+                del self._of_devices[next(iter(self._of_devices))]
+            bucket = self._of_devices[key] = _Bucket(of_all.rate)
+        return bucket
 
     def limits(self, operation: Operation) -> bool:
         """Return whether there is a limit for an operation."""
@@ -139,6 +155,7 @@ class _Bucket:
     """
 
     def __init__(self, rate: Rate) -> None:
+        self.rate = rate
         self._count = rate.count
         self._worth = timedelta(seconds=rate.seconds) // _MICROSECOND
         self._used = 0

@@ -202,4 +202,8 @@ THROTTLES: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "jobs": {"S1": (100, 60), "S2": (100, 60), "S3": (5_000, 60)},
     "job-devices": {"S1": (10, 1), "S2": (10, 1), "S3": (50, 1)},
     "configurations": {"S1": (20, 60), "S2": (20, 60), "S3": (20, 60)},
+    # A provisioning service has one tier (DPS docs: quotas and limits).
+    "registrations": {"S1": (1_000, 60), "S2": (1_000, 60), "S3": (1_000, 60)},
+    "registration-polls": {"S1": (5, 10), "S2": (5, 10), "S3": (5, 10)},  # of one device
+    "enrollments": {"S1": (1_000, 60), "S2": (1_000, 60), "S3": (1_000, 60)},
 }

@@ -92,6 +92,8 @@ KINDS = {
     "lose-method-response": _ONE_MESSAGE,
     "duplicate-c2d": _ONE_MESSAGE,
     "reorder-c2d": _ONE_DELAY,
+    "delay-registration": _ONE_DELAY,
+    "fail-registration": _ONE_MESSAGE,
     "slow-link": Kind(("rate",), needs="rate"),
     "drop-link": Kind(("link",), count=1, needs="link"),
 }

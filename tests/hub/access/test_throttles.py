@@ -25,6 +25,10 @@ DOCUMENTED = {
     Throttle.JOBS: {"S1": "100/min", "S2": "100/min", "S3": "5000/min"},
     Throttle.JOB_DEVICES: {"S1": "10/s", "S2": "10/s", "S3": "50/s"},
     Throttle.CONFIGURATIONS: {"S1": "20/min", "S2": "20/min", "S3": "20/min"},
+    # DPS docs: quotas and limits; the tier is that of the hub.
+    Throttle.REGISTRATIONS: dict.fromkeys(("S1", "S2", "S3"), "1000/min"),
+    Throttle.REGISTRATION_POLLS: dict.fromkeys(("S1", "S2", "S3"), "5/10 s"),
+    Throttle.ENROLLMENTS: dict.fromkeys(("S1", "S2", "S3"), "1000/min"),
 }
 TIERS = ["S1", "S2", "S3"]
 # One operation of each throttle.
@@ -53,7 +57,7 @@ def test_a_tier_allows_what_the_docs_say(throttle: Throttle, tier: str, clock: M
     allowance, _, period = DOCUMENTED[throttle][tier].partition("/")
     number, _, unit = allowance.partition(" ")
     burst = int(number) // 4 if unit == "KB" else int(number)
-    seconds = 60 if period == "min" else 1
+    seconds = {"min": 60, "10 s": 10}.get(period, 1)
     throttles, operation = Throttles.parse([tier], clock=clock), OPERATIONS[throttle]
     assert count_passes(throttles, operation) == burst
     clock.advance(seconds)
@@ -62,6 +66,19 @@ def test_a_tier_allows_what_the_docs_say(throttle: Throttle, tier: str, clock: M
     assert count_passes(throttles, operation) == burst // 2
     clock.advance(10)  # seconds, as the refusal says
     assert passes(throttles, operation)
+
+
+def test_each_device_polls_with_an_allowance_of_its_own(clock: ManualClock) -> None:
+    throttles = Throttles.parse(["S1"], clock=clock)
+    poll = Operation.POLL_REGISTRATION
+    for device in ("a", "b"):
+        for _ in range(5):
+            throttles.charge(poll, device=device)
+        with pytest.raises(ThrottlingException):
+            throttles.charge(poll, device=device)
+    for number in range(10_000):  # so many are known: "a" begins anew
+        throttles.charge(poll, device=str(number))
+    throttles.charge(poll, device="a")
 
 
 @pytest.mark.parametrize(
