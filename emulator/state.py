@@ -72,6 +72,8 @@ def open_state(
     hosts: Sequence[str],
     clock: Clock,
     policies: Mapping[str, Policy] | None = None,
+    *,
+    authorities: Sequence[tuple[str, bytes]],
 ) -> State:
     """Build a hub on what its store has.
 
@@ -81,6 +83,7 @@ def open_state(
         hosts: its names.
         clock: its clock.
         policies: its policies; None is those of the settings and of the store.
+        authorities: the CAs of the settings, DER, each with its name.
 
     Raises:
         ServiceUnavailable: the store can't write.
@@ -101,6 +104,7 @@ def open_state(
         event_sources=settings.event_sources,
         accepts_entra=settings.entra == ACCEPT,
         takes_fault_requests=settings.fault_messages,
+        authorities=authorities,
     )
     for name, key in settings.keys.items():
         _renew_key(hub, store, IdentityKey(name), key)
