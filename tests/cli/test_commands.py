@@ -368,7 +368,8 @@ def test_config_check_shows_every_mistake(tmp_path: Path) -> None:
     assert (status, lines, len(errors)) == (1, [], 1)
     assert errors[0].startswith(f"emulator: {file}: devices[1].id: The hub refuses it: Invalid id")
     file.write_text("host = 'a'\ndevices = [{id = 'a'}, {id = 'b'}]")
-    said = f"{file} is valid: 1 settings, 0 policies, 2 devices, 0 configurations, 0 faults."
+    numbers = "0 policies, 2 devices, 0 certificates, 0 configurations, 0 faults"
+    said = f"{file} is valid: 1 settings, {numbers}."
     assert run_to_end("config", "check", file) == (0, [said], [])
 
 

@@ -126,6 +126,15 @@ def check_proof(
         raise ArgumentInvalid("The proof has expired, or is not valid yet. Make a new one")
 
 
+def der(text: str) -> bytes:
+    """Return the certificate of a request, DER; see `parse`.
+
+    Raises:
+        ArgumentInvalid
+    """
+    return parse(text).public_bytes(Encoding.DER)
+
+
 def load(der: bytes) -> x509.Certificate:
     """Return a certificate that was parsed before."""
     return x509.load_der_x509_certificate(der)
