@@ -32,6 +32,7 @@ examples:
   %(prog)s verify CODE --signed-by factory
       a proof that you have the key of the CA
 """
+_PRINTED = ("path", "print")
 _WORKSHOP = ("create", "issue", "verify")
 
 
@@ -48,10 +49,11 @@ def main(arguments: Sequence[str]) -> int:
         action: Callable[[Sequence[str]], int] = getattr(workshop, arguments[0])
         return action(arguments[1:])
     parser = Parser("ca", _DESCRIPTION, _EPILOG)
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _PRINTED:
+        words = ", ".join((*_PRINTED, *_WORKSHOP))
+        parser.error(f"Unknown command 'ca {arguments[0]}'. Use {words}")
     parser.usage = f"{parser.prog} [path|print] [OPTIONS] | create | issue | verify"
-    parser.add_argument(
-        "what", nargs="?", choices=("path", "print"), default="path", help="(default: path)"
-    )
+    parser.add_argument("what", nargs="?", choices=_PRINTED, default="path", help="(default: path)")
     hubs.add_options(parser)
     options = parser.parse_known(arguments)
     if options.login:

@@ -27,8 +27,8 @@ _MOST_DAYS = 36500
 
 _CREATE = """\
 Create a CA, root or intermediate, that signs the certificates of devices: the
-files NAME-cert.pem and NAME-key.pem. It is for tests only: no password protects
-the key, and no program of yours needs to trust it.
+files NAME-cert.pem and NAME-key.pem. It is for tests only: no password
+protects the key, and no program of yours needs to trust it.
 """
 _ISSUE = """\
 Create the certificate of a device, for a hub or for provisioning: the files
@@ -57,7 +57,8 @@ examples:
 """
 _VERIFY_EPILOG = """\
 example:
-  %(prog)s 106A5D242AF512B3498BD6098C4941E66C34B268DDB3288F --signed-by factory
+  %(prog)s CODE --signed-by factory
+      with the code that certificate generate-verification-code has shown
 """
 
 
