@@ -237,7 +237,7 @@ def test_each_block_of_the_page_runs(hub: EmulatorConsole, data_dir: Path, tmp_p
     python.chmod(0o755)
     address = hub.variables["IOTHUB_CONNECTION_STRING"].split(";")[0].removeprefix("HostName=")
     environment = clean_environment(IOTHUB_EMULATOR_DATA_DIR=str(data_dir), NO_PROXY="*")
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 6
     for block in BLOCKS:
         script = block.replace("localhost:8443", address)
         with Console(
