@@ -9,7 +9,6 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from emulator.dps import limits
 from emulator.hub.access.keys import decode_key
@@ -51,12 +50,6 @@ def describe(der: bytes) -> JsonObject:
         "serialNumber": f"{certificate.serial_number:X}",
         "version": certificate.version.value + 1,
     }
-
-
-def common_name(name: x509.Name) -> str | None:
-    """Return the common name of a subject; None if it has none, or several."""
-    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(found[0].value) if len(found) == 1 else None
 
 
 def is_trusted(chain: Sequence[bytes], anchors: Sequence[bytes], now: datetime) -> bool:

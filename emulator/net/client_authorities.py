@@ -38,6 +38,11 @@ def _read(file: Path) -> list[bytes]:
             f"Can't use {file} for --client-ca: {error.strerror or error}. Use a PEM file."
         ) from error
     count = context.cert_store_stats()
+    if len(found) < count["x509"]:  # OpenSSL knows more forms
+        raise CertificateError(
+            f"Can't use {file} for --client-ca: it has a certificate in a rare form. Use PEM with "
+            "BEGIN CERTIFICATE."
+        )
     if count["x509"] != count["x509_ca"]:
         raise CertificateError(
             f"Can't use {file} for --client-ca: it has a certificate that is not a CA's."

@@ -40,7 +40,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core.clock import Clock
@@ -147,6 +147,7 @@ class Handshakes:
         self._signers: _Signers | None = None
         # Also those of CAs that were registered when a handshake began.
         self._signing = WeakSet[ssl.SSLContext]()
+        self._signers_of = WeakKeyDictionary[ssl.SSLObject, bytes]()
         self._thumbprints = thumbprints
         self._machine = clock.machine
         self._anchors: set[str] = set()  # the SHA-256 of what `_by_thumbprint` trusts
@@ -180,10 +181,10 @@ class Handshakes:
         sha1, sha256 = _thumbprints(der)
         if connection.session_reused:
             by = self._signed.get(sha256)
-        elif connection.context in self._signing:
-            by = self._signed[sha256] = _digest(_trusted_end(connection))
         else:
-            by = None
+            by = self._signer_of(connection)
+            if by is not None:
+                self._signed[sha256] = by
         signers = self._current_signers()
         signed = signers is not None and by in signers.digests
         fields = cast("dict[str, Any]", connection.getpeercert())
@@ -195,6 +196,15 @@ class Handshakes:
             by_authority=signed,
             in_date=start <= self._machine.now().timestamp() <= end,
         )
+
+    def _signer_of(self, connection: ssl.SSLObject) -> bytes | None:
+        """Return the SHA-256 of the CA that a handshake has verified; None if it verified none."""
+        if connection.context not in self._signing:
+            return None
+        found = self._signers_of.get(connection)  # each request over HTTPS asks
+        if found is None:
+            found = self._signers_of[connection] = _digest(_trusted_end(connection))
+        return found
 
     def client_chain(self, connection: ssl.SSLObject | None) -> list[bytes]:
         """Return the certificates that the client sent, DER; its own comes first.

@@ -517,8 +517,9 @@ def test_a_malformed_message_raises_nothing(message: bytes, version: int) -> Non
         (CA.der, "PEM"),
         ("leaf", "not a CA's"),
         ("leaf and CA", "not a CA's"),
+        ("trusted", "BEGIN CERTIFICATE"),
     ],
-    ids=["missing", "empty", "text", "DER", "leaf", "leaf and CA"],
+    ids=["missing", "empty", "text", "DER", "leaf", "leaf and CA", "another form"],
 )
 def test_a_file_without_cas_stops_the_start(
     tmp_path: Path, content: bytes | str | None, complaint: str
@@ -529,6 +530,9 @@ def test_a_file_without_cas_stops_the_start(
         content = leaf
     elif content == "leaf and CA":
         content = leaf + CA.certificate_file(tmp_path).read_bytes()
+    elif content == "trusted":
+        pem = CA.certificate_file(tmp_path).read_bytes()
+        content = pem.replace(b" CERTIFICATE", b" X509 CERTIFICATE")
     if isinstance(content, bytes):
         file.write_bytes(content)
     with pytest.raises(CertificateError, match=complaint) as raised:
