@@ -11,16 +11,13 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from emulator.dps import limits
-from emulator.hub.access.keys import decode_key
-from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.authorities.certificate import parse_all
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
 
-_PEM = "-----BEGIN CERTIFICATE-----"
-
 
 def read(text: str) -> bytes:
-    """Return the certificate of a request, DER.
+    """Return the certificate of a request, DER; of several, the first one.
 
     Args:
         text: PEM, or base64 of PEM or DER: the SDKs send all three.
@@ -28,13 +25,7 @@ def read(text: str) -> bytes:
     Raises:
         ArgumentInvalid: it is not a certificate.
     """
-    try:
-        data = text.encode() if _PEM in text else decode_key("".join(text.split()))
-        if _PEM.encode() in data:
-            return _der(x509.load_pem_x509_certificate(data))
-        return _der(x509.load_der_x509_certificate(data))
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
-        raise ArgumentInvalid("Invalid certificate: it is neither PEM nor DER in base64") from None
+    return _der(parse_all(text)[0])
 
 
 def describe(der: bytes) -> JsonObject:

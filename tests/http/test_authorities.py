@@ -133,7 +133,13 @@ def test_a_certificate_comes_in_several_forms(service: Service, text: str) -> No
     assert answer.json()["properties"]["thumbprint"] == ROOT.sha1.upper()
 
 
-def with_key(key: Any) -> str:
+# An X.400 address, which the parser refuses only when it is asked for the extension.
+ODD_NAMES = x509.UnrecognizedExtension(
+    x509.SubjectAlternativeName.oid, bytes((0x30, 4, 0xA3, 2, 5, 0))
+)
+
+
+def with_key(key: Any, *extensions: x509.ExtensionType) -> str:
     """Make a CA that signs itself with some key, PEM."""
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "odd")])
@@ -143,9 +149,10 @@ def with_key(key: Any) -> str:
         .not_valid_before(now - DAY)
         .not_valid_after(now + DAY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, algorithm)
     )
-    return made.public_bytes(Encoding.PEM).decode()
+    for each in extensions:
+        made = made.add_extension(each, critical=False)
+    return made.sign(key, algorithm).public_bytes(Encoding.PEM).decode()
 
 
 REFUSED: dict[str, tuple[Callable[[], str], str]] = {
@@ -181,6 +188,10 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "a rare curve": (
         lambda: with_key(ec.generate_private_key(ec.SECP256K1())),
         "a key of another kind. Use RSA, or EC on P-256, P-384 or P-521",
+    ),
+    "a name of a rare type": (
+        lambda: with_key(ec.generate_private_key(ec.SECP256R1()), ODD_NAMES),
+        "Invalid certificate. Use one certificate: PEM, or base64",
     ),
     "DSA": (
         lambda: with_key(dsa.generate_private_key(2048)),

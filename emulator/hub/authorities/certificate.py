@@ -6,7 +6,6 @@ This module is imported late: `cryptography` takes 50 to 200 ms.
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import datetime
 
 from cryptography import x509
@@ -35,12 +34,24 @@ def parse(text: str) -> x509.Certificate:
     Raises:
         ArgumentInvalid: it is too large, not a certificate, or several.
     """
+    found = parse_all(text)
+    if len(found) != 1:
+        raise ArgumentInvalid(f"{len(found)} certificates in one. Register each by itself")
+    return found[0]
+
+
+def parse_all(text: str) -> list[x509.Certificate]:
+    """Return the certificates of a request, at least one; each is parsed in all its parts.
+
+    Raises:
+        ArgumentInvalid: it is too large, or not a certificate.
+    """
     if len(text) > limits.AUTHORITY_CHARACTERS:
         raise ArgumentInvalid(
             f"The certificate has {len(text)} characters. {limits.AUTHORITY_CHARACTERS} are allowed"
         )
-    data = text.encode()
     try:
+        data = text.encode()
         if _PEM not in data:
             data = base64.b64decode("".join(text.split()), validate=True)
         if _PEM in data:
@@ -51,18 +62,17 @@ def parse(text: str) -> x509.Certificate:
             # It parses these when they are asked for, and refuses some only then.
             _ = each.subject, each.issuer, each.extensions, each.public_key()
     except (
-        binascii.Error,
+        TypeError,
         ValueError,
         x509.InvalidVersion,
         x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
         UnsupportedAlgorithm,
     ):
         raise ArgumentInvalid(
             "Invalid certificate. Use one certificate: PEM, or base64 of PEM or DER"
         ) from None
-    if len(found) != 1:
-        raise ArgumentInvalid(f"{len(found)} certificates in one. Register each by itself")
-    return found[0]
+    return found
 
 
 def check_authority(certificate: x509.Certificate, now: datetime) -> None:
