@@ -16,8 +16,8 @@ must trust, or the certificate itself.
 
 It finds the hub by the file that a running hub keeps in the data folder.
 
-create, issue and verify make other CAs, and certificates of devices, for tests;
-each has --help.
+create, issue and verify make other CAs, and certificates of devices, for
+tests; each has --help.
 """
 _EPILOG = """\
 examples:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in _PRINTED:
         words = ", ".join((*_PRINTED, *_WORKSHOP))
         parser.error(f"Unknown command 'ca {arguments[0]}'. Use {words}")
-    parser.usage = f"{parser.prog} [path|print] [OPTIONS] | create | issue | verify"
+    parser.usage = f"{parser.prog} [path|print] [OPTIONS] | create|issue|verify"
     parser.add_argument("what", nargs="?", choices=_PRINTED, default="path", help="(default: path)")
     hubs.add_options(parser)
     options = parser.parse_known(arguments)

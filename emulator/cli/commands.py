@@ -12,7 +12,7 @@ COMMANDS = {
     "status": "show the hub that runs",
     "env": "print the environment variables that programs need",
     "token": "print a SAS token for curl and the like",
-    "ca": "print the local CA; create CAs and certificates of devices for tests",
+    "ca": "print the local CA; make CAs and certificates for tests",
     "config": "show the settings; check a file, or apply it to the hub that runs",
     "snapshot": "write the state of the hub that runs into a file",
     "restore": "replace the state of the hub that runs by that in a file",
