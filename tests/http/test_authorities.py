@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from emulator import Emulator
+from emulator import Emulator, Settings
 from tests.http.support import check_error
 from tests.mqtt.raw import connack, connect
 from tests.support import API_VERSION, Service, fields_of, sas_token, second_hub, trust
@@ -441,3 +441,24 @@ def test_a_reset_removes_cas_and_a_snapshot_brings_them_back(
         assert names(service) == {"given": True, "Factory": True}
         fleet = Fleet(hub, service, tmp_path)
         assert fleet.code(issue(fleet.id, by=ROOT)) == ACCEPTED
+
+
+def test_the_cas_of_a_configuration_file_are_there_after_a_reset(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "root.pem").write_text(pem(ROOT))
+    file = tmp_path / "hub.toml"
+    file.write_text(
+        """
+        certificates = [{name = "Factory", path = "root.pem"}]
+        devices = [{id = "pump", authentication = "certificateAuthority"}]
+        """
+    )
+    config = Settings.from_file(file).config
+    with second_hub(emulator, config=config) as hub, Service(hub) as service:
+        put(service, "another", INTERMEDIATE, True)
+        assert service.request("POST", "/_emulator/reset").ok
+        assert names(service) == {"Factory": True}
+        fleet = Fleet(hub, service, tmp_path)
+        assert fleet.code(issue(fleet.id, by=ROOT)) == ACCEPTED
+        assert fleet.code(issue(fleet.id, by=INTERMEDIATE)) == NOT_AUTHORIZED
