@@ -31,6 +31,7 @@ _TIMEOUT_SECONDS = 60.0
 _FORM = "HostName=<host>;SharedAccessKeyName=<policy>;SharedAccessKey=<key>"
 # `ErrorCode:DeviceNotFound;text`, the usual form of an error of the service.
 _ERROR = re.compile(r"(?:ErrorCode:)?(?P<code>\w+);(?P<text>.*)", re.DOTALL)
+_ERROR_HEADERS = "iothub-errorcode", "x-ms-error-code"
 _SHOWN = 300  # characters of an answer that is not in this form
 
 
@@ -61,9 +62,11 @@ class Client:
         connection_string: `HostName=…;SharedAccessKeyName=…;SharedAccessKey=…`.
         trust: a PEM file of certificates to trust beside those of the system and of SSL_CERT_FILE.
         timeout: how many seconds an answer, and each part of it, may take.
+        certificate: the files of a client's certificate and of its key, and the passphrase of the
+            key or None.
 
     Raises:
-        ClientError: the connection string is malformed, or the file can't be read.
+        ClientError: the connection string is malformed, or a file can't be read.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Client:
         *,
         trust: Path | None = None,
         timeout: float = _TIMEOUT_SECONDS,
+        certificate: tuple[str, str, str | None] | None = None,
     ) -> None:
         fields = fields_of(connection_string)
         try:
@@ -85,6 +89,8 @@ class Client:
         self.trust = trust
         self._timeout = timeout
         self._context = self.tls_context()
+        if certificate is not None:
+            _show(certificate, self._context)
 
     def get(self, path: str, **parameters: str) -> Any:
         """Return the document at a path.
@@ -108,7 +114,7 @@ class Client:
         path: str,
         body: object = None,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | None] | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> Response:
         """Send a request, and return the answer.
@@ -117,7 +123,7 @@ class Client:
             verb: the HTTP method.
             path: the path, encoded.
             body: a document for JSON; bytes as they are; None for no body.
-            headers: further headers.
+            headers: further headers; None leaves out one of every request.
             parameters: parameters for the query of the URL, beside the api-version.
 
         Raises:
@@ -164,11 +170,12 @@ class Client:
         verb: str,
         path: str,
         body: object,
-        headers: Mapping[str, str],
+        headers: Mapping[str, str | None],
         parameters: Mapping[str, str],
     ) -> Iterator[http.client.HTTPResponse]:
         query = urlencode({"api-version": API_VERSION, **parameters})
         content, kind = _encode(body)
+        sent = {"Authorization": self.token(), "Host": self.host, **kind, **headers}
         connection = http.client.HTTPSConnection(
             self._address, self._port, timeout=self._timeout, context=self._context
         )
@@ -177,11 +184,12 @@ class Client:
                 verb,
                 f"{path}?{query}",
                 body=content,
-                headers={"Authorization": self.token(), "Host": self.host, **kind, **headers},
+                headers={name: value for name, value in sent.items() if value is not None},
             )
             answer = connection.getresponse()
             if answer.status >= 400:
-                code = answer.headers.get("iothub-errorcode", "")
+                # The second is that of the Device Provisioning Service: a number.
+                code = next(filter(None, map(answer.headers.get, _ERROR_HEADERS)), "")
                 raise _refusal(self.host, path, answer.status, code, answer.read())
             yield answer
         except (OSError, http.client.HTTPException) as error:
@@ -207,6 +215,23 @@ class Client:
             return f"{where}: no answer within {self._timeout:g} s."
         reason = error.strerror if isinstance(error, OSError) else None
         return f"{where}: {reason or error or type(error).__name__}."
+
+
+def _show(certificate: tuple[str, str, str | None], context: ssl.SSLContext) -> None:
+    """Show a client's certificate in handshakes.
+
+    Raises:
+        ClientError: a file can't be read, or is wrong.
+    """
+    file, key, passphrase = certificate
+    try:
+        # Without a passphrase, OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(file, key, passphrase or "")
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise ClientError(
+            f"Can't use the certificate {file} with the key {key}: {reason}."
+        ) from None
 
 
 def sas_token(resource: str, key: str, lifetime: float, policy: str | None = None) -> str:

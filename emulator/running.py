@@ -27,7 +27,7 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import Identity
 from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
-from emulator.net import certificates
+from emulator.net import certificates, client_authorities
 from emulator.net.tls import Handshakes
 from emulator.net.web_sockets import upgrade_handler
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, Settings, user_folder
@@ -133,6 +133,7 @@ class Running:
         self.certificates = certificates.prepare(
             settings.cert_dir or user_folder(), names, extra=extra
         )
+        self._authorities = client_authorities.read(settings.authorities)
         bound = ports.listen_all(stack, settings)
         bound["https_port"] += self._port_443
         for each in self._port_443:
@@ -142,7 +143,7 @@ class Running:
         # The first one is the name of the hub in its notifications.
         self._hosts = tuple(dict.fromkeys((settings.host_name, *names, *extra)))
         with starting(settings):
-            self._state = open_state(settings, self._store, self._hosts, Clock())
+            self._state = self._open_state(self._store, Clock())
             self._counts.follow(self.hub)
             register_first(self.hub, settings, {})
             _take_sessions(settings, self._store)
@@ -151,7 +152,7 @@ class Running:
         self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         self._handshakes = Handshakes(
             self.certificates,
-            authorities=settings.authorities,
+            authorities=lambda: self.hub.authorities.trusted,
             thumbprints=self.hub.thumbprints,
             clock=self.hub.clock,
         )
@@ -176,6 +177,13 @@ class Running:
         self._host.set_started(self.ports, self.hub.clock.machine.now())
         started.callback(self._host.set_stopping)
 
+    def _open_state(
+        self, store: Store, clock: Clock, policies: Mapping[str, Policy] | None = None
+    ) -> State:
+        return open_state(
+            self._settings, store, self._hosts, clock, policies, authorities=self._authorities
+        )
+
     # --- another hub in the place of this one
 
     async def reset(self, *, events_only: bool = False) -> None:
@@ -194,7 +202,7 @@ class Running:
             keys = first_keys(self._store, self._settings)
             with replaced(self._store, None) as store:
                 # Its time is the machine's again.
-                state = open_state(self._settings, store, self._hosts, Clock(), self.policies)
+                state = self._open_state(store, Clock(), self.policies)
                 register_first(state.hub, self._settings, keys)
             await self._switch(store, state)
             await apply_config(self.hub, self._settings)
@@ -212,7 +220,7 @@ class Running:
         """
         async with self._switching:
             with closing(unpack(snapshot)) as content, replaced(self._store, content) as store:
-                state = open_state(self._settings, store, self._hosts, self.hub.clock)
+                state = self._open_state(store, self.hub.clock)
             await self._switch(store, state)
 
     async def _switch(self, store: MemoryStore, state: State) -> None:
@@ -241,7 +249,6 @@ class Running:
             self._handshakes,
             hosts=self._hosts,
             linked=self.host_name,
-            authorities=self._settings.authorities,
         )
 
     def _make_plain(self) -> PlainServer:

@@ -72,6 +72,8 @@ def open_state(
     hosts: Sequence[str],
     clock: Clock,
     policies: Mapping[str, Policy] | None = None,
+    *,
+    authorities: Sequence[tuple[str, bytes]],
     upload_storage: UploadStorage | None = None,
 ) -> State:
     """Build a hub on what its store has.
@@ -83,6 +85,7 @@ def open_state(
         clock: its clock.
         policies: its policies; None is those of the settings and of the store.
         upload_storage: where devices put their files; None refuses uploads.
+        authorities: the CAs of the settings, DER, each with its name.
 
     Raises:
         ServiceUnavailable: the store can't write.
@@ -104,6 +107,7 @@ def open_state(
         accepts_entra=settings.entra == ACCEPT,
         takes_fault_requests=settings.fault_messages,
         upload_storage=upload_storage,
+        authorities=authorities,
     )
     for name, key in settings.keys.items():
         _renew_key(hub, store, IdentityKey(name), key)

@@ -12,7 +12,7 @@ COMMANDS = {
     "status": "show the hub that runs",
     "env": "print the environment variables that programs need",
     "token": "print a SAS token for curl and the like",
-    "ca": "print the file of the local CA, or the CA itself",
+    "ca": "print the local CA; make CAs and certificates for tests",
     "config": "show the settings; check a file, or apply it to the hub that runs",
     "snapshot": "write the state of the hub that runs into a file",
     "restore": "replace the state of the hub that runs by that in a file",
@@ -20,7 +20,7 @@ COMMANDS = {
     "completion": "print the completion of commands for a shell",
 }
 
-# In the words and options of `az iot hub` and `az iot device`.
+# In the words and options of `az iot hub`, `az iot device` and `az iot dps`.
 AZ_COMMANDS = {
     "device-identity": "devices: create, show, list, update, delete, …",
     "module-identity": "modules of devices, in the same words",
@@ -37,6 +37,10 @@ AZ_COMMANDS = {
     "monitor-feedback": "show what becomes of messages to devices",
     "simulate": "simulate a device, or many",
     "generate-sas-token": "make a SAS token of the hub, a device or a module",
+    "certificate": "CAs of devices: create, list, show, delete, verify, …",
+    "enrollment": "provisioning of a device: create, list, show, update, …",
+    "enrollment-group": "provisioning of many devices, in the same words",
+    "registration": "register a device with the provisioning service",
 }
 
 

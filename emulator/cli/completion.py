@@ -27,7 +27,10 @@ examples:
 """
 
 # The words of commands that have others in them, and no table.
-_INNER = {"config": ("check", "apply", "schema"), "ca": ("path", "print")}
+_INNER = {
+    "config": ("check", "apply", "schema"),
+    "ca": ("path", "print", "create", "issue", "verify"),
+}
 _OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z-]*")
 
 _BASH = """\

@@ -44,7 +44,7 @@ examples:
 """
 _CHECK = "Check a configuration file: its settings, and its content on an empty hub.\n"
 _APPLY = f"""\
-Apply a configuration file to the hub that runs. Devices, modules,
+Apply a configuration file to the hub that runs. Devices, modules, CAs,
 configurations and faults are created and updated. What an earlier file has
 created, and this one no longer has, is deleted. Settings and policies need a
 restart of the hub.
@@ -114,8 +114,8 @@ def _check(arguments: Sequence[str]) -> int:
     content = config.content
     say(
         f"{config.path} is valid: {len(config.settings)} settings, {len(content.policies)} "
-        f"policies, {len(content.devices)} devices, {len(content.configurations)} configurations, "
-        f"{len(content.faults)} faults."
+        f"policies, {len(content.devices)} devices, {len(content.certificates)} certificates, "
+        f"{len(content.configurations)} configurations, {len(content.faults)} faults."
     )
     return 0
 

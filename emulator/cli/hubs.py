@@ -11,12 +11,13 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator import connection_strings
 from emulator.cli.parser import Parser, program
+from emulator.connection_strings import PROVISIONING
 from emulator.errors import ClientError
 from emulator.net import files
 from emulator.settings import table, user_folder
@@ -31,10 +32,20 @@ _SUFFIX = ".hub.json"
 # How long a port of this machine may take to accept.
 _CONNECT_SECONDS = 1.0
 
+_PROVISIONING_VARIABLE = f"{PROVISIONING}CONNECTION_STRING"
+
+# The second and the third are those of `az iot hub`.
+HOST_NAMES = ("--host", "--hub-name", "-n")
+
 FINDING = f"""\
 It finds the hub by --login, or else by {_VARIABLE}, or else
 by the file that a running hub keeps in the data folder. --host and --data-dir
 choose such a file.
+"""
+FINDING_PROVISIONING = f"""\
+It finds the service by --login, or else by
+{_PROVISIONING_VARIABLE}, or else by the file that a running hub
+keeps in the data folder. --host and --data-dir choose such a file.
 """
 
 
@@ -78,15 +89,17 @@ def _own_connection_string(emulator: Emulator) -> str:
     return f"HostName={host};{policy_and_key}"
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options that name a running hub."""
-    # The short forms, and --hub-name, are those of `az iot hub`.
+def add_options(parser: Parser, names: Iterable[str] = HOST_NAMES) -> None:
+    """Add the options that name a running hub.
+
+    Args:
+        parser: of the command.
+        names: the names of the option for its host.
+    """
     parser.add_argument(
         *("--login", "-l"), metavar="STRING", help="the connection string of a service of the hub"
     )
-    parser.add_argument(
-        *("--host", "--hub-name", "-n"), metavar="HOST", help="the host of a hub of this machine"
-    )
+    parser.add_argument(*names, metavar="HOST", help="the host of a hub of this machine")
     parser.add_argument("--data-dir", metavar="DIR", type=Path, help="the data folder of the hub")
 
 
@@ -97,15 +110,43 @@ def connect(options: argparse.Namespace) -> Client:
         ClientError: no hub, or more than one, is named.
         StartError: the user has no folder.
     """
+    return _connect(options, _VARIABLE, client_of)
+
+
+def connect_provisioning(options: argparse.Namespace) -> Client:
+    """Return a client of the Device Provisioning Service that the options of a command name.
+
+    Raises:
+        ClientError: no service, or more than one, is named.
+        StartError: the user has no folder.
+    """
+    return _connect(options, _PROVISIONING_VARIABLE, _provisioning_client_of)
+
+
+def _connect(
+    options: argparse.Namespace, variable: str, of_running: Callable[[dict[str, Any]], Client]
+) -> Client:
     # Imported here: a hub that starts needs no client.
     from emulator.client import Client
 
     is_chosen = options.host or options.data_dir
-    given = options.login or (not is_chosen and os.environ.get(_VARIABLE))
+    given = options.login or (not is_chosen and os.environ.get(variable))
     if given:
         ca = _folder(options) / "ca.pem"
         return Client(given, trust=ca if ca.is_file() else None)
-    return client_of(running(options))
+    return of_running(running(options))
+
+
+def _provisioning_client_of(found: dict[str, Any]) -> Client:
+    string = found["environment"].get(_PROVISIONING_VARIABLE)
+    if string is None:
+        raise ClientError(
+            f"The hub on {found['host']} has no Device Provisioning Service. Start it without "
+            "--no-dps."
+        )
+    # The host of the hub's own connection string is one that this machine can resolve.
+    host, _, _ = found["connectionString"].partition(";")
+    return client_of({**found, "connectionString": f"{host};{string.partition(';')[2]}"})
 
 
 def client_of(found: dict[str, Any]) -> Client:

@@ -6,16 +6,23 @@ What a file wrote is remembered in the store of the hub.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from msgspec import UNSET, Struct
 
-from emulator.config.content import ConfigurationEntry, Content, IdentityEntry, ModuleEntry
+from emulator.config.content import (
+    CertificateEntry,
+    ConfigurationEntry,
+    Content,
+    IdentityEntry,
+    ModuleEntry,
+)
 from emulator.config.mistakes import ConfigError, Mistake
 from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.authorities.authority import Authority, AuthorityKey, key_of
 from emulator.hub.configurations import records
 from emulator.hub.configurations.records import Configuration, ConfigurationKey
 from emulator.hub.core.errors import ArgumentInvalid, HubError, ServiceUnavailable
@@ -29,6 +36,8 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey, check_id
 from emulator.hub.twins import twin as twins
 from emulator.hub.twins import writes
+
+T = TypeVar("T")
 
 # The keys of an identity that has none in the file: the primary and the secondary one.
 ChooseKeys = Callable[[str], tuple[str, str]]
@@ -62,8 +71,14 @@ class WrittenConfiguration(Struct, frozen=True):
     key: ConfigurationKey
 
 
+class WrittenAuthority(Struct, frozen=True):
+    """A CA that a file has registered."""
+
+    key: AuthorityKey
+
+
 class Applied(Struct):
-    """What has changed: the numbers of devices, modules and configurations."""
+    """What has changed: the numbers of devices, modules, CAs and configurations."""
 
     created: int = 0
     changed: int = 0
@@ -71,7 +86,7 @@ class Applied(Struct):
 
 
 async def apply(hub: IotHub, content: Content, choose_keys: ChooseKeys) -> Applied:
-    """Apply devices, modules, configurations and faults; policies belong to the start of a hub.
+    """Apply all content but policies, which belong to the start of a hub.
 
     Nothing is applied if a new hub would refuse an entry.
 
@@ -117,6 +132,8 @@ class _Work:
     async def apply(self, content: Content) -> Applied:
         """Delete what the file no longer has, then create and update what it has."""
         identities = content.identities()
+        self._delete_authorities({key_of(each.name) for each in content.certificates})
+        self._try("certificates", content.certificates, self._put_authority)
         await self._delete_configurations({each.id for each in content.configurations})
         self._delete_identities({key for _, key, _ in identities})
         refused: set[str] = set()
@@ -144,6 +161,16 @@ class _Work:
         if self._mistakes:
             raise ConfigError(self._mistakes)
         return self._applied
+
+    def _try(self, place: str, entries: Iterable[T], put: Callable[[T], None]) -> None:
+        """Apply entries; what the hub refuses is noted."""
+        for number, entry in enumerate(entries):
+            try:
+                put(entry)
+            except ServiceUnavailable:
+                raise
+            except HubError as error:
+                self._note(f"{place}[{number}]", error)
 
     def _note(self, place: str, error: HubError) -> None:
         text = (error.text or error.name).rstrip(".")
@@ -225,6 +252,35 @@ class _Work:
                     nothing = WrittenIdentity(key, None, {}, {})
                     self._applied.changed += self._merge_twin(written, nothing)
             self._store.commit(delete=((WrittenIdentity, key),))
+
+    # --- CAs
+
+    def _put_authority(self, entry: CertificateEntry) -> None:
+        """Register a CA. One that was verified meanwhile stays verified."""
+        from emulator.hub.authorities import certificate
+
+        key, text = key_of(entry.name), str(entry.certificate)
+        before = self._store.get(Authority, key)
+        same = before is not None and before.certificate == certificate.der(text)
+        if before is not None and same and (before.verified or not entry.verified):
+            return
+        properties = {"certificate": text, "isVerified": entry.verified}
+        self._hub.authorities.put(entry.name, {"properties": properties}, _ANY)
+        if before is None:
+            self._store.commit(put=(WrittenAuthority(key),))
+            self._applied.created += 1
+        else:
+            self._applied.changed += 1
+
+    def _delete_authorities(self, kept: set[AuthorityKey]) -> None:
+        for written in self._store.scan(WrittenAuthority):
+            key = written.key
+            if key in kept:
+                continue
+            if self._store.get(Authority, key) is not None:
+                self._hub.authorities.delete(key.name, _ANY)
+                self._applied.deleted += 1
+            self._store.commit(delete=((WrittenAuthority, key),))
 
     # --- configurations
 

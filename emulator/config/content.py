@@ -1,4 +1,4 @@
-"""What a configuration file says of a hub's content: policies, devices, configurations, faults.
+"""What a configuration file says of a hub's content: policies, devices, CAs and others.
 
 Types alone: the JSON Schema and the parser are made from them.
 """
@@ -125,6 +125,19 @@ class DeviceEntry(_IdentityEntry, frozen=True, kw_only=True):
     modules: tuple[ModuleEntry, ...] = ()
 
 
+class CertificateEntry(_Entry, frozen=True, kw_only=True):
+    """A CA that signs the certificates of devices: the body of `/_emulator/certificates`."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    path: Annotated[
+        str | UnsetType, Meta(description="its file, PEM or DER, beside this file; not in requests")
+    ] = UNSET
+    certificate: Annotated[
+        str | UnsetType, Meta(description="PEM, or base64 of PEM or DER, in place of the path")
+    ] = UNSET
+    verified: Annotated[bool, Meta(description="false waits for a proof of possession")] = True
+
+
 class ConfigurationEntry(_Entry, frozen=True, kw_only=True):
     """An automatic device configuration: the body of `PUT /configurations/{id}`."""
 
@@ -150,6 +163,9 @@ class Content(_Entry, frozen=True, kw_only=True):
 
     policies: tuple[PolicyEntry, ...] = ()
     devices: tuple[DeviceEntry, ...] = ()
+    certificates: Annotated[
+        tuple[CertificateEntry, ...], Meta(description="CAs that sign the certificates of devices")
+    ] = ()
     configurations: Annotated[
         tuple[ConfigurationEntry, ...],
         Meta(description="automatic device configurations, each as the body of the REST API"),
@@ -175,6 +191,7 @@ class Content(_Entry, frozen=True, kw_only=True):
 ENTRIES: dict[str, Any] = {
     "policies": PolicyEntry,
     "devices": DeviceEntry,
+    "certificates": CertificateEntry,
     "configurations": ConfigurationEntry,
     "faults": JsonObject,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import tomllib
@@ -138,9 +139,28 @@ def load(path: Path) -> JsonObject:
         raise wrong(f"Not {suffix[1:].upper()}: {error}.") from None
     if not isinstance(document, dict):
         raise wrong(f"Invalid value {shown(document)}: use an object.")
+    _read_certificates(document, path.parent, mistakes)
     if mistakes:
         raise ConfigError(mistakes, path)
     return document
+
+
+def _read_certificates(document: JsonObject, folder: Path, mistakes: list[Mistake]) -> None:
+    """Put the content of each certificate's file in the place of its path."""
+    entries = document.get("certificates")
+    for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+        path = entry.get("path") if isinstance(entry, dict) else None
+        if not isinstance(path, str) or "certificate" in entry:
+            continue  # noted later
+        try:
+            content = (folder / path).read_bytes()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            text = f"Can't read {shown(path)}: {reason}. Use a file with a certificate."
+            mistakes.append(Mistake(f"certificates[{number}].path", text))
+        else:
+            del entry["path"]
+            entry["certificate"] = base64.b64encode(content).decode()
 
 
 def _check_members(mistakes: list[Mistake], members: list[tuple[str, object]]) -> None:
@@ -195,6 +215,7 @@ def _content(document: JsonObject, known: Collection[str], mistakes: list[Mistak
         _check_modules(f"devices[{number}].modules", device, mistakes)
     for place, _, entry in content.identities():
         _check_credentials(place, entry, mistakes)
+    _check_certificates(content, mistakes)
     for number, fault in enumerate(content.faults):
         try:
             Fault.parse(fault)
@@ -216,6 +237,16 @@ def _check_policies(content: Content, mistakes: list[Mistake]) -> None:
         if policy.right is None and not known:
             text = f"The new policy {shown(policy.name)} has no rights. Add 'rights'."
             mistakes.append(Mistake(f"policies[{number}]", text))
+
+
+def _check_certificates(content: Content, mistakes: list[Mistake]) -> None:
+    for number, each in enumerate(content.certificates):
+        if each.certificate and not each.path:
+            continue
+        text = "Use either 'certificate' or, in a file, 'path'."
+        mistakes.append(Mistake(f"certificates[{number}]", text))
+    names = [each.name.lower() for each in content.certificates]
+    _check_names("certificates", "name", names, mistakes)
 
 
 def _check_credentials(place: str, entry: IdentityEntry, mistakes: list[Mistake]) -> None:

@@ -21,6 +21,7 @@ from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import SymmetricKeys, decode_key
 from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature
+from emulator.hub.authorities.authorities import Authorities
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import IotHubUnauthorizedAccess
 from emulator.hub.core.json import JsonObject
@@ -68,7 +69,7 @@ class Access:
         policies: the shared access policies by name.
         hosts: the names of the service; a token for any of them is valid.
         id_scope: the scope in the tokens of devices.
-        authorities: the CAs that an enrollment can refer to by name, DER.
+        authorities: the registered CAs, to which an enrollment can refer.
         clock: the clock of the hub: tokens and certificates are made with the machine's time.
     """
 
@@ -78,7 +79,7 @@ class Access:
         policies: Mapping[str, Policy],
         hosts: Collection[str],
         id_scope: str,
-        authorities: Mapping[str, Sequence[bytes]],
+        authorities: Authorities,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -232,7 +233,7 @@ class Access:
             if self._accepts(attestation, chain):
                 return Admitted(each, self_signed(certificate.sha256))
             if unknown := [*self._unknown(attestation)]:
-                reason = f"the enrollment {each.id!r} refers to the unknown CA {unknown[0]!r}"
+                reason = f"no CA {unknown[0]!r}, as in the enrollment {each.id!r}, is verified"
         raise InvalidCertificate from ValueError(reason)
 
     def _accepts(self, attestation: X509Attestation, chain: Sequence[bytes]) -> bool:
@@ -240,14 +241,15 @@ class Access:
             return any(own in attestation.certificates for own in chain[:1])
         if attestation.kind == REFERENCES:
             names = [name for name in attestation.references if name]
-            anchors = [each for name in names for each in self._authorities.get(name, ())]
+            anchors = [each for name in names for each in self._authorities.named(name)]
         else:
             anchors = [each for each in attestation.certificates if each is not None]
         return certificates.is_trusted(chain, anchors, self._machine.now())
 
     def _unknown(self, attestation: X509Attestation) -> Iterator[str]:
-        """Return the names of CAs that the service does not know."""
-        return (each for each in attestation.references if each and each not in self._authorities)
+        """Return the names of CAs that are unknown or not verified."""
+        named = self._authorities.named
+        return (each for each in attestation.references if each and not named(each))
 
 
 def _same(known: Tpm, given: Tpm | None) -> Tpm:

@@ -9,19 +9,15 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from emulator.dps import limits
-from emulator.hub.access.keys import decode_key
-from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.authorities.certificate import parse_all
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import iso
 
-_PEM = "-----BEGIN CERTIFICATE-----"
-
 
 def read(text: str) -> bytes:
-    """Return the certificate of a request, DER.
+    """Return the certificate of a request, DER; of several, the first one.
 
     Args:
         text: PEM, or base64 of PEM or DER: the SDKs send all three.
@@ -29,13 +25,7 @@ def read(text: str) -> bytes:
     Raises:
         ArgumentInvalid: it is not a certificate.
     """
-    try:
-        data = text.encode() if _PEM in text else decode_key("".join(text.split()))
-        if _PEM.encode() in data:
-            return _der(x509.load_pem_x509_certificate(data))
-        return _der(x509.load_der_x509_certificate(data))
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
-        raise ArgumentInvalid("Invalid certificate: it is neither PEM nor DER in base64") from None
+    return _der(parse_all(text)[0])
 
 
 def describe(der: bytes) -> JsonObject:
@@ -51,12 +41,6 @@ def describe(der: bytes) -> JsonObject:
         "serialNumber": f"{certificate.serial_number:X}",
         "version": certificate.version.value + 1,
     }
-
-
-def common_name(name: x509.Name) -> str | None:
-    """Return the common name of a subject; None if it has none, or several."""
-    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(found[0].value) if len(found) == 1 else None
 
 
 def is_trusted(chain: Sequence[bytes], anchors: Sequence[bytes], now: datetime) -> bool:

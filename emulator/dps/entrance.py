@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp.web_response import StreamResponse
@@ -46,7 +45,6 @@ class Entrance:
         handshakes: the handshakes of TLS, with the certificates of devices.
         hosts: the names of the service.
         linked: the host name of the hub, as devices are told.
-        authorities: PEM files of the CAs that enrollments can refer to.
     """
 
     def __init__(
@@ -57,14 +55,12 @@ class Entrance:
         *,
         hosts: Collection[str],
         linked: str,
-        authorities: Sequence[Path],
     ) -> None:
         self._hub = hub
         self._policies = policies
         self._handshakes = handshakes
         self._hosts = hosts
         self._linked = linked
-        self._authorities = authorities
         self.web_socket: Handler | None = None
         """Upgrades a request to MQTT. The SDK for C# asks for the host without a path."""
 
@@ -79,7 +75,6 @@ class Entrance:
             id_scope=ID_SCOPE,
             hosts=self._hosts,
             linked=self._linked,
-            authorities=self._authorities,
         )
 
     async def stop(self) -> None:

@@ -22,8 +22,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
 from emulator.dps import limits
-from emulator.dps.certificates import common_name
 from emulator.hub.access.keys import decode_key
+from emulator.hub.authorities.certificate import common_name
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.store import Key, Store
 

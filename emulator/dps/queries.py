@@ -25,6 +25,8 @@ _QUERY = re.compile(
     r"\s*SELECT\s+\*(\s+FROM\s+\w+)?(\s+WHERE\s+(?P<condition>.+?))?\s*",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
+# What az with the extension azure-iot 0.25 sends: its query in the text of an object of Python.
+_OF_AZ = re.compile(r"\{'additional_properties': \{\}, 'query': '(?P<query>.*)'\}", re.DOTALL)
 
 # The members that a condition can begin with.
 _MEMBERS = (
@@ -78,7 +80,8 @@ async def page(
     Raises:
         ArgumentInvalid: the query or the continuation is invalid.
     """
-    match = _QUERY.fullmatch(text)
+    of_az = _OF_AZ.fullmatch(text)
+    match = _QUERY.fullmatch(of_az["query"] if of_az else text)
     if match is None:
         raise ArgumentInvalid(
             f"The query is not of the form SELECT * [FROM …] [WHERE …]: {text[:100]}"

@@ -35,6 +35,7 @@ from emulator.net.tls import Handshakes
 log = logging.getLogger(__name__)
 
 _QUERY = members.Form("query")
+_EVERYTHING = "SELECT *"
 
 # The policy in the token of a device that was challenged (SDKs: `skn`).
 _KEY_NAME = "registration"
@@ -179,7 +180,8 @@ async def _delete_registration(call: Call) -> None:
 
 
 async def _query_registrations(call: Call) -> Response:
-    text, size, continuation = await _page_request(call.request)
+    # The REST API has no body here, and az sends none.
+    text, size, continuation = await _page_request(call.request, required=False)
     return _page_response(
         await call.service.enrollments.query_registrations(
             call.id, text, size=size, continuation=continuation
@@ -187,13 +189,21 @@ async def _query_registrations(call: Call) -> Response:
     )
 
 
-async def _page_request(request: Request) -> tuple[str, int, str | None]:
+async def _page_request(request: Request, *, required: bool = True) -> tuple[str, int, str | None]:
     """Return the query, the size of a page, and the token of the page.
+
+    Args:
+        request: the request.
+        required: whether it must have a query.
 
     Raises:
         ArgumentInvalid: the query is missing, or the size is invalid.
     """
-    text = members.text(members.document(await read_json(request), _QUERY), "query")
+    body = await read_json(request, optional=True)
+    if body is None and not required:
+        text: str | None = _EVERYTHING
+    else:
+        text = members.text(members.document(body, _QUERY), "query")
     if not text:
         raise ArgumentInvalid("The body has no query")
     header = request.headers.get("x-ms-max-item-count", str(limits.QUERY_PAGE))

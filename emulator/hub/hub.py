@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from emulator.hub.access.policies import Policy
 from emulator.hub.access.refusals import Refusals
 from emulator.hub.access.throttles import Throttles
+from emulator.hub.authorities.authorities import Authorities
 from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.slices import Slices
@@ -55,6 +56,7 @@ class IotHub:
         accepts_entra: see `Gate`.
         takes_fault_requests: see `Faults`.
         upload_storage: the storage for the files of devices; None refuses uploads.
+        authorities: the CAs of the start, see `Authorities`.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class IotHub:
         accepts_entra: bool = False,
         takes_fault_requests: bool = False,
         upload_storage: UploadStorage | None = None,
+        authorities: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         self.store = store
         self.clock = clock = clock or Clock()
@@ -80,6 +83,7 @@ class IotHub:
         self.turns = Turns(clock)
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
+        self.authorities = Authorities(store, clock, authorities)
         self.faults = faults = Faults(feed, clock, takes_requests=takes_fault_requests)
         self.links = links = Links(store, feed, clock, faults)
         self.events = events or EventLog(clock=clock, store=store)

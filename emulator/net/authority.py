@@ -38,7 +38,7 @@ _LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
 # The size of the keys of a real hub's certificates.
 _RSA_BITS = 2048
 
-ServerKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class Authority(Struct, frozen=True):
@@ -64,10 +64,10 @@ class Authority(Struct, frozen=True):
         subject = _subject(f"local-iot-hub CA, development only, {machine}")
         permitted = dict.fromkeys(map(_subtree, [*_LOOPBACK, *names]))
         certificate = (
-            _builder(subject, key.public_key(), now, now + CA_LIFETIME)
+            builder(subject, key.public_key(), now, now + CA_LIFETIME)
             .issuer_name(subject)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(signs_certificates=True), critical=True)
+            .add_extension(key_usage(signs_certificates=True), critical=True)
             # A program that trusts this CA must trust it for these names alone. The extension is
             # not critical, because mbedTLS refuses a CA where it is (Mbed-TLS/mbedtls#8759). Other
             # libraries, OpenSSL among them, obey it all the same.
@@ -96,7 +96,7 @@ class Authority(Struct, frozen=True):
 
     def to_pem(self) -> bytes:
         """Return key and certificate as one text: in one file they always match."""
-        return _key_pem(self.key) + self.certificate_pem()
+        return key_pem(self.key) + self.certificate_pem()
 
     def certificate_pem(self) -> bytes:
         """Return the certificate alone, which is public."""
@@ -114,7 +114,7 @@ class Authority(Struct, frozen=True):
         general = _general_name(name)
         return any(_is_below(general, each) for each in found.value.permitted_subtrees or ())
 
-    def issue(self, names: Iterable[str], now: datetime, key: ServerKey | None = None) -> bytes:
+    def issue(self, names: Iterable[str], now: datetime, key: PrivateKey | None = None) -> bytes:
         """Return a new server certificate and its key, as PEM. It never outlives the CA.
 
         Args:
@@ -127,16 +127,16 @@ class Authority(Struct, frozen=True):
         hosts = x509.SubjectAlternativeName([_general_name(name) for name in names])
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = (
-            _builder(_subject("local-iot-hub"), key.public_key(), now, end)
+            builder(_subject("local-iot-hub"), key.public_key(), now, end)
             .issuer_name(self.certificate.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(hosts, critical=False)
             .add_extension(signer, critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        return certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key)
+        return certificate.public_bytes(serialization.Encoding.PEM) + key_pem(key)
 
 
 def new_rsa_key() -> rsa.RSAPrivateKey:
@@ -155,18 +155,19 @@ def rsa_key_of(pem: bytes) -> rsa.RSAPrivateKey:
     return new_rsa_key()
 
 
-def _builder(
+def builder(
     subject: x509.Name,
     key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
     now: datetime,
     end: datetime,
 ) -> x509.CertificateBuilder:
+    """Return what every certificate has: a subject, a key, a serial number, and its dates."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_before(min(now, end) - CLOCK_SKEW)
         .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
@@ -178,7 +179,7 @@ def _subject(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     """Return the use of a key: to sign certificates and revocation lists, or handshakes."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
@@ -216,7 +217,8 @@ def _is_below(name: x509.GeneralName, subtree: x509.GeneralName) -> bool:
     return isinstance(name, x509.DNSName) and f".{label}".endswith(f".{network}")
 
 
-def _key_pem(key: ServerKey) -> bytes:
+def key_pem(key: PrivateKey) -> bytes:
+    """Return a private key as PEM, not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

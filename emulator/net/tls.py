@@ -40,12 +40,13 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary, WeakSet
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.printable import printable
 from emulator.hub.core.refusals import refusals
-from emulator.net.certificates import NO_CHECK_TIME, CertificateError, Certificates
+from emulator.net.certificates import NO_CHECK_TIME, Certificates
 
 log = logging.getLogger(__name__)
 
@@ -112,20 +113,21 @@ class Handshakes:
 
     Args:
         certificates: the server's own certificate.
-        authorities: PEM files of the registered CAs, root or intermediate.
+        authorities: returns the registered CAs at the time, root or intermediate, DER: another
+            tuple after each change.
         thumbprints: those of the certificates that identities name at the time, SHA-1 or SHA-256,
             in lower-case hexadecimal.
         clock: the clock of the hub; certificates are made with the machine's time.
 
     Raises:
-        CertificateError: a file can't be read, or has a certificate that is not a CA's.
+        CertificateError: a file of the server can't be read any more.
     """
 
     def __init__(
         self,
         certificates: Certificates,
         *,
-        authorities: Sequence[Path] = (),
+        authorities: Callable[[], tuple[bytes, ...]] = tuple,
         thumbprints: Collection[str],
         clock: Clock,
     ) -> None:
@@ -140,11 +142,17 @@ class Handshakes:
             self.context.options |= _NO_COMPRESSED_CERTIFICATES
         _watch(self.context, self._see)
         self._by_thumbprint = _verifying_context()
-        self._signers = _Signers(certificates, authorities) if authorities else None
+        self._certificates = certificates
+        self._authorities = authorities
+        self._signers: _Signers | None = None
+        # Also those of CAs that were registered when a handshake began.
+        self._signing = WeakSet[ssl.SSLContext]()
+        self._signers_of = WeakKeyDictionary[ssl.SSLObject, bytes]()
         self._thumbprints = thumbprints
         self._machine = clock.machine
         self._anchors: set[str] = set()  # the SHA-256 of what `_by_thumbprint` trusts
-        self._signed: set[str] = set()  # the SHA-256 of what was seen and is signed by a CA
+        # The CA of each certificate that was seen and is signed, both by their SHA-256.
+        self._signed: dict[str, bytes] = {}
 
     def use(self, thumbprints: Collection[str]) -> None:
         """Use the certificates that the identities of another hub name, from now on."""
@@ -154,7 +162,7 @@ class Handshakes:
         """Return the certificate of the client, from its handshake or from the session it resumes.
 
         A client that resumes a session sends no certificate. A CA's signature, which was verified
-        in the first handshake, does not expire.
+        in the first handshake, does not expire. But the CA must be registered yet.
 
         A certificate that an identity names does not count as signed by a CA, even where it is: the
         other context has not seen it.
@@ -172,11 +180,13 @@ class Handshakes:
             return None
         sha1, sha256 = _thumbprints(der)
         if connection.session_reused:
-            signed = sha256 in self._signed
+            by = self._signed.get(sha256)
         else:
-            signed = self._signers is not None and connection.context is self._signers.context
-            if signed:
-                self._signed.add(sha256)
+            by = self._signer_of(connection)
+            if by is not None:
+                self._signed[sha256] = by
+        signers = self._current_signers()
+        signed = signers is not None and by in signers.digests
         fields = cast("dict[str, Any]", connection.getpeercert())
         start, end = (ssl.cert_time_to_seconds(fields[name]) for name in ("notBefore", "notAfter"))
         return ClientCertificate(
@@ -187,6 +197,15 @@ class Handshakes:
             in_date=start <= self._machine.now().timestamp() <= end,
         )
 
+    def _signer_of(self, connection: ssl.SSLObject) -> bytes | None:
+        """Return the SHA-256 of the CA that a handshake has verified; None if it verified none."""
+        if connection.context not in self._signing:
+            return None
+        found = self._signers_of.get(connection)  # each request over HTTPS asks
+        if found is None:
+            found = self._signers_of[connection] = _digest(_trusted_end(connection))
+        return found
+
     def client_chain(self, connection: ssl.SSLObject | None) -> list[bytes]:
         """Return the certificates that the client sent, DER; its own comes first.
 
@@ -194,10 +213,10 @@ class Handshakes:
         """
         if connection is None:
             return []
-        # Public from Python 3.13 on, where it returns bytes (CPython source: `_ssl`).
-        source: Any = connection if sys.version_info >= (3, 13) else connection._sslobj  # type: ignore[attr-defined]
         try:
-            chain = source.get_unverified_chain() or [connection.getpeercert(binary_form=True)]
+            chain = _source_of_chains(connection).get_unverified_chain() or [
+                connection.getpeercert(binary_form=True)
+            ]
         except ValueError:  # the connection has ended meanwhile
             return []
         return [_der(each) for each in chain if each is not None]
@@ -223,13 +242,28 @@ class Handshakes:
         """Return the context in which to verify what a client sent: its certificate comes first."""
         if not chain or self._anchor(chain[0]):
             return self._by_thumbprint
-        if self._signers is not None and self._signers.signed(chain):
-            return self._signers.context
+        signers = self._current_signers()
+        if signers is not None and signers.signed(chain):
+            return signers.context
         context = _verifying_context()
         # OpenSSL refuses a malformed certificate itself.
         with contextlib.suppress(ssl.SSLError):
             context.load_verify_locations(cadata=chain[0])
         return context
+
+    def _current_signers(self) -> _Signers | None:
+        """Return the CAs that are registered now; None without any.
+
+        A connection that a CA has let in stays open when the CA is removed: a real hub checks the
+        certificate in the handshake alone.
+        """
+        authorities = self._authorities()
+        if not authorities:
+            self._signers = None
+        elif self._signers is None or self._signers.authorities != authorities:
+            self._signers = _Signers(self._certificates, authorities)
+            self._signing.add(self._signers.context)
+        return self._signers
 
     def _anchor(self, certificate: bytes) -> bool:
         """Make a certificate a trust anchor if an identity names it; returns whether one does."""
@@ -253,19 +287,25 @@ class _Signers:
 
     Args:
         certificates: the server's own certificates.
-        files: PEM files of the CAs, root or intermediate.
+        authorities: the CAs, root or intermediate, DER.
 
     Raises:
         CertificateError: see `Handshakes`.
     """
 
-    def __init__(self, certificates: Certificates, files: Sequence[Path]) -> None:
+    def __init__(self, certificates: Certificates, authorities: tuple[bytes, ...]) -> None:
+        self.authorities = authorities
+        self.digests = {_digest(each) for each in authorities}
+        """The SHA-256 of each."""
         self.context = certificates.server_context()
         """Trusts the CAs, and nothing else."""
         _ask(self.context)
         self.context.maximum_version = ssl.TLSVersion.TLSv1_2  # for `signed`
-        for file in files:
-            _trust(self.context, file)
+        for each in authorities:
+            try:
+                self.context.load_verify_locations(cadata=each)
+            except ssl.SSLError as error:  # it was parsed before, but not by OpenSSL
+                log.warning("A registered CA can't be used: %s", printable(error))
 
     def signed(self, chain: Sequence[bytes]) -> bool:
         """Return whether a CA signed a certificate, and all certificates are within their dates.
@@ -322,20 +362,6 @@ def _watch(context: ssl.SSLContext, see: Callable[..., None]) -> None:
     super(ssl.SSLContext, ssl.SSLContext)._msg_callback.__set__(context, see)  # type: ignore[misc]
 
 
-def _trust(context: ssl.SSLContext, file: Path) -> None:
-    try:
-        context.load_verify_locations(file)
-    except OSError as error:
-        raise CertificateError(
-            f"Can't use {file} for --client-ca: {error.strerror or error}. Use a PEM file."
-        ) from error
-    count = context.cert_store_stats()
-    if count["x509"] != count["x509_ca"]:
-        raise CertificateError(
-            f"Can't use {file} for --client-ca: it has a certificate that is not a CA's."
-        )
-
-
 def _chain(message: bytes, version: int) -> list[bytes]:
     """Cut the certificates out of a Certificate message; the client's own is the first one.
 
@@ -366,6 +392,20 @@ def _certificate_records(chain: Sequence[bytes]) -> bytes:
     parts = (message[at : at + _RECORD_BYTES] for at in range(0, len(message), _RECORD_BYTES))
     head = bytes([_HANDSHAKE_RECORD]) + _TLS_1_2
     return b"".join(head + len(part).to_bytes(2, "big") + part for part in parts)
+
+
+def _source_of_chains(connection: ssl.SSLObject) -> Any:
+    # Public from Python 3.13 on, where it returns bytes (CPython source: `_ssl`).
+    return connection if sys.version_info >= (3, 13) else connection._sslobj  # type: ignore[attr-defined]
+
+
+def _trusted_end(connection: ssl.SSLObject) -> bytes:
+    """Return the trusted certificate with which the verified chain of a client ends, DER."""
+    return _der(_source_of_chains(connection).get_verified_chain()[-1])
+
+
+def _digest(certificate: bytes) -> bytes:
+    return hashlib.sha256(certificate).digest()
 
 
 def _der(certificate: Any) -> bytes:

@@ -16,6 +16,7 @@ from emulator.settings import WELL_KNOWN_PRIMARY_KEY, table
 from emulator.testing.addresses import free_loopback_address
 from tests.cli.test_start import ANY_PORTS
 from tests.processes import Console, EmulatorConsole, clean_environment, posix_only
+from tests.x509 import issue
 
 COMMANDS = ("run", "status", "env", "token", "ca", "config", "snapshot", "restore", "reset")
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
@@ -368,7 +369,8 @@ def test_config_check_shows_every_mistake(tmp_path: Path) -> None:
     assert (status, lines, len(errors)) == (1, [], 1)
     assert errors[0].startswith(f"emulator: {file}: devices[1].id: The hub refuses it: Invalid id")
     file.write_text("host = 'a'\ndevices = [{id = 'a'}, {id = 'b'}]")
-    said = f"{file} is valid: 1 settings, 0 policies, 2 devices, 0 configurations, 0 faults."
+    numbers = "0 policies, 2 devices, 0 certificates, 0 configurations, 0 faults"
+    said = f"{file} is valid: 1 settings, {numbers}."
     assert run_to_end("config", "check", file) == (0, [said], [])
 
 
@@ -392,6 +394,21 @@ def test_config_apply_changes_the_hub_that_runs(
     assert (lines, errors) == ([f"Applied {file}: 0 created, 1 changed, 1 deleted."], [])
     assert "tags" not in hub.request("GET", "/twins/kitchen").json()
     assert len(hub.request("GET", "/devices").json()) == 2
+
+
+def test_config_apply_reads_a_ca_beside_the_file(
+    hub: EmulatorConsole, data_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ca").mkdir()
+    issue("Root", ca=True).certificate_file(tmp_path).rename(tmp_path / "ca" / "root.pem")
+    file = tmp_path / "hub.toml"
+    file.write_text("certificates = [{name = 'factory', path = 'ca/root.pem'}]")
+    for content, count in ((file.read_text(), 1), ("", 0)):
+        file.write_text(content)
+        status, _, errors = run_to_end("config", "apply", file, "--data-dir", data_dir)
+        assert (status, errors) == (0, [])
+        found = hub.request("GET", "/_emulator/certificates").json()["value"]
+        assert [each["name"] for each in found] == ["factory"] * count
 
 
 # --- snapshot, restore, reset

@@ -212,6 +212,10 @@ def test_a_shell_completes(shell: str, scripts: dict[str, str]) -> None:
     assert complete(shell, script, "device-twin", "update", "-d", "x", "--des") == {"--desired"}
     assert complete(shell, script, "--mqtt") == {"--mqtt-port"}
     assert complete(shell, script, "config", "ch") == {"check"}
+    assert complete(shell, script, "ca", "") >= {"path", "print", "create", "issue", "verify"}
+    assert "--signed-by" in complete(shell, script, "ca", "issue", "--s")
+    assert complete(shell, script, "enrollment-group", "comp") == {"compute-device-key"}
+    assert "--root-ca-name" in complete(shell, script, "enrollment-group", "create", "--ro")
     assert complete(shell, script, "completion", "po") == {"powershell"}
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from emulator import Emulator, Settings, StartError
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, WELL_KNOWN_SECONDARY_KEY
+from tests.dps.support import pem
 from tests.http.support import ANY, check_error, put_device, read
 from tests.support import Service, own, second_hub
+from tests.x509 import issue
 
 KEYS = ("a2V5IG9uZSBvZiBhIHRlc3Qh", "a2V5IHR3byBvZiBhIHRlc3Qh")
 THUMBPRINT = "A" * 40
@@ -238,6 +240,38 @@ def faults(client: Service) -> list[dict[str, Any]]:
     return found
 
 
+def test_cas_are_registered_changed_and_removed(client: Service) -> None:
+    first, second = (pem(issue(f"CA {number}", ca=True)) for number in "12")
+    entry = {"name": "Factory", "certificate": first}
+    waiting = {"name": "line-1", "certificate": second, "verified": False}
+    assert apply(client, certificates=[entry, waiting]) == changes(created=2)
+    assert apply(client, certificates=[entry, waiting]) == changes()
+    assert verified(client) == {"Factory": True, "line-1": False}
+    assert apply(client, certificates=[entry, {**waiting, "verified": True}]) == changes(changed=1)
+    # What was verified meanwhile stays verified.
+    assert apply(client, certificates=[entry, waiting]) == changes()
+    other = {"name": "factory", "certificate": pem(issue("CA 3", ca=True))}
+    assert apply(client, certificates=[other]) == changes(changed=1, deleted=1)
+    assert verified(client) == {"factory": True}
+    assert apply(client) == changes(deleted=1)
+    assert verified(client) == {}
+
+
+def test_a_ca_of_a_service_is_not_removed(client: Service) -> None:
+    body = {"properties": {"certificate": pem(issue("CA", ca=True))}}
+    assert client.request("PUT", "/_emulator/certificates/own", json=body).ok
+    entry = {"name": "own", "certificate": pem(issue("CA", ca=True))}
+    assert apply(client, certificates=[entry]) == changes(changed=1)
+    assert apply(client) == changes()
+    assert verified(client) == {"own": True}
+    assert client.request("DELETE", "/_emulator/certificates/own").ok
+
+
+def verified(client: Service) -> dict[str, bool]:
+    found = read(client, "/_emulator/certificates")["value"]
+    return {each["name"]: each["properties"]["isVerified"] for each in found}
+
+
 def test_the_faults_of_a_file_replace_those_of_the_file_before(client: Service) -> None:
     mine = client.request("POST", "/_emulator/faults", json={"kind": "throttle", "device": "x"})
     number = mine.json()["id"]
@@ -275,6 +309,14 @@ REFUSED: dict[str, tuple[object, str]] = {
     "tags": (
         {"devices": [{"id": "a", "tags": {"$x": 1}}]},
         "devices[0].tags: The hub refuses it: ",
+    ),
+    "a path of a CA": (
+        {"certificates": [{"name": "a", "path": "/etc/hosts"}]},
+        "certificates[0]: Use either 'certificate' or, in a file, 'path'.",
+    ),
+    "no CA": (
+        {"certificates": [{"name": "a", "certificate": "x"}]},
+        "certificates[0]: The hub refuses it: Invalid certificate. Use one",
     ),
     "a condition": (
         {"configurations": [configuration(targetCondition="what?")]},

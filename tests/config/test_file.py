@@ -22,6 +22,16 @@ def write(folder: Path, text: str, name: str = "hub.toml") -> Path:
     return file
 
 
+def test_the_file_of_a_ca_stands_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "ca").mkdir()
+    (tmp_path / "ca" / "root.cer").write_bytes(b"DER")
+    file = write(tmp_path, "certificates = [{name = 'a', path = 'ca/root.cer'}]")
+    config = Settings.from_file(file).config
+    assert config
+    (entry,) = config.content.certificates
+    assert (entry.name, entry.certificate, entry.verified) == ("a", "REVS", True)
+
+
 # The text of a TOML file, and what the lines say behind its name.
 MISTAKES: dict[str, tuple[str, list[str]]] = {
     "no TOML": ("host = \nport = 1", [r"Not TOML: .*line 1.*"]),
@@ -107,6 +117,22 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "a priority that is a text": (
         "configurations = [{id = 'c', content = {}, priority = 'high'}]",
         [r"configurations\[0\]\.priority: Invalid value 'high': use a whole number\."],
+    ),
+    "a CA without its certificate": (
+        "certificates = [{name = 'a'}]",
+        [r"certificates\[0\]: Use either 'certificate' or, in a file, 'path'\."],
+    ),
+    "a CA with two certificates": (
+        "certificates = [{name = 'a', path = 'a.pem', certificate = 'x'}]",
+        [r"certificates\[0\]: Use either 'certificate' or, in a file, 'path'\."],
+    ),
+    "a file of a CA that is missing": (
+        "certificates = [{name = 'a', path = 'none.pem'}]",
+        [r"certificates\[0\]\.path: Can't read 'none\.pem': No such file or directory\. Use .*"],
+    ),
+    "a CA that stands twice": (
+        "certificates = [{name = 'a', certificate = 'x'}, {name = 'A', certificate = 'y'}]",
+        [r"certificates\[1\]\.name: 'a' is also the name of certificates\[0\]\. Remove .*"],
     ),
     "a fault that does not exist": (
         "faults = [{kind = 'throttel'}]",

@@ -40,6 +40,10 @@ BEYOND_A_SCHEMA = {
     "a list that nests too deep",
     "a list that Python can't read",
     "a name with too many dots",
+    "a CA that stands twice",
+    "a CA with two certificates",
+    "a CA without its certificate",
+    "a file of a CA that is missing",
     "a key and a thumbprint",
     "a thumbprint that a module does not use",
 }

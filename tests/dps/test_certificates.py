@@ -182,6 +182,21 @@ def test_an_unknown_ca_is_refused(hub_owner: Owner, device: Any, group: str) -> 
     assert device(name, issue(name, by=ROOT)).refused() == 401002
 
 
+def test_a_group_of_a_ca_that_is_registered_while_the_hub_runs(
+    hub_owner: Owner, device: Any, hub_service: Service, group: str
+) -> None:
+    hub_owner.enroll_group(group, references("Plant-1"))
+    name, root, path = new_id(), issue("Plant", ca=True), "/_emulator/certificates/plant-1"
+    own = issue(name, by=root)
+    for verified in (False, True):
+        assert device(name, own).refused() == 401002
+        body = {"properties": {"certificate": pem(root), "isVerified": verified}}
+        assert hub_service.request("PUT", path, json=body).ok
+    assert device(name, own).register()["status"] == "assigned"
+    assert hub_service.request("DELETE", path).ok
+    assert device(name, own).refused() == 401002
+
+
 def test_what_no_ca_signed_is_refused(hub_owner: Owner, device: Any, group: str) -> None:
     hub_owner.enroll_group(group, signing(INTERMEDIATE))
     name = new_id()

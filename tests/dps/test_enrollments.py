@@ -286,6 +286,19 @@ def test_a_query_has_pages(owner: Owner) -> None:
     assert (found, sizes) == (names, [2, 2, 1])
 
 
+def test_the_queries_of_az_are_understood(owner: Owner) -> None:
+    """As of azure-iot 0.25 with az 2.66; registrations have no body in the REST API."""
+    name, group = new_id(), new_id("group")
+    owner.enroll(name)
+    owner.enroll_group(group)
+    text = "{'additional_properties': {}, 'query': 'SELECT *'}"
+    found = ask(owner, "/enrollments/query", text).json()
+    assert name in [each["registrationId"] for each in found]
+    assert owner.call("POST", f"/registrations/{group}/query") == []
+    owner.refuse("POST", "/enrollments/query", 400012)
+    owner.call("DELETE", f"/enrollmentGroups/{group}", status=204)
+
+
 def test_a_query_shows_no_keys_and_has_100_rows_at_most(owner: Owner) -> None:
     names = [new_id("many") for _ in range(101)]
     for start in range(0, len(names), 10):

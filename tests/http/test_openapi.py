@@ -19,10 +19,12 @@ from emulator.hub.faults.fault import KINDS, LINKS
 from emulator.hub.faults.fault import OPERATIONS as FAULT_OPERATIONS
 from emulator.hub.hub import IotHub
 from tests.devices import connect_device
+from tests.dps.support import pem
 from tests.http.support import MethodDevice, read, report_upload
 from tests.hub.uploads.shelf import Shelf
 from tests.mqtt.raw import publish
 from tests.support import Device, Service, second_hub, trust
+from tests.x509 import issue
 
 DOCUMENT: dict[str, Any] = json.loads(document())
 OPERATIONS = {
@@ -109,7 +111,7 @@ def test_each_schema_is_valid_and_each_example_matches_its_schema() -> None:
 def call(service: Service, verb: str, path: str, **more: Any) -> requests.Response:
     """Call a route, and check its answer against the document."""
     response = service.request(verb, path, params=more.pop("params", {}), **more)
-    star = re.sub(r"(devices|faults)/[^/]+", r"\1/*", path)
+    star = re.sub(r"(devices|faults|certificates)/[^/]+", r"\1/*", path)
     described = response_of(verb, star, response.status_code)
     if "content" in described:
         check(response.json(), described["content"]["application/json"]["schema"])
@@ -199,6 +201,28 @@ def test_the_answers_about_faults_match(emulator: Emulator) -> None:
         assert call(service, "DELETE", f"{path}/{ids[-1]}").status_code == 204
         assert call(service, "DELETE", f"{path}/99").status_code == 400
         assert call(service, "DELETE", path).status_code == 204
+
+
+def test_the_answers_about_certificates_match(emulator: Emulator) -> None:
+    path = "/_emulator/certificates"
+    stale: dict[str, str | None] = {"If-Match": "stale"}
+    root, first = issue("Root", ca=True), f"{path}/a"
+    document = {"properties": {"certificate": pem(root)}}
+    with second_hub(emulator) as hub, Service(hub) as service:
+        assert call(service, "PUT", first, json=document).status_code == 201
+        assert call(service, "PUT", first, json=document).status_code == 200
+        assert call(service, "PUT", first, json={}).status_code == 400
+        for verb, tail in (("PUT", ""), ("DELETE", ""), ("POST", "/verify")):
+            answer = call(service, verb, first + tail, json=document, headers=stale)
+            assert answer.status_code == 412
+        assert call(service, "GET", path).json()["value"]
+        assert call(service, "GET", first).status_code == 200
+        made = call(service, "POST", f"{first}/generateVerificationCode").json()
+        proof = {"certificate": pem(issue(made["properties"]["verificationCode"], by=root))}
+        assert call(service, "POST", f"{first}/verify", json=proof).status_code == 200
+        assert call(service, "POST", f"{first}/verify", json=proof).status_code == 400
+        assert call(service, "DELETE", first).status_code == 204
+        assert call(service, "DELETE", first).status_code == 404
 
 
 def test_the_answers_about_the_state_match(emulator: Emulator) -> None:

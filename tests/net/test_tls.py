@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from emulator import Emulator, Settings, StartError
 from emulator.hub.access.certificates import ClientCertificate
+from emulator.net import client_authorities
 from emulator.net.certificates import CertificateError, Certificates, prepare
 from emulator.net.tls import Handshakes, _chain
 from tests.clock import ManualClock
@@ -51,6 +52,7 @@ class Server:
     port: int
     meetings: queue.Queue[Meeting]
     registered: set[str]
+    trusted: list[bytes]
     clock: ManualClock
     clients: dict[Any, ssl.SSLContext] = field(default_factory=dict)
 
@@ -111,9 +113,13 @@ def serve(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., 
     def start(loop_kind: str, *authorities: Path) -> Server:
         loop = _loop(loop_kind)
         registered: set[str] = set()
+        trusted = [der for _, der in client_authorities.read(authorities)]
         clock = ManualClock(datetime.now(UTC))
         handshakes = Handshakes(
-            certificates, authorities=authorities, thumbprints=registered, clock=clock
+            certificates,
+            authorities=lambda: tuple(trusted),
+            thumbprints=registered,
+            clock=clock,
         )
         meetings: queue.Queue[Meeting] = queue.Queue()
 
@@ -145,7 +151,7 @@ def serve(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., 
 
         stops.append(stop)
         port = listener.sockets[0].getsockname()[1]
-        return Server(certificates.ca, tmp_path, port, meetings, registered, clock)
+        return Server(certificates.ca, tmp_path, port, meetings, registered, trusted, clock)
 
     yield start
     for stop in stops:
@@ -268,6 +274,41 @@ def test_a_subject_with_one_common_name_has_a_name(
     certificate = server.meet(issue(*names, by=CA), "1.2").certificate
     assert certificate
     assert certificate.common_name == common_name
+
+
+@each_version
+def test_a_ca_is_registered_and_removed_while_the_server_runs(
+    serve: Callable[..., Server], version: str
+) -> None:
+    server = serve("asyncio")
+    credential = issue("device", by=INTERMEDIATE, ca=False, chain=(INTERMEDIATE,))
+    other = issue("other", by=UNKNOWN_CA)
+    assert not server.shown(credential, version).by_authority
+    server.trusted[:] = [CA.der, UNKNOWN_CA.der]
+    assert server.shown(credential, version).by_authority
+    session = server.meet(other, version).session
+    server.trusted[:] = [UNKNOWN_CA.der]
+    assert not server.shown(credential, version).by_authority
+    resumed = server.meet(other, version, session)
+    assert resumed.certificate
+    assert resumed.certificate.by_authority
+
+
+@each_version
+def test_a_session_that_resumes_needs_the_ca_of_its_first_handshake(
+    serve: Callable[..., Server], version: str
+) -> None:
+    server = serve("asyncio")
+    server.trusted[:] = [CA.der, UNKNOWN_CA.der]
+    credential = issue("device", by=CA)
+    first = server.meet(credential, version)
+    server.trusted[:] = [UNKNOWN_CA.der]
+    resumed = server.meet(credential, version, first.session)
+    assert resumed.connection.session_reused
+    assert resumed.certificate
+    assert not resumed.certificate.by_authority
+    server.trusted[:] = [CA.der]
+    assert server.shown(credential, version).by_authority
 
 
 # --- certificates that authenticate nothing: they pass the handshake, and the hub refuses them
@@ -476,11 +517,12 @@ def test_a_malformed_message_raises_nothing(message: bytes, version: int) -> Non
         (CA.der, "PEM"),
         ("leaf", "not a CA's"),
         ("leaf and CA", "not a CA's"),
+        ("trusted", "BEGIN CERTIFICATE"),
     ],
-    ids=["missing", "empty", "text", "DER", "leaf", "leaf and CA"],
+    ids=["missing", "empty", "text", "DER", "leaf", "leaf and CA", "another form"],
 )
 def test_a_file_without_cas_stops_the_start(
-    certificates: Certificates, tmp_path: Path, content: bytes | str | None, complaint: str
+    tmp_path: Path, content: bytes | str | None, complaint: str
 ) -> None:
     file = tmp_path / "authority.pem"
     leaf = issue("device", by=CA, ca=False).certificate_file(tmp_path).read_bytes()
@@ -488,10 +530,13 @@ def test_a_file_without_cas_stops_the_start(
         content = leaf
     elif content == "leaf and CA":
         content = leaf + CA.certificate_file(tmp_path).read_bytes()
+    elif content == "trusted":
+        pem = CA.certificate_file(tmp_path).read_bytes()
+        content = pem.replace(b" CERTIFICATE", b" X509 CERTIFICATE")
     if isinstance(content, bytes):
         file.write_bytes(content)
     with pytest.raises(CertificateError, match=complaint) as raised:
-        Handshakes(certificates, authorities=[file], thumbprints=(), clock=ManualClock())
+        client_authorities.read([file])
     assert str(file) in str(raised.value)
     assert os.linesep not in str(raised.value)
 

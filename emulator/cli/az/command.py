@@ -22,11 +22,13 @@ class Command(Struct, frozen=True):
         options: its options, beside those of every command.
         example: the options of an example.
         columns: the columns of a table; empty for every member that is not an object.
+        session: what it talks to.
     """
 
     words: str
     summary: str
-    run: Callable[[Hub, argparse.Namespace], Any]
+    run: Callable[[Any, argparse.Namespace], Any]
     options: tuple[Option, ...] = ()
     example: str = ""
     columns: tuple[str, ...] = ()
+    session: type[Hub] = Hub

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emulator.cli.az import (
+    certificates,
     configurations,
     digital_twins,
+    enrollments,
     events,
     feedback,
     identities,
@@ -14,6 +16,7 @@ from emulator.cli.az import (
     messages,
     methods,
     query,
+    registrations,
     tokens,
     transfers,
     twins,
@@ -22,7 +25,7 @@ from emulator.cli.az.command import Command
 
 _FAMILIES = (
     *(identities, transfers, twins, methods, query, jobs, configurations, digital_twins),
-    *(messages, events, feedback, tokens),
+    *(messages, events, feedback, tokens, certificates, enrollments, registrations),
 )
 
 

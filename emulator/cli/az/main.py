@@ -12,7 +12,7 @@ from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
 from emulator.cli.az.families import commands_of
 from emulator.cli.az.output import picker, show
-from emulator.cli.az.session import Hub, UsageError
+from emulator.cli.az.session import UsageError
 from emulator.cli.output import say
 from emulator.cli.parser import Parser, program, similar
 
@@ -35,7 +35,7 @@ def main(family: str, arguments: Sequence[str]) -> int:
     options = parser.parse_known(rest)
     try:
         pick = picker(options.query)
-        result = command.run(Hub(options), options)
+        result = command.run(command.session(options), options)
         picked = None if result is None else pick(result)
     except UsageError as error:
         parser.error(str(error))
@@ -45,7 +45,7 @@ def main(family: str, arguments: Sequence[str]) -> int:
 
 def parser_of(command: Command) -> Parser:
     """Return the parser of a command."""
-    epilog = f"{hubs.FINDING}\nexample:\n{_example(command)}\n"
+    epilog = f"{command.session.FINDING}\nexample:\n{_example(command)}\n"
     summary = f"{command.summary[0].upper()}{command.summary[1:]}."
     parser = Parser(command.words, summary, epilog)
     needed = [each for each in command.options if each.settings.get("required")]
@@ -54,7 +54,9 @@ def parser_of(command: Command) -> Parser:
     parser.usage = f"{parser.prog}{gap}{forms} [OPTIONS]"
     for option in (*command.options, *o.COMMON):
         option.add_to(parser)
-    hubs.add_options(parser)
+    taken = {flag for each in command.options for flag in each.flags}
+    # For some commands -n is the name of something else.
+    hubs.add_options(parser, [each for each in command.session.NAMES if each not in taken])
     return parser
 
 

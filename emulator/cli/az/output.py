@@ -63,6 +63,8 @@ def show(document: Any, form: str, columns: Sequence[str] = ()) -> None:
         colours = form == "jsonc" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         say(_TOKEN.sub(_coloured, text) if colours else text)
         return
+    if isinstance(document, dict) and list(document) == ["value"]:
+        document = document["value"]  # how Azure Resource Manager writes a list
     rows = document if isinstance(document, list) else [document]
     lines = _table(rows, columns) if form == "table" else ["\t".join(_cells(row)) for row in rows]
     if lines:

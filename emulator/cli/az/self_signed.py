@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
-from emulator.errors import ClientError
-from emulator.net import files
+from emulator.cli import new_files
+from emulator.net.client_certificates import MAX_COMMON_NAME, create_device
 
 
 def write(name: str, days: int, folder: Path) -> tuple[str, tuple[Path, Path]]:
@@ -28,25 +23,11 @@ def write(name: str, days: int, folder: Path) -> tuple[str, tuple[Path, Path]]:
     Raises:
         ClientError: a file is there already, or can't be written.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=days))
-        .sign(key, hashes.SHA256())
+    # The hub knows it by its thumbprint, so its name can be cut.
+    made = create_device(
+        name[:MAX_COMMON_NAME], by=None, rsa_key=False, days=days, now=datetime.now(UTC)
     )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    written = folder / f"{name}-cert.pem", folder / f"{name}-key.pem"
-    for file, content in zip(written, (certificate.public_bytes(pem), private), strict=True):
-        if file.exists():
-            raise ClientError(f"{file} is there already. Use another --output-dir.")
-        try:
-            files.write(file, content, mode=files.PRIVATE)
-        except OSError as error:
-            raise ClientError(f"Can't write {file}: {error.strerror or error}.") from None
-    return certificate.fingerprint(hashes.SHA1()).hex().upper(), written  # noqa: S303
+    certificate, key = folder / f"{name}-cert.pem", folder / f"{name}-key.pem"
+    contents = {certificate: made.certificate_pem(), key: made.key_pem()}
+    new_files.write(contents, advice="Use another --output-dir.")
+    return made.thumbprint, (certificate, key)

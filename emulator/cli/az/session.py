@@ -30,7 +30,15 @@ def precondition(etag: str | None) -> dict[str, str]:
 
 
 class Hub:
-    """The hub that the options of a command name; nothing is sent before it is used."""
+    """The hub that the options of a command name; nothing is sent before it is used.
+
+    Attributes:
+        FINDING: how a command finds it.
+        NAMES: the names of the option for its host.
+    """
+
+    FINDING = hubs.FINDING
+    NAMES: tuple[str, ...] = hubs.HOST_NAMES
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -83,15 +91,15 @@ class Hub:
 
     def query(self, text: str, top: int | None = None) -> list[Any]:
         """Return the rows of a query, from all its pages."""
-        return self._pages("POST", ("devices", "query"), {"query": text}, top)
+        return self.pages("POST", ("devices", "query"), {"query": text}, top)
 
     def jobs(self, kind: str | None, status: str | None, top: int | None) -> list[Any]:
         """Return scheduled jobs, from all pages."""
         given = {"jobType": kind or "", "jobStatus": status or ""}
         parameters = {name: value for name, value in given.items() if value}
-        return self._pages("GET", ("jobs", "v2", "query"), None, top, parameters)
+        return self.pages("GET", ("jobs", "v2", "query"), None, top, parameters)
 
-    def _pages(
+    def pages(
         self,
         verb: str,
         where: tuple[str, ...],
@@ -99,6 +107,7 @@ class Hub:
         top: int | None,
         parameters: Mapping[str, str] | None = None,
     ) -> list[Any]:
+        """Return the rows of all pages."""
         rows: list[Any] = []
         headers: dict[str, str] = {}
         while top is None or len(rows) < top:

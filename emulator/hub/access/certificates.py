@@ -62,7 +62,7 @@ def check_certificate(
             f"PrimaryThumbprint={primary}, SecondaryThumbprint={secondary}"
         )
     elif not certificate.by_authority:
-        reason = "no registered CA has signed the certificate"
+        reason = "no registered CA that is verified has signed the certificate"
     elif certificate.common_name != name:
         reason = f"the certificate's common name is {certificate.common_name!r}, not {name!r}"
     else:

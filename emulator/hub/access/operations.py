@@ -104,6 +104,9 @@ class Operation(enum.Enum):
     READ_INFO = _READ | _SERVICE
     APPLY_CONFIG = _WRITE
     MANAGE_FAULTS = _SERVICE
+    # On a real hub, these are operations of Azure Resource Manager.
+    READ_AUTHORITIES = _READ
+    WRITE_AUTHORITIES = _WRITE
     # A snapshot has every key.
     TAKE_SNAPSHOT = _WRITE
     REPLACE_STATE = _WRITE
@@ -122,6 +125,7 @@ OF_THE_EMULATOR = frozenset(
     {
         *(Operation.READ_CLOCK, Operation.ADVANCE_CLOCK),
         *(Operation.READ_INFO, Operation.APPLY_CONFIG, Operation.MANAGE_FAULTS),
+        *(Operation.READ_AUTHORITIES, Operation.WRITE_AUTHORITIES),
         *(Operation.TAKE_SNAPSHOT, Operation.REPLACE_STATE, Operation.OBSERVE),
     }
 )

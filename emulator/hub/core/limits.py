@@ -175,6 +175,10 @@ MQTT_WRITE_BUFFER_BYTES = 1024 * 1024
 # the documented limit and this one is rejected.
 AMQP_MESSAGE_BYTES = 1024 * 1024
 
+# Certificates of CAs (IoT Hub docs: quotas and throttling). Ours: how long one is, as text.
+AUTHORITIES = 25
+AUTHORITY_CHARACTERS = 32 * 1024
+
 # HTTP. Ours: the largest body of the service API is a bulk call.
 HTTP_BODY_BYTES = 4 * 1024 * 1024
 # Ours: a snapshot of 1,000,000 devices.

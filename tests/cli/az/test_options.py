@@ -18,6 +18,20 @@ from tests.cli.az.conftest import Run
 COMMANDS = {each.words: each for word in AZ_COMMANDS for each in commands_of(word)}
 COMMON = {flag for each in o.COMMON for flag in each.flags}
 
+# Of all that create or update an enrollment.
+SHARED = (
+    "--certificate-path --cp | --secondary-certificate-path --scp | --primary-key --pk | "
+    "--secondary-key --sk | --initial-twin-tags --tags | --initial-twin-properties --props | "
+    "--provisioning-status --ps | --reprovision-policy --rp | --allocation-policy --ap | "
+    "--iot-hubs --ih | --webhook-url --wh | --api-version --av | --edge-enabled --ee | "
+    "--iot-hub-host-name --hn"
+)
+# Of an individual enrollment.
+SINGLE = f"--endorsement-key --ek | --device-id -d | --device-information --info | {SHARED}"
+GROUP_ID = "--enrollment-id --eid --group-id --gid"
+CA_NAMES = "--root-ca-name --ca-name --cn | --secondary-root-ca-name --secondary-ca-name --scn"
+REMOVES = "--remove-certificate --rc | --remove-secondary-certificate --rsc"
+
 # The options of each command in azure-iot-cli-extension 0.25.0: _params.py, iothub/params.py and
 # the signatures of the functions in commands.py and iothub/command_map.py, commit a42f57ae. Those
 # of every command are left out: --hub-name, --login, --resource-group, --auth-type.
@@ -109,13 +123,43 @@ REAL = {
     "--device-query -q | --message-count --mc",
     "monitor-feedback": "--device-id -d | --yes -y | --wait-on-msg -w | --repair -r",
     "query": "--query-command -q | --top",
+    # azure-cli 2.66, not the extension: command_modules/iot/_params.py and custom.py.
+    "certificate create": "--name -n | --path -p | --verified -v",
+    "certificate delete": "--name -n | --etag -e",
+    "certificate generate-verification-code": "--name -n | --etag -e",
+    "certificate list": "--hub-name",
+    "certificate show": "--name -n",
+    "certificate update": "--name -n | --path -p | --verified -v | --etag -e",
+    "certificate verify": "--name -n | --path -p | --etag -e",
+    # The extension: operations/dps.py and dps/commands_device_registration.py. --dps-name is that
+    # of every command.
+    "enrollment create": f"--enrollment-id --eid | --attestation-type --at | {SINGLE}",
+    "enrollment delete": "--enrollment-id --eid | --etag -e",
+    "enrollment list": "--top",
+    "enrollment registration delete": "--enrollment-id --eid | --etag -e",
+    "enrollment registration show": "--enrollment-id --eid",
+    "enrollment show": "--enrollment-id --eid | --show-keys --keys",
+    "enrollment update": f"--enrollment-id --eid | --etag -e | {REMOVES} | {SINGLE}",
+    "enrollment-group compute-device-key": f"{GROUP_ID} | --registration-id --rid | "
+    "--symmetric-key --key",
+    "enrollment-group create": f"{GROUP_ID} | {CA_NAMES} | {SHARED}",
+    "enrollment-group delete": f"{GROUP_ID} | --etag -e",
+    "enrollment-group list": "--top",
+    "enrollment-group registration delete": "--registration-id --rid | --etag -e",
+    "enrollment-group registration list": f"{GROUP_ID} | --top",
+    "enrollment-group registration show": "--registration-id --rid",
+    "enrollment-group show": f"{GROUP_ID} | --show-keys --keys",
+    "enrollment-group update": f"{GROUP_ID} | --etag -e | {REMOVES} | {CA_NAMES} | {SHARED}",
+    "registration create": "--registration-id --rid | --enrollment-group-id --group-id --gid | "
+    "--symmetric-key --key | --compute-key --ck | --certificate-file-path --cp | "
+    "--key-file-path --kp | --passphrase --pass | --payload | --id-scope --scope",
 }
-# What is missing here: these ask Azure for a storage account; are deprecated; are for HTTP only, or
-# are for lists, of which the documents here have one.
+# What is missing here: these ask Azure for a storage account; are deprecated; are for HTTP only;
+# are for lists, of which the documents here have one; or name the hub.
 MISSING = {
     *("--blob-container", "--storage-account", "--input-blob-container", "--input-storage-account"),
     *("--output-blob-container", "--output-storage-account", "--storage-authentication-type"),
-    *("--receive-settle", "--add"),
+    *("--receive-settle", "--add", "--hub-name", "--iot-hub-host-name"),
 }
 # What is here alone.
 ADDED = {
@@ -155,6 +199,7 @@ def test_each_help_has_an_example_that_parses(words: str) -> None:
     rest = arguments[arguments.index(words.split()[0]) + len(words.split()) :]
     # Files of the example do not exist.
     rest = ["{}" if each.endswith(".json") else each for each in rest]
+    rest = [str(Path(__file__)) if each.endswith(".pem") else each for each in rest]
     parser.parse_args(rest)
 
 

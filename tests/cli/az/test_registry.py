@@ -82,7 +82,7 @@ def test_a_certificate_is_made_for_a_device(az: Run, name: str, tmp_path: Path) 
     device = az(*create, *output).document["authentication"]
     files = sorted(each.name for each in tmp_path.iterdir())
     assert files == [f"{name}-cert.pem", f"{name}-key.pem"]
-    assert len(device["x509Thumbprint"]["primaryThumbprint"]) == 40
+    assert len(device["x509Thumbprint"]["primaryThumbprint"]) == 64
     again = az(*create, *output)
     assert (again.status, again.output) == (1, "")
     assert again.errors[0].endswith("-cert.pem is there already. Use another --output-dir.")

@@ -50,7 +50,7 @@ def test_a_thumbprint_is_matched_by_either_hash_in_either_place_in_any_case(
         (EXPIRED, (OWN.sha1, OWN.sha256), "has expired, or is not valid yet"),
         (replace(EXPIRED, common_name="d", by_authority=True), None, "has expired"),
         (replace(EXPIRED, sha1=OTHER.sha1), (OTHER.sha1, None), "has expired"),
-        (certificate(common_name="d"), None, "no registered CA"),
+        (certificate(common_name="d"), None, "no registered CA that is verified"),
         (certificate(common_name="e", by_authority=True), None, "common name is 'e', not 'd'"),
         (certificate(common_name="D", by_authority=True), None, "common name"),
         (certificate(common_name="d/m", by_authority=True), None, "common name"),
