@@ -12,12 +12,12 @@ from emulator import ports
 from emulator.amqp.server import AmqpServer
 from emulator.disk.snapshot import pack, unpack
 from emulator.dps.entrance import Entrance
-from emulator.dps.names import POLICY
+from emulator.dps.names import ID_SCOPE, POLICY
 from emulator.http.admin import config, info
 from emulator.http.admin import state as admin
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
-from emulator.http.web.page import Page
+from emulator.http.web.page import Page, Provisioning
 from emulator.hub.access.policies import Policy
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
@@ -254,7 +254,10 @@ class Running:
             self._hosts,
             host_name=self.host_name,
             known_key=WELL_KNOWN_PRIMARY_KEY if self._settings.on_loopback else None,
+            provisioning=Provisioning(ID_SCOPE, lambda: self.policies[POLICY]) if dps else None,
         )
+        if dps is not None:
+            dps.session_token = page.provisioning_token
         self.on_new_hub.append(page.follow)
         own = (
             *info.routes(self._host),

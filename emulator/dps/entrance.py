@@ -33,6 +33,7 @@ _FAMILIES = {"enrollments", "enrollmentgroups", "registrations"}
 
 
 Handler = Callable[[Request], Awaitable[StreamResponse]]
+FindToken = Callable[[Request], str | None]
 
 
 class Entrance:
@@ -65,6 +66,8 @@ class Entrance:
         self._authorities = authorities
         self.web_socket: Handler | None = None
         """Upgrades a request to MQTT. The SDK for C# asks for the host without a path."""
+        self.session_token: FindToken = lambda _: None
+        """Returns the SAS token of a request with a cookie of the page."""
 
     @cached_property
     def service(self) -> ProvisioningService:
@@ -101,7 +104,8 @@ class Entrance:
         from emulator.dps.routes import answer
 
         async def handle(request: Request) -> StreamResponse:
-            return await answer(self.service, self._handshakes, request, segments)
+            token = self.session_token
+            return await answer(self.service, self._handshakes, token, request, segments)
 
         return handle
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from emulator.dps import limits
 from emulator.dps.access import Proof
+from emulator.dps.entrance import FindToken
 from emulator.dps.errors import Unauthorized
 from emulator.dps.names import ID_SCOPE
 from emulator.dps.registration import ASSIGNING
@@ -42,6 +43,7 @@ class Call(Struct, frozen=True):
 
     service: ProvisioningService
     handshakes: Handshakes
+    session_token: FindToken
     request: Request
 
     @property
@@ -54,6 +56,14 @@ class Call(Struct, frozen=True):
         """The condition on an etag: it comes bare, quoted, and with its own quotes."""
         header = self.request.headers.get("If-Match", "")
         return IfMatch.parse(header.replace('"', ""))
+
+    @property
+    def owner_token(self) -> str | None:
+        """The SAS token of a program of the owner, or of the session of the page."""
+        token = self.request.headers.get("Authorization")
+        if token is None and "Cookie" in self.request.headers:
+            return self.session_token(self.request)
+        return token
 
     @property
     def proof(self) -> Proof:
@@ -70,6 +80,7 @@ Handler = Callable[[Call], Awaitable[Result]]
 async def answer(
     service: ProvisioningService,
     handshakes: Handshakes,
+    session_token: FindToken,
     request: Request,
     segments: Sequence[str],
 ) -> StreamResponse:
@@ -78,10 +89,11 @@ async def answer(
     Args:
         service: the service.
         handshakes: the handshakes of TLS, with the certificates of devices.
+        session_token: returns the SAS token of a request with a cookie of the page.
         request: the request.
         segments: its path, decoded.
     """
-    call = Call(service, handshakes, request)
+    call = Call(service, handshakes, session_token, request)
     try:
         found = list(_router().find(segments))
         for each in found:
@@ -119,8 +131,7 @@ def _refusal(call: Call, error: HubError) -> Response:
 
 def _for_owner(handler: Handler) -> Callable[[Call, Sequence[str]], Awaitable[Result]]:
     async def checked(call: Call, segments: Sequence[str]) -> Result:
-        token = call.request.headers.get("Authorization")
-        call.service.access.check_service(token, segments, call.request.host)
+        call.service.access.check_service(call.owner_token, segments, call.request.host)
         _check_version(call.request)
         return await handler(call)
 

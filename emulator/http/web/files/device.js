@@ -7,10 +7,10 @@ import { watch } from "./live.js";
 import { methods } from "./methods.js";
 import { Timeline } from "./timeline.js";
 import { twin } from "./twin.js";
-import { dateTime, hashOf, link } from "./text.js";
+import { dateTime, hashOf, idOf, link } from "./text.js";
 
 export function device({ main, state, title, session }, key) {
-  const name = key.moduleId ? `${key.deviceId}/${key.moduleId}` : key.deviceId;
+  const name = idOf(key);
   title(name);
   let last = null; // the twin
   let protocol = "";

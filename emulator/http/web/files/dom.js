@@ -172,6 +172,17 @@ export async function copy(text, name) {
   }
 }
 
+/** Make a text that can be copied, with its label. */
+export function copyable(label, text) {
+  const copied = async () => copy(text, label);
+  return el(
+    "div",
+    { class: "field" },
+    el("b", {}, label),
+    el("div", { class: "copyable" }, el("code", {}, text), button("Copy", copied, { "aria-label": `Copy the ${label.toLowerCase()}` })),
+  );
+}
+
 /** Make a table; each row is an array of cells, or of [cell, class]. */
 export function table(caption, columns, rows, empty = "There is nothing to show.") {
   const cell = (tag, content, extra = {}) =>

@@ -1,7 +1,7 @@
 // Faults of a device, on and off. docs/faults.md says what each kind does.
 
 import { call } from "./api.js";
-import { mistake } from "./mistake.js";
+import { parseObject } from "./mistake.js";
 import { announce, button, el, errorPlace, field, fill, form } from "./dom.js";
 
 // Those of docs/faults.md that a device can have.
@@ -43,14 +43,7 @@ export function faults(key, parts) {
   }
 
   const fault = form("Turn a fault on", [field("Kind", kind), field("Details", more, 'JSON, or empty: {"delay": 5, "count": 3}')], "Turn on", async () => {
-    let details = {};
-    if (more.value.trim()) {
-      try {
-        details = JSON.parse(more.value);
-      } catch {
-        throw new Error(`The details are not JSON: ${mistake(more.value)}.`);
-      }
-    }
+    const details = parseObject(more.value, "The details are");
     const module = key.moduleId ? { module: key.moduleId } : {};
     await call("POST", "/_emulator/faults", { kind: kind.value, device: key.deviceId, ...module, ...details });
     announce(`The fault ${kind.value} is on.`);

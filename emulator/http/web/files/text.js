@@ -31,9 +31,19 @@ export function count(number, noun) {
   return `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
+/** Return an id as people write it: `device`, or `device/module`. */
+export function idOf({ deviceId, moduleId }) {
+  return moduleId ? `${deviceId}/${moduleId}` : deviceId;
+}
+
+/** Write a text in the query language. */
+export function quoted(text) {
+  return `'${text.replace(/[\\']/g, "\\$&")}'`;
+}
+
 /** Write a link to a device or module. */
 export function link(key, current = null) {
-  const name = key.moduleId ? `${key.deviceId}/${key.moduleId}` : key.deviceId;
+  const name = idOf(key);
   if (current && name === current) return el("b", {}, name);
   return el("a", { href: hashOf(key), class: "id" }, name);
 }

@@ -2,7 +2,7 @@
 
 import { call, pathOf } from "./api.js";
 import { announce, button, dialog, el, field, fill, form } from "./dom.js";
-import { mistake } from "./mistake.js";
+import { parseObject } from "./mistake.js";
 import { clockTime, describe, json, leaves } from "./text.js";
 
 const SECTIONS = [
@@ -43,7 +43,7 @@ export function twin(key) {
       text.value = JSON.stringify(before, null, 2);
       return [
         form(`Edit ${label.toLowerCase()}`, field("JSON", text, "A member that you remove is deleted in the twin."), "Save", async () => {
-          const patch = difference(before, read(text.value));
+          const patch = difference(before, parseObject(text.value));
           if (patch === undefined) throw new Error("Nothing is changed.");
           const body = name === "tags" ? { tags: patch } : { properties: { desired: patch } };
           try {
@@ -85,18 +85,6 @@ export function twin(key) {
 /** Return the members of a section without those that the hub adds. */
 function own(section) {
   return Object.fromEntries(Object.entries(section ?? {}).filter(([name]) => !name.startsWith("$")));
-}
-
-/** Parse JSON that a person wrote; an error says where. */
-export function read(text) {
-  let value;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw new Error(`This is not JSON: ${mistake(text)}.`);
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error('Use a JSON object, such as {"name": "value"}.');
-  return value;
 }
 
 /** Return the patch that makes `after` of `before`; undefined if they are equal. */
