@@ -209,7 +209,8 @@ def test_desired_properties_and_tags_are_edited(
     text.fill('{"keep": 1.5, "new": [1, 2]}')
     save.click()
     dialog.wait_for(state="detached")
-    home.get_by_text("desired.gone removed, desired.new = [1,2]").first.wait_for()
+    home.get_by_text('desired.gone removed, was {"a":1}', exact=True).wait_for()
+    home.get_by_text("desired.new = [1,2]", exact=True).wait_for()
     twin = service.request("GET", f"/twins/{device.id}").json()
     assert {"keep": 1.5, "new": [1, 2]}.items() <= twin["properties"]["desired"].items()
 
@@ -270,42 +271,6 @@ def test_a_device_and_a_module_live_from_creation_to_deletion(
     home.get_by_role("dialog").get_by_role("button", name="Delete").click()
     home.get_by_role("heading", name="Devices", exact=True).wait_for()
     assert service.request("GET", path).status_code == 404
-
-
-def test_devices_are_searched_and_come_in_pages(
-    home: Any, emulator: Emulator, service: Service
-) -> None:
-    start = new_id("page")
-    items = [{"id": f"{start}-{n:02}", "importMode": "create"} for n in range(60)]
-    assert service.request("POST", "/devices", json=items).json()["isSuccessful"]
-    put_module(service, f"{start}-07", "m")
-    try:
-        home.get_by_label("Id begins with").fill(start)
-        links = home.locator("table a.id")
-        wait_until(
-            lambda: [each.startswith(start) for each in links.all_inner_texts()] == [True] * 25
-        )
-        home.get_by_text("1 to 25", exact=True).wait_for()
-        pages = []
-        for where in ("26 to 50", "51 to 60"):
-            pages += links.all_inner_texts()
-            home.get_by_role("button", name="Next").click()
-            home.get_by_text(where, exact=True).wait_for()
-        pages += links.all_inner_texts()
-        assert sorted(pages) == [item["id"] for item in items]
-        assert home.get_by_role("button", name="Next").is_disabled()
-        home.get_by_role("button", name="Previous").click()
-        home.get_by_text("26 to 50", exact=True).wait_for()
-        home.get_by_label("Show").select_option("Modules")
-        home.get_by_role("link", name=f"{start}-07/m").wait_for()
-        home.get_by_label("State").select_option("Disabled")
-        home.get_by_text("No device is like this.").wait_for()
-        home.get_by_label("Id begins with").fill("it's \\ no 'id'")
-        home.get_by_text("No device is like this.").wait_for()
-    finally:
-        service.request(
-            "POST", "/devices", json=[{**item, "importMode": "delete"} for item in items]
-        )
 
 
 # --- the hub

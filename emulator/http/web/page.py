@@ -80,6 +80,7 @@ class Page:
             Route("GET", "/_emulator/changes", watch, self._changes, versioned=False),
             Route("GET", "/_emulator/refusals", watch, _refusals, versioned=False),
             Route("POST", "/_page/protocols", watch, _protocols, versioned=False),
+            Route("POST", "/_page/search", Operation.QUERY, _search, versioned=False),
         )
 
     def token(self, request: Request) -> str | None:
@@ -200,3 +201,13 @@ async def _protocols(hub: IotHub, request: Request) -> Result:
     from emulator.http.web.protocols import protocols
 
     return protocols(hub, await read_json(request))
+
+
+async def _search(hub: IotHub, request: Request) -> Response:
+    """`POST /_page/search`: `{"query": "SELECT …", "id": "part of an id"}`; 200 with rows.
+
+    It answers as `POST /devices/query`, in pages, with the rows whose id has this part.
+    """
+    from emulator.http.web.search import search
+
+    return await search(hub, request)

@@ -1,6 +1,7 @@
 // One device or module: its twin, its direct methods and its messages, as they happen.
 
 import { call, pathOf } from "./api.js";
+import { connectionString } from "./connection_string.js";
 import { announce, button, confirm, copy, dialog, el, errorPlace, field, fill, form, table } from "./dom.js";
 import { faults } from "./faults.js";
 import { watch } from "./live.js";
@@ -8,6 +9,7 @@ import { methods } from "./methods.js";
 import { Timeline } from "./timeline.js";
 import { twin } from "./twin.js";
 import { dateTime, hashOf, idOf, link } from "./text.js";
+import { firstConnection } from "./welcome.js";
 
 export function device({ main, state, title, session }, key) {
   const name = idOf(key);
@@ -21,6 +23,7 @@ export function device({ main, state, title, session }, key) {
   const timeline = new Timeline(`Messages and changes of ${name}`, { most: 100, current: name });
   const properties = twin(key);
   const calls = methods(key);
+  const start = el("div", { hidden: true }, firstConnection(key, session));
   const parts = [];
 
   fill(
@@ -35,6 +38,7 @@ export function device({ main, state, title, session }, key) {
       button("Delete", remove, { class: "danger" }),
     ),
     error.place,
+    start,
     el(
       "div",
       { class: "columns" },
@@ -96,6 +100,7 @@ export function device({ main, state, title, session }, key) {
 
   function present() {
     const connected = last.connectionState === "Connected";
+    start.hidden = Boolean(key.moduleId) || connected || !last.lastActivityTime.startsWith("0001-") || last.authenticationType !== "sas";
     connection.className = `state ${connected ? "on" : ""}`;
     fill(connection, connected ? "Connected" : "Disconnected", connected && protocol && ` by ${protocol}`);
     fill(facts, "Last activity ", dateTime(last.lastActivityTime), last.status === "disabled" && [" ", el("span", { class: "badge bad" }, "disabled")]);
@@ -103,11 +108,7 @@ export function device({ main, state, title, session }, key) {
   }
 
   async function copyConnectionString() {
-    const identity = await call("GET", pathOf("/devices", key));
-    const secret = identity.authentication.symmetricKey?.primaryKey;
-    const ids = key.moduleId ? `DeviceId=${key.deviceId};ModuleId=${key.moduleId}` : `DeviceId=${key.deviceId}`;
-    const proof = secret ? `SharedAccessKey=${secret}` : "x509=true";
-    await copy(`HostName=${session.hostName};${ids};${proof}`, "Connection string");
+    await copy(await connectionString(key, session), "Connection string");
   }
 
   async function setStatus() {

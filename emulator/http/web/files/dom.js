@@ -172,9 +172,9 @@ export async function copy(text, name) {
   }
 }
 
-/** Make a text that can be copied, with its label. */
-export function copyable(label, text) {
-  const copied = async () => copy(text, label);
+/** Make a text that can be copied, with its label; `read` returns the whole text where it holds a secret. */
+export function copyable(label, text, read = async () => text) {
+  const copied = async () => copy(await read(), label);
   return el(
     "div",
     { class: "field" },

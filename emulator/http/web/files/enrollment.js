@@ -49,7 +49,7 @@ export function actions(each, after, gone = after) {
   }
 
   return [
-    each.attestation.type === "symmetricKey" && button("Copy key", async () => copy(await keyOf(id, isGroup), "Primary key"), { "aria-label": `Copy the key of ${id}` }),
+    each.attestation.type === "symmetricKey" && button("Copy key", async () => copy(await keyOf(id, isGroup), "Primary key"), { "aria-label": `Copy key of ${id}` }),
     button(isOff ? "Enable" : "Disable", toggle, { "aria-label": `${isOff ? "Enable" : "Disable"} ${id}` }),
     button("Details", () => tell(id, json(each)), { "aria-label": `Details of ${id}` }),
     !isGroup && each.registrationState?.status === "assigned" && forget(id, after, "Forget"),

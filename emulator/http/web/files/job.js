@@ -4,6 +4,7 @@ import { call, send } from "./api.js";
 import { announce, button, confirm, el, errorPlace, fill, table } from "./dom.js";
 import { watch } from "./live.js";
 import { pager } from "./pager.js";
+import { serial } from "./serial.js";
 import { OVER, WAITING, status } from "./status.js";
 import { dateTime, json, link, quoted, recent } from "./text.js";
 
@@ -42,8 +43,7 @@ export function job({ main, state, title }, id) {
   const facts = el("div", { class: "stack" });
   const rows = el("div", {});
   const error = errorPlace();
-  const pages = pager(PAGE, readRows);
-  let reading = 0;
+  const pages = pager(PAGE, () => readRows());
   let closed = false;
   let timer = null;
 
@@ -55,19 +55,18 @@ export function job({ main, state, title }, id) {
     el("div", { class: "columns" }, el("section", { class: "card" }, el("h2", {}, "Devices"), rows, pages.view), el("section", { class: "card" }, el("h2", {}, "Job"), facts)),
   );
 
-  async function read() {
+  const read = serial(async () => {
     clearTimeout(timer);
     try {
       const found = await call("GET", `/jobs/v2/${encodeURIComponent(id)}`);
       if (found.status === "unknown") throw new Error(`The job ${id} is not on this hub.`);
       show(found);
       await readRows();
-      clearTimeout(timer);
       if (!closed && !OVER.has(found.status)) timer = setTimeout(() => document.hidden || read(), READ_MS);
     } catch (problem) {
       error.show(problem.message);
     }
-  }
+  });
 
   function show(found) {
     const waits = WAITING.has(found.status);
@@ -86,19 +85,18 @@ export function job({ main, state, title }, id) {
     error.show("");
   }
 
-  async function readRows() {
-    reading += 1;
-    const mine = reading;
+  const readRows = serial(async () => {
+    const { turns } = pages;
     try {
       const query = `SELECT * FROM devices.jobs WHERE jobId = ${quoted(id)}`;
       const answer = await send("POST", "/devices/query", { body: { query }, headers: pages.headers() });
-      if (mine !== reading) return;
+      if (turns !== pages.turns) return;
       fill(rows, table("Devices of the job", ["Device", "Status", "Started", "Ended", "Result"], answer.value.map(row), "The job has no device yet."));
       pages.show(answer.value, answer.headers);
     } catch (problem) {
-      if (mine === reading) error.show(problem.message);
+      error.show(problem.message);
     }
-  }
+  });
 
   const stream = watch(null, {
     state,

@@ -5,6 +5,7 @@ import { button, confirm, el, errorPlace, fill, table, tell } from "./dom.js";
 import { cancel, job, jobHash, progress } from "./job.js";
 import { newJob } from "./job_form.js";
 import { watch } from "./live.js";
+import { serial } from "./serial.js";
 import { OVER, WAITING, status } from "./status.js";
 import { count, json, recent } from "./text.js";
 
@@ -27,13 +28,13 @@ function all({ main, state, title }) {
   let timer = null;
   fill(
     main,
-    el("div", { class: "title" }, el("h1", {}, "Jobs"), el("div", { class: "actions end" }, button("Read again", read), button("New job", newJob, { class: "main" }))),
+    el("div", { class: "title" }, el("h1", {}, "Jobs"), el("div", { class: "actions end" }, button("Read again", () => read()), button("New job", newJob, { class: "main" }))),
     error.place,
     el("section", { class: "card" }, el("h2", {}, "Scheduled jobs"), scheduled, more),
     el("section", { class: "card" }, el("h2", {}, "Import and export jobs"), transfers),
   );
 
-  async function read() {
+  const read = serial(async () => {
     try {
       const [found, left] = await newest();
       fill(scheduled, table("Scheduled jobs", ["Id", "Type", "Status", "Started", "Devices", "Actions"], found.map(row), "There is no scheduled job. Create one with New job."));
@@ -44,7 +45,7 @@ function all({ main, state, title }) {
     } catch (problem) {
       error.show(problem.message);
     }
-  }
+  });
 
   function row(each) {
     return [el("a", { href: jobHash(each.jobId), class: "id" }, each.jobId), each.type, status(each.status), recent(each.startTime), progress(each), WAITING.has(each.status) && cancel(each.jobId, read)];

@@ -9,6 +9,7 @@ import { el, fill } from "./dom.js";
  * @param load reads and shows the present page
  */
 export function pager(size, load) {
+  let turns = 0;
   let pages = [null]; // the continuation of each page up to the present one
   let next = null;
   const where = el("span", { class: "dim" });
@@ -24,11 +25,17 @@ export function pager(size, load) {
 
   /** Until a page is shown, no other one can be chosen. */
   function stop() {
+    turns += 1;
     back.disabled = true;
     forward.disabled = true;
   }
 
   return {
+    /** How often another page was chosen: an answer for an earlier choice is not shown. */
+    get turns() {
+      return turns;
+    },
+
     view: el("div", { class: "pager", hidden: true }, back, where, forward),
 
     /** Return the headers of a request for the present page. */

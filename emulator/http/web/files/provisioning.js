@@ -7,6 +7,7 @@ import { newEnrollment } from "./enrollment_form.js";
 import { watch } from "./live.js";
 import { pager } from "./pager.js";
 import { registrationState } from "./registrations.js";
+import { serial } from "./serial.js";
 import { status } from "./status.js";
 
 const PAGE = 25;
@@ -61,25 +62,23 @@ function list(session, isGroup) {
   const create = async () => (await newEnrollment(isGroup)) && read();
   const place = el("div", {});
   const error = errorPlace();
-  const pages = pager(PAGE, read);
-  let reading = 0;
+  const pages = pager(PAGE, () => read());
 
-  async function read() {
-    reading += 1;
-    const mine = reading;
+  const read = serial(async () => {
+    const { turns } = pages;
     try {
       const path = isGroup ? "/enrollmentGroups/query" : "/enrollments/query";
       const answer = await send("POST", path, { body: { query: "SELECT *" }, headers: pages.headers() });
-      if (mine !== reading) return;
+      if (turns !== pages.turns) return;
       const columns = isGroup ? COLUMNS.filter((each) => each !== "Registration") : COLUMNS;
       const empty = isGroup ? "There is no group. Devices of a group share a key or a signing certificate." : "There is no enrollment. One enrolls one device.";
       fill(place, table(name, columns, answer.value.map(row), empty));
       pages.show(answer.value, answer.headers);
       error.show("");
     } catch (problem) {
-      if (mine === reading) error.show(problem.message);
+      error.show(problem.message);
     }
-  }
+  });
 
   function row(each) {
     const id = isGroup ? el("a", { href: groupHash(each.enrollmentGroupId), class: "id" }, each.enrollmentGroupId) : el("code", {}, each.registrationId);

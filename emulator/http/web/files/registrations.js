@@ -3,6 +3,7 @@
 import { call, send } from "./api.js";
 import { announce, button, confirm, el, errorPlace, fill, table } from "./dom.js";
 import { pager } from "./pager.js";
+import { serial } from "./serial.js";
 import { status } from "./status.js";
 import { dateTime, link } from "./text.js";
 
@@ -24,31 +25,29 @@ export function forget(id, after, label = "Delete") {
     announce(`The registration of ${id} is deleted.`);
     await after();
   };
-  return button(label, work, { class: "danger", "aria-label": `Delete the registration of ${id}` });
+  return button(label, work, { class: "danger", "aria-label": `${label} the registration of ${id}` });
 }
 
 /** The registrations of a group, in pages. */
 export function registrations(groupId, session) {
   const place = el("div", {});
   const error = errorPlace();
-  const pages = pager(PAGE, read);
-  let reading = 0;
+  const pages = pager(PAGE, () => read());
 
-  async function read() {
-    reading += 1;
-    const mine = reading;
+  const read = serial(async () => {
+    const { turns } = pages;
     try {
       const path = `/registrations/${encodeURIComponent(groupId)}/query`;
       const answer = await send("POST", path, { body: { query: "SELECT *" }, headers: pages.headers() });
-      if (mine !== reading) return;
+      if (turns !== pages.turns) return;
       const rows = answer.value.map((each) => [el("code", {}, each.registrationId), registrationState(each, session), dateTime(each.lastUpdatedDateTimeUtc), forget(each.registrationId, read)]);
       fill(place, table("Registrations", ["Registration id", "State", "Last", "Actions"], rows, "No device of this group has registered yet."));
       pages.show(answer.value, answer.headers);
       error.show("");
     } catch (problem) {
-      if (mine === reading) error.show(problem.message);
+      error.show(problem.message);
     }
-  }
+  });
 
   return { view: el("section", { class: "card" }, el("h2", {}, "Registrations"), error.place, place, pages.view), read };
 }

@@ -159,9 +159,9 @@ export class Timeline {
 
 function twin(item, who) {
   const parts = ["reported", "desired", "tags"].filter((each) => item[each]);
-  const what = parts.flatMap((each) => describe(each, item[each]));
+  const what = parts.flatMap((each) => describe(each === "reported" ? "" : each, item[each], item.before?.[each]));
   const verb = parts.includes("reported") ? " reported " : " has a new twin: ";
-  const text = what.slice(0, 4).map((each) => each.replace(/^reported\./, ""));
+  const text = what.slice(0, 4);
   if (what.length > 4) text.push(`${what.length - 4} more`);
   return [who, verb, el("code", {}, text.join(", ") || "nothing")];
 }

@@ -5,6 +5,9 @@ import { announce, button, dialog, el, field, fill, form } from "./dom.js";
 import { parseObject } from "./mistake.js";
 import { clockTime, describe, json, leaves } from "./text.js";
 
+// How many values of a change are shown.
+const MOST = 8;
+
 const SECTIONS = [
   ["reported", "Reported properties", "The device writes them."],
   ["desired", "Desired properties", "Services write them, the device reads them."],
@@ -14,7 +17,7 @@ const SECTIONS = [
 export function twin(key) {
   let value = null;
   const marked = { reported: new Set(), desired: new Set(), tags: new Set() };
-  const note = el("p", { class: "change", role: "status" });
+  const note = el("div", { class: "change", hidden: true });
   const places = {};
   const versions = {};
   const views = SECTIONS.map(([name, label, hint]) => {
@@ -75,8 +78,16 @@ export function twin(key) {
       for (const [name] of SECTIONS) {
         marked[name] = new Set(item[name] ? leaves(item[name]).map((path) => JSON.stringify(path)) : []);
       }
-      const what = parts.flatMap((each) => describe(each, item[each]));
-      fill(note, "Last change at ", clockTime(item.time), `: ${what.slice(0, 6).join(", ") || "no values"}`, what.length > 6 && `, and ${what.length - 6} more`);
+      const what = parts.flatMap((each) => describe(each, item[each], item.before?.[each]));
+      const lines = what.slice(0, MOST);
+      if (what.length > MOST) lines.push(`and ${what.length - MOST} more`);
+      const writer = item.reported ? "the device" : "a service or the hub";
+      fill(
+        note,
+        el("p", {}, "Last change at ", clockTime(item.time), ` by ${writer}${item.replaced ? ", which replaced the twin" : ""}:`),
+        el("ul", {}, (lines.length ? lines : ["no values"]).map((each) => el("li", {}, each))),
+      );
+      note.hidden = false;
       if (value) draw();
     },
   };
