@@ -1,4 +1,4 @@
-"""What the tests of the page share: a browser without a screen, and parts of the page in a real one.
+"""What the tests of the page share: a browser without a screen, and helpers for a real one.
 
 The browser without a screen sends requests with a cookie, as the page does, and reads its streams.
 """

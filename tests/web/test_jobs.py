@@ -100,6 +100,22 @@ def test_a_job_that_waits_is_cancelled(home: Any, emulator: Emulator) -> None:
     assert home.get_by_role("button", name=f"Cancel {job_id}").count() == 0
 
 
+def test_a_list_that_is_read_again_keeps_the_focus(
+    home: Any, emulator: Emulator, service: Service
+) -> None:
+    first, second = new_id("job"), new_id("job")
+    body = {"type": "scheduleUpdateTwin", "queryCondition": "deviceId = 'none'"}
+    patch = {"tags": {"a": 1}, "etag": "*"}
+    for job_id in (first, second):
+        job = {**body, "jobId": job_id, "updateTwin": patch}
+        assert service.request("PUT", f"/jobs/v2/{job_id}", json=job).ok
+        if job_id == first:
+            at(home, emulator, "#/jobs")
+            home.get_by_role("link", name=first).focus()
+    home.get_by_role("link", name=second).wait_for()
+    assert home.evaluate("document.activeElement.innerText") == first
+
+
 def test_the_newest_jobs_are_shown(home: Any, emulator: Emulator, service: Service) -> None:
     start = new_id("job")
     body = {

@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient, MethodResponse
+from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, MethodResponse
 
 from emulator import Emulator
 from emulator.http.web import live
 from tests.http.support import MethodDevice, echo, new_id, registered
 from tests.messages import put_module
-from tests.support import PATIENCE, Device, Service, second_hub, send_events, wait_until
+from tests.support import PATIENCE, Device, Service, second_hub, send_events
 from tests.web.support import Visitor, at, check, text_of
 
 # What a device can send to break out of a text: none of it may become markup, or stay unseen.
@@ -370,6 +370,56 @@ def test_a_fault_is_turned_on_and_off(home: Any, emulator: Emulator, device: Dev
     assert (fault["kind"], fault["status"]) == ("twin-status", 429)
     off.click()
     home.get_by_text("No fault is on.").wait_for()
+
+
+def test_each_kind_of_fault_can_be_turned_on_as_it_is_proposed(
+    home: Any, emulator: Emulator, device: Device
+) -> None:
+    at(home, emulator, f"#/device/{device.id}")
+    home.get_by_text("Faults", exact=True).click()
+    form = home.get_by_role("form", name="Turn a fault on")
+    kinds = form.locator("option").all_inner_texts()
+    for kind in kinds:
+        form.get_by_label("Kind").select_option(kind)
+        form.get_by_role("button", name="Turn on").click()
+        home.locator("#status").get_by_text(f"The fault {kind} is on.").wait_for()
+    assert len(kinds) > 10
+    emulator.faults.clear()
+
+
+def test_a_module_has_a_page_as_its_device_has(
+    home: Any, emulator: Emulator, service: Service, device: Device
+) -> None:
+    module = put_module(service, device.id, "camera")
+    at(home, emulator, f"#/device/{device.id}")
+    home.get_by_role("link", name=f"{device.id}/camera").click()
+    home.get_by_role("heading", name="camera", exact=True).wait_for()
+    home.get_by_text("Live", exact=True).wait_for()
+    home.get_by_role("button", name="Edit desired properties").click()
+    home.get_by_role("dialog").get_by_label("JSON").fill('{"zoom": 2}')
+    home.get_by_role("dialog").get_by_role("button", name="Save").click()
+    text_of(home, "Twin").get_by_text("desired.zoom = 2").wait_for()
+    start = device.connection_string.partition(";SharedAccessKey=")[0]
+    text = f"{start};ModuleId=camera;SharedAccessKey={module.key}"
+    client = IoTHubModuleClient.create_from_connection_string(text)
+
+    def answer(request: Any) -> None:
+        client.send_method_response(MethodResponse(request.request_id, 200, None))
+
+    client.on_method_request_received = answer
+    try:
+        client.connect()
+        home.get_by_text("Connected by MQTT").wait_for()
+        home.get_by_text("Invoke a method", exact=True).click()
+        home.get_by_label("Method", exact=True).fill("blink")
+        home.get_by_role("button", name="Invoke").click()
+        home.get_by_text("The device answered with status 200").wait_for()
+    finally:
+        client.shutdown()
+    path = f"/twins/{device.id}/modules/camera"
+    desired = {"properties": {"desired": {"zoom": 3}}}
+    service.request("PATCH", path, json=desired)
+    text_of(home, "Twin").get_by_text("desired.zoom: 2 \u2192 3").wait_for()
 
 
 def test_the_clock_is_advanced_and_the_hub_reset(

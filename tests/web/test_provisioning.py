@@ -139,7 +139,7 @@ def test_the_forms_fit_a_phone_and_can_be_used_by_everyone(
     check(page, axe, "a group")
 
 
-# --- who can do this
+# --- rights
 
 
 def test_a_hub_without_provisioning_has_no_such_section(

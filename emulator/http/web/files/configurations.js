@@ -1,7 +1,7 @@
 // Automatic device configurations.
 
 import { call } from "./api.js";
-import { announce, button, confirm, el, errorPlace, fill, table, tell } from "./dom.js";
+import { announce, button, confirm, el, errorPlace, fill, renew, table, tell } from "./dom.js";
 import { edit } from "./configuration_form.js";
 import { json } from "./text.js";
 
@@ -28,7 +28,7 @@ export function configurations({ main, title }) {
   async function read() {
     try {
       const found = await call("GET", "/configurations");
-      fill(place, table("Configurations", COLUMNS, found.map(row), "There is no configuration. Create one with New configuration."));
+      renew(place, table("Configurations", COLUMNS, found.map(row), "There is no configuration. Create one with New configuration."));
       error.show("");
     } catch (problem) {
       error.show(problem.message);

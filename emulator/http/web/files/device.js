@@ -2,7 +2,7 @@
 
 import { call, pathOf } from "./api.js";
 import { connectionString } from "./connection_string.js";
-import { announce, button, confirm, copy, dialog, el, errorPlace, field, fill, form, table } from "./dom.js";
+import { announce, button, confirm, copy, dialog, el, errorPlace, field, fill, form, renew, table } from "./dom.js";
 import { faults } from "./faults.js";
 import { watch } from "./live.js";
 import { methods } from "./methods.js";
@@ -146,7 +146,7 @@ function modules(key) {
     try {
       const found = await call("GET", pathOf("/devices", key, "/modules"));
       const rows = found.map((each) => [link(each), each.connectionState, dateTime(each.lastActivityTime)]);
-      fill(place, rows.length ? table(`Modules of ${key.deviceId}`, ["Id", "State", "Last activity"], rows) : el("p", { class: "dim" }, "This device has no modules."));
+      renew(place, rows.length ? table(`Modules of ${key.deviceId}`, ["Id", "State", "Last activity"], rows) : el("p", { class: "dim" }, "This device has no modules."));
     } catch (problem) {
       fill(place);
       if (problem.status !== 404) error.show(problem.message);

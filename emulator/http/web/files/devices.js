@@ -1,7 +1,7 @@
 // The devices and modules of the hub, in pages, and what happens now beside them.
 
 import { call, send } from "./api.js";
-import { button, el, errorPlace, field, fill, table } from "./dom.js";
+import { announce, button, el, errorPlace, field, fill, renew, table } from "./dom.js";
 import { newDevice } from "./device_form.js";
 import { watch } from "./live.js";
 import { pager } from "./pager.js";
@@ -27,6 +27,7 @@ export function devices({ main, state, title }) {
   title("Devices");
   let shown = new Map();
   let timer = null;
+  let chosen = false; // whether the person waits for the list
   let took = 0; // how long the last reading took, in ms
   const load = serial(read);
   const error = errorPlace();
@@ -78,6 +79,7 @@ export function devices({ main, state, title }) {
   }
 
   function choose() {
+    chosen = true;
     pages.restart();
     clearTimeout(timer);
     timer = setTimeout(start, WAIT_MS);
@@ -104,6 +106,8 @@ export function devices({ main, state, title }) {
       error.show("");
       show(rows, protocols, total.totalDeviceCount === 0);
       pages.show(rows, answer.headers);
+      if (chosen) announce(`${count(rows.length, "row")} found${pages.view.hidden ? "" : " on this page"}.`);
+      chosen = false;
       fill(numbers, count(total.totalDeviceCount, "device"), total.disabledDeviceCount ? `, ${total.disabledDeviceCount} disabled` : "");
     } catch (problem) {
       if (turns === pages.turns) error.show(problem.message);
@@ -133,7 +137,7 @@ export function devices({ main, state, title }) {
     const columns = ["Id", "State", ["Protocol", "cell-optional"], ["Last activity", "cell-optional"]];
     const isAll = !search.value && !filter.value && !condition.value && kind.value === "devices";
     if (isEmpty && isAll) fill(place, emptyHub(newDevice));
-    else fill(place, table(kind.value === "devices" ? "Devices" : "Modules", columns, lines, kind.value === "devices" ? "No device is like this." : "No module is like this."));
+    else renew(place, table(kind.value === "devices" ? "Devices" : "Modules", columns, lines, kind.value === "devices" ? "No device is like this." : "No module is like this."));
   }
 
   function take(items) {

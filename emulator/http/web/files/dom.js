@@ -34,6 +34,16 @@ export function fill(element, ...children) {
   return element;
 }
 
+/** Replace what an element contains, as `fill`; what has the focus keeps it, found by its name. */
+export function renew(element, ...children) {
+  const active = document.activeElement;
+  const nameOf = (each) => each.getAttribute("aria-label") ?? each.textContent;
+  const name = element.contains(active) ? nameOf(active) : null;
+  fill(element, ...children);
+  if (name !== null) [...element.querySelectorAll(active.tagName)].find((each) => nameOf(each) === name)?.focus({ preventScroll: true });
+  return element;
+}
+
 /** Add children to an element. */
 export function add(element, ...children) {
   element.append(...children.flat(Infinity).filter(isShown).map(toNode));

@@ -1,7 +1,7 @@
 // The hub: its rates, all that happens, refusals, the clock, and reset.
 
 import { call } from "./api.js";
-import { announce, button, confirm, el, errorPlace, field, fill, form, table } from "./dom.js";
+import { announce, button, confirm, el, errorPlace, field, fill, form, renew, table } from "./dom.js";
 import { chart } from "./chart.js";
 import { hubNow, watch } from "./live.js";
 import { KINDS, Timeline } from "./timeline.js";
@@ -86,7 +86,7 @@ export function hub({ main, state, title }) {
     try {
       const found = await call("GET", "/_emulator/refusals");
       const rows = found.reverse().slice(0, 30).map((each) => [clockTime(each.time), each.text]);
-      fill(refusals, table("Refusals", ["Time", "What and why"], rows, "The hub refused nothing."));
+      renew(refusals, table("Refusals", ["Time", "What and why"], rows, "The hub refused nothing."));
     } catch (error) {
       fill(refusals, el("p", { class: "error" }, error.message));
     }

@@ -1,7 +1,7 @@
 // One scheduled job, and what it did to each device.
 
 import { call, send } from "./api.js";
-import { announce, button, confirm, el, errorPlace, fill, table } from "./dom.js";
+import { announce, button, confirm, el, errorPlace, fill, renew, table } from "./dom.js";
 import { watch } from "./live.js";
 import { pager } from "./pager.js";
 import { serial } from "./serial.js";
@@ -91,7 +91,7 @@ export function job({ main, state, title }, id) {
       const query = `SELECT * FROM devices.jobs WHERE jobId = ${quoted(id)}`;
       const answer = await send("POST", "/devices/query", { body: { query }, headers: pages.headers() });
       if (turns !== pages.turns) return;
-      fill(rows, table("Devices of the job", ["Device", "Status", "Started", "Ended", "Result"], answer.value.map(row), "The job has no device yet."));
+      renew(rows, table("Devices of the job", ["Device", "Status", "Started", "Ended", "Result"], answer.value.map(row), "The job has no device yet."));
       pages.show(answer.value, answer.headers);
     } catch (problem) {
       error.show(problem.message);

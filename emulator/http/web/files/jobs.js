@@ -1,7 +1,7 @@
 // Scheduled jobs, and import and export jobs.
 
 import { call, send } from "./api.js";
-import { button, confirm, el, errorPlace, fill, table, tell } from "./dom.js";
+import { button, confirm, el, errorPlace, fill, renew, table, tell } from "./dom.js";
 import { cancel, job, jobHash, progress } from "./job.js";
 import { newJob } from "./job_form.js";
 import { watch } from "./live.js";
@@ -37,10 +37,10 @@ function all({ main, state, title }) {
   const read = serial(async () => {
     try {
       const [found, left] = await newest();
-      fill(scheduled, table("Scheduled jobs", ["Id", "Type", "Status", "Started", "Devices", "Actions"], found.map(row), "There is no scheduled job. Create one with New job."));
+      renew(scheduled, table("Scheduled jobs", ["Id", "Type", "Status", "Started", "Devices", "Actions"], found.map(row), "There is no scheduled job. Create one with New job."));
       fill(more, left > 0 && `${count(left, "older job")} not shown.`);
       const others = await call("GET", "/jobs");
-      fill(transfers, table("Import and export jobs", ["Id", "Type", "Status", "Started", "Actions"], others.map(transfer), "There is no import or export job."));
+      renew(transfers, table("Import and export jobs", ["Id", "Type", "Status", "Started", "Actions"], others.map(transfer), "There is no import or export job."));
       error.show("");
     } catch (problem) {
       error.show(problem.message);

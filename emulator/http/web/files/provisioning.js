@@ -1,7 +1,7 @@
 // The Device Provisioning Service: individual enrollments and groups, with what became of their devices.
 
 import { send } from "./api.js";
-import { button, copyable, el, errorPlace, fill, table } from "./dom.js";
+import { button, copyable, el, errorPlace, fill, renew, table } from "./dom.js";
 import { actions, group, groupHash, kindOf } from "./enrollment.js";
 import { newEnrollment } from "./enrollment_form.js";
 import { watch } from "./live.js";
@@ -72,7 +72,7 @@ function list(session, isGroup) {
       if (turns !== pages.turns) return;
       const columns = isGroup ? COLUMNS.filter((each) => each !== "Registration") : COLUMNS;
       const empty = isGroup ? "There is no group. Devices of a group share a key or a signing certificate." : "There is no enrollment. One enrolls one device.";
-      fill(place, table(name, columns, answer.value.map(row), empty));
+      renew(place, table(name, columns, answer.value.map(row), empty));
       pages.show(answer.value, answer.headers);
       error.show("");
     } catch (problem) {

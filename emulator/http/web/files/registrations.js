@@ -1,7 +1,7 @@
 // What became of devices that registered: where they were assigned, or why not.
 
 import { call, send } from "./api.js";
-import { announce, button, confirm, el, errorPlace, fill, table } from "./dom.js";
+import { announce, button, confirm, el, errorPlace, fill, renew, table } from "./dom.js";
 import { pager } from "./pager.js";
 import { serial } from "./serial.js";
 import { status } from "./status.js";
@@ -41,7 +41,7 @@ export function registrations(groupId, session) {
       const answer = await send("POST", path, { body: { query: "SELECT *" }, headers: pages.headers() });
       if (turns !== pages.turns) return;
       const rows = answer.value.map((each) => [el("code", {}, each.registrationId), registrationState(each, session), dateTime(each.lastUpdatedDateTimeUtc), forget(each.registrationId, read)]);
-      fill(place, table("Registrations", ["Registration id", "State", "Last", "Actions"], rows, "No device of this group has registered yet."));
+      renew(place, table("Registrations", ["Registration id", "State", "Last", "Actions"], rows, "No device of this group has registered yet."));
       pages.show(answer.value, answer.headers);
       error.show("");
     } catch (problem) {
