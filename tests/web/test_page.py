@@ -366,10 +366,13 @@ def test_a_fault_is_turned_on_and_off(home: Any, emulator: Emulator, device: Dev
     form.get_by_role("button", name="Turn on").click()
     off = home.get_by_role("button", name="Turn off twin-status")
     off.wait_for()
+    events = text_of(home, "What happens")
+    events.get_by_text(f"The fault twin-status is on for {device.id}").wait_for()
     [fault] = [each for each in emulator.faults.list() if each.get("device") == device.id]
     assert (fault["kind"], fault["status"]) == ("twin-status", 429)
     off.click()
     home.get_by_text("No fault is on.").wait_for()
+    events.get_by_text(f"The fault twin-status is off for {device.id}").wait_for()
 
 
 def test_each_kind_of_fault_can_be_turned_on_as_it_is_proposed(

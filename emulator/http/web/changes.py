@@ -38,6 +38,9 @@ def key_of(change: Change) -> IdentityKey | None:
             return IdentityKey(change.device_id)
         case CommandEnded():
             return IdentityKey(change.outcome.device_id)
+        case FaultAdded() | FaultEnded():
+            fault = change.fault
+            return None if fault.device is None else IdentityKey(fault.device, fault.module)
     key = getattr(change, "key", None)
     return key if isinstance(key, IdentityKey) else None
 

@@ -12,11 +12,6 @@ const PAGE = 25;
 // How often a job that is not over is read again.
 const READ_MS = 1000;
 
-/** Return the address of a job within the page. */
-export function jobHash(id) {
-  return `#/jobs/${encodeURIComponent(id)}`;
-}
-
 /** Describe how far a job is. */
 export function progress({ deviceJobStatistics: numbers }) {
   if (!numbers) return "";
@@ -40,7 +35,7 @@ export function job({ main, state, title }, id) {
   const badge = el("span", {});
   const done = el("p", { class: "numbers" });
   const actions = el("div", { class: "actions" });
-  const facts = el("div", { class: "stack" });
+  const facts = el("div", { class: "halves" });
   const rows = el("div", {});
   const error = errorPlace();
   const pages = pager(PAGE, () => readRows());
@@ -52,7 +47,8 @@ export function job({ main, state, title }, id) {
     el("p", { class: "crumbs" }, el("a", { href: "#/jobs" }, "Jobs")),
     el("div", { class: "title" }, el("h1", {}, id), badge, done, actions),
     error.place,
-    el("div", { class: "columns" }, el("section", { class: "card" }, el("h2", {}, "Devices"), rows, pages.view), el("section", { class: "card" }, el("h2", {}, "Job"), facts)),
+    el("section", { class: "card" }, el("h2", {}, "What it does"), facts),
+    el("section", { class: "card" }, el("h2", {}, "Devices"), rows, pages.view),
   );
 
   const read = serial(async () => {

@@ -2,10 +2,10 @@
 
 import { call } from "./api.js";
 import { announce, button, dialog, el, field, form } from "./dom.js";
-import { jobHash } from "./job.js";
 import { hubNow } from "./live.js";
 import { methodFields } from "./method_form.js";
 import { parseObject } from "./mistake.js";
+import { jobHash } from "./text.js";
 
 const PATCH = '{\n  "tags": {},\n  "properties": { "desired": {} }\n}';
 

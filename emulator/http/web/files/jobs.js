@@ -2,12 +2,12 @@
 
 import { call, send } from "./api.js";
 import { button, confirm, el, errorPlace, fill, renew, table, tell } from "./dom.js";
-import { cancel, job, jobHash, progress } from "./job.js";
+import { cancel, job, progress } from "./job.js";
 import { newJob } from "./job_form.js";
 import { watch } from "./live.js";
 import { serial } from "./serial.js";
 import { OVER, WAITING, status } from "./status.js";
-import { count, json, recent } from "./text.js";
+import { count, jobHash, json, recent } from "./text.js";
 
 const WAIT_MS = 500;
 // How many jobs are shown, the newest.

@@ -54,6 +54,11 @@ export function hashOf({ deviceId, moduleId }) {
   return `#/device/${encodeURIComponent(deviceId)}${module}`;
 }
 
+/** Return the address of a scheduled job within the page. */
+export function jobHash(id) {
+  return `#/jobs/${encodeURIComponent(id)}`;
+}
+
 /** Show a body as it was sent: JSON with lines, or text, or Base64. */
 export function body(content) {
   if (!content || content.size === 0) return el("span", { class: "dim" }, "empty");

@@ -2,7 +2,7 @@
 
 import { add, el, fill } from "./dom.js";
 import { hubNow } from "./live.js";
-import { body, clockTime, count, describe, duration, link, short } from "./text.js";
+import { body, clockTime, count, describe, duration, jobHash, link, short } from "./text.js";
 
 const NEGATIVE = new Set(["Refused", "Dropped"]);
 
@@ -14,6 +14,7 @@ export const KINDS = {
   Twins: ["TwinChanged", "TwinDeleted"],
   Identities: ["IdentityCreated", "IdentityChanged", "IdentityDeleted"],
   Jobs: ["JobStarted", "JobEnded"],
+  Faults: ["FaultAdded", "FaultHit", "FaultEnded"],
   Refusals: ["Refused"],
 };
 
@@ -144,9 +145,15 @@ export class Timeline {
       case "TwinChanged":
         return [twin(item, who)];
       case "JobStarted":
-        return [[`The job ${item.jobId} began`]];
+        return [["The job ", job(item), " began"]];
       case "JobEnded":
-        return [[`The job ${item.jobId} ended: ${item.status}`]];
+        return [["The job ", job(item), ` ended: ${item.status}`]];
+      case "FaultAdded":
+        return [["The fault ", code(item.kind), " is on", who ? [" for ", who] : " for all devices"]];
+      case "FaultHit":
+        return [["The fault ", code(item.kind), " happened", who && [" to ", who]]];
+      case "FaultEnded":
+        return [["The fault ", code(item.kind), " is off", who && [" for ", who]]];
       case "Refused":
         return [[item.text]];
       case "Dropped":
@@ -155,6 +162,10 @@ export class Timeline {
         return [null];
     }
   }
+}
+
+function job(item) {
+  return el("a", { href: jobHash(item.jobId), class: "id" }, item.jobId);
 }
 
 function twin(item, who) {
