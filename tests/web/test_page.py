@@ -103,6 +103,19 @@ def test_a_policy_without_a_right_gets_a_clear_error(page: Any, emulator: Emulat
     page.get_by_role("alert").filter(has_text=error).wait_for()
 
 
+def test_a_policy_without_the_right_to_read_identities_sees_the_devices(
+    page: Any, emulator: Emulator, device: Device
+) -> None:
+    page.get_by_text("Use another key").click()
+    key = page.get_by_label("Key or connection string")
+    key.fill(emulator.policy_connection_string("service"))
+    key.press("Enter")
+    page.get_by_label("Id has").fill(device.id)
+    page.get_by_role("link", name=device.id).first.wait_for()
+    assert page.get_by_role("alert").count() == 0
+    assert page.get_by_role("link", name="Provisioning").count() == 0
+
+
 # --- the tutorial
 
 

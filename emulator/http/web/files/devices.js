@@ -101,14 +101,14 @@ export function devices({ main, state, title }) {
       const rows = answer.value;
       const ids = rows.map(idOf);
       const protocols = rows.length ? await call("POST", "/_page/protocols", { ids }) : {};
-      const total = await call("GET", "/statistics/devices");
+      const total = await statistics();
       if (turns !== pages.turns) return;
       error.show("");
-      show(rows, protocols, total.totalDeviceCount === 0);
+      show(rows, protocols, total?.totalDeviceCount === 0);
       pages.show(rows, answer.headers);
       if (chosen) announce(`${count(rows.length, "row")} found${pages.view.hidden ? "" : " on this page"}.`);
       chosen = false;
-      fill(numbers, count(total.totalDeviceCount, "device"), total.disabledDeviceCount ? `, ${total.disabledDeviceCount} disabled` : "");
+      fill(numbers, total && count(total.totalDeviceCount, "device"), total?.disabledDeviceCount > 0 && `, ${total.disabledDeviceCount} disabled`);
     } catch (problem) {
       if (turns === pages.turns) error.show(problem.message);
     } finally {
@@ -162,6 +162,16 @@ export function devices({ main, state, title }) {
       timeline.close();
     },
   };
+}
+
+/** Read how many devices there are; null if the policy of the session can't. */
+async function statistics() {
+  try {
+    return await call("GET", "/statistics/devices");
+  } catch (problem) {
+    if (problem.status === 401) return null;
+    throw problem;
+  }
 }
 
 /** Show whether a device is connected. */

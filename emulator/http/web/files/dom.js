@@ -103,7 +103,7 @@ export function button(label, work, properties = {}, show = null) {
 }
 
 /** Do the work of a button; an error goes to `show`, or to a dialog. */
-export async function attempt(made, work, show) {
+async function attempt(made, work, show) {
   if (made.getAttribute("aria-disabled") === "true") return;
   made.setAttribute("aria-disabled", "true");
   if (show) show("");

@@ -5,11 +5,11 @@ import { announce, button, confirm, el, errorPlace, fill, renew, table } from ".
 import { watch } from "./live.js";
 import { pager } from "./pager.js";
 import { serial } from "./serial.js";
-import { OVER, WAITING, status } from "./status.js";
+import { WAITING, status } from "./status.js";
 import { dateTime, json, link, quoted, recent } from "./text.js";
 
 const PAGE = 25;
-// How often a job that is not over is read again.
+// How often a job that runs is read again: the stream has its start and its end.
 const READ_MS = 1000;
 
 /** Describe how far a job is. */
@@ -58,7 +58,7 @@ export function job({ main, state, title }, id) {
       if (found.status === "unknown") throw new Error(`The job ${id} is not on this hub.`);
       show(found);
       await readRows();
-      if (!closed && !OVER.has(found.status)) timer = setTimeout(() => document.hidden || read(), READ_MS);
+      if (!closed && found.status === "running") timer = setTimeout(() => document.hidden || read(), READ_MS);
     } catch (problem) {
       error.show(problem.message);
     }
@@ -77,7 +77,7 @@ export function job({ main, state, title }, id) {
       ["Time limit", `${found.maxExecutionTimeInSeconds} s`],
       ["Failed because", found.failureReason],
     ];
-    fill(facts, el("dl", {}, entries.filter(([, value]) => value).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), json(found.updateTwin ?? found.cloudToDeviceMethod ?? {}));
+    renew(facts, el("dl", {}, entries.filter(([, value]) => value).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), json(found.updateTwin ?? found.cloudToDeviceMethod ?? {}));
     error.show("");
   }
 

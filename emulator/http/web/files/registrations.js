@@ -1,7 +1,7 @@
 // What became of devices that registered: where they were assigned, or why not.
 
 import { call, send } from "./api.js";
-import { announce, button, confirm, el, errorPlace, fill, renew, table } from "./dom.js";
+import { announce, button, confirm, el, errorPlace, renew, table } from "./dom.js";
 import { pager } from "./pager.js";
 import { serial } from "./serial.js";
 import { status } from "./status.js";

@@ -190,7 +190,7 @@ function more(item) {
 }
 
 /** Show names and values. */
-export function list(properties) {
+function list(properties) {
   const rows = Object.entries(properties);
   return rows.length ? el("dl", {}, rows.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value ?? "no value")])) : null;
 }

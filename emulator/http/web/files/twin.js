@@ -99,7 +99,7 @@ function own(section) {
 }
 
 /** Return the patch that makes `after` of `before`; undefined if they are equal. */
-export function difference(before, after) {
+function difference(before, after) {
   const isObject = (each) => typeof each === "object" && each !== null && !Array.isArray(each);
   if (!isObject(before) || !isObject(after)) return JSON.stringify(before) === JSON.stringify(after) ? undefined : after;
   const patch = {};
