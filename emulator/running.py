@@ -13,12 +13,13 @@ from emulator.amqp.server import AmqpServer
 from emulator.connection_strings import host_with_port
 from emulator.disk.snapshot import pack, unpack
 from emulator.dps.entrance import Entrance
+from emulator.dps.names import ID_SCOPE, POLICY
 from emulator.http.admin import config, info, metrics
 from emulator.http.admin import state as admin
 from emulator.http.admin.counts import Counts
 from emulator.http.routes import ROUTES
 from emulator.http.server import HttpServer
-from emulator.http.web.page import Page
+from emulator.http.web.page import Page, Provisioning
 from emulator.hub.access.policies import OF_THE_HUB, Policy
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
@@ -290,7 +291,10 @@ class Running:
             self._hosts,
             host_name=self.host_name,
             known_key=WELL_KNOWN_PRIMARY_KEY if self._settings.on_loopback else None,
+            provisioning=Provisioning(ID_SCOPE, lambda: self.policies[POLICY]) if dps else None,
         )
+        if dps is not None:
+            dps.session_token = page.provisioning_token
         self.on_new_hub.append(page.follow)
         own = (
             *info.routes(self._host),

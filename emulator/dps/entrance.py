@@ -34,6 +34,7 @@ _FAMILIES = {"enrollments", "enrollmentgroups", "registrations"}
 
 
 Handler = Callable[[Request], Awaitable[StreamResponse]]
+FindToken = Callable[[Request], str | None]
 
 
 class Entrance:
@@ -63,6 +64,8 @@ class Entrance:
         self._linked = linked
         self.web_socket: Handler | None = None
         """Upgrades a request to MQTT. The SDK for C# asks for the host without a path."""
+        self.session_token: FindToken = lambda _: None
+        """Returns the SAS token of a request with a cookie of the page."""
 
     @cached_property
     def service(self) -> ProvisioningService:
@@ -98,7 +101,8 @@ class Entrance:
         from emulator.dps.routes import answer
 
         async def handle(request: Request) -> StreamResponse:
-            return await answer(self.service, self._handshakes, request, segments)
+            token = self.session_token
+            return await answer(self.service, self._handshakes, token, request, segments)
 
         return handle
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from emulator.dps import limits
 from emulator.dps.access import Proof
+from emulator.dps.entrance import FindToken
 from emulator.dps.errors import TpmChallenge, Unauthorized, is_transient
 from emulator.dps.names import ID_SCOPE
 from emulator.dps.registration import ASSIGNING
@@ -48,6 +49,7 @@ class Call(Struct, frozen=True):
 
     service: ProvisioningService
     handshakes: Handshakes
+    session_token: FindToken
     request: Request
 
     @property
@@ -60,6 +62,14 @@ class Call(Struct, frozen=True):
         """The condition on an etag: it comes bare, quoted, and with its own quotes."""
         header = self.request.headers.get("If-Match", "")
         return IfMatch.parse(header.replace('"', ""))
+
+    @property
+    def owner_token(self) -> str | None:
+        """The SAS token of a program of the owner, or of the session of the page."""
+        token = self.request.headers.get("Authorization")
+        if token is None and "Cookie" in self.request.headers:
+            return self.session_token(self.request)
+        return token
 
     @property
     def proof(self) -> Proof:
@@ -76,6 +86,7 @@ Handler = Callable[[Call], Awaitable[Result]]
 async def answer(
     service: ProvisioningService,
     handshakes: Handshakes,
+    session_token: FindToken,
     request: Request,
     segments: Sequence[str],
 ) -> StreamResponse:
@@ -84,10 +95,11 @@ async def answer(
     Args:
         service: the service.
         handshakes: the handshakes of TLS, with the certificates of devices.
+        session_token: returns the SAS token of a request with a cookie of the page.
         request: the request.
         segments: its path, decoded.
     """
-    call = Call(service, handshakes, request)
+    call = Call(service, handshakes, session_token, request)
     try:
         found = list(_router().find(segments))
         for each in found:
@@ -132,8 +144,8 @@ def _for_owner(
     operation: Operation, handler: Handler
 ) -> Callable[[Call, Sequence[str]], Awaitable[Result]]:
     async def checked(call: Call, segments: Sequence[str]) -> Result:
-        token, host = call.request.headers.get("Authorization"), call.request.host
-        call.service.access.check_service(token, segments, host, operation.right)
+        host = call.request.host
+        call.service.access.check_service(call.owner_token, segments, host, operation.right)
         _check_version(call.request)
         call.service.meter.enter(operation)
         return await handler(call)

@@ -27,8 +27,8 @@ async def query(hub: IotHub, request: Request) -> Response:
     text = members.text(members.document(await read_json(request), _QUERY), "query")
     if text is None:
         raise ArgumentInvalid("BadRequest: the body has no query")
-    size, continuation = _page_request(request)
-    return _page_response(await hub.queries.run(text, size=size, continuation=continuation))
+    size, continuation = page_request(request)
+    return page_response(await hub.queries.run(text, size=size, continuation=continuation))
 
 
 async def query_jobs(hub: IotHub, request: Request) -> Response:
@@ -37,14 +37,14 @@ async def query_jobs(hub: IotHub, request: Request) -> Response:
     In the swagger, an object contains the array. A real hub sends the array itself, and the paging
     in headers, as the SDKs for Node and C# expect.
     """
-    size, continuation = _page_request(request)
+    size, continuation = page_request(request)
     kind, status = request.query.get("jobType", ""), request.query.get("jobStatus", "")
-    return _page_response(
+    return page_response(
         await hub.jobs.query(kind=kind, status=status, size=size, continuation=continuation)
     )
 
 
-def _page_request(request: Request) -> tuple[int, str | None]:
+def page_request(request: Request) -> tuple[int, str | None]:
     """Parse `x-ms-max-item-count`, from 1 up, and `x-ms-continuation`.
 
     Returns:
@@ -61,7 +61,7 @@ def _page_request(request: Request) -> tuple[int, str | None]:
     return min(size, limits.QUERY_PAGE), request.headers.get("x-ms-continuation") or None
 
 
-def _page_response(page: Page) -> Response:
+def page_response(page: Page) -> Response:
     """Return the rows of a page; the last page has no `x-ms-continuation`."""
     headers = {"Content-Type": JSON, "x-ms-item-type": page.type}
     if page.continuation is not None:

@@ -1,4 +1,7 @@
-"""A browser without a screen: requests with a cookie, as the page sends them, and its streams."""
+"""What the tests of the page share: a browser without a screen, and helpers for a real one.
+
+The browser without a screen sends requests with a cookie, as the page does, and reads its streams.
+"""
 
 from __future__ import annotations
 
@@ -79,3 +82,32 @@ class Stream:
         """Wait until the hub ends the stream."""
         for _ in self._lines:
             pass
+
+
+# --- the page in a real browser
+
+
+def at(page: Any, emulator: Emulator, place: str) -> None:
+    """Go to a place of the page."""
+    page.goto(f"https://{emulator.host_name}:{emulator.https_port}/{place}")
+    page.locator("main h1").wait_for()
+
+
+def text_of(page: Any, label: str) -> Any:
+    """Find the part of the page below a heading."""
+    return page.locator("section, details").filter(has=page.get_by_role("heading", name=label))
+
+
+def check(page: Any, axe: str, place: str) -> None:
+    """Check that a part does not scroll sideways at 360 px, and that axe finds nothing."""
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 740})
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, (place, width)
+    if not page.evaluate("Boolean(window.axe)"):
+        page.evaluate(axe)
+    found = page.evaluate("axe.run()")
+    problems = [
+        (each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"]
+    ]
+    assert not problems, (place, problems)

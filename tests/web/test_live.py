@@ -121,6 +121,21 @@ def test_a_body_is_text_or_base64_and_cut(content: bytes, shown: dict[str, objec
     assert changes._text(content) == shown
 
 
+def test_a_change_of_a_twin_has_the_values_before_it(
+    user: Visitor, service: Service, device: Device
+) -> None:
+    path = f"/twins/{device.id}"
+    first = {"tags": {"a": 1.0, "b": {"c": 1, "d": 2}, "e": 3}}
+    assert service.request("PATCH", path, json=first).ok
+    with user.stream(f"?device={device.id}") as stream:
+        stream.wait_for("Twin")
+        patch = {"tags": {"a": None, "b": {"c": 2}, "e": {"f": 1}, "new": 1}}
+        assert service.request("PATCH", path, json=patch).ok
+        change = stream.wait_for("TwinChanged", lambda each: each["tags"] == patch["tags"])
+    tags = {"a": 1.0, "b": {"c": 1}, "e": 3}
+    assert change["before"] == {"tags": tags, "desired": None, "reported": None}
+
+
 def test_a_large_patch_is_not_sent(user: Visitor, service: Service, device: Device) -> None:
     tags = {f"t{number}": "x" * 4000 for number in range(5)}
     with user.stream(f"?device={device.id}") as stream:

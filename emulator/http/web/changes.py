@@ -44,6 +44,9 @@ def key_of(change: Change) -> IdentityKey | None:
             return IdentityKey(change.upload.device_id)
         case FileNotificationQueued():
             return IdentityKey(change.notification.device_id)
+        case FaultAdded() | FaultEnded():
+            fault = change.fault
+            return None if fault.device is None else IdentityKey(fault.device, fault.module)
     key = getattr(change, "key", None)
     return key if isinstance(key, IdentityKey) else None
 
@@ -69,6 +72,11 @@ def _details(change: Change) -> JsonObject:
                 "desired": _patch(change.desired),
                 "reported": _patch(change.reported),
                 "replaced": change.replaced,
+                "before": {
+                    "tags": _former(change.before.tags, change.tags),
+                    "desired": _former(change.before.desired.values, change.desired),
+                    "reported": _former(change.before.reported.values, change.reported),
+                },
             }
         case Disconnected():
             return {"reason": change.reason.name, "text": error_text(change.reason)}
@@ -148,6 +156,20 @@ def _text(content: bytes) -> JsonObject:
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(shown).decode(), "size": len(content)}
     return {"text": text, "size": len(content)}
+
+
+def _former(values: JsonObject, patch: JsonObject | None) -> Any:
+    """Return what the members of a patch were before it; new ones are left out."""
+    return None if patch is None else _patch(_below(values, patch))
+
+
+def _below(values: JsonObject, patch: JsonObject) -> JsonObject:
+    former: JsonObject = {}
+    for name in patch.keys() & values.keys():
+        old, new = values[name], patch[name]
+        both = isinstance(old, dict) and isinstance(new, dict)
+        former[name] = _below(old, new) if both else old
+    return former
 
 
 def _patch(patch: JsonObject | None) -> Any:

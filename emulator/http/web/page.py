@@ -6,7 +6,7 @@ A start imports this module alone; the others are imported when the first browse
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp.web_response import Response, StreamResponse
 
@@ -27,6 +27,18 @@ _SESSION = "/_page/session"
 _OWNER = "iothubowner"
 
 
+class Provisioning(NamedTuple):
+    """The Device Provisioning Service that shares the ports of the hub.
+
+    Args:
+        id_scope: its id scope.
+        policy: returns its present policy, which has every right there.
+    """
+
+    id_scope: str
+    policy: Callable[[], Policy]
+
+
 class Page:
     """The page of a hub, with the sessions of its users.
 
@@ -35,6 +47,7 @@ class Page:
         names: the names of the hub, by which a browser can reach it beside loopback addresses.
         host_name: the host that device connection strings name.
         known_key: the key that signs in by one click where it is in use; None offers this never.
+        provisioning: the Device Provisioning Service; None if the hub has none.
     """
 
     def __init__(
@@ -44,11 +57,13 @@ class Page:
         *,
         host_name: str,
         known_key: str | None,
+        provisioning: Provisioning | None,
     ) -> None:
         self._policies = policies
         self._names = names
         self._known_key = known_key
         self._host_name = host_name
+        self._provisioning = provisioning
         self._sessions: Sessions | None = None
         self._recorder: Recorder | None = None
 
@@ -65,6 +80,7 @@ class Page:
             Route("GET", "/_emulator/changes", watch, self._changes, versioned=False),
             Route("GET", "/_emulator/refusals", watch, _refusals, versioned=False),
             Route("POST", "/_page/protocols", watch, _protocols, versioned=False),
+            Route("POST", "/_page/search", Operation.QUERY, _search, versioned=False),
         )
 
     def token(self, request: Request) -> str | None:
@@ -74,6 +90,18 @@ class Page:
             GenericForbidden: another page has sent the request.
         """
         return None if self._sessions is None else self._sessions.token(request)
+
+    def provisioning_token(self, request: Request) -> str | None:
+        """Return the SAS token of a request's session for the Device Provisioning Service.
+
+        None without a session, and for one that has not every right of the hub.
+
+        Raises:
+            GenericForbidden: another page has sent the request.
+        """
+        if self._sessions is None or self._provisioning is None:
+            return None
+        return self._sessions.owner_token(request, self._provisioning.policy())
 
     def follow(self, hub: IotHub) -> None:
         """Show another hub, which is in the place of the one before: streams begin anew."""
@@ -113,7 +141,11 @@ class Page:
 
     def _about(self, session: Session | None) -> JsonObject:
         about: JsonObject = {"signedIn": session is not None, "knownKey": self._offers_known_key}
-        return about if session is None else about | session.document(self._host_name)
+        if session is None:
+            return about
+        provisioning = self._provisioning if session.is_owner else None
+        id_scope = None if provisioning is None else provisioning.id_scope
+        return about | session.document(self._host_name) | {"idScope": id_scope}
 
     async def _about_session(self, hub: IotHub, request: Request) -> Response:
         """`GET /_page/session`: 200 with what the page needs to begin."""
@@ -169,3 +201,13 @@ async def _protocols(hub: IotHub, request: Request) -> Result:
     from emulator.http.web.protocols import protocols
 
     return protocols(hub, await read_json(request))
+
+
+async def _search(hub: IotHub, request: Request) -> Response:
+    """`POST /_page/search`: `{"query": "SELECT …", "id": "part of an id"}`; 200 with rows.
+
+    It answers as `POST /devices/query`, in pages, with the rows whose id has this part.
+    """
+    from emulator.http.web.search import search
+
+    return await search(hub, request)

@@ -63,14 +63,26 @@ class Session:
         """End it: no further request has its rights, and its streams end."""
         self._end = self._clock.monotonic()
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether it has every right of the hub."""
+        return all(self.policy.allows(each) for each in Right)
+
     def token(self) -> str:
         """Return a SAS token of the policy, which is valid for some minutes."""
         now = int(self._clock.now().timestamp())
         if self._expiry - now < _TOKEN_SECONDS / 2:
             self._expiry = now + _TOKEN_SECONDS
-            key = decode_key(self.policy.keys.primary)
-            self._token = sign(self._audience, key, self._expiry, self.policy.name)
+            self._token = _sign(self._audience, self.policy, self._expiry)
         return self._token
+
+    def owner_token(self, policy: Policy) -> str | None:
+        """Return a SAS token of a policy of another service; None if this is not an owner's.
+
+        An owner has the keys of that policy in any case: they are in the snapshot of the hub.
+        """
+        expiry = int(self._clock.now().timestamp()) + _TOKEN_SECONDS
+        return _sign(self._audience, policy, expiry) if self.is_owner else None
 
     def document(self, host_name: str) -> JsonObject:
         """Return what the page shows of it; it needs the hub's name for connection strings."""
@@ -119,11 +131,23 @@ class Sessions:
         Raises:
             GenericForbidden: another page has sent the request.
         """
+        session = self._find_checked(request)
+        return None if session is None else session.token()
+
+    def owner_token(self, request: Request, policy: Policy) -> str | None:
+        """Return a SAS token of a policy of another service: see `Session.owner_token`.
+
+        Raises:
+            GenericForbidden: another page has sent the request.
+        """
+        session = self._find_checked(request)
+        return None if session is None else session.owner_token(policy)
+
+    def _find_checked(self, request: Request) -> Session | None:
         session = self.find(request)
-        if session is None:
-            return None
-        self.check(request, changes=request.method not in ("GET", "HEAD"))
-        return session.token()
+        if session is not None:
+            self.check(request, changes=request.method not in ("GET", "HEAD"))
+        return session
 
     def begin(self, request: Request, policy: Policy) -> tuple[Session, str]:
         """Begin a session; return it with the cookie to set."""
@@ -228,6 +252,10 @@ def _policy_of_key(key: str, policies: Collection[Policy]) -> Policy:
             "IOTHUB_CONNECTION_STRING"
         )
     return found[0]
+
+
+def _sign(audience: str, policy: Policy, expiry: int) -> str:
+    return sign(audience, decode_key(policy.keys.primary), expiry, policy.name)
 
 
 def _digest(value: str) -> bytes:

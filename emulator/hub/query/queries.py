@@ -103,8 +103,21 @@ class Queries:
         self._members[name] = _once(read)
         self._costs[name] = steps
 
-    async def run(self, text: str, *, size: int, continuation: str | None) -> Page:
+    async def run(
+        self,
+        text: str,
+        *,
+        size: int,
+        continuation: str | None,
+        only: Callable[[Any], bool] | None = None,
+    ) -> Page:
         """Answer a query with one page of at most `size` rows.
+
+        Args:
+            text: the query.
+            size: the largest number of rows.
+            continuation: the token of the page; None is the first one.
+            only: a condition that the language can't express, on rows that are not aggregated.
 
         Raises:
             ArgumentInvalid: the query is invalid or too expensive, or the continuation is of
@@ -131,7 +144,7 @@ class Queries:
             write, kind = compile_projection(query.items, collection.members), "Raw"
         cost = await self._cost(query, work)
         found = (
-            (place, encode(write(row)) if matches else None)
+            (place, encode(write(row)) if matches and (only is None or only(row)) else None)
             for place, row, matches in self._scan(query, Budget(), cost, start.after)
         )
         return await start.page(found, size, text, kind, work)

@@ -61,5 +61,6 @@ function errorOf(response, text) {
     window.dispatchEvent(new Event("refused"));
     if (message.startsWith("Unauthorized")) message = "The hub refused this: the policy of this session does not have the right, or the device is disabled.";
   }
+  message = message.replace(/(^|: )BadRequest: /, "$1");
   return new ApiError(response.status, code, message || `The hub answered ${response.status} ${code}.`);
 }

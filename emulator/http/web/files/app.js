@@ -7,6 +7,7 @@ import { device } from "./device.js";
 import { devices } from "./devices.js";
 import { hub } from "./hub.js";
 import { jobs } from "./jobs.js";
+import { provisioning } from "./provisioning.js";
 import { query } from "./query.js";
 
 const SECTIONS = [
@@ -15,6 +16,7 @@ const SECTIONS = [
   ["#/query", "Query", query],
   ["#/jobs", "Jobs", jobs],
   ["#/configurations", "Configurations", configurations],
+  ["#/provisioning", "Provisioning", provisioning],
 ];
 
 const top = document.getElementById("top");
@@ -113,7 +115,7 @@ async function check() {
 // --- sections
 
 function open() {
-  const links = SECTIONS.map(([hash, name]) => el("a", { href: hash }, name));
+  const links = sections().map(([hash, name]) => el("a", { href: hash }, name));
   fill(
     top,
     el("a", { class: "skip", href: "#main", onclick: skip }, "Skip to the content"),
@@ -122,6 +124,11 @@ function open() {
     el("div", { class: "who" }, light, el("span", { class: "policy", title: session.rights.join(", ") }, session.policy), button("Sign out", signOut, { class: "quiet" })),
   );
   route();
+}
+
+/** Return the sections that the hub and the session have. */
+function sections() {
+  return SECTIONS.filter(([, , view]) => view !== provisioning || session.idScope);
 }
 
 function skip(event) {
@@ -145,13 +152,14 @@ function route() {
     if (each.getAttribute("href") === hash) each.setAttribute("aria-current", "page");
     else each.removeAttribute("aria-current");
   }
-  if (name === "device" && rest[0]) {
-    const [deviceId, moduleId = null] = rest.map(decodeURIComponent);
+  const ids = rest.map(decodeURIComponent);
+  if (name === "device" && ids[0]) {
+    const [deviceId, moduleId = null] = ids;
     section = device(context, { deviceId, moduleId });
     return;
   }
-  const found = SECTIONS.find(([each]) => each === hash) ?? SECTIONS[0];
-  section = found[2](context);
+  const found = sections().find(([each]) => each === hash) ?? SECTIONS[0];
+  section = found[2](context, ...ids);
 }
 
 function title(text) {

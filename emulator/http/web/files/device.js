@@ -1,16 +1,20 @@
 // One device or module: its twin, its direct methods and its messages, as they happen.
 
 import { call, pathOf } from "./api.js";
-import { announce, button, confirm, copy, dialog, el, errorPlace, field, fill, form, table } from "./dom.js";
+import { connectionString } from "./connection_string.js";
+import { announce, button, confirm, copy, el, errorPlace, fill } from "./dom.js";
+import { command } from "./command_form.js";
 import { faults } from "./faults.js";
 import { watch } from "./live.js";
 import { methods } from "./methods.js";
+import { modules } from "./modules.js";
 import { Timeline } from "./timeline.js";
 import { twin } from "./twin.js";
-import { dateTime, hashOf, link } from "./text.js";
+import { dateTime, hashOf, idOf, link } from "./text.js";
+import { firstConnection } from "./welcome.js";
 
 export function device({ main, state, title, session }, key) {
-  const name = key.moduleId ? `${key.deviceId}/${key.moduleId}` : key.deviceId;
+  const name = idOf(key);
   title(name);
   let last = null; // the twin
   let protocol = "";
@@ -21,6 +25,7 @@ export function device({ main, state, title, session }, key) {
   const timeline = new Timeline(`Messages and changes of ${name}`, { most: 100, current: name });
   const properties = twin(key);
   const calls = methods(key);
+  const start = el("div", { hidden: true }, firstConnection(key, session));
   const parts = [];
 
   fill(
@@ -35,6 +40,7 @@ export function device({ main, state, title, session }, key) {
       button("Delete", remove, { class: "danger" }),
     ),
     error.place,
+    start,
     el(
       "div",
       { class: "columns" },
@@ -96,6 +102,7 @@ export function device({ main, state, title, session }, key) {
 
   function present() {
     const connected = last.connectionState === "Connected";
+    start.hidden = Boolean(key.moduleId) || connected || !last.lastActivityTime.startsWith("0001-") || last.authenticationType !== "sas";
     connection.className = `state ${connected ? "on" : ""}`;
     fill(connection, connected ? "Connected" : "Disconnected", connected && protocol && ` by ${protocol}`);
     fill(facts, "Last activity ", dateTime(last.lastActivityTime), last.status === "disabled" && [" ", el("span", { class: "badge bad" }, "disabled")]);
@@ -103,11 +110,7 @@ export function device({ main, state, title, session }, key) {
   }
 
   async function copyConnectionString() {
-    const identity = await call("GET", pathOf("/devices", key));
-    const secret = identity.authentication.symmetricKey?.primaryKey;
-    const ids = key.moduleId ? `DeviceId=${key.deviceId};ModuleId=${key.moduleId}` : `DeviceId=${key.deviceId}`;
-    const proof = secret ? `SharedAccessKey=${secret}` : "x509=true";
-    await copy(`HostName=${session.hostName};${ids};${proof}`, "Connection string");
+    await copy(await connectionString(key, session), "Connection string");
   }
 
   async function setStatus() {
@@ -134,63 +137,4 @@ export function device({ main, state, title, session }, key) {
       for (const each of parts) each.close();
     },
   };
-}
-
-/** The modules of a device, and a form to create one. */
-function modules(key) {
-  const place = el("div", {}, el("p", { class: "dim" }, "Loading"));
-  const error = errorPlace();
-
-  async function load() {
-    try {
-      const found = await call("GET", pathOf("/devices", key, "/modules"));
-      const rows = found.map((each) => [link(each), each.connectionState, dateTime(each.lastActivityTime)]);
-      fill(place, rows.length ? table(`Modules of ${key.deviceId}`, ["Id", "State", "Last activity"], rows) : el("p", { class: "dim" }, "This device has no modules."));
-    } catch (problem) {
-      fill(place);
-      if (problem.status !== 404) error.show(problem.message);
-    }
-  }
-
-  async function create() {
-    const made = await dialog("New module", (close) => {
-      const id = el("input", { autocomplete: "off", spellcheck: "false", maxlength: 128, autofocus: true });
-      return [
-        form("New module", field("Module id", id), "Create", async () => {
-          const module = { deviceId: key.deviceId, moduleId: id.value.trim() };
-          if (!module.moduleId) throw new Error("The module id is missing.");
-          await call("PUT", pathOf("/devices", module), module);
-          close(module);
-        }),
-        button("Cancel", async () => close(), { class: "quiet" }),
-      ];
-    });
-    if (made) load();
-  }
-
-  load();
-  return el("section", { class: "card" }, el("div", { class: "head" }, el("h2", {}, "Modules"), button("New module", create)), error.place, place);
-}
-
-/** A form for a cloud-to-device message. */
-function command(key) {
-  const text = el("textarea", { rows: 2, spellcheck: "false" });
-  const properties = el("textarea", { rows: 2, spellcheck: "false", placeholder: "name=value" });
-  const sent = el("p", { class: "dim", role: "status" });
-  const send = form("Send a message", [field("Body", text), field("Properties", properties, "One in each line: name=value"), sent], "Send", async () => {
-    fill(sent);
-    await call("POST", `/_emulator/devices/${encodeURIComponent(key.deviceId)}/messages`, { body: text.value, properties: parse(properties.value) });
-    fill(sent, "The message is queued. A device that is connected and subscribed receives it now.");
-  });
-  return el("details", { class: "card" }, el("summary", {}, el("h2", {}, "Send a message to the device")), send);
-}
-
-function parse(text) {
-  const found = {};
-  for (const line of text.split("\n").filter((each) => each.trim())) {
-    const at = line.indexOf("=");
-    if (at < 1) throw new Error(`The property '${line}' has no value. Use name=value.`);
-    found[line.slice(0, at).trim()] = line.slice(at + 1).trim();
-  }
-  return found;
 }

@@ -1,122 +1,123 @@
 // The devices and modules of the hub, in pages, and what happens now beside them.
 
-import { call, pathOf, send } from "./api.js";
-import { announce, button, dialog, el, errorPlace, field, fill, form, table } from "./dom.js";
+import { call, send } from "./api.js";
+import { announce, button, el, errorPlace, field, fill, renew, table } from "./dom.js";
+import { newDevice } from "./device_form.js";
 import { watch } from "./live.js";
+import { pager } from "./pager.js";
+import { serial } from "./serial.js";
 import { Timeline } from "./timeline.js";
-import { count, hashOf, link, recent } from "./text.js";
+import { count, idOf, link, recent } from "./text.js";
+import { emptyHub } from "./welcome.js";
 
 const PAGE = 25;
 const WAIT_MS = 300;
+// A search through a large hub takes its time: changes start at most so much of it.
+const SHARE = 0.1;
 const COLUMNS = "deviceId, connectionState, lastActivityTime, status";
-const STATES = { all: "", connected: "connectionState = 'Connected'", disabled: "status = 'disabled'" };
+const STATES = {
+  All: "",
+  Connected: "connectionState = 'Connected'",
+  Disconnected: "connectionState = 'Disconnected'",
+  Enabled: "status = 'enabled'",
+  Disabled: "status = 'disabled'",
+};
 
 export function devices({ main, state, title }) {
   title("Devices");
-  let pages = [null]; // the continuation of each page up to the present one
-  let next = null;
   let shown = new Map();
-  let loading = 0;
   let timer = null;
-  let waiting = null; // what the timer calls
+  let chosen = false; // whether the person waits for the list
+  let took = 0; // how long the last reading took, in ms
+  const load = serial(read);
   const error = errorPlace();
   const numbers = el("p", { class: "numbers" });
   const place = el("div", { "aria-busy": "true" });
-  const search = el("input", { type: "search", spellcheck: "false", autocomplete: "off" });
-  const filter = el("select", {}, el("option", { value: "all" }, "All"), el("option", { value: "connected" }, "Connected"), el("option", { value: "disabled" }, "Disabled"));
+  const search = el("input", { type: "search", spellcheck: "false", autocomplete: "off", maxlength: 257 });
+  const filter = el("select", {}, Object.entries(STATES).map(([name, condition]) => el("option", { value: condition }, name)));
   const kind = el("select", {}, el("option", { value: "devices" }, "Devices"), el("option", { value: "devices.modules" }, "Modules"));
-  const where = el("span", { class: "dim" });
-  const back = el("button", { type: "button", onclick: () => turn(-1) }, "Previous");
-  const forward = el("button", { type: "button", onclick: () => turn(1) }, "Next");
+  const condition = el("input", { class: "code", spellcheck: "false", autocomplete: "off" });
+  const pages = pager(PAGE, () => load());
   const timeline = new Timeline("What happens now", { most: 60 });
 
   fill(
     main,
-    el("div", { class: "title" }, el("h1", {}, "Devices"), numbers, button("New device", create, { class: "main" })),
+    el("div", { class: "title" }, el("h1", {}, "Devices"), numbers, button("New device", newDevice, { class: "main" })),
     el(
       "div",
       { class: "columns" },
       el(
         "section",
         { class: "card", "aria-label": "List" },
-        el("div", { class: "tools", role: "search" }, field("Id begins with", search), field("State", filter), field("Show", kind)),
+        el(
+          "div",
+          { class: "stack", role: "search" },
+          el("div", { class: "tools" }, field("Id has", search), field("State", filter), field("Show", kind)),
+          el("details", {}, el("summary", {}, "By tags and properties"), field("Condition", condition, "As after WHERE in a query; Enter runs it: tags.floor = 2 AND properties.reported.version = '1.2'")),
+        ),
         error.place,
         place,
-        el("div", { class: "pager" }, back, where, forward),
+        pages.view,
       ),
       el("section", { class: "card" }, el("h2", {}, "What happens now"), timeline.view),
     ),
   );
   for (const each of [search, filter, kind]) each.addEventListener("input", choose);
+  condition.addEventListener("change", choose);
   load();
   const stream = watch(null, { begin: () => timeline.clear(), take, state });
 
-  function later(work) {
+  /** Something has changed: read again, soon. */
+  function changed() {
+    timer ??= setTimeout(start, Math.max(WAIT_MS, took / SHARE));
+  }
+
+  function start() {
     clearTimeout(timer);
-    waiting = waiting === restart ? restart : work; // a change does not undo another choice
-    timer = setTimeout(() => {
-      const now = waiting;
-      waiting = null;
-      now();
-    }, WAIT_MS);
+    timer = null;
+    load();
   }
 
-  /** The next page of the list before is no page of the new one. */
   function choose() {
-    next = null;
-    forward.disabled = true;
-    later(restart);
-  }
-
-  function restart() {
-    pages = [null];
-    load();
-  }
-
-  function turn(step) {
-    if (step > 0 && next) pages.push(next);
-    if (step < 0 && pages.length > 1) pages.pop();
-    load();
+    chosen = true;
+    pages.restart();
+    clearTimeout(timer);
+    timer = setTimeout(start, WAIT_MS);
   }
 
   function text() {
-    const conditions = [STATES[filter.value]];
-    const start = search.value.trim();
-    if (start) conditions.push(`STARTSWITH(deviceId, '${start.replace(/[\\']/g, "\\$&")}')`);
-    const all = conditions.filter(Boolean).join(" AND ");
+    const own = condition.value.trim().replace(/^WHERE\b/i, "");
+    const all = [filter.value, own && `(${own})`].filter(Boolean).join(" AND ");
     const modules = kind.value === "devices" ? "" : ", moduleId";
     return `SELECT ${COLUMNS}${modules} FROM ${kind.value}${all ? ` WHERE ${all}` : ""}`;
   }
 
-  async function load() {
-    loading += 1;
-    const mine = loading;
+  async function read() {
+    const { turns } = pages;
+    const began = performance.now();
     try {
-      const headers = { "x-ms-max-item-count": String(PAGE) };
-      if (pages.at(-1)) headers["x-ms-continuation"] = pages.at(-1);
-      const answer = await send("POST", "/devices/query", { body: { query: text() }, headers });
+      const body = { query: text(), id: search.value.trim() };
+      const answer = await send("POST", "/_page/search", { body, headers: pages.headers() });
       const rows = answer.value;
       const ids = rows.map(idOf);
       const protocols = rows.length ? await call("POST", "/_page/protocols", { ids }) : {};
-      if (mine !== loading) return;
-      next = answer.headers.get("x-ms-continuation");
+      const total = await statistics();
+      if (turns !== pages.turns) return;
       error.show("");
-      show(rows, protocols);
-      await total(mine);
+      show(rows, protocols, total?.totalDeviceCount === 0);
+      pages.show(rows, answer.headers);
+      if (chosen) announce(`${count(rows.length, "row")} found${pages.view.hidden ? "" : " on this page"}.`);
+      chosen = false;
+      fill(numbers, total && count(total.totalDeviceCount, "device"), total?.disabledDeviceCount > 0 && `, ${total.disabledDeviceCount} disabled`);
     } catch (problem) {
-      if (mine === loading) error.show(problem.message);
+      if (turns === pages.turns) error.show(problem.message);
     } finally {
+      took = performance.now() - began;
       place.removeAttribute("aria-busy");
     }
   }
 
-  async function total(mine) {
-    const answer = await call("GET", "/statistics/devices");
-    if (mine !== loading) return;
-    fill(numbers, count(answer.totalDeviceCount, "device"), answer.disabledDeviceCount ? `, ${answer.disabledDeviceCount} disabled` : "");
-  }
-
-  function show(rows, protocols) {
+  function show(rows, protocols, isEmpty) {
     shown = new Map();
     const lines = rows.map((row) => {
       const cells = {
@@ -128,51 +129,30 @@ export function devices({ main, state, title }) {
       shown.set(idOf(row), cells);
       return [
         link(row),
-        cells.state,
+        [cells.state, row.status === "disabled" && [" ", el("span", { class: "badge bad" }, "disabled")]],
         [cells.protocol, "cell-optional"],
         [cells.activity, "cell-optional"],
-        row.status === "disabled" ? el("span", { class: "badge bad" }, "disabled") : "enabled",
       ];
     });
-    const columns = ["Id", "State", ["Protocol", "cell-optional"], ["Last activity", "cell-optional"], "Status"];
-    const empty = search.value || filter.value !== "all" ? "No device is like this." : "There is no device yet. Create one with New device.";
-    fill(place, table(kind.value === "devices" ? "Devices" : "Modules", columns, lines, empty));
-    const first = (pages.length - 1) * PAGE;
-    fill(where, rows.length ? `${(first + 1).toLocaleString("en-US")} to ${(first + rows.length).toLocaleString("en-US")}` : "");
-    back.disabled = pages.length === 1;
-    forward.disabled = !next;
+    const columns = ["Id", "State", ["Protocol", "cell-optional"], ["Last activity", "cell-optional"]];
+    const isAll = !search.value && !filter.value && !condition.value && kind.value === "devices";
+    if (isEmpty && isAll) fill(place, emptyHub(newDevice));
+    else renew(place, table(kind.value === "devices" ? "Devices" : "Modules", columns, lines, kind.value === "devices" ? "No device is like this." : "No module is like this."));
   }
 
   function take(items) {
     timeline.take(items);
     for (const item of items) {
-      if (item.type === "IdentityCreated" || item.type === "IdentityDeleted" || item.type === "IdentityChanged") later(load);
+      if (item.type === "IdentityCreated" || item.type === "IdentityDeleted" || item.type === "IdentityChanged") changed();
       const cells = item.deviceId ? shown.get(idOf(item)) : null;
       if (!cells) continue;
       if (item.type === "Connected" || item.type === "Disconnected") {
         mark(cells, item.type === "Connected");
-        if (item.type === "Connected") later(load);
+        if (item.type === "Connected") changed();
         else fill(cells.protocol);
       }
       if (item.time) fill(cells.activity, recent(item.time));
     }
-  }
-
-  async function create() {
-    const key = await dialog("New device", (close) => {
-      const id = el("input", { autocomplete: "off", spellcheck: "false", maxlength: 128, autofocus: true });
-      return [
-        form("New device", field("Device id", id, "Letters, digits and - . + % _ # * ? ! ( ) , = @ $ ' : ;"), "Create", async () => {
-          const deviceId = id.value.trim();
-          if (!deviceId) throw new Error("The device id is missing.");
-          await call("PUT", pathOf("/devices", { deviceId }), { deviceId });
-          announce(`The device ${deviceId} was created.`);
-          close({ deviceId });
-        }),
-        button("Cancel", async () => close(), { class: "quiet" }),
-      ];
-    });
-    if (key) location.hash = hashOf(key);
   }
 
   return {
@@ -184,12 +164,18 @@ export function devices({ main, state, title }) {
   };
 }
 
+/** Read how many devices there are; null if the policy of the session can't. */
+async function statistics() {
+  try {
+    return await call("GET", "/statistics/devices");
+  } catch (problem) {
+    if (problem.status === 401) return null;
+    throw problem;
+  }
+}
+
 /** Show whether a device is connected. */
 function mark(cells, connected) {
   cells.state.className = `state ${connected ? "on" : ""}`;
   fill(cells.state, connected ? "Connected" : "Disconnected");
-}
-
-function idOf({ deviceId, moduleId }) {
-  return moduleId ? `${deviceId}/${moduleId}` : deviceId;
 }

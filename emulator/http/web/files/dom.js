@@ -34,6 +34,16 @@ export function fill(element, ...children) {
   return element;
 }
 
+/** Replace what an element contains, as `fill`; what has the focus keeps it, found by its name. */
+export function renew(element, ...children) {
+  const active = document.activeElement;
+  const nameOf = (each) => each.getAttribute("aria-label") ?? each.textContent;
+  const name = element.contains(active) ? nameOf(active) : null;
+  fill(element, ...children);
+  if (name !== null) [...element.querySelectorAll(active.tagName)].find((each) => nameOf(each) === name)?.focus({ preventScroll: true });
+  return element;
+}
+
 /** Add children to an element. */
 export function add(element, ...children) {
   element.append(...children.flat(Infinity).filter(isShown).map(toNode));
@@ -93,7 +103,7 @@ export function button(label, work, properties = {}, show = null) {
 }
 
 /** Do the work of a button; an error goes to `show`, or to a dialog. */
-export async function attempt(made, work, show) {
+async function attempt(made, work, show) {
   if (made.getAttribute("aria-disabled") === "true") return;
   made.setAttribute("aria-disabled", "true");
   if (show) show("");
@@ -170,6 +180,17 @@ export async function copy(text, name) {
     await tell(`Copy the ${name.toLowerCase()}`, el("textarea", { readonly: true, rows: 4, "aria-label": name, value: text }));
     return false;
   }
+}
+
+/** Make a text that can be copied, with its label; `read` returns the whole text where it holds a secret. */
+export function copyable(label, text, read = async () => text) {
+  const copied = async () => copy(await read(), label);
+  return el(
+    "div",
+    { class: "field" },
+    el("b", {}, label),
+    el("div", { class: "copyable" }, el("code", {}, text), button("Copy", copied, { "aria-label": `Copy the ${label.toLowerCase()}` })),
+  );
 }
 
 /** Make a table; each row is an array of cells, or of [cell, class]. */

@@ -1,28 +1,52 @@
 // Faults of a device, on and off. docs/faults.md says what each kind does.
 
 import { call } from "./api.js";
-import { mistake } from "./mistake.js";
-import { announce, button, el, errorPlace, field, fill, form } from "./dom.js";
+import { parseObject } from "./mistake.js";
+import { announce, button, el, errorPlace, field, fill, form, renew } from "./dom.js";
 
-// Those of docs/faults.md that a device can have.
-const KINDS = [
-  "drop-connection", "refuse-connection", "expire-token", "drop-link", "slow-link", "delay-puback", "drop-puback", "twin-status", "throttle",
-  "quota-exceeded", "server-error", "service-unavailable", "delay-method", "lose-method", "fail-method", "delay-method-response",
-  "lose-method-response", "duplicate-c2d", "reorder-c2d",
-];
+// Those of docs/faults.md that a device can have: what happens, and members of their own.
+const KINDS = {
+  "drop-connection": ["The connection ends, once.", { how: "cut" }],
+  "refuse-connection": ["No connection is accepted.", {}],
+  "expire-token": ["The connection ends, as when its token expires.", {}],
+  "drop-link": ["A link of AMQP ends, once.", { link: "telemetry" }],
+  "slow-link": ["So many bytes pass in a second, each way.", { rate: 1000 }],
+  "delay-puback": ["The acknowledgment of a message comes late, by seconds.", { delay: 5 }],
+  "drop-puback": ["The acknowledgment of a message is lost.", {}],
+  "twin-status": ["Twin requests of the device have this status.", { status: 429 }],
+  "throttle": ["Requests of the device are throttled.", {}],
+  "quota-exceeded": ["The messages of the day are used up.", {}],
+  "server-error": ["Requests of the device fail with 500.", {}],
+  "service-unavailable": ["Requests of the device fail with 503.", {}],
+  "delay-method": ["A direct method reaches the device late, by seconds.", { delay: 5 }],
+  "lose-method": ["A direct method does not reach the device.", {}],
+  "fail-method": ["The call of a direct method fails with this status.", { status: 404 }],
+  "delay-method-response": ["The response comes late, by seconds.", { delay: 5 }],
+  "lose-method-response": ["The response is lost.", {}],
+  "duplicate-c2d": ["A message to the device arrives twice.", {}],
+  "reorder-c2d": ["A message to the device arrives behind the next one.", {}],
+};
 const READ_MS = 2000;
 
 export function faults(key, parts) {
   const list = el("ul", { class: "plain" });
   const error = errorPlace();
-  const kind = el("select", {}, KINDS.map((each) => el("option", { value: each }, each)));
+  const kind = el("select", {}, Object.keys(KINDS).map((each) => el("option", { value: each }, each)));
   const more = el("textarea", { rows: 2, class: "code", spellcheck: "false" });
+  const effect = el("p", { class: "dim" });
+  const explain = () => {
+    const [text, members] = KINDS[kind.value];
+    fill(effect, text);
+    more.value = Object.keys(members).length ? JSON.stringify(members) : "";
+  };
+  kind.addEventListener("input", explain);
+  explain();
 
   async function read() {
     try {
       const all = await call("GET", "/_emulator/faults");
       const own = all.filter((each) => !each.device || each.device === key.deviceId);
-      fill(
+      renew(
         list,
         own.map((each) => {
           const { id, kind: name, device, hits, ...rest } = each;
@@ -42,15 +66,8 @@ export function faults(key, parts) {
     await read();
   }
 
-  const fault = form("Turn a fault on", [field("Kind", kind), field("Details", more, 'JSON, or empty: {"delay": 5, "count": 3}')], "Turn on", async () => {
-    let details = {};
-    if (more.value.trim()) {
-      try {
-        details = JSON.parse(more.value);
-      } catch {
-        throw new Error(`The details are not JSON: ${mistake(more.value)}.`);
-      }
-    }
+  const fault = form("Turn a fault on", [field("Kind", kind), effect, field("Details", more, 'JSON, or empty. All kinds can have a duration in seconds, and most a count: {"count": 3}')], "Turn on", async () => {
+    const details = parseObject(more.value, "The details are");
     const module = key.moduleId ? { module: key.moduleId } : {};
     await call("POST", "/_emulator/faults", { kind: kind.value, device: key.deviceId, ...module, ...details });
     announce(`The fault ${kind.value} is on.`);

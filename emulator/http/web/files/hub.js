@@ -1,11 +1,14 @@
 // The hub: its rates, all that happens, refusals, the clock, and reset.
 
 import { call } from "./api.js";
-import { announce, button, confirm, el, errorPlace, field, fill, form, table } from "./dom.js";
+import { announce, button, confirm, el, errorPlace, field, fill, form, renew, table } from "./dom.js";
 import { chart } from "./chart.js";
 import { hubNow, watch } from "./live.js";
 import { KINDS, Timeline } from "./timeline.js";
 import { clockTime, count } from "./text.js";
+
+// A flood of refusals is not read once for each.
+const WAIT_MS = 500;
 
 export function hub({ main, state, title }) {
   title("Hub");
@@ -17,6 +20,7 @@ export function hub({ main, state, title }) {
   const refusals = el("div", {});
   const hold = el("button", { type: "button", "aria-pressed": "false", onclick: pause }, "Pause");
   let held = null; // what came while the list is paused
+  let soon = null; // the timer of the next reading of the refusals
   const timers = [];
 
   function keeps(item) {
@@ -76,17 +80,19 @@ export function hub({ main, state, title }) {
         rates.take(item);
         fill(numbers, `${item.connected.toLocaleString("en-US")} connected, ${count(item.messages, "message")} since the beginning`);
       }
-      if (items.some((each) => each.type === "Refused")) readRefusals();
+      if (items.some((each) => each.type === "Refused")) soon ??= setTimeout(readRefusals, WAIT_MS);
       if (held) held = [...held, ...items].slice(-300);
       else timeline.take(items);
     },
   });
 
   async function readRefusals() {
+    clearTimeout(soon);
+    soon = null;
     try {
       const found = await call("GET", "/_emulator/refusals");
       const rows = found.reverse().slice(0, 30).map((each) => [clockTime(each.time), each.text]);
-      fill(refusals, table("Refusals", ["Time", "What and why"], rows, "The hub refused nothing."));
+      renew(refusals, table("Refusals", ["Time", "What and why"], rows, "The hub refused nothing."));
     } catch (error) {
       fill(refusals, el("p", { class: "error" }, error.message));
     }
@@ -96,7 +102,7 @@ export function hub({ main, state, title }) {
     close() {
       stream.close();
       timeline.close();
-      for (const each of timers) clearInterval(each);
+      for (const each of [...timers, soon]) clearTimeout(each);
     },
   };
 }

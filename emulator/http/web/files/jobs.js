@@ -1,72 +1,98 @@
 // Scheduled jobs, and import and export jobs.
 
-import { call } from "./api.js";
-import { announce, button, confirm, el, errorPlace, fill, table, tell } from "./dom.js";
+import { call, send } from "./api.js";
+import { button, confirm, el, errorPlace, fill, renew, table, tell } from "./dom.js";
+import { cancel, job, progress } from "./job.js";
+import { newJob } from "./job_form.js";
 import { watch } from "./live.js";
-import { dateTime, json } from "./text.js";
+import { serial } from "./serial.js";
+import { OVER, WAITING, status } from "./status.js";
+import { count, jobHash, json, recent } from "./text.js";
 
-const OVER = new Set(["completed", "failed", "cancelled"]);
+const WAIT_MS = 500;
+// How many jobs are shown, the newest.
+const MOST = 100;
+// How many pages of jobs are read for them.
+const PAGES = 50;
 
-export function jobs({ main, state, title }) {
+export function jobs(context, id) {
+  return id ? job(context, id) : all(context);
+}
+
+function all({ main, state, title }) {
   title("Jobs");
   const scheduled = el("div", {});
   const transfers = el("div", {});
+  const more = el("p", { class: "dim" });
   const error = errorPlace();
+  let timer = null;
   fill(
     main,
-    el("div", { class: "title" }, el("h1", {}, "Jobs"), button("Read again", read)),
+    el("div", { class: "title" }, el("h1", {}, "Jobs"), el("div", { class: "actions end" }, button("Read again", () => read()), button("New job", newJob, { class: "main" }))),
     error.place,
-    el("section", { class: "card" }, el("h2", {}, "Scheduled jobs"), scheduled),
+    el("section", { class: "card" }, el("h2", {}, "Scheduled jobs"), scheduled, more),
     el("section", { class: "card" }, el("h2", {}, "Import and export jobs"), transfers),
   );
 
-  async function read() {
+  const read = serial(async () => {
     try {
-      const found = await call("GET", "/jobs/v2/query");
-      fill(scheduled, table("Scheduled jobs", ["Id", "Type", "Status", "Started", "Devices", "Actions"], found.reverse().map(row), "There is no scheduled job."));
+      const [found, left] = await newest();
+      renew(scheduled, table("Scheduled jobs", ["Id", "Type", "Status", "Started", "Devices", "Actions"], found.map(row), "There is no scheduled job. Create one with New job."));
+      fill(more, left > 0 && `${count(left, "older job")} not shown.`);
       const others = await call("GET", "/jobs");
-      fill(transfers, table("Import and export jobs", ["Id", "Type", "Status", "Started", "Actions"], others.map(transfer), "There is no import or export job."));
+      renew(transfers, table("Import and export jobs", ["Id", "Type", "Status", "Started", "Actions"], others.map(transfer), "There is no import or export job."));
       error.show("");
     } catch (problem) {
       error.show(problem.message);
     }
+  });
+
+  function row(each) {
+    return [el("a", { href: jobHash(each.jobId), class: "id" }, each.jobId), each.type, status(each.status), recent(each.startTime), progress(each), WAITING.has(each.status) && cancel(each.jobId, read)];
   }
 
-  function row(job) {
-    const numbers = job.deviceJobStatistics;
-    const path = `/jobs/v2/${encodeURIComponent(job.jobId)}/cancel`;
-    const devices = numbers ? `${numbers.succeededCount} of ${numbers.deviceCount} succeeded${numbers.failedCount ? `, ${numbers.failedCount} failed` : ""}` : "";
-    return [el("code", {}, job.jobId), job.type, status(job), dateTime(job.startTime), devices, actions(job, () => call("POST", path))];
-  }
-
-  function transfer(job) {
-    const path = `/jobs/${encodeURIComponent(job.jobId)}`;
-    return [el("code", {}, job.jobId), job.type, status(job), dateTime(job.startTimeUtc), actions(job, () => call("DELETE", path))];
-  }
-
-  function status(job) {
-    return el("span", { class: `badge ${job.status === "failed" ? "bad" : job.status === "completed" ? "good" : ""}` }, job.status);
-  }
-
-  function actions(job, cancel) {
+  function transfer(each) {
     const stop = async () => {
-      if (!(await confirm(`Cancel the job ${job.jobId}?`, "What it has done stays done.", "Cancel the job"))) return;
-      await cancel();
-      announce(`The job ${job.jobId} is cancelled.`);
+      if (!(await confirm(`Cancel the job ${each.jobId}?`, "What it has done stays done.", "Cancel the job"))) return;
+      await call("DELETE", `/jobs/${encodeURIComponent(each.jobId)}`);
       await read();
     };
-    return [
-      button("Details", () => tell(`Job ${job.jobId}`, json(job)), { "aria-label": `Details of ${job.jobId}` }),
-      !OVER.has(job.status) && button("Cancel", stop, { "aria-label": `Cancel ${job.jobId}` }),
+    const actions = [
+      button("Details", () => tell(`Job ${each.jobId}`, json(each)), { "aria-label": `Details of ${each.jobId}` }),
+      !OVER.has(each.status) && button("Cancel", stop, { "aria-label": `Cancel ${each.jobId}` }),
     ];
+    return [el("code", {}, each.jobId), each.type, status(each.status), recent(each.startTimeUtc), actions];
   }
 
   const stream = watch(null, {
     state,
     begin: read,
     take(items) {
-      if (items.some((each) => each.type === "JobStarted" || each.type === "JobEnded")) read();
+      if (!items.some((each) => each.type === "JobStarted" || each.type === "JobEnded")) return;
+      clearTimeout(timer);
+      timer = setTimeout(read, WAIT_MS);
     },
   });
-  return stream;
+  return {
+    close() {
+      clearTimeout(timer);
+      stream.close();
+    },
+  };
+}
+
+/** Read the newest jobs, and how many older ones there are: the hub lists the oldest first. */
+async function newest() {
+  const headers = {};
+  let found = [];
+  let left = 0;
+  for (let page = 0; page < PAGES; page += 1) {
+    const answer = await send("GET", "/jobs/v2/query", { headers });
+    found = [...found, ...answer.value];
+    left += Math.max(0, found.length - MOST);
+    found = found.slice(-MOST);
+    headers["x-ms-continuation"] = answer.headers.get("x-ms-continuation");
+    if (!headers["x-ms-continuation"]) break;
+  }
+  return [found.reverse(), left];
 }

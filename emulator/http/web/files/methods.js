@@ -1,9 +1,9 @@
 // The direct methods of a device: those that wait, those that have ended, and a form to invoke one.
 
 import { call, pathOf } from "./api.js";
-import { add, el, field, fill, form } from "./dom.js";
+import { add, el, fill, form } from "./dom.js";
 import { hubNow } from "./live.js";
-import { mistake } from "./mistake.js";
+import { methodFields } from "./method_form.js";
 import { Calls, outcome } from "./timeline.js";
 import { body, clockTime, duration } from "./text.js";
 
@@ -21,34 +21,14 @@ export function methods(key) {
     }
   }
 
-  const name = el("input", { autocomplete: "off", spellcheck: "false" });
-  const payload = el("textarea", { rows: 2, class: "code", spellcheck: "false" });
-  const response = el("input", { type: "number", min: 5, max: 300, value: 30 });
-  const connect = el("input", { type: "number", min: 0, max: 300, value: 0 });
+  const fields = methodFields();
   const answer = el("div", { role: "status" });
   const invoke = form(
     "Invoke a method",
-    [
-      field("Method", name),
-      field("Payload", payload, "JSON, or empty"),
-      el("div", { class: "pair" }, field("Time for the answer, in s", response), field("Time to connect, in s", connect)),
-      answer,
-    ],
+    [fields.view, answer],
     "Invoke",
     async () => {
-      if (!name.value.trim()) throw new Error("The name of the method is missing.");
-      const request = {
-        methodName: name.value.trim(),
-        responseTimeoutInSeconds: Number(response.value),
-        connectTimeoutInSeconds: Number(connect.value),
-      };
-      if (payload.value.trim()) {
-        try {
-          request.payload = JSON.parse(payload.value);
-        } catch {
-          throw new Error(`The payload is not JSON: ${mistake(payload.value)}. A text needs quotes: "text".`);
-        }
-      }
+      const request = fields.read();
       fill(answer, el("p", { class: "dim" }, "Waiting for the device."));
       const began = performance.now();
       try {

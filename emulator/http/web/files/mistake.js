@@ -1,9 +1,25 @@
-// Where a text is not JSON, for a person: the browser's own error often has no place.
+// JSON that a person wrote. An error says where the mistake is: the browser's own often has no place.
 
 const TOKEN = /\s*(?:("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]))|(true|false|null)(?!\w)|([{}[\],:]))/y;
 
-/** Describe the first mistake in a JSON text: `line 2, column 8: a value is missing`. */
-export function mistake(text) {
+/** Parse JSON; the error begins with `subject`, such as "The payload is", and ends with `hint`. */
+export function parseJson(text, subject = "This is", hint = "") {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error(`${subject} not JSON: ${mistake(text)}.${hint && ` ${hint}`}`);
+  }
+}
+
+/** Parse a JSON object; an empty text is an empty object. */
+export function parseObject(text, subject = "This is") {
+  const value = text.trim() ? parseJson(text, subject) : {};
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  throw new Error(`${subject} not an object. Use a JSON object, such as {"name": "value"}.`);
+}
+
+/** Describe the first mistake in a JSON text: `line 2, column 8: expected a value, found '}'`. */
+function mistake(text) {
   const stack = [];
   let expected = "a value";
   TOKEN.lastIndex = 0;

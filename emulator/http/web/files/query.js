@@ -1,8 +1,9 @@
 // A query, and its result as a table.
 
 import { send } from "./api.js";
-import { button, el, field, fill, form, table } from "./dom.js";
-import { json, link } from "./text.js";
+import { el, errorPlace, field, fill, form, table } from "./dom.js";
+import { pager } from "./pager.js";
+import { count, json, link } from "./text.js";
 
 const EXAMPLES = [
   "SELECT * FROM devices",
@@ -20,23 +21,33 @@ export function query({ main, title }) {
   const text = el("textarea", { rows: 3, class: "code", spellcheck: "false", value: kept });
   const result = el("div", {});
   const note = el("p", { class: "numbers", role: "status" });
-  let rows = [];
+  const error = errorPlace();
+  const pages = pager(PAGE, () => read().catch((problem) => error.show(problem.message)));
+  let asked = ""; // the query whose pages are shown
 
-  async function run(continuation = null) {
+  async function run() {
     kept = text.value;
-    const headers = { "x-ms-max-item-count": String(PAGE) };
-    if (continuation) headers["x-ms-continuation"] = continuation;
-    else fill(result);
-    const answer = await send("POST", "/devices/query", { body: { query: text.value }, headers });
-    rows = continuation ? [...rows, ...answer.value] : answer.value;
-    show(answer.headers.get("x-ms-continuation"));
+    asked = text.value;
+    pages.restart();
+    pages.view.hidden = true;
+    fill(result);
+    fill(note);
+    await read();
   }
 
-  function show(next) {
-    fill(note, `${rows.length.toLocaleString("en-US")} ${rows.length === 1 ? "row" : "rows"}${next ? ", and there are more" : ""}`);
+  async function read() {
+    const { turns } = pages;
+    const answer = await send("POST", "/devices/query", { body: { query: asked }, headers: pages.headers() });
+    if (turns !== pages.turns) return;
+    error.show("");
+    pages.show(answer.value, answer.headers);
+    show(answer.value);
+  }
+
+  function show(rows) {
+    fill(note, count(rows.length, "row"), !pages.view.hidden && " on this page");
     const names = [...new Set(rows.flatMap((each) => Object.keys(each)))];
-    const lines = rows.map((row) => names.map((name) => cell(row, name)));
-    fill(result, rows.length ? table("Result", names, lines) : null, next && button("More", () => run(next)));
+    fill(result, rows.length ? table("Result", names, rows.map((row) => names.map((name) => cell(row, name)))) : null);
   }
 
   function cell(row, name) {
@@ -51,7 +62,7 @@ export function query({ main, title }) {
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) view.requestSubmit();
   });
-  const view = form("Query", [field("Query", text, "Ctrl+Enter runs it."), field("Examples", examples)], "Run", () => run());
-  fill(main, el("div", { class: "title" }, el("h1", {}, "Query"), note), el("section", { class: "card" }, view), el("div", { class: "result" }, result));
+  const view = form("Query", [field("Query", text, "Ctrl+Enter runs it."), field("Examples", examples)], "Run", run);
+  fill(main, el("div", { class: "title" }, el("h1", {}, "Query"), note), el("section", { class: "card" }, view), el("div", { class: "result" }, result), error.place, pages.view);
   return {};
 }

@@ -31,9 +31,19 @@ export function count(number, noun) {
   return `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
+/** Return an id as people write it: `device`, or `device/module`. */
+export function idOf({ deviceId, moduleId }) {
+  return moduleId ? `${deviceId}/${moduleId}` : deviceId;
+}
+
+/** Write a text in the query language. */
+export function quoted(text) {
+  return `'${text.replace(/[\\']/g, "\\$&")}'`;
+}
+
 /** Write a link to a device or module. */
 export function link(key, current = null) {
-  const name = key.moduleId ? `${key.deviceId}/${key.moduleId}` : key.deviceId;
+  const name = idOf(key);
   if (current && name === current) return el("b", {}, name);
   return el("a", { href: hashOf(key), class: "id" }, name);
 }
@@ -42,6 +52,11 @@ export function link(key, current = null) {
 export function hashOf({ deviceId, moduleId }) {
   const module = moduleId ? `/${encodeURIComponent(moduleId)}` : "";
   return `#/device/${encodeURIComponent(deviceId)}${module}`;
+}
+
+/** Return the address of a scheduled job within the page. */
+export function jobHash(id) {
+  return `#/jobs/${encodeURIComponent(id)}`;
 }
 
 /** Show a body as it was sent: JSON with lines, or text, or Base64. */
@@ -115,14 +130,21 @@ export function leaves(patch, path = []) {
     .flatMap(([name, value]) => leaves(value, [...path, name]));
 }
 
-/** Describe what a write did to a section: `rebootTime = "…"`. */
-export function describe(section, patch) {
+/** Describe what a write did to a section: `reported.temperature: 21 → 22`. */
+export function describe(section, patch, before = null) {
   if (patch.$tooLarge) return [`${section} (${count(patch.$tooLarge, "byte")})`];
+  const former = before?.$tooLarge ? {} : before;
   return leaves(patch).map((path) => {
-    const value = path.reduce((inner, name) => inner?.[name], patch);
-    const name = `${section}${path.length ? `.${path.join(".")}` : ""}`;
-    if (value === null) return `${name} removed`;
-    const text = JSON.stringify(value);
-    return `${name} = ${text.length > 80 ? `${text.slice(0, 80)} …` : text}`;
+    const name = [section, ...path].filter(Boolean).join(".");
+    const [old, value] = [former, patch].map((each) => path.reduce((inner, step) => inner?.[step], each));
+    if (value === null) return old === undefined ? `${name} removed` : `${name} removed, was ${line(old)}`;
+    const text = line(value);
+    if (old === undefined) return `${name} = ${text}`;
+    return JSON.stringify(old) === JSON.stringify(value) ? `${name} = ${text}, as before` : `${name}: ${line(old)} \u2192 ${text}`;
   });
+}
+
+function line(value) {
+  const text = JSON.stringify(value);
+  return text.length > 80 ? `${text.slice(0, 80)} \u2026` : text;
 }

@@ -2,7 +2,7 @@
 
 import { add, el, fill } from "./dom.js";
 import { hubNow } from "./live.js";
-import { body, clockTime, count, describe, duration, link, short } from "./text.js";
+import { body, clockTime, count, describe, duration, jobHash, link, short } from "./text.js";
 
 const NEGATIVE = new Set(["Refused", "Dropped"]);
 
@@ -15,6 +15,7 @@ export const KINDS = {
   Identities: ["IdentityCreated", "IdentityChanged", "IdentityDeleted"],
   Jobs: ["JobStarted", "JobEnded"],
   Files: ["UploadStarted", "UploadEnded"],
+  Faults: ["FaultAdded", "FaultHit", "FaultEnded"],
   Refusals: ["Refused"],
 };
 
@@ -149,9 +150,15 @@ export class Timeline {
       case "UploadEnded":
         return [[who, item.isSuccess ? " uploaded " : " did not upload ", code(item.blobName)], item.text && el("div", {}, item.text.slice(0, 200))];
       case "JobStarted":
-        return [[`The job ${item.jobId} began`]];
+        return [["The job ", job(item), " began"]];
       case "JobEnded":
-        return [[`The job ${item.jobId} ended: ${item.status}`]];
+        return [["The job ", job(item), ` ended: ${item.status}`]];
+      case "FaultAdded":
+        return [["The fault ", code(item.kind), " is on", who ? [" for ", who] : " for all devices"]];
+      case "FaultHit":
+        return [["The fault ", code(item.kind), " happened", who && [" to ", who]]];
+      case "FaultEnded":
+        return [["The fault ", code(item.kind), " is off", who && [" for ", who]]];
       case "Refused":
         return [[item.text]];
       case "Dropped":
@@ -162,11 +169,15 @@ export class Timeline {
   }
 }
 
+function job(item) {
+  return el("a", { href: jobHash(item.jobId), class: "id" }, item.jobId);
+}
+
 function twin(item, who) {
   const parts = ["reported", "desired", "tags"].filter((each) => item[each]);
-  const what = parts.flatMap((each) => describe(each, item[each]));
+  const what = parts.flatMap((each) => describe(each === "reported" ? "" : each, item[each], item.before?.[each]));
   const verb = parts.includes("reported") ? " reported " : " has a new twin: ";
-  const text = what.slice(0, 4).map((each) => each.replace(/^reported\./, ""));
+  const text = what.slice(0, 4);
   if (what.length > 4) text.push(`${what.length - 4} more`);
   return [who, verb, el("code", {}, text.join(", ") || "nothing")];
 }
@@ -184,7 +195,7 @@ function more(item) {
 }
 
 /** Show names and values. */
-export function list(properties) {
+function list(properties) {
   const rows = Object.entries(properties);
   return rows.length ? el("dl", {}, rows.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value ?? "no value")])) : null;
 }

@@ -2,8 +2,11 @@
 
 import { call, pathOf } from "./api.js";
 import { announce, button, dialog, el, field, fill, form } from "./dom.js";
-import { mistake } from "./mistake.js";
+import { parseObject } from "./mistake.js";
 import { clockTime, describe, json, leaves } from "./text.js";
+
+// How many values of a change are shown.
+const MOST = 8;
 
 const SECTIONS = [
   ["reported", "Reported properties", "The device writes them."],
@@ -14,7 +17,7 @@ const SECTIONS = [
 export function twin(key) {
   let value = null;
   const marked = { reported: new Set(), desired: new Set(), tags: new Set() };
-  const note = el("p", { class: "change", role: "status" });
+  const note = el("div", { class: "change", hidden: true });
   const places = {};
   const versions = {};
   const views = SECTIONS.map(([name, label, hint]) => {
@@ -43,7 +46,7 @@ export function twin(key) {
       text.value = JSON.stringify(before, null, 2);
       return [
         form(`Edit ${label.toLowerCase()}`, field("JSON", text, "A member that you remove is deleted in the twin."), "Save", async () => {
-          const patch = difference(before, read(text.value));
+          const patch = difference(before, parseObject(text.value));
           if (patch === undefined) throw new Error("Nothing is changed.");
           const body = name === "tags" ? { tags: patch } : { properties: { desired: patch } };
           try {
@@ -75,8 +78,16 @@ export function twin(key) {
       for (const [name] of SECTIONS) {
         marked[name] = new Set(item[name] ? leaves(item[name]).map((path) => JSON.stringify(path)) : []);
       }
-      const what = parts.flatMap((each) => describe(each, item[each]));
-      fill(note, "Last change at ", clockTime(item.time), `: ${what.slice(0, 6).join(", ") || "no values"}`, what.length > 6 && `, and ${what.length - 6} more`);
+      const what = parts.flatMap((each) => describe(each, item[each], item.before?.[each]));
+      const lines = what.slice(0, MOST);
+      if (what.length > MOST) lines.push(`and ${what.length - MOST} more`);
+      const writer = item.reported ? "the device" : "a service or the hub";
+      fill(
+        note,
+        el("p", {}, "Last change at ", clockTime(item.time), ` by ${writer}${item.replaced ? ", which replaced the twin" : ""}:`),
+        el("ul", {}, (lines.length ? lines : ["no values"]).map((each) => el("li", {}, each))),
+      );
+      note.hidden = false;
       if (value) draw();
     },
   };
@@ -87,20 +98,8 @@ function own(section) {
   return Object.fromEntries(Object.entries(section ?? {}).filter(([name]) => !name.startsWith("$")));
 }
 
-/** Parse JSON that a person wrote; an error says where. */
-export function read(text) {
-  let value;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw new Error(`This is not JSON: ${mistake(text)}.`);
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error('Use a JSON object, such as {"name": "value"}.');
-  return value;
-}
-
 /** Return the patch that makes `after` of `before`; undefined if they are equal. */
-export function difference(before, after) {
+function difference(before, after) {
   const isObject = (each) => typeof each === "object" && each !== null && !Array.isArray(each);
   if (!isObject(before) || !isObject(after)) return JSON.stringify(before) === JSON.stringify(after) ? undefined : after;
   const patch = {};

@@ -1,0 +1,92 @@
+// The Device Provisioning Service: individual enrollments and groups, with what became of their devices.
+
+import { send } from "./api.js";
+import { button, copyable, el, errorPlace, fill, renew, table } from "./dom.js";
+import { actions, group, groupHash, kindOf } from "./enrollment.js";
+import { newEnrollment } from "./enrollment_form.js";
+import { watch } from "./live.js";
+import { pager } from "./pager.js";
+import { registrationState } from "./registrations.js";
+import { serial } from "./serial.js";
+import { status } from "./status.js";
+
+const PAGE = 25;
+const WAIT_MS = 500;
+const COLUMNS = ["Id", "Attestation", "Status", "Registration", "Actions"];
+
+export function provisioning(context, id) {
+  return id ? group(context, id) : all(context);
+}
+
+function all({ main, state, title, session }) {
+  title("Provisioning");
+  let timer = null;
+  const lists = [list(session, false), list(session, true)];
+  fill(
+    main,
+    el("div", { class: "title" }, el("h1", {}, "Provisioning"), el("div", { class: "actions end" }, button("Read again", read))),
+    el(
+      "section",
+      { class: "card" },
+      el("h2", {}, "For devices"),
+      el("div", { class: "pair" }, copyable("Id scope", session.idScope), copyable("Provisioning host", session.hostName)),
+    ),
+    lists.map((each) => each.view),
+  );
+
+  async function read() {
+    await Promise.all(lists.map((each) => each.read()));
+  }
+
+  const stream = watch(null, {
+    state,
+    begin: read,
+    take(items) {
+      // A registration writes the identity or its twin; one that failed is refused.
+      if (!items.some((each) => /^(Identity|Twin|Refused)/.test(each.type))) return;
+      clearTimeout(timer);
+      timer = setTimeout(read, WAIT_MS);
+    },
+  });
+  return {
+    close() {
+      clearTimeout(timer);
+      stream.close();
+    },
+  };
+}
+
+/** The individual enrollments, or the groups. */
+function list(session, isGroup) {
+  const name = isGroup ? "Enrollment groups" : "Individual enrollments";
+  const create = async () => (await newEnrollment(isGroup)) && read();
+  const place = el("div", {});
+  const error = errorPlace();
+  const pages = pager(PAGE, () => read());
+
+  const read = serial(async () => {
+    const { turns } = pages;
+    try {
+      const path = isGroup ? "/enrollmentGroups/query" : "/enrollments/query";
+      const answer = await send("POST", path, { body: { query: "SELECT *" }, headers: pages.headers() });
+      if (turns !== pages.turns) return;
+      const columns = isGroup ? COLUMNS.filter((each) => each !== "Registration") : COLUMNS;
+      const empty = isGroup ? "There is no group. Devices of a group share a key or a signing certificate." : "There is no enrollment. One enrolls one device.";
+      renew(place, table(name, columns, answer.value.map(row), empty));
+      pages.show(answer.value, answer.headers);
+      error.show("");
+    } catch (problem) {
+      error.show(problem.message);
+    }
+  });
+
+  function row(each) {
+    const id = isGroup ? el("a", { href: groupHash(each.enrollmentGroupId), class: "id" }, each.enrollmentGroupId) : el("code", {}, each.registrationId);
+    const first = [id, kindOf(each), status(each.provisioningStatus)];
+    const last = actions(each, read);
+    return isGroup ? [...first, last] : [...first, registrationState(each.registrationState, session), last];
+  }
+
+  const head = el("div", { class: "head" }, el("h2", {}, name), button(isGroup ? "New group" : "New enrollment", create));
+  return { view: el("section", { class: "card" }, head, error.place, place, pages.view), read };
+}
