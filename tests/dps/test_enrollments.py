@@ -291,9 +291,9 @@ def test_the_queries_of_az_are_understood(owner: Owner) -> None:
     name, group = new_id(), new_id("group")
     owner.enroll(name)
     owner.enroll_group(group)
-    text = "{'additional_properties': {}, 'query': 'SELECT *'}"
-    found = ask(owner, "/enrollments/query", text).json()
-    assert name in [each["registrationId"] for each in found]
+    query = f"SELECT * FROM enrollments WHERE registrationId = '{name}'"
+    found = ask(owner, "/enrollments/query", repr({"additional_properties": {}, "query": query}))
+    assert [each["registrationId"] for each in found.json()] == [name]
     assert owner.call("POST", f"/registrations/{group}/query") == []
     owner.refuse("POST", "/enrollments/query", 400012)
     owner.call("DELETE", f"/enrollmentGroups/{group}", status=204)

@@ -39,7 +39,7 @@ def minute_of(correlation_id: str) -> datetime:
             "The correlation id is not one of a file upload. Use the correlationId of the answer "
             "to the start of the upload"
         ) from None
-    with contextlib.suppress(ValueError):  # it is no time
+    with contextlib.suppress(ValueError):  # the digits are not a time
         if found := _FORM.fullmatch(text):
             return datetime.strptime(found[1].decode(), _MINUTE).replace(tzinfo=UTC)
     raise InvalidFileUploadCorrelationId
