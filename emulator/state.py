@@ -235,7 +235,8 @@ def _open_log(settings: Settings, store: Store, clock: Clock) -> EventLog:
 def _rights(settings: Settings) -> Mapping[str, Right]:
     """Return the policies of the hub, and that of the other service."""
     others = {} if settings.no_dps else PROVISIONING_RIGHTS
-    return {**others, **settings.rights}
+    named = settings.rights
+    return {**named, **{name: right for name, right in others.items() if name not in named}}
 
 
 def _policy_keys(

@@ -50,6 +50,7 @@ class Owner(Service):
         assert emulator.dps_connection_string is not None
         self.service_connection_string = emulator.dps_connection_string
         self.ca_file = emulator.ca_file
+        self.enrolled: list[str] = []
         super().__init__(self)
 
     def call(
@@ -78,7 +79,14 @@ class Owner(Service):
     def enroll(self, registration_id: str, attestation: object = SYMMETRIC, **more: Any) -> Any:
         """Create an individual enrollment."""
         body = {"registrationId": registration_id, "attestation": attestation, **more}
+        self.enrolled.append(registration_id)
         return self.call("PUT", f"/enrollments/{registration_id}", body)
+
+    def forget(self) -> None:
+        """Delete the individual enrollments that were created."""
+        for each in self.enrolled:
+            self.request("DELETE", f"/enrollments/{each}", params=VERSION)
+        self.enrolled.clear()
 
     def change(self, registration_id: str, **more: Any) -> Any:
         """Change members of an individual enrollment."""
