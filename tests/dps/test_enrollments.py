@@ -291,7 +291,7 @@ def test_the_queries_of_az_are_understood(owner: Owner) -> None:
     name, group = new_id(), new_id("group")
     owner.enroll(name)
     owner.enroll_group(group)
-    query = f"SELECT * FROM enrollments WHERE registrationId = '{name}'"
+    query = f'SELECT * FROM enrollments WHERE registrationId = "{name}"'
     found = ask(owner, "/enrollments/query", repr({"additional_properties": {}, "query": query}))
     assert [each["registrationId"] for each in found.json()] == [name]
     assert owner.call("POST", f"/registrations/{group}/query") == []
