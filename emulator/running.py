@@ -10,6 +10,7 @@ from typing import Protocol
 
 from emulator import ports
 from emulator.amqp.server import AmqpServer
+from emulator.blobs.server import BlobServer
 from emulator.disk.snapshot import pack, unpack
 from emulator.dps.entrance import Entrance
 from emulator.dps.names import POLICY
@@ -40,6 +41,7 @@ from emulator.state import (
     replaced,
     starting,
 )
+from emulator.uploads import Uploads
 
 # Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
 # apart (IoT Hub docs: MQTT support; the SDKs). Clients of Event Hubs use the second path.
@@ -132,13 +134,15 @@ class Running:
         stack.callback(lambda: self._store.close())
         # The first one is the name of the hub in its notifications.
         self._hosts = tuple(dict.fromkeys((settings.host_name, *names, *extra)))
+        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
+        self.uploads = Uploads(settings, self.certificates, self.ports.get("uploads_port"))
+        stack.push_async_callback(self.uploads.stop)
         with starting(settings):
-            self._state = open_state(settings, self._store, self._hosts, Clock())
+            self._state = self._open_state(self._store, Clock())
             register_first(self.hub, settings, {})
             _take_sessions(settings, self._store)
             self.hub.resume()
             await apply_config(self.hub, settings)
-        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         self._handshakes = Handshakes(
             self.certificates,
             authorities=settings.authorities,
@@ -156,9 +160,15 @@ class Running:
         await amqp.start_plain(bound["amqp_port"])
         # The last head stops first: its WebSockets end with those of HTTPS.
         self._heads = {"mqtt_port": mqtt, "https_port": https, "amqps_port": amqp}
+        if "uploads_port" in self.ports:
+            machine = self.hub.clock.machine
+            self._heads["uploads_port"] = BlobServer(
+                self.uploads.of_folder, self._handshakes, machine
+            )
         for name, head in self._heads.items():
             await head.start(bound[name])
             started.push_async_callback(head.stop)
+        self.uploads.prepare()
         self._host.set_started(self.ports, self.hub.clock.machine.now())
 
     # --- another hub in the place of this one
@@ -179,9 +189,10 @@ class Running:
             keys = first_keys(self._store, self._settings)
             with replaced(self._store, None) as store:
                 # Its time is the machine's again.
-                state = open_state(self._settings, store, self._hosts, Clock(), self.policies)
+                state = self._open_state(store, Clock(), self.policies)
                 register_first(state.hub, self._settings, keys)
             await self._switch(store, state)
+            await self.uploads.clear()
             await apply_config(self.hub, self._settings)
 
     def snapshot(self) -> bytes:
@@ -197,8 +208,14 @@ class Running:
         """
         async with self._switching:
             with closing(unpack(snapshot)) as content, replaced(self._store, content) as store:
-                state = open_state(self._settings, store, self._hosts, self.hub.clock)
+                state = self._open_state(store, self.hub.clock)
             await self._switch(store, state)
+
+    def _open_state(
+        self, store: Store, clock: Clock, policies: Mapping[str, Policy] | None = None
+    ) -> State:
+        uploads = self.uploads.storage_for(clock, store)
+        return open_state(self._settings, store, self._hosts, clock, policies, uploads)
 
     async def _switch(self, store: MemoryStore, state: State) -> None:
         """Serve a new hub. As at the end of the process, the old one cuts off its devices first."""

@@ -22,6 +22,7 @@ OPTIONS = {
     *("--amqps-port", "--amqp-port", "--cert-dir", "--throttle", "--storage", "--storage-host"),
     *("--partitions", "--consumer-group", "--retention", "--event-log-size", "--events"),
     *("--name", "--entra", "--recover", "--config", "--fault-messages", "--no-dps"),
+    *("--uploads-port", "--upload-storage", "--no-uploads"),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from emulator.hub.core import limits
+from emulator.storage.blob_names import DEVICE
 from emulator.storage.container import BlobError, StorageError, check_size
 
 _T = TypeVar("_T")
@@ -21,8 +22,6 @@ FOLDER_URI = re.compile(r"file:///([^/]+)/?", re.ASCII)
 # A name of a folder or file that is valid on every system and leads nowhere else. The names of our
 # temporary files do not match.
 _NAME = re.compile(r"[A-Za-z0-9_$-][A-Za-z0-9_.$-]{0,127}", re.ASCII)
-# The names of devices on Windows, in every folder.
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com\d|lpt\d)(\..*)?", re.I | re.ASCII)
 
 
 class FolderContainer:
@@ -113,7 +112,7 @@ def checked_name(name: str) -> str:
     Raises:
         BlobError: the name is invalid.
     """
-    if not _NAME.fullmatch(name) or name.endswith(".") or _DEVICE.fullmatch(name):
+    if not _NAME.fullmatch(name) or name.endswith(".") or DEVICE.fullmatch(name):
         raise BlobError(
             f"{name[: limits.ID_LENGTH]!r} can't be the name of a folder or file. Use letters, "
             "digits, $, - and _. A dot can stand inside the name."

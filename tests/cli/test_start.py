@@ -26,7 +26,7 @@ from tests.mqtt.raw import Wire, connack, connect
 from tests.processes import END_SECONDS, Console, EmulatorConsole, clean_environment, posix_only
 from tests.support import API_VERSION, sas_token
 
-ANY_PORTS = tuple(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp"))
+ANY_PORTS = tuple(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp", "uploads"))
 
 # Keys that stand nowhere else, so that a test can search for them.
 POLICY_KEY = "cG9saWN5IGtleSBvZiB0aGUgY29tbWFuZCdzIHRlc3Rz"
