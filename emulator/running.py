@@ -41,6 +41,7 @@ from emulator.state import (
     replaced,
     starting,
 )
+from emulator.storage.upload_folder import FolderUploads
 from emulator.uploads import Uploads
 
 # Where MQTT and AMQP are spoken over WebSockets, on the services' port: the subprotocol tells them
@@ -91,6 +92,12 @@ class Running:
     def hub(self) -> IotHub:
         """The hub itself."""
         return self._state.hub
+
+    def uploads_of_folder(self) -> FolderUploads:
+        """Return the uploads of the present hub, where a folder is served."""
+        storage = self._state.upload_storage
+        assert isinstance(storage, FolderUploads)  # noqa: S101 - so it is served
+        return storage
 
     @property
     def has_dps(self) -> bool:
@@ -163,7 +170,7 @@ class Running:
         if "uploads_port" in self.ports:
             machine = self.hub.clock.machine
             self._heads["uploads_port"] = BlobServer(
-                self.uploads.of_folder, self._handshakes, machine
+                self.uploads_of_folder, self._handshakes, machine
             )
         for name, head in self._heads.items():
             await head.start(bound[name])
@@ -219,8 +226,10 @@ class Running:
 
     async def _switch(self, store: MemoryStore, state: State) -> None:
         """Serve a new hub. As at the end of the process, the old one cuts off its devices first."""
-        old = self.hub
+        old, old_uploads = self.hub, self._state.upload_storage
         self._store, self._state = store, state
+        if isinstance(old_uploads, FolderUploads):
+            old_uploads.stop()
         old.links.stop()
         for head in self._heads.values():
             head.use(self.hub)

@@ -35,17 +35,11 @@ class Uploads:
         self._account: AccountUploads | None = None
         self._folder = None if port is None else UploadFolder(_folder(settings))
         self._host_name = "" if port is None else host_with_port(settings.host_name, port)
-        self._of_folder: FolderUploads | None = None
 
     @property
     def folder(self) -> Path | None:
         """The folder; None if the emulator serves none."""
         return None if self._folder is None else self._folder.path
-
-    def of_folder(self) -> FolderUploads:
-        """Return the uploads of the present hub, while the folder is served."""
-        assert self._of_folder is not None  # noqa: S101 - the server is there with the folder
-        return self._of_folder
 
     def storage_for(self, clock: Clock, store: Store) -> UploadStorage | None:
         """Return the storage of a hub that is built; None if it has none.
@@ -55,8 +49,7 @@ class Uploads:
             store: the store of the hub.
         """
         if self._folder is not None:
-            self._of_folder = FolderUploads(self._folder, self._host_name, clock, store)
-            return self._of_folder
+            return FolderUploads(self._folder, self._host_name, clock, store)
         if self._account is None and self._text:
             # Imported here: most hubs use no account.
             from emulator.storage.connection_string import parse

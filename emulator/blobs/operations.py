@@ -98,7 +98,6 @@ async def _put_block(request: BlobRequest) -> StreamResponse:
     if not request.length(limits.UPLOAD_BLOCK_BYTES):
         raise invalid_header("Content-Length", "0")
     name, now = request.blob, request.uploads.clock.now
-    request.uploads.sweep_later()
     async with request.received(limits.UPLOAD_BLOCK_BYTES) as new:
         try:
             await request.work(lambda blobs: blobs.stage(name, block_id, new, now()))
@@ -106,6 +105,7 @@ async def _put_block(request: BlobRequest) -> StreamResponse:
             raise ServiceError("InvalidBlobOrBlock") from None
         except TooManyBlocksError:
             raise ServiceError("BlockCountExceedsLimit") from None
+        request.uploads.sweep_later()
         content_md5 = base64.b64encode(new.md5).decode()
     return Response(status=201, headers={"Content-MD5": content_md5, **_ENCRYPTED})
 

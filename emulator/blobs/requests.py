@@ -61,7 +61,7 @@ class BlobRequest(HttpRequest):
     def complete(self, response: StreamResponse) -> None:
         """Add the headers that the service sends with every answer."""
         response.headers["Server"] = "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0"
-        response.headers["x-ms-request-id"] = self.request_id
+        response.headers.setdefault("x-ms-request-id", self.request_id)
         response.headers["x-ms-version"] = self.api_version
         sent = self.headers.get("x-ms-client-request-id", "")
         if _CLIENT_REQUEST_ID.fullmatch(sent):

@@ -9,6 +9,7 @@ import asyncio
 import functools
 import logging
 import socket
+import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +117,9 @@ class BlobServer:
     def _malformed(self) -> Response:
         from emulator.blobs.errors import ServiceError
 
-        failure = ServiceError("InvalidInput")
-        return _response(failure, failure.document("", self._machine.now()))
+        request_id = str(uuid.uuid4())
+        failure = ServiceError("InvalidInput", headers={"x-ms-request-id": request_id})
+        return _response(failure, failure.document(request_id, self._machine.now()))
 
 
 def _response(failure: ServiceError, body: bytes) -> Response:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from emulator.hub.core import limits
-from emulator.hub.core.clock import Clock
+from emulator.hub.core.clock import Clock, Timer
 from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Key, Store
@@ -126,10 +126,13 @@ class FolderUploads:
         self.clock = clock
         self._host_name = host_name
         self._store = store
-        self._sweeps = False
+        self._timer: Timer | None = None
+        self._is_staged = False  # since the last sweep began
+        self._sweeps: set[asyncio.Task[None]] = set()
 
     def grant(self, blob_name: str, start: datetime, expires: datetime) -> Grant:
         """See `UploadStorage.grant`. The token is valid at once, as those of a real hub."""
+        self.sweep_later()  # an earlier run can have left blocks
         token = sign(_blob(CONTAINER, blob_name), self._key(), READ + WRITE, expires)
         return Grant(self._host_name, CONTAINER, token)
 
@@ -156,12 +159,24 @@ class FolderUploads:
 
     def sweep_later(self) -> None:
         """Delete blocks a week after an upload was abandoned, as the service does."""
-        if not self._sweeps:
-            self._sweeps = True
-            self.clock.call_later(_SWEEP_SECONDS, self._begin_sweep)
+        self._is_staged = True
+        if self._timer is None:
+            self._set_timer()
+
+    def stop(self) -> None:
+        """End the sweeps, whose time is that of a hub which is no longer served."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        self._timer = self.clock.call_later(_SWEEP_SECONDS, self._begin_sweep)
 
     def _begin_sweep(self) -> None:
-        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        self._set_timer()
+        self._is_staged = False
+        sweep = asyncio.get_running_loop().create_task(self._sweep())
+        self._sweeps.add(sweep)
+        sweep.add_done_callback(self._sweeps.discard)
 
     async def _sweep(self) -> None:
         before = self.clock.now() - timedelta(seconds=limits.UPLOAD_BLOCK_LIFE)
@@ -170,9 +185,9 @@ class FolderUploads:
         except OSError as error:
             log.warning("Can't delete old blocks of uploads: %s", printable(error))
             left = True
-        self._sweeps = False
-        if left:
-            self.sweep_later()
+        if not left and not self._is_staged and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _key(self) -> bytes:
         key = self._store.get(UploadKey, ("uploads",))
