@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
+from azure.iot.device import IoTHubDeviceClient
 from azure.storage.blob import BlobBlock, BlobClient, ContainerClient, ContentSettings
 from azure.storage.blob.aio import BlobClient as AioBlobClient
 
@@ -234,3 +236,26 @@ async def test_the_client_for_asyncio(storage: Storage, uploader: Uploader) -> N
         stream = await blob.download_blob()
         assert await stream.readall() == content
     assert storage.read(info["blobName"]) == content
+
+
+def test_azure_iot_device_and_azure_storage_blob(emulator: Emulator) -> None:
+    """As in docs/uploads.md."""
+    try:
+        socket.create_server((emulator.host_name, 443)).close()
+    except OSError as error:  # a privilege is missing, or another program listens there
+        pytest.skip(f"the SDK dials port 443, which can't be listened on: {error.strerror}")
+    with second_hub(emulator, https_port=443, devices=("d",)) as hub:
+        string = hub.device_connection_string("d")
+        device = IoTHubDeviceClient.create_from_connection_string(string)
+        try:
+            place = device.get_storage_info_for_blob("photo.jpg")
+            with client(place) as blob:
+                blob.upload_blob(b"a photo", overwrite=True)
+            device.notify_blob_upload_status(place["correlationId"], True, 200, "OK")
+        finally:
+            device.shutdown()
+        assert hub.uploads_folder is not None
+        assert (hub.uploads_folder / "d" / "photo.jpg").read_bytes() == b"a photo"
+        found = hub.wait_for_upload("d", name="photo.jpg")
+        assert (found.success, found.size) == (True, 7)
+        assert found.uri == url_of(place).partition("?")[0]
