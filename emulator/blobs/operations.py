@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from typing import BinaryIO
 
 from aiohttp.web_response import Response, StreamResponse
 
@@ -13,6 +15,7 @@ from emulator.blobs import block_lists, conditions, headers
 from emulator.blobs.errors import ServiceError, invalid_header, invalid_parameter, not_implemented
 from emulator.blobs.requests import WRITE_BYTES, BlobRequest
 from emulator.hub.core import limits
+from emulator.hub.core.printable import printable
 from emulator.storage.blob_folder import (
     BlobFile,
     InvalidBlockLengthError,
@@ -20,6 +23,8 @@ from emulator.storage.blob_folder import (
     TooManyBlocksError,
 )
 from emulator.storage.blob_sas import CREATE, DELETE, READ, WRITE
+
+log = logging.getLogger(__name__)
 
 _RANGE = re.compile(r"bytes=(\d{1,19})-(\d{1,19})?", re.ASCII)
 _ENCRYPTED = {"x-ms-request-server-encrypted": "true"}
@@ -176,19 +181,36 @@ async def _get_blob(request: BlobRequest) -> StreamResponse:
     try:
         await request.work(lambda _: file.seek(begin))
         await response.prepare(request)
-        while begin < end:
-            size = min(WRITE_BYTES, end - begin)
-            data = await request.work(lambda _, size=size: file.read(size))  # type: ignore[misc]
-            if not data:
-                raise OSError(f"the file of {name!r} became shorter")
-            # A client that does not read must not keep the file open.
-            async with asyncio.timeout(limits.HTTP_REQUEST_TIMEOUT):
-                await response.write(data)
-            begin += len(data)
-        await response.write_eof()
+        await _send(request, response, file, end - begin)
+    except OSError as error:  # of the file or of the connection; and TimeoutError
+        if not response.prepared or request.transport is None:
+            raise
+        # Half of an answer is sent: only the end of the connection can say that it is not whole.
+        log.info("Reading %r ended early: %s", name, printable(error or "the client is too slow"))
+        request.transport.abort()
     finally:
         await request.work(lambda _: file.close())
     return response
+
+
+async def _send(request: BlobRequest, response: StreamResponse, file: BinaryIO, count: int) -> None:
+    """Send bytes of a file.
+
+    Raises:
+        OSError: the file became shorter, the client left, or it does not read.
+    """
+    while count:
+        data = await _read(request, file, min(WRITE_BYTES, count))
+        if not data:
+            raise OSError("the file became shorter")
+        async with asyncio.timeout(limits.HTTP_REQUEST_TIMEOUT):
+            await response.write(data)
+        count -= len(data)
+    await response.write_eof()
+
+
+async def _read(request: BlobRequest, file: BinaryIO, size: int) -> bytes:
+    return await request.work(lambda _: file.read(size))
 
 
 async def _get_block_list(request: BlobRequest) -> StreamResponse:

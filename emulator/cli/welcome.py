@@ -67,6 +67,7 @@ def as_json(emulator: Emulator) -> str:
             "hostName": emulator.host_name,
             "mqttPort": emulator.mqtt_port,
             "httpsPort": emulator.https_port,
+            "uploadsPort": emulator.uploads_port,
             "serviceConnectionString": emulator.service_connection_string,
             "eventHubsConnectionString": emulator.event_hubs_connection_string,
             "deviceConnectionStrings": {

@@ -13,6 +13,8 @@ import hashlib
 import re
 from pathlib import PurePosixPath
 
+from emulator.storage.folder import DEVICE
+
 # No leading dot: so are our own files named. A space stands inside only, because Windows drops
 # spaces and dots at the end.
 _HARMLESS = re.compile(
@@ -21,8 +23,6 @@ _HARMLESS = re.compile(
 _OTHER = re.compile(r"[^A-Za-z0-9_@+=,$#()\-]+", re.ASCII)
 # The end of a name by which programs know what is in a file.
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}", re.ASCII)
-# The names of devices on Windows, in every folder and with every suffix.
-DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com\d|lpt\d) *(\..*)?", re.I | re.ASCII)
 
 # A path on Windows has 260 characters, and there is a folder in front of it. A name on Linux has
 # 255.

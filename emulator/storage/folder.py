@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from emulator.hub.core import limits
-from emulator.storage.blob_names import DEVICE
 from emulator.storage.container import BlobError, StorageError, check_size
 
 _T = TypeVar("_T")
@@ -22,6 +21,8 @@ FOLDER_URI = re.compile(r"file:///([^/]+)/?", re.ASCII)
 # A name of a folder or file that is valid on every system and leads nowhere else. The names of our
 # temporary files do not match.
 _NAME = re.compile(r"[A-Za-z0-9_$-][A-Za-z0-9_.$-]{0,127}", re.ASCII)
+# The names of devices on Windows, in every folder.
+DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com\d|lpt\d) *(\..*)?", re.I | re.ASCII)
 
 
 class FolderContainer:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -24,8 +24,9 @@ from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Key, Store
 from emulator.hub.uploads.storage import Grant, StoredBlob
-from emulator.storage.blob_folder import BlobFolder
-from emulator.storage.blob_sas import READ, WRITE, Blob, sign, verify
+
+if TYPE_CHECKING:
+    from emulator.storage.blob_folder import BlobFolder
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,9 @@ class UploadFolder:
             raise
 
     def _run(self, work: Callable[[BlobFolder], _T]) -> _T:
+        # Imported here, as all of the work on blobs: most hubs have no uploads.
+        from emulator.storage.blob_folder import BlobFolder
+
         with self._making:
             if self._blobs is None:
                 self._blobs = BlobFolder(self.path)
@@ -100,7 +104,7 @@ class UploadFolder:
     async def clear(self) -> None:
         """Remove the blobs of a temporary folder, for a hub that begins anew."""
         if self._is_temporary and self._blobs is not None:
-            await self.run(BlobFolder.clear)
+            await self.run(lambda blobs: blobs.clear())
 
     def close(self) -> None:
         """End the threads, and remove a temporary folder."""
@@ -132,8 +136,11 @@ class FolderUploads:
 
     def grant(self, blob_name: str, start: datetime, expires: datetime) -> Grant:
         """See `UploadStorage.grant`. The token is valid at once, as those of a real hub."""
+        from emulator.storage.blob_sas import READ, WRITE, Blob, sign
+
         self.sweep_later()  # an earlier run can have left blocks
-        token = sign(_blob(CONTAINER, blob_name), self._key(), READ + WRITE, expires)
+        blob = Blob(ACCOUNT, CONTAINER, blob_name)
+        token = sign(blob, self._key(), READ + WRITE, expires)
         return Grant(self._host_name, CONTAINER, token)
 
     async def find(self, blob_name: str) -> StoredBlob | None:
@@ -155,7 +162,10 @@ class FolderUploads:
             SasError: the token is invalid.
             ServiceUnavailable: the store can't write.
         """
-        return verify(query, _blob(container, blob_name), self._key(), self.clock.now())
+        from emulator.storage.blob_sas import Blob, verify
+
+        blob = Blob(ACCOUNT, container, blob_name)
+        return verify(query, blob, self._key(), self.clock.now())
 
     def sweep_later(self) -> None:
         """Delete blocks a week after an upload was abandoned, as the service does."""
@@ -195,7 +205,3 @@ class FolderUploads:
             key = UploadKey(secrets.token_hex(32))
             self._store.commit(put=(key,))
         return bytes.fromhex(key.secret)
-
-
-def _blob(container: str, name: str) -> Blob:
-    return Blob(ACCOUNT, container, name)

@@ -256,6 +256,16 @@ class Raw:
             received += data
         return received
 
+    def rest(self) -> bytes:
+        """Receive until the connection ends."""
+        received = b""
+        try:
+            while data := self._socket.recv(65536):
+                received += data
+        except OSError:
+            pass
+        return received
+
     def abort(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -347,6 +357,46 @@ def test_a_slow_body_has_a_deadline(
     wait_until(lambda: not unfinished(emulator))
 
 
+def test_a_reader_that_does_not_read_has_a_deadline(
+    emulator: Emulator,
+    blobs: Blobs,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    size = 30_000_000
+    assert blobs.put(place, b"x" * size).status == 201
+    monkeypatch.setattr(http_connection.limits, "HTTP_REQUEST_TIMEOUT", 0.5)
+    caplog.set_level("INFO", "emulator.blobs")
+    with Raw(emulator) as slow:
+        slow.head("GET", place)
+        wait_until(lambda: "ended early" in caplog.text)
+        received = slow.rest()
+        assert received.startswith(b"HTTP/1.1 200 ")
+        assert len(received) < size
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+def test_a_file_that_becomes_shorter_ends_the_connection(
+    emulator: Emulator, blobs: Blobs, place: Place, file: Path
+) -> None:
+    size = 30_000_000
+    assert blobs.put(place, b"x" * size).status == 201
+    with Raw(emulator) as reader:
+        reader.head("GET", place)
+        assert reader.answer().startswith(b"HTTP/1.1 200 ")
+        os.truncate(file, 1)
+        assert len(reader.rest()) < size
+
+
+def test_a_large_body_that_is_refused(blobs: Blobs, place: Place, file: Path) -> None:
+    """The client sends all of it, and then it receives the reason."""
+    changed = Place(place.name, place.token.replace("sp=rw", "sp=rwd"))
+    assert blobs.put(changed, b"x" * 20_000_000).error == "403 AuthenticationFailed"
+    assert not file.exists()
+    assert blobs.put(place, b"x" * 20_000_000).status == 201
+
+
 def test_uploads_at_once_are_whole(emulator: Emulator, place: Place, file: Path) -> None:
     sizes = [3_000_000 + each for each in range(6)]
     answers: list[int] = []
@@ -384,7 +434,7 @@ def test_one_of_many_creates_a_blob(emulator: Emulator, place: Place) -> None:
 
 
 def test_many_blocks(blobs: Blobs, place: Place, file: Path) -> None:
-    ids = [f"{each:05}" for each in range(2_000)]
+    ids = [f"{each:05}" for each in range(500)]
     for each in ids:
         assert blobs.stage(place, each, each.encode()).status == 201
     assert blobs.commit(place, *reversed(ids)).status == 201
