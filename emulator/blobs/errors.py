@@ -88,7 +88,6 @@ _TEXTS: Mapping[str, tuple[int, str]] = {
         413,
         "The request body is too large and exceeds the maximum permissible limit.",
     ),
-    "ServerBusy": (503, "The server is busy."),
     "UnsupportedHttpVerb": (405, "The resource doesn't support specified Http Verb."),
     # Ours: a real account is never full. SDKs retry 500 and 503, which would hide the reason for
     # minutes. Of 507, only that for Python does it.

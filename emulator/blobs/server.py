@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web_response import Response, StreamResponse
 
 from emulator.hub.core.clock import TimeSource
-from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.printable import printable
 from emulator.hub.hub import IotHub
 from emulator.net.http_connection import HttpConnections
@@ -94,9 +93,6 @@ class BlobServer:
         except ServiceError as failure:
             log.info("Refused %s %r: %s", printable(verb), path, printable(failure))
             response = self._failed(failure, request)
-        except ServiceUnavailable as error:
-            log.warning("%s %r failed: %s", printable(verb), path, printable(error))
-            response = self._failed(ServiceError("ServerBusy"), request)
         except (ConnectionError, TimeoutError, DisconnectedError) as error:
             log.info("%s %r was not completed: %s", printable(verb), path, printable(error))
             request.protocol.force_close()

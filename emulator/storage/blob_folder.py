@@ -26,6 +26,8 @@ from emulator.hub.core import limits
 from emulator.storage.blob_names import digest, file_of, other_file_of
 
 _OWN = ".iothub"
+# The end of the name of a folder whose blocks were dropped.
+_OLD = ".old"
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 _COPY_BYTES = 1024 * 1024
 
@@ -176,6 +178,7 @@ class BlobFolder:
         self._new, self._blocks, self._records = own / "new", own / "blocks", own / "records"
         for each in (own, self._new, self._blocks, self._records):
             each.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        self._delete_old()
         for left in self._new.iterdir():  # by a process that was killed
             left.unlink()
         self._staged: dict[str, _Staged] = {}
@@ -271,6 +274,7 @@ class BlobFolder:
             self._write_record(name, blob)
             new.path.replace(self._root / blob.file)
             self._drop_blocks(digest(name))
+        self._delete_old()
         return blob
 
     def stage(self, name: str, block_id: bytes, new: NewFile, now: datetime) -> None:
@@ -328,6 +332,7 @@ class BlobFolder:
                 (self._root / found.file).unlink(missing_ok=True)
             self._record(name).unlink(missing_ok=True)
             self._drop_blocks(digest(name))
+        self._delete_old()
 
     def sweep(self, before: datetime) -> bool:
         """Delete the blocks of blobs whose latest block is from before a time.
@@ -342,6 +347,7 @@ class BlobFolder:
                     self._drop_blocks(folder.name)
                 else:
                     left = True
+        self._delete_old()
         return left
 
     def clear(self) -> None:
@@ -407,7 +413,14 @@ class BlobFolder:
 
     def _drop_blocks(self, folder_name: str) -> None:
         self._staged.pop(folder_name, None)
-        shutil.rmtree(self._blocks / folder_name, ignore_errors=True)
+        old = self._new / f"{secrets.token_hex(16)}{_OLD}"
+        with contextlib.suppress(FileNotFoundError):
+            (self._blocks / folder_name).replace(old)
+
+    def _delete_old(self) -> None:
+        """Delete blocks that were dropped: 50,000 files take too long for the lock."""
+        for old in self._new.glob(f"*{_OLD}"):
+            shutil.rmtree(old, ignore_errors=True)
 
     def _copied(
         self, name: str, before: BlobFile | None, choices: Sequence[BlockChoice], new: NewFile

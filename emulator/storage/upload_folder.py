@@ -39,6 +39,7 @@ ACCOUNT = "emulator"
 # Uploads wait for the disk, not for a processor.
 _THREADS = 4
 _SWEEP_SECONDS = 60 * 60
+_KEY = ("uploads",)
 
 
 class UploadKey(Struct, frozen=True):
@@ -49,7 +50,12 @@ class UploadKey(Struct, frozen=True):
     @property
     def key(self) -> Key:
         """See `Record.key`."""
-        return ("uploads",)
+        return _KEY
+
+    @property
+    def decoded(self) -> bytes:
+        """The key itself."""
+        return bytes.fromhex(self.secret)
 
 
 class UploadFolder:
@@ -64,14 +70,15 @@ class UploadFolder:
         self._is_temporary = folder is None
         self._blobs: BlobFolder | None = None
         self._threads: ThreadPoolExecutor | None = None
-        self._making = threading.Lock()
+        self._making = threading.RLock()
 
     @property
     def path(self) -> Path:
         """The folder; a temporary one is made when it is first needed."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="iothub-uploads-")).resolve()
-        return self._folder
+        with self._making:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="iothub-uploads-")).resolve()
+            return self._folder
 
     async def run(self, work: Callable[[BlobFolder], _T]) -> _T:
         """Work on the blobs in a thread. A request that is cancelled waits for the end of the work.
@@ -160,12 +167,13 @@ class FolderUploads:
 
         Raises:
             SasError: the token is invalid.
-            ServiceUnavailable: the store can't write.
         """
-        from emulator.storage.blob_sas import Blob, verify
+        from emulator.storage.blob_sas import Blob, SasError, verify
 
-        blob = Blob(ACCOUNT, container, blob_name)
-        return verify(query, blob, self._key(), self.clock.now())
+        key = self._store.get(UploadKey, _KEY)
+        if key is None:
+            raise SasError("The hub has not signed any token yet.")
+        return verify(query, Blob(ACCOUNT, container, blob_name), key.decoded, self.clock.now())
 
     def sweep_later(self) -> None:
         """Delete blocks a week after an upload was abandoned, as the service does."""
@@ -200,8 +208,8 @@ class FolderUploads:
             self._timer = None
 
     def _key(self) -> bytes:
-        key = self._store.get(UploadKey, ("uploads",))
+        key = self._store.get(UploadKey, _KEY)
         if key is None:
             key = UploadKey(secrets.token_hex(32))
             self._store.commit(put=(key,))
-        return bytes.fromhex(key.secret)
+        return key.decoded
