@@ -25,19 +25,20 @@ from tests.support import PATIENCE, second_hub, small_files, trust, wait_until
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such thing")
 
 
-def outside(emulator: Emulator) -> set[Path]:
-    """Return what stands beside the folder of uploads."""
-    folder = emulator.uploads_folder
-    assert folder is not None
-    return {each for each in folder.parent.iterdir() if each != folder}
-
-
 def unfinished(emulator: Emulator) -> list[Path]:
     """Return the files that are not complete."""
     folder = emulator.uploads_folder
     assert folder is not None
     new = folder / ".iothub" / "new"
     return list(new.iterdir()) if new.exists() else []
+
+
+@contextmanager
+def untouched(emulator: Emulator) -> Iterator[None]:
+    """Expect that nothing is written in the block."""
+    before = set(uploads(emulator).folder.path.rglob("*"))
+    yield
+    assert set(uploads(emulator).folder.path.rglob("*")) == before
 
 
 # --- names that would lead elsewhere
@@ -67,17 +68,15 @@ def unfinished(emulator: Emulator) -> list[Path]:
         "d/{}\u202egpj.exe",
     ],
 )
-def test_each_name_is_a_file_inside(emulator: Emulator, blobs: Blobs, name: str) -> None:
+def test_each_name_is_a_file_inside(emulator: Emulator, tmp_path: Path, name: str) -> None:
     """The hub refuses some of these names; a blob can have each of them."""
-    folder = emulator.uploads_folder
-    assert folder is not None
-    place = Place.at(emulator, name.format(uuid.uuid4().hex))
-    before, files = outside(emulator), set(folder.rglob("*"))
-    assert blobs.put(place, b"content").status == 201
-    assert blobs.read(place).body == b"content"
-    added = [each for each in set(folder.rglob("*")) - files if each.is_file()]
-    assert sorted(each.read_bytes() == b"content" for each in added) == [False, True]
-    assert outside(emulator) == before
+    with second_hub(emulator, storage=tmp_path) as hub, Blobs(hub) as blobs:
+        place = Place.at(hub, name.format(uuid.uuid4().hex))
+        assert blobs.put(place, b"content").status == 201
+        assert blobs.read(place).body == b"content"
+    files = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert sorted(each.read_bytes() == b"content" for each in files) == [False, True]
+    assert [each.name for each in tmp_path.iterdir()] == [CONTAINER]
 
 
 @pytest.mark.parametrize(
@@ -113,12 +112,11 @@ def test_a_token_does_not_open_another_path(
         name=name,
         upper=name.upper(),
     )
-    before = outside(emulator)
-    for verb in ("PUT", "GET", "DELETE"):
-        answer = blobs.send(verb, f"{filled}?{place.token}", b"evil", BLOCK_BLOB)
-        assert answer.error == "403 AuthenticationFailed"
+    with untouched(emulator):
+        for verb in ("PUT", "GET", "DELETE"):
+            answer = blobs.send(verb, f"{filled}?{place.token}", b"evil", BLOCK_BLOB)
+            assert answer.error == "403 AuthenticationFailed"
     assert "Signature did not match" in answer.detail("AuthenticationErrorDetail")
-    assert outside(emulator) == before
 
 
 @pytest.mark.parametrize("written", ["{container}/{device}%2F{name}", "{container}/{escaped}"])
@@ -469,7 +467,7 @@ def test_a_full_disk(
         assert len(blobs.read(place).body) == 1_800_000
 
 
-# --- blocks that nobody commits
+# --- blocks that are never committed
 
 
 def test_abandoned_blocks_are_deleted_after_a_week(emulator: Emulator) -> None:
@@ -502,18 +500,10 @@ def test_other_bytes_end_the_connection(emulator: Emulator) -> None:
         assert raw.answer().startswith(b"HTTP/1.0 400 ")
 
 
-@contextmanager
-def unread(emulator: Emulator) -> Iterator[None]:
-    """Expect that nothing was written for the blobs of the block."""
-    before = set((uploads(emulator).folder.path).rglob("*"))
-    yield
-    assert set((uploads(emulator).folder.path).rglob("*")) == before
-
-
 def test_no_query_makes_the_service_fail(
     emulator: Emulator, blobs: Blobs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with unread(emulator):
+    with untouched(emulator):
         for path in ("/%", "/%ff", "/a/%c3%28", "/a/%00", "/" + quote("é"), "/a/" + "b" * 5_000):
             for query in ("", "sig", "sig=%ff", "sig=a&sv=%00", "&&=&sig==", "sig=a&sv=2020-12-06"):
                 answer = blobs.send("GET", f"{path}?{query}")

@@ -164,6 +164,7 @@ def test_a_large_file_goes_in_blocks(storage: Storage, uploader: Uploader) -> No
         assert (len(committed), uncommitted) == (17, [])
         assert blob.download_blob(offset=1_000, length=50).readall() == content[1_000:1_050]
         assert blob.download_blob(max_concurrency=3).readall() == content
+        assert blob.download_blob(validate_content=True).readall() == content
     assert storage.read(info["blobName"]) == content
 
 
