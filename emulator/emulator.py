@@ -102,6 +102,20 @@ class Emulator(Kit):
         return self._running.ports.get("http_port")
 
     @property
+    def uploads_port(self) -> int | None:
+        """Where devices upload files; None if the emulator serves no folder for them."""
+        return self._running.ports.get("uploads_port")
+
+    @property
+    def uploads_folder(self) -> Path | None:
+        """The folder with the files that devices upload; None if the emulator serves none.
+
+        The file of device `d1` and blob `photo.jpg` is `d1/photo.jpg`. Names that are not valid on
+        every system are changed: see docs/uploads.md.
+        """
+        return self._running.uploads.folder
+
+    @property
     def host_name(self) -> str:
         """The host that device connection strings name."""
         return self._running.host_name

@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack, ExitStack
 from emulator.hub.core.printable import printable
 from emulator.net import listeners
 from emulator.net.listeners import ListenError
-from emulator.settings import AMQP_PORT, AMQPS_PORT, Settings, table
+from emulator.settings import AMQP_PORT, AMQPS_PORT, UPLOADS_PORT, Settings, table
 
 log = logging.getLogger(__name__)
 
-# The ports that AMQP has by default, if they are free.
-DEFAULT_PORTS = {"amqps_port": AMQPS_PORT, "amqp_port": AMQP_PORT}
+# The ports that the hub serves by default, if they are free.
+DEFAULT_PORTS = {"amqps_port": AMQPS_PORT, "amqp_port": AMQP_PORT, "uploads_port": UPLOADS_PORT}
 
 
 def check(settings: Settings) -> None:
@@ -63,8 +63,8 @@ def _listen(
 ) -> list[socket.socket]:
     """Open the sockets of a port.
 
-    Another program, such as RabbitMQ, can have a default port of AMQP: then the hub does without.
-    So does it without plain AMQP where other machines could read it.
+    Another program, such as RabbitMQ, can have a default port: then the hub does without. So does
+    it without plain AMQP where other machines could read it.
     """
     option, port = table()[name].option, settings.ports[name]
     if port is None and (
@@ -80,10 +80,11 @@ def _listen(
         if port is not None or not error.in_use:
             raise
         report(
-            "Port %d is in use on %s, so the hub does not serve AMQP there. Stop the other "
+            "Port %d is in use on %s, so the hub does not serve %s there. Stop the other "
             "program, or use another port: %s PORT.",
             chosen,
             printable(settings.host),
+            printable("uploads of files" if name == "uploads_port" else "AMQP"),
             printable(option),
         )
         return []

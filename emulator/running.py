@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from emulator import ports
 from emulator.amqp.server import AmqpServer
+from emulator.blobs.server import BlobServer
 from emulator.connection_strings import host_with_port
 from emulator.disk.snapshot import pack, unpack
 from emulator.dps.entrance import Entrance
@@ -42,6 +43,8 @@ from emulator.state import (
     replaced,
     starting,
 )
+from emulator.storage.upload_folder import FolderUploads
+from emulator.uploads import Uploads
 
 if TYPE_CHECKING:
     from emulator.http.plain import PlainServer
@@ -100,6 +103,12 @@ class Running:
         """The hub itself."""
         return self._state.hub
 
+    def uploads_of_folder(self) -> FolderUploads:
+        """Return the uploads of the present hub, where a folder is served."""
+        storage = self._state.upload_storage
+        assert isinstance(storage, FolderUploads)  # noqa: S101 - so it is served
+        return storage
+
     @property
     def has_dps(self) -> bool:
         """Whether the Device Provisioning Service shares the ports of the hub."""
@@ -143,6 +152,9 @@ class Running:
         stack.callback(lambda: self._store.close())
         # The first one is the name of the hub in its notifications.
         self._hosts = tuple(dict.fromkeys((settings.host_name, *names, *extra)))
+        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
+        self.uploads = Uploads(settings, self.certificates, self.ports.get("uploads_port"))
+        stack.push_async_callback(self.uploads.stop)
         with starting(settings):
             self._state = self._open_state(self._store, Clock())
             self._counts.follow(self.hub)
@@ -150,7 +162,6 @@ class Running:
             _take_sessions(settings, self._store)
             self.hub.resume()
             await apply_config(self.hub, settings)
-        self.ports = {name: found[0].getsockname()[1] for name, found in bound.items() if found}
         self._handshakes = Handshakes(
             self.certificates,
             authorities=lambda: self.hub.authorities.trusted,
@@ -172,9 +183,14 @@ class Running:
         await amqp.start_plain(bound["amqp_port"])
         # The last head stops first: its WebSockets end with those of HTTPS.
         self._heads = {"mqtt_port": mqtt, "https_port": https, "amqps_port": amqp}
+        if "uploads_port" in self.ports:
+            self._heads["uploads_port"] = BlobServer(
+                self.hub, self.uploads_of_folder, self._handshakes
+            )
         for name, head in self._heads.items():
             await head.start(bound[name])
             started.push_async_callback(head.stop)
+        self.uploads.prepare()
         self._host.set_started(self.ports, self.hub.clock.machine.now())
         started.callback(self._host.set_stopping)
 
@@ -182,7 +198,13 @@ class Running:
         self, store: Store, clock: Clock, policies: Mapping[str, Policy] | None = None
     ) -> State:
         return open_state(
-            self._settings, store, self._hosts, clock, policies, authorities=self._authorities
+            self._settings,
+            store,
+            self._hosts,
+            clock,
+            policies,
+            authorities=self._authorities,
+            upload_storage=self.uploads.storage_for(clock, store),
         )
 
     # --- another hub in the place of this one
@@ -206,6 +228,7 @@ class Running:
                 state = self._open_state(store, Clock(), self.policies)
                 register_first(state.hub, self._settings, keys)
             await self._switch(store, state)
+            await self.uploads.clear()
             await apply_config(self.hub, self._settings)
 
     def snapshot(self) -> bytes:
@@ -226,9 +249,11 @@ class Running:
 
     async def _switch(self, store: MemoryStore, state: State) -> None:
         """Serve a new hub. As at the end of the process, the old one cuts off its devices first."""
-        old = self.hub
+        old, old_uploads = self.hub, self._state.upload_storage
         self._store, self._state = store, state
         self._counts.follow(self.hub)
+        if isinstance(old_uploads, FolderUploads):
+            old_uploads.stop()
         old.links.stop()
         for head in self._heads.values():
             head.use(self.hub)

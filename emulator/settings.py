@@ -51,6 +51,8 @@ HTTPS_PORT = 8443
 # of Event Hubs the second one if their connection string has UseDevelopmentEmulator=true.
 AMQPS_PORT = 5671
 AMQP_PORT = 5672
+# Where devices upload files: beside the port of services.
+UPLOADS_PORT = 8444
 # The tutorial's device.
 DEVICE_ID = "myDeviceId"
 
@@ -63,8 +65,14 @@ LOCAL_STORAGE_HOSTS = ("localhost:10000", "127.0.0.1:10000", "[::1]:10000")
 WELL_KNOWN_PRIMARY_KEY = base64.b64encode(b"this local IoT Hub key is public").decode()
 WELL_KNOWN_SECONDARY_KEY = base64.b64encode(b"the 2nd local IoT Hub key is too").decode()
 
+# The ports that a hub can do without.
+_OPTIONAL_PORTS = ("amqps_port", "amqp_port", "http_port", "uploads_port")
+
 _LOCALHOST = "localhost"
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - a user's choice
+
+# The settings that can have keys, beside those that are mappings.
+_WITH_KEYS = ("config", "upload-storage")
 
 # An option in an error, with its value: `--data-dir DIR`, `--host 127.0.0.2`.
 _OPTION = re.compile(r"(?P<option>--[a-z]+(-[a-z]+)*)( (?P<value>[A-Z]+\b|127[.\d]*\d))?")
@@ -88,13 +96,23 @@ def _read_config(path: str) -> ConfigFile:
     return read_file(Path(path), fields_by_key, parse)
 
 
+def parse_upload_storage(text: str) -> str:
+    """Check the connection string of a storage account, unless it is empty."""
+    if text:
+        # Imported here: most hubs use no account.
+        from emulator.storage import connection_string
+
+        connection_string.parse(text)
+    return text
+
+
 def _field(default: Any, row: Setting) -> Any:
     """Declare a field of `Settings`, with its row of the table."""
     metadata = {"setting": row}
     if isinstance(default, dict):
         return field(default_factory=lambda: default, repr=False, metadata=metadata)
     # Keys must not be shown.
-    return field(default=default, repr=row.key != "config", metadata=metadata)
+    return field(default=default, repr=row.key not in _WITH_KEYS, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +152,10 @@ class Settings:
         "http-port", "PORT",
         "port without TLS for the certificate of the local CA and the health check; 0 chooses a "
         "free one", "no such port", parse_port,
+    ))
+    uploads_port: int | None = _field(None, Setting(
+        "uploads-port", "PORT", "port for the files that devices upload; 0 chooses a free one",
+        f"{UPLOADS_PORT}, if it is free", parse_port,
     ))
     devices: tuple[str, ...] = _field((DEVICE_ID,), Setting(
         "device", "ID", "register this device at the start", DEVICE_ID, many=True,
@@ -175,6 +197,14 @@ class Settings:
     storage_hosts: tuple[str, ...] = _field((), Setting(
         "storage-host", "HOST[:PORT]", "storage account or emulator that these jobs can use",
         "a storage emulator on port 10000 of this machine", many=True,
+    ))
+    upload_storage: str = _field("", Setting(
+        "upload-storage", "CONNECTION_STRING",
+        "storage account or emulator for the files that devices upload, such as "
+        "UseDevelopmentStorage=true", "a folder of the hub", parse_upload_storage,
+    ))
+    no_uploads: bool = _field(False, Setting(
+        "no-uploads", "", "leave out the upload of files", "devices can upload files", flag,
     ))
     partitions: int = _field(limits.EVENT_LOG_PARTITIONS, Setting(
         "partitions", "NUMBER", "partitions of the built-in endpoint",
@@ -225,12 +255,13 @@ class Settings:
             if each.many and isinstance(value, str):
                 raise StartError(f"{name} is the text {value!r}. Use a tuple: {name}=({value!r},).")
         for name, port in self.ports.items():
-            if port is None and name not in ("mqtt_port", "https_port"):
+            if port is None and name in _OPTIONAL_PORTS:
                 continue
             if not isinstance(port, int) or port not in range(LAST_PORT + 1):
                 raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {LAST_PORT}.")
         try:
             parse_partitions(str(self.partitions))
+            parse_upload_storage(self.upload_storage)
             for name in ("consumer_groups", "event_log_size", "events"):
                 for text in getattr(self, name):
                     table()[name].parse(text)
@@ -279,9 +310,10 @@ class Settings:
     def ports(self) -> dict[str, int | None]:
         """The ports, by the names of their fields.
 
-        None is the default of AMQP, if it is free; and no port for HTTP without TLS.
+        None is the default one, if it is free; and no port for HTTP without TLS.
         """
-        names = ("mqtt_port", "https_port", "amqps_port", "amqp_port", "http_port")
+        uploads = () if self.no_uploads or self.upload_storage else ("uploads_port",)
+        names = ("mqtt_port", "https_port", "amqps_port", "amqp_port", "http_port", *uploads)
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -32,10 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """A hub, with the policies that callers need keys of."""
+    """A hub, with the policies that callers need keys of, and the storage of its uploads."""
 
     hub: IotHub
     policies: Mapping[str, Policy]
+    upload_storage: UploadStorage | None
 
 
 def open_store(settings: Settings) -> MemoryStore:
@@ -111,7 +112,7 @@ def open_state(
     )
     for name, key in settings.keys.items():
         _renew_key(hub, store, IdentityKey(name), key)
-    return State(hub=hub, policies=policies)
+    return State(hub=hub, policies=policies, upload_storage=upload_storage)
 
 
 def register_first(hub: IotHub, settings: Settings, keys: Mapping[str, SymmetricKeys]) -> None:

@@ -20,7 +20,7 @@ class Run:
     """An emulator as a process, until it is killed."""
 
     def __init__(self, host: str, folder: Path) -> None:
-        ports = ("mqtt", "https", "amqps", "amqp")
+        ports = ("mqtt", "https", "amqps", "amqp", "uploads")
         options = [word for port in ports for word in (f"--{port}-port", "0")]
         options += [word for device in DEVICES for word in ("--device", device)]
         self._console = Console(

@@ -117,7 +117,9 @@ def send_events(emulator: Emulator, device: Device, *bodies: str, **properties: 
 
 def second_hub(emulator: Emulator, **settings: Any) -> Emulator:
     """Make an emulator, not started, with the certificates of another one and its own settings."""
-    own: dict[str, Any] = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
+    own: dict[str, Any] = dict.fromkeys(
+        ("mqtt_port", "https_port", "amqps_port", "amqp_port", "uploads_port"), 0
+    )
     if (folder := emulator.settings.data_dir) is not None:
         own["data_dir"] = folder / uuid.uuid4().hex
     return Emulator(replace(emulator.settings, **own | settings))

@@ -407,7 +407,7 @@ import sys, threading
 from pathlib import Path
 from emulator import Emulator, Settings
 
-ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
+ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port", "uploads_port"), 0)
 settings = Settings(host="127.0.0.1", cert_dir=Path(sys.argv[1]), **ports)
 before = threading.active_count()
 try:

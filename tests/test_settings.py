@@ -23,6 +23,7 @@ OPTIONS = {
     *("--partitions", "--consumer-group", "--retention", "--event-log-size", "--events"),
     *("--name", "--entra", "--recover", "--config", "--fault-messages", "--no-dps"),
     "--http-port",
+    *("--uploads-port", "--upload-storage", "--no-uploads"),
 }
 
 

@@ -19,7 +19,7 @@ from emulator.testing.addresses import free_loopback_address
 from tests.processes import Console, EmulatorConsole, clean_environment
 from tests.support import fields_of, second_hub
 
-_PORTS = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
+_PORTS = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port", "uploads_port"), 0)
 _KEY = base64.b64encode(b"k" * 32).decode()
 
 
@@ -165,7 +165,7 @@ def test_a_second_command_on_the_same_host_ends_in_one_line(
 ) -> None:
     host, certificates = free_loopback_address(), emulator.ca_file.parent
     options = ("--host", host, "--data-dir", tmp_path, "--cert-dir", certificates)
-    ports = [f"--{name}-port=0" for name in ("mqtt", "https", "amqps", "amqp")]
+    ports = [f"--{name}-port=0" for name in ("mqtt", "https", "amqps", "amqp", "uploads")]
     with EmulatorConsole(*options), Console("-m", "emulator", *options, *ports) as second:
         assert second.wait() == 1
         [line] = second.errors

@@ -19,6 +19,7 @@ from emulator.config.mistakes import ConfigError
 from emulator.config.schema import schema
 from emulator.hub.core.json import dumps
 from emulator.settings import Settings, table
+from emulator.storage.connection_string import masked
 
 _MASK = "***"
 # What a running hub can't change, beside settings.
@@ -89,11 +90,18 @@ def _effective(command: Command, *, shows_keys: bool) -> dict[str, dict[str, Any
     settings, found = command.settings, command.found
     return {
         setting.key: {
-            "value": _document(getattr(settings, name), shows_keys=shows_keys),
+            "value": _value(settings, name, shows_keys=shows_keys),
             "from": found[name].source if name in found else "default",
         }
         for name, setting in table().items()
     }
+
+
+def _value(settings: Settings, name: str, *, shows_keys: bool) -> object:
+    value = getattr(settings, name)
+    if name == "upload_storage" and not shows_keys:
+        return masked(value)
+    return _document(value, shows_keys=shows_keys)
 
 
 def _document(value: object, *, shows_keys: bool) -> object:

@@ -69,6 +69,7 @@ def as_json(emulator: Emulator) -> str:
             "mqttPort": emulator.mqtt_port,
             "httpsPort": emulator.https_port,
             "httpPort": emulator.http_port,
+            "uploadsPort": emulator.uploads_port,
             "serviceConnectionString": emulator.service_connection_string,
             "eventHubsConnectionString": emulator.event_hubs_connection_string,
             "deviceConnectionStrings": {

@@ -118,6 +118,10 @@ class HttpConnection(RequestHandler):
 
     # --- deadlines and bounds
 
+    def renew_deadline(self) -> None:
+        """Let the rest of a large body have the whole time of the deadline."""
+        self._since = self._clock.monotonic()
+
     def _check_deadline(self) -> None:
         request = self._current_request
         if request is not None and request._payload.is_eof():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -77,39 +79,59 @@ class AccountContainer:
         await self._call("DELETE", name, 202)
 
     async def _call(self, verb: str, name: str, expected: int, **options: Any) -> bytes:
-        """Send a request, and return the body of its answer.
-
-        No error repeats a text of the client library, because that can hold the URL with its SAS.
-        """
+        """Send a request, and return the body of its answer."""
         url = URL(self._url.format(quote(name)), encoded=True)
-        try:
-            async with (
-                aiohttp.ClientSession(
-                    timeout=self._timeout,
-                    headers=_VERSION,
-                    skip_auto_headers=("Accept-Encoding",),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    auto_decompress=False,
-                    trust_env=False,
-                ) as session,
-                session.request(verb, url, allow_redirects=False, **options) as answer,
-            ):
-                if answer.status != expected:
-                    raise _refused(answer)
-                return await _bounded(answer)
-        except TimeoutError:
-            raise BlobError("The storage did not answer in time.") from None
-        except aiohttp.ClientSSLError:
-            raise BlobError(
-                "The certificate of the storage is not trusted. Name its CA in SSL_CERT_FILE."
-            ) from None
-        except aiohttp.ClientConnectorError as error:
-            why = error.os_error.strerror or type(error.os_error).__name__
-            raise BlobError(f"The storage can't be reached ({why}): does it run?") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise BlobError(
-                f"The storage closed the connection ({type(error).__name__})."
-            ) from None
+        async with answered(verb, url, self._timeout, **options) as answer:
+            if answer.status != expected:
+                raise _refused(answer)
+            return await _bounded(answer)
+
+
+@contextlib.asynccontextmanager
+async def answered(
+    verb: str, url: URL, timeout: aiohttp.ClientTimeout, **options: Any
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Send a request to a storage, and receive its answer in a block.
+
+    No error repeats a text of the client library, because that can hold the URL with its SAS.
+
+    Raises:
+        BlobError
+    """
+    try:
+        async with (
+            aiohttp.ClientSession(
+                timeout=timeout,
+                headers=_VERSION,
+                skip_auto_headers=("Accept-Encoding",),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            ) as session,
+            session.request(verb, url, allow_redirects=False, **options) as answer,
+        ):
+            yield answer
+    except TimeoutError:
+        raise BlobError("The storage did not answer in time.") from None
+    except aiohttp.ClientConnectorCertificateError:
+        raise BlobError(
+            "The certificate of the storage is not trusted. Name its CA in SSL_CERT_FILE."
+        ) from None
+    except aiohttp.ClientSSLError:
+        raise BlobError(
+            "The storage does not speak TLS. Azurite does so with its options --cert and --key."
+        ) from None
+    except aiohttp.ClientConnectorError as error:
+        why = error.os_error.strerror or type(error.os_error).__name__
+        raise BlobError(f"The storage can't be reached ({why}): does it run?") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise BlobError(f"The storage closed the connection ({type(error).__name__}).") from None
+
+
+def error_code(answer: aiohttp.ClientResponse) -> str:
+    """Return the status of an answer, and the code of its error if it has one."""
+    code = answer.headers.get("x-ms-error-code", "")
+    return f"{answer.status} {code}" if _ERROR_CODE.fullmatch(code) else str(answer.status)
 
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
@@ -121,9 +143,7 @@ async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _refused(answer: aiohttp.ClientResponse) -> BlobError:
-    code = answer.headers.get("x-ms-error-code", "")
-    named = f" {code}" if _ERROR_CODE.fullmatch(code) else ""
     return BlobError(
-        f"The storage answered {answer.status}{named}. The SAS must allow to read, write and "
+        f"The storage answered {error_code(answer)}. The SAS must allow to read, write and "
         "delete, and the container must exist."
     )

@@ -22,7 +22,7 @@ FOLDER_URI = re.compile(r"file:///([^/]+)/?", re.ASCII)
 # temporary files do not match.
 _NAME = re.compile(r"[A-Za-z0-9_$-][A-Za-z0-9_.$-]{0,127}", re.ASCII)
 # The names of devices on Windows, in every folder.
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com\d|lpt\d)(\..*)?", re.I | re.ASCII)
+DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com\d|lpt\d) *(\..*)?", re.I | re.ASCII)
 
 
 class FolderContainer:
@@ -113,7 +113,7 @@ def checked_name(name: str) -> str:
     Raises:
         BlobError: the name is invalid.
     """
-    if not _NAME.fullmatch(name) or name.endswith(".") or _DEVICE.fullmatch(name):
+    if not _NAME.fullmatch(name) or name.endswith(".") or DEVICE.fullmatch(name):
         raise BlobError(
             f"{name[: limits.ID_LENGTH]!r} can't be the name of a folder or file. Use letters, "
             "digits, $, - and _. A dot can stand inside the name."

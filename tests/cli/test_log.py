@@ -25,7 +25,7 @@ from tests.support import API_VERSION, sas_token
 ANY_PORTS = (
     "--host",
     "127.0.0.1",
-    *(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp")),
+    *(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp", "uploads")),
 )
 WRONG_KEY = "d3Jvbmcga2V5IGZvciB0aGUgdGVzdHMgb2YgdGhlIGxvZw=="
 

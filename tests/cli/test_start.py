@@ -27,7 +27,7 @@ from tests.mqtt.raw import Wire, connack, connect
 from tests.processes import END_SECONDS, Console, EmulatorConsole, clean_environment, posix_only
 from tests.support import API_VERSION, sas_token
 
-ANY_PORTS = tuple(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp"))
+ANY_PORTS = tuple(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp", "uploads"))
 
 # Keys that stand nowhere else, so that a test can search for them.
 POLICY_KEY = "cG9saWN5IGtleSBvZiB0aGUgY29tbWFuZCdzIHRlc3Rz"
@@ -437,7 +437,7 @@ def test_a_port_without_tls_is_named_by_the_start_and_by_status(
             assert answer.read() == (data_dir / "ca.pem").read_bytes()
         assert hub.request("GET", "/_emulator/info").json()["ports"]["http"] == int(found[2])
         with Console("-m", "emulator", "status", "--data-dir", tmp_path) as status:
-            status.wait_for(rf"ports    .*, http {found[2]}")
+            status.wait_for(rf"ports    .*, http {found[2]}, uploads .*")
         hub.terminate()
         assert hub.errors == []
 

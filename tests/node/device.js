@@ -1,6 +1,8 @@
 // Devices and modules with azure-iot-device, over AMQP.
 'use strict';
 
+const fs = require('node:fs');
+
 const { Client, Message, ModuleClient } = require('azure-iot-device');
 const { Amqp, AmqpWs } = require('azure-iot-device-amqp');
 
@@ -103,6 +105,12 @@ module.exports = {
 
   async endUpload({ correlationId, isSuccess, status, text, ...args }) {
     await find(args).client.notifyBlobUploadStatus(correlationId, isSuccess, status, text);
+  },
+
+  // Starts an upload, uploads a file with @azure/storage-blob, and reports the end.
+  async uploadFile({ blob, file, ...args }) {
+    const { size } = fs.statSync(file);
+    await find(args).client.uploadToBlob(blob, fs.createReadStream(file), size);
   },
 
   async renew({ token, ...args }) {

@@ -493,7 +493,7 @@ async def test_a_service_that_does_not_run_is_said(
 
 
 async def test_a_service_without_tls_is_said(account: Storage, url: str) -> None:
-    with refused("The certificate of the storage is not trusted"):
+    with refused("The storage does not speak TLS. Azurite does so with its options --cert"):
         await account.check(url.replace("http:", "https:"))
 
 

@@ -350,7 +350,7 @@ async def test_waits_fail_at_once_when_the_block_is_left(emulator: Emulator) -> 
 
 
 async def test_a_blocking_wait_in_the_hubs_own_loop_is_refused(emulator: Emulator) -> None:
-    ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port"), 0)
+    ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port", "uploads_port"), 0)
     settings = second_hub(emulator, **ports).settings
     async with Emulator(settings).in_this_loop() as hub:
         hub.register_device("kitchen")

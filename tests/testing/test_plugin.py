@@ -47,7 +47,8 @@ from dataclasses import replace
 
 @pytest.fixture(scope="session")
 def iothub_settings(iothub_settings):
-    return replace(iothub_settings, cert_dir=Path({folder!r}), amqps_port=0, amqp_port=0)
+    ports = dict(amqps_port=0, amqp_port=0, uploads_port=0)
+    return replace(iothub_settings, cert_dir=Path({folder!r}), **ports)
 """
 
 

@@ -93,6 +93,18 @@ EDGE_LAYERS = 5
 TRANSFER_BLOB_BYTES = 256 * 1024 * 1024
 IMPORT_LINE_BYTES = 1024 * 1024
 
+# The blobs of uploads (Azure Storage docs: scalability targets, Put Blob, Put Block, Put Block
+# List): of versions from 2019-12-12 on.
+UPLOAD_BLOB_BYTES = 5_000 * 1024 * 1024  # in one request
+UPLOAD_BLOCK_BYTES = 4_000 * 1024 * 1024
+UPLOAD_BLOCKS = 50_000  # of one blob
+UPLOAD_UNCOMMITTED_BLOCKS = 100_000
+UPLOAD_BLOCK_ID_BYTES = 64
+UPLOAD_BLOCK_LIFE = 7 * 24 * 60 * 60  # seconds after the latest block, if they are not committed
+UPLOAD_METADATA_BYTES = 8 * 1024
+# Ours: a block list of this many ids at their longest.
+UPLOAD_BLOCK_LIST_BYTES = 8 * 1024 * 1024
+
 # Configurations (IoT Hub docs: quotas and throttling).
 CONFIGURATIONS_PER_HUB = 100
 CONFIGURATION_ID_LENGTH = 128

@@ -1,0 +1,1 @@
+"""The blob service: the files of devices come in here, in the REST API of Azure Storage."""

@@ -1,0 +1,144 @@
+"""Blobs in a folder, without the server: what else can stand there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from emulator.storage.blob_folder import BlobFile, BlobFolder, BlockChoice, Headers
+from tests.clock import START
+
+NOBODY = Headers()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> BlobFolder:
+    return BlobFolder(tmp_path / "uploads")
+
+
+def put(folder: BlobFolder, name: str, content: bytes) -> BlobFile:
+    new = folder.create()
+    try:
+        new.write(content)
+        return folder.put(name, new, NOBODY, START, lambda _: None)
+    finally:
+        new.discard()
+
+
+def stage(folder: BlobFolder, name: str, block_id: bytes, content: bytes) -> None:
+    new = folder.create()
+    try:
+        new.write(content)
+        folder.stage(name, block_id, new, START)
+    finally:
+        new.discard()
+
+
+def read(folder: BlobFolder, name: str) -> bytes | None:
+    found = folder.find(name)
+    if found is None:
+        return None
+    with folder.open(found) as file:
+        return file.read()
+
+
+def test_a_blob_beside_a_folder_of_its_name(folder: BlobFolder) -> None:
+    names = ["d/a", "d/a/b", "d/a/b/c", "d"]
+    for order in (names, names[::-1]):
+        for name in order:
+            put(folder, name, name.encode())
+        assert [read(folder, name) for name in names] == [name.encode() for name in names]
+        for name in names:
+            folder.delete(name, lambda _: None)
+        assert [read(folder, name) for name in names] == [None] * 4
+
+
+def test_a_file_that_is_no_blob_is_never_replaced(folder: BlobFolder, tmp_path: Path) -> None:
+    """So two names that are one file on some systems, as `A` and `a`, stay two blobs."""
+    other = tmp_path / "uploads" / "d" / "a.txt"
+    other.parent.mkdir()
+    other.write_bytes(b"other")
+    assert folder.find("d/a.txt") is None
+    assert put(folder, "d/a.txt", b"blob").file.startswith("d_a~")
+    assert (other.read_bytes(), read(folder, "d/a.txt")) == (b"other", b"blob")
+    assert put(folder, "d/a.txt", b"newer").size == 5
+    assert (other.read_bytes(), read(folder, "d/a.txt")) == (b"other", b"newer")
+
+
+def test_blobs_and_blocks_outlive_the_process(folder: BlobFolder, tmp_path: Path) -> None:
+    put(folder, "d/a", b"a")
+    stage(folder, "d/b", b"01", b"1")
+    left = folder.create()
+    left.write(b"half")
+    left.close(to_disk=False)
+    again = BlobFolder(tmp_path / "uploads")
+    assert not left.path.exists()
+    assert read(again, "d/a") == b"a"
+    stage(again, "d/b", b"02", b"2")
+    choices = [BlockChoice(each, committed=False, uncommitted=True) for each in (b"02", b"01")]
+    again.commit("d/b", choices, NOBODY, START, lambda _: None)
+    assert read(again, "d/b") == b"21"
+
+
+def test_a_damaged_record_is_no_blob(folder: BlobFolder, tmp_path: Path) -> None:
+    put(folder, "d/a", b"a")
+    (record,) = (tmp_path / "uploads" / ".iothub" / "records").iterdir()
+    for content in (b"", b"{}", b"\xff", record.read_bytes()[:-1]):
+        record.write_bytes(content)
+        assert folder.find("d/a") is None
+    put(folder, "d/a", b"b")
+    assert read(folder, "d/a") == b"b"
+
+
+def test_a_reader_has_the_blob_that_it_opened(folder: BlobFolder) -> None:
+    with folder.open(put(folder, "d/a", b"old")) as file:
+        put(folder, "d/a", b"new")
+        assert file.read() == b"old"
+
+
+def test_an_upload_that_fails_at_its_end_changes_nothing(folder: BlobFolder) -> None:
+    put(folder, "d/a", b"old")
+    etag = folder.find("d/a")
+
+    def refuse(_: BlobFile | None) -> None:
+        raise ValueError
+
+    new = folder.create()
+    new.write(b"new")
+    with pytest.raises(ValueError):
+        folder.put("d/a", new, NOBODY, START, refuse)
+    new.discard()
+    assert (read(folder, "d/a"), folder.find("d/a")) == (b"old", etag)
+
+
+def test_times_before_1970_and_after_2038(folder: BlobFolder) -> None:
+    new = folder.create()
+    later = START + timedelta(days=36_500)
+    folder.put("d/a", new, NOBODY, later, lambda _: None)
+    found = folder.find("d/a")
+    assert found is not None
+    assert found.modified == later
+
+
+def test_old_blocks_are_swept(folder: BlobFolder) -> None:
+    stage(folder, "d/a", b"1", b"1")
+    assert folder.sweep(START) is True
+    assert len(folder.uncommitted("d/a")) == 1
+    assert folder.sweep(START + timedelta(seconds=1)) is False
+    assert folder.uncommitted("d/a") == []
+    stage(folder, "d/a", b"longer id", b"1")  # the ids can have another length now
+
+
+def test_clear(folder: BlobFolder, tmp_path: Path) -> None:
+    put(folder, "d/a", b"a")
+    put(folder, "x", b"a")
+    stage(folder, "d/a", b"1", b"1")
+    open_upload = folder.create()
+    folder.clear()
+    open_upload.write(b"x")
+    folder.put("d/b", open_upload, NOBODY, START, lambda _: None)
+    files = [each for each in (tmp_path / "uploads").rglob("*") if each.is_file()]
+    assert {each.name for each in files if ".iothub" not in each.parts} == {"b"}
+    assert [each.name for each in tmp_path.iterdir()] == ["uploads"]
