@@ -34,6 +34,8 @@ class Run:
             name: Device.of(text) for name, text in document["deviceConnectionStrings"].items()
         }
         self.address = host, document["mqttPort"]
+        self.uploads = folder / "uploads" / host
+        """The folder with the files that devices upload."""
 
     def __enter__(self) -> Run:
         return self

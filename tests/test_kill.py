@@ -62,6 +62,9 @@ class Ledger:
         self.maybe_queued: set[str] = set()
         self.completed: set[str] = set()
         self.maybe_completed: set[str] = set()
+        self.uploaded: set[str] = set()  # files whose success was reported
+        self.maybe_uploaded: set[str] = set()
+        self.notified: set[str] = set()
         self.jobs: list[str] = []
         self.subscribed = False
         self.offsets: dict[str, str] = {}  # of events, by their bodies
@@ -71,7 +74,7 @@ class Ledger:
     def complete(self) -> bool:
         """Whether requests of each kind were answered."""
         answers = (self.etags, self.desired[0], self.reported[0], self.acknowledged, self.queued)
-        return all((*answers, self.completed, self.jobs, self.subscribed))
+        return all((*answers, self.completed, self.uploaded, self.jobs, self.subscribed))
 
 
 def create(run: Run, ledger: Ledger) -> None:
@@ -167,6 +170,28 @@ def complete_commands(run: Run, ledger: Ledger) -> None:
             ledger.completed.add(answer.text)
 
 
+def upload(run: Run, ledger: Ledger) -> None:
+    host = fields_of(run.service_connection_string)["HostName"]
+    token = sas_token(f"{host}/devices/sender", run.devices["sender"].key)
+    headers: dict[str, str | None] = {"Authorization": token}
+    with run.service() as service, requests.Session() as storage:
+        storage.trust_env, storage.verify = False, str(run.ca_file)
+        while True:
+            name, path = uuid.uuid4().hex, "/devices/sender/files"
+            answer = service.request("POST", path, json={"blobName": name}, headers=headers)
+            assert answer.status_code == 200, answer.text
+            place = answer.json()
+            url = "https://{hostName}/{containerName}/{blobName}{sasToken}".format(**place)
+            written = storage.put(url, name, headers={"x-ms-blob-type": "BlockBlob"}, timeout=60)
+            assert written.status_code == 201, written.text
+            ledger.maybe_uploaded.add(name)
+            report = {"correlationId": place["correlationId"], "isSuccess": True}
+            path += "/notifications"
+            answer = service.request("POST", path, json=report, headers=headers)
+            assert answer.status_code == 204, answer.text
+            ledger.uploaded.add(name)
+
+
 def schedule(run: Run, ledger: Ledger) -> None:
     with run.service() as service:
         while True:
@@ -196,7 +221,17 @@ def subscribe(run: Run, ledger: Ledger) -> None:
 
 
 _LOAD: tuple[Callable[[Run, Ledger], None], ...] = (
-    *(create, patch, report, telemetry, send_commands, complete_commands, schedule, subscribe),
+    *(
+        create,
+        patch,
+        report,
+        telemetry,
+        send_commands,
+        complete_commands,
+        upload,
+        schedule,
+        subscribe,
+    ),
 )
 
 
@@ -257,6 +292,7 @@ def compare(run: Run, ledger: Ledger) -> None:
 
         _compare_events(service, ledger)
         _compare_commands(run, service, ledger)
+        _compare_uploads(run, service, ledger)
 
         for name in ledger.jobs:
             wait_until(lambda name=name: read(f"/jobs/v2/{name}")["status"] == "completed")  # type: ignore[misc]
@@ -306,6 +342,20 @@ def _compare_commands(run: Run, service: Service, ledger: Ledger) -> None:
     assert lost == set()
     ledger.completed |= waiting
     ledger.maybe_completed |= waiting
+
+
+def _compare_uploads(run: Run, service: Service, ledger: Ledger) -> None:
+    path, notified = "/messages/serviceBound/filenotifications", set()
+    while (answer := service.request("GET", path)).status_code == 200:
+        name = answer.json()["blobName"].removeprefix("sender/")
+        assert (run.uploads / "sender" / name).read_text() == name
+        assert name not in notified | ledger.notified
+        notified.add(name)
+        lock = answer.headers["iothub-messagelocktoken"]
+        assert service.request("DELETE", f"{path}/{lock}").status_code == 204
+    assert notified <= ledger.maybe_uploaded
+    ledger.notified |= notified
+    assert ledger.uploaded <= ledger.notified
 
 
 @pytest.mark.parametrize("number", range(-(-_KILLS // _KILLS_PER_TEST)))
