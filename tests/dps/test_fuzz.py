@@ -29,7 +29,7 @@ from tests.mqtt.playbook import Lab
 from tests.support import sas_token
 from tests.x509 import issue
 
-# What JSON becomes: a larger whole number is no int.
+# What JSON becomes: a larger whole number is not an int.
 _INTEGERS = st.integers(-(2**63), 2**64 - 1)
 _JSON = st.recursive(
     st.none() | st.booleans() | _INTEGERS | st.floats(allow_nan=False) | st.text(max_size=9),
