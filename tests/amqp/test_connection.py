@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emulator.amqp import frame
+from emulator.amqp.composite import Composite
 from emulator.amqp.errors import AmqpError
 from emulator.amqp.limits import Limits
 from emulator.amqp.performatives import (
@@ -18,9 +19,11 @@ from emulator.amqp.performatives import (
     End,
     Flow,
     Open,
+    SaslChallenge,
     SaslInit,
     SaslMechanisms,
     SaslOutcome,
+    SaslResponse,
     Source,
     Target,
     Transfer,
@@ -131,6 +134,39 @@ def test_another_header_is_answered_with_the_right_one(data: bytes) -> None:
     assert peer.take_bytes(8) == frame.AMQP_HEADER
     peer.expect_nothing()
     assert peer.connection.closed
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_sasl_in_several_steps(refuses: bool) -> None:
+    peer = Peer()
+    peer.challenges, peer.refuses = [b"a", b""], refuses
+    peer.send(frame.SASL_HEADER + frame.write(0, SaslInit("EXTERNAL"), frame.SASL))
+    peer.take_bytes(8)
+    peer.take(frame.SASL)
+    for challenge, response in ((b"a", b"1"), (b"", b"2")):
+        assert peer.take(frame.SASL) == (0, SaslChallenge(challenge), b"")
+        peer.send(frame.write(0, SaslResponse(response), frame.SASL))
+    assert peer.take(frame.SASL) == (0, SaslOutcome(int(refuses)), b"")
+    assert peer.responses == [b"1", b"2"]
+    assert peer.connection.closed is refuses
+    if not refuses:
+        peer.begin()
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        (SaslResponse(b""),),
+        (SaslInit("EXTERNAL"), SaslInit("EXTERNAL")),
+        (SaslInit("EXTERNAL"), SaslOutcome(0)),
+    ],
+)
+def test_frames_of_sasl_have_an_order(frames: tuple[Composite, ...]) -> None:
+    peer = Peer()
+    peer.challenges = [b"a"]
+    peer.send(frame.SASL_HEADER + b"".join(frame.write(0, each, frame.SASL) for each in frames))
+    assert peer.connection.error is not None
+    assert peer.connection.error.condition == "amqp:not-allowed"
 
 
 def test_sasl_comes_once() -> None:
