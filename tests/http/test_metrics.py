@@ -25,6 +25,7 @@ from tests.http.support import (
     silence,
 )
 from tests.mqtt.raw import publish
+from tests.processes import ROOT
 from tests.support import PATIENCE, Device, Service, second_hub, send_events, trust, wait_until
 
 PATH = "/_emulator/metrics"
@@ -93,6 +94,10 @@ def test_it_is_the_text_format_of_prometheus(scraper: Scraper) -> None:
     samples = parse(answer.text)
     for name in samples:
         assert name.startswith(("iothub_", "process_"))
+    names = {line.split()[2] for line in answer.text.splitlines() if line.startswith("# TYPE")}
+    page = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    page = page.replace("`…_ended_total`", "`iothub_cloud_to_device_messages_ended_total`")
+    assert [each for each in names if each[:7] == "iothub_" and f"`{each}`" not in page] == []
     assert all(line.startswith("#") or line.count(" ") == 1 for line in answer.text.splitlines())
 
 
