@@ -14,6 +14,7 @@ from emulator.dps.errors import (
     InvalidCertificate,
     TpmChallenge,
     Unauthorized,
+    UnverifiedAuthority,
 )
 from emulator.dps.names import POLICY
 from emulator.dps.tpm_keys import DEVICE, REGISTRATION, Tpm
@@ -23,7 +24,7 @@ from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature
 from emulator.hub.authorities.authorities import Authorities
 from emulator.hub.core.clock import Clock
-from emulator.hub.core.errors import IotHubUnauthorizedAccess
+from emulator.hub.core.errors import HubError, IotHubUnauthorizedAccess
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
 
@@ -54,11 +55,13 @@ class Admitted(NamedTuple):
         enrollment: its own enrollment, or that of its group.
         authentication: how it authenticates at its hub: the member of its identity.
         tpm: its TPM, as far as it is known; None if it has none.
+        failure: why its registration fails; None if it does not.
     """
 
     enrollment: Enrollment
     authentication: JsonObject
     tpm: Tpm | None = None
+    failure: HubError | None = None
 
 
 class Access:
@@ -227,21 +230,37 @@ class Access:
             reason = "the device's certificate has expired, or is not valid yet"
             raise InvalidCertificate from ValueError(reason)
         reason = f"no enrollment for {registration_id!r} accepts the certificate"
+        authentication = self_signed(certificate.sha256)
+        failed: Admitted | None = None
         for each in candidates:
             if (attestation := each.attestation.x509) is None:
                 continue
             if self._accepts(attestation, chain):
-                return Admitted(each, self_signed(certificate.sha256))
+                return Admitted(each, authentication)
+            if self._accepts(attestation, chain, verified=False):
+                failed = Admitted(each, authentication, failure=UnverifiedAuthority())
             if unknown := [*self._unknown(attestation)]:
                 reason = f"no CA {unknown[0]!r}, as in the enrollment {each.id!r}, is verified"
+        if failed is not None:
+            return failed
         raise InvalidCertificate from ValueError(reason)
 
-    def _accepts(self, attestation: X509Attestation, chain: Sequence[bytes]) -> bool:
+    def _accepts(
+        self, attestation: X509Attestation, chain: Sequence[bytes], *, verified: bool = True
+    ) -> bool:
+        """Return whether an enrollment accepts a chain.
+
+        Args:
+            attestation: that of the enrollment.
+            chain: the certificates of a device.
+            verified: whether the CA that it refers to is verified; else it only is registered.
+        """
         if attestation.kind == CLIENT:
             return any(own in attestation.certificates for own in chain[:1])
         if attestation.kind == REFERENCES:
             names = [name for name in attestation.references if name]
-            anchors = [each for name in names for each in self._authorities.named(name)]
+            named = self._authorities.named
+            anchors = [each for name in names for each in named(name, verified=verified)]
         else:
             anchors = [each for each in attestation.certificates if each is not None]
         return certificates.is_trusted(chain, anchors, self._machine.now())

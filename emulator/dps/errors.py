@@ -43,6 +43,15 @@ class InvalidCertificate(HubError, code=401002):
     text = "Invalid certificate."
 
 
+class UnverifiedAuthority(InvalidCertificate, code=401002):
+    """The CA of a device is registered, and its owner has not proved to have its key.
+
+    The registration of the device fails, with this text (seen on the service).
+    """
+
+    text = "Invalid certificate"
+
+
 class TpmChallenge(Unauthorized, code=401000):
     """A device with a TPM sends no token yet: it gets the key for one, sealed for its TPM.
 

@@ -136,7 +136,7 @@ class Registrations:
         if admitted.tpm is not None:
             sealed = self._access.seal(registration_id, admitted.tpm)
         issued: tuple[bytes, ...] = ()
-        if (csr := fields.get("csr")) is not None:
+        if (csr := fields.get("csr")) is not None and admitted.failure is None:
             now = self._clock.machine.now()
             issued = issuer.issue(self._store, csr, registration_id, now)
             own = self_signed(hashlib.sha256(issued[0]).hexdigest())
@@ -247,10 +247,13 @@ class Registrations:
         before = self._find(request.id)
         found = request.admitted.enrollment
         may_move = before is None or before.hub is None or found.update_assignment
-        return found.enabled and found.allocation == CUSTOM and may_move
+        is_custom = found.allocation == CUSTOM and request.admitted.failure is None
+        return found.enabled and is_custom and may_move
 
-    def _choose(self, request: Request) -> Allocation:
-        return allocation.choose(request.admitted.enrollment, request.id, self._linked)
+    def _choose(self, request: Request) -> Allocation | HubError:
+        """Choose the hub without a webhook, unless the registration fails."""
+        admitted = request.admitted
+        return admitted.failure or allocation.choose(admitted.enrollment, request.id, self._linked)
 
     async def _assign(self, request: Request, delay: float) -> None:
         """Choose the hub after a delay, and end the operation."""

@@ -188,11 +188,19 @@ def test_a_group_of_a_ca_that_is_registered_while_the_hub_runs(
     hub_owner.enroll_group(group, references("Plant-1"))
     name, root, path = new_id(), issue("Plant", ca=True), "/_emulator/certificates/plant-1"
     own = issue(name, by=root)
+    assert device(name, own).refused() == 401002
     for verified in (False, True):
-        assert device(name, own).refused() == 401002
         body = {"properties": {"certificate": pem(root), "isVerified": verified}}
         assert hub_service.request("PUT", path, json=body).ok
-    assert device(name, own).register()["status"] == "assigned"
+        final = device(name, own).register()
+        assert final["status"] == ("assigned" if verified else "failed")
+        state = final["registrationState"]
+        if not verified:  # with every device of the CA, and with no other one
+            assert (state["errorCode"], state["errorMessage"]) == (401002, "Invalid certificate")
+            assert hub_owner.call("GET", f"/registrations/{name}")["errorCode"] == 401002
+            assert hub_service.request("GET", f"/devices/{name}").status_code == 404
+            other = new_id()
+            assert device(other, issue(other, by=OTHER_ROOT)).refused() == 401002
     assert hub_service.request("DELETE", path).ok
     assert device(name, own).refused() == 401002
 

@@ -380,6 +380,20 @@ def test_wrong_x509(emulator: Emulator, registrant: Make, folder: Path) -> None:
         wire.expect(raw.connack(5))
 
 
+def test_root_that_is_not_verified(
+    owner: Owner, registrant: Make, service: Service, folder: Path
+) -> None:
+    name, path = new_id(), "/_emulator/certificates/contract-root"
+    block = {"type": "x509", "x509": {"caReferences": {"primary": "contract-root"}}}
+    owner.enroll(name, block)
+    body = {"properties": {"certificate": pem(ROOT), "isVerified": False}}
+    assert service.request("PUT", path, json=body).ok
+    found = state(registrant(name, None, issue(name, by=ROOT).client_file(folder)))
+    assert (found["status"], found["errorCode"]) == ("failed", 401002)
+    assert found["errorMessage"] == "Invalid certificate"
+    assert service.request("DELETE", path).ok
+
+
 def test_disabled_enrollment(owner: Owner, registrant: Make) -> None:
     name = new_id()
     owner.enroll(name, provisioningStatus="disabled")

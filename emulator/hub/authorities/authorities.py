@@ -50,8 +50,8 @@ class Authorities:
         self.trusted: tuple[bytes, ...] = ()
         self._follow()
 
-    def named(self, name: str) -> list[bytes]:
-        """Return the verified CAs that an enrollment refers to, DER.
+    def named(self, name: str, *, verified: bool = True) -> list[bytes]:
+        """Return the CAs that an enrollment refers to, DER: the verified ones, or the others.
 
         A name is that of the registration, or the common name of the certificate: on a real service
         the owner chooses it with the upload, and a file of the start has no name of that kind.
@@ -60,7 +60,8 @@ class Authorities:
         return [
             each.certificate
             for each in (*self._of_start, *self._store.scan(Authority))
-            if each.verified and wanted in (each.name.lower(), (each.common_name or "").lower())
+            if each.verified is verified
+            and wanted in (each.name.lower(), (each.common_name or "").lower())
         ]
 
     def documents(self) -> list[JsonObject]:
