@@ -36,7 +36,7 @@ class PartitionName(Struct, frozen=True):
         return str(self.number)
 
 
-class Origin(Struct, frozen=True, gc=False):
+class Origin(Struct, frozen=True, gc=False, omit_defaults=True):
     """Where events come from.
 
     Args:

@@ -329,7 +329,8 @@ class EventLog:
         """Take the events that an earlier run has left."""
         for entry in self._store.entries(LogEntry):
             end, batches = entry.number, []
-            self.begin = self.begin or end
+            if not self._batches:
+                self.begin = end
             for batch in entry.batches:
                 memory = memory_of(batch.messages)
                 batches.append(replace(batch, number=end, memory=memory))
