@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _PUT = f"{rows.PUT} ON CONFLICT (kind, key) DO UPDATE SET data = excluded.data, sum = excluded.sum"
 _DELETE = "DELETE FROM records WHERE kind = ? AND key = ?"
 _TRIM = "DELETE FROM log WHERE number < ?"
+# Old entries of the log are deleted together, after so many bytes of new ones.
+_TRIM_BYTES = 64 * 1024
 
 # A record that can wait is written so many seconds later; the next ones, if they are many, after
 # a pause in which requests have their turn.
@@ -59,7 +61,7 @@ class DiskStore(LoadedStore):
         self._look: asyncio.TimerHandle | None = None
         self._in_place = True  # whether the file was there at the last look
         self._works = True  # whether the last change was written
-        self._oldest = 0  # the log has no entry below this number, as far as is known
+        self._appended = 0  # bytes of the log since old entries were deleted
         self._joined = file is not None  # whether a transaction is open: see `replaced`
         self._retired = False  # whether another store has taken the file over
         if file is None:
@@ -139,10 +141,11 @@ class DiskStore(LoadedStore):
         """See `Store.append`."""
         data = encode(entry)
         statements: list[_Statement] = [(rows.APPEND, (number, data, zlib.crc32(data)))]
-        if oldest > self._oldest:
+        trims = self._appended > _TRIM_BYTES or oldest == number  # which is all of the log
+        if trims:
             statements.append((_TRIM, (oldest,)))
         self._write(statements)
-        self._oldest = oldest
+        self._appended = (0 if trims else self._appended) + len(data)
 
     def soon(self, write: Callable[[], None]) -> None:
         """See `Store.soon`: one transaction for all that comes in this turn of the event loop."""

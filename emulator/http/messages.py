@@ -67,7 +67,7 @@ async def send_event(hub: IotHub, request: Request) -> None:
         messages = await _batch(body)
     else:
         messages = [_message(body, request.headers.items())]
-    hub.telemetry.ingest(request.device, messages)
+    hub.telemetry.sender(request.device).ingest(messages)
 
 
 def _message(body: bytes, headers: Iterable[tuple[str, str | None]]) -> Message:

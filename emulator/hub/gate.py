@@ -151,7 +151,8 @@ class Gate:
             raise flaw
         if self._faults.active:
             self._meet_faults(caller, operation)
-        self.throttles.charge(operation, size=size)
+        if self.throttles.active:
+            self.throttles.charge(operation, size=size)
         return admission
 
     def check(self, caller: Caller, operation: Operation) -> Admission | None:

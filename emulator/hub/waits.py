@@ -181,8 +181,7 @@ class Waits:
         state: JsonObject = {"connected": connected}
         if key is not None:
             state["device"] = self.device(key)
-        last = range(self._events.end - 1, self._events.events.begin - 1, -1)[:_LATEST]
-        events = (self._events.events[number] for number in last)
+        events = reversed(self._events.read(self._events.end - _LATEST))
         found = [each.document() for each in events if _is_from(each, key)][:_EVENTS]
         return {**state, "events": found[::-1]}
 

@@ -20,6 +20,7 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.message import Message
+from emulator.hub.messages.telemetry import Sender
 from emulator.mqtt import faults, frame, messages, property_bag, topics, twins
 from emulator.mqtt.admissions import admit, return_code
 from emulator.mqtt.other_channel import FindOther, OtherChannel, find_no_other
@@ -72,6 +73,7 @@ class Channel:
         """How many seconds a connected device may be silent."""
         self._hub = hub
         self._faults = hub.faults
+        self._is_limited = hub.gate.throttles.limits(Telemetry.operation)
         self._sessions = sessions
         self._output = output
         self._certificate = certificate
@@ -82,8 +84,8 @@ class Channel:
         self._packets = frame.PacketBuffer(limits.MQTT_CONNECT_BYTES)
         # What a CONNECT brings
         self._admission: Admission
-        self._versioned = False
-        self._is_cut = self._persistent = False
+        self._sender: Sender
+        self._versioned = self._is_cut = self._persistent = False
         self._will: frame.Publish | None = None
         # The session
         self._subscriptions: Subscriptions = {}
@@ -93,7 +95,7 @@ class Channel:
         # Telemetry that waits for `flush`; the topic of the last message, and its properties
         self._telemetry: list[Message] = []
         # Its acknowledgements, and what was written behind them
-        self._held = bytearray()
+        self._held: list[bytes] = []
         self._topic: str | None = None
         self._bag = property_bag.Bag({}, {})
 
@@ -110,7 +112,6 @@ class Channel:
         Raises:
             ProtocolError: the device broke a rule. Its earlier packets count.
         """
-        is_limited = self._hub.gate.throttles.limits(Telemetry.operation)
         for first_byte, body in self._packets.feed(data):
             if self.closed:
                 return
@@ -119,12 +120,15 @@ class Channel:
             elif not self.connected:
                 yield from self._take_connect(first_byte, body)
             else:
-                if is_limited and topics.is_telemetry(first_byte, body):
+                if self._is_limited and topics.is_telemetry(first_byte, body):
                     yield Telemetry.operation
                     if self.closed:
                         return
                 try:
-                    self._take(first_byte, body)
+                    if first_byte in frame.PUBLISH_BYTES:
+                        self._take_publish(first_byte, body)
+                    else:
+                        self._take(first_byte, body)
                 except errors.HubError as error:
                     # MQTT 3.1.1 has no other answer to a packet that the hub refuses.
                     self._hub.refusals.info(
@@ -137,27 +141,25 @@ class Channel:
         """Pass the telemetry that was received to the hub."""
         if self._telemetry:
             received, self._telemetry = self._telemetry, []
-            held, self._held = self._held, bytearray()
+            held, self._held = self._held, []
             try:
                 self._hub.gate.enter(self._admission, Telemetry.operation)
             except errors.ThrottlingException:
                 pass  # a will can't wait for its turn
             except errors.HubError:
                 return  # a fault refuses a will
-            self._hub.telemetry.ingest_soon(
-                self._admission, received, functools.partial(self._stored, held)
-            )
+            self._sender.ingest_soon(received, functools.partial(self._stored, held))
 
-    def _stored(self, held: bytearray, error: errors.HubError | None) -> None:
+    def _stored(self, held: list[bytes], error: errors.HubError | None) -> None:
         """Acknowledge the telemetry that the hub has; a device sends the other one again."""
         if error is not None:
             self._end()
         elif held:
-            self._output.write(bytes(held))
+            self._output.write(b"".join(held))
 
     def _write(self, data: bytes) -> None:
         if self._held:
-            self._held += data
+            self._held.append(data)
         else:
             self._output.write(data)
 
@@ -314,6 +316,7 @@ class Channel:
     def _begin(self, connect: frame.Connect, user: topics.UserName) -> None:
         """Accept a CONNECT, with the session of an earlier connection, or without."""
         self.connected = True
+        self._sender = self._hub.telemetry.sender(self._admission)
         # A real hub accepts telemetry of a client that names no api-version, and answers its twin
         # requests with 400 (seen there).
         self._versioned = bool(user.parameters.get("api-version"))
@@ -345,14 +348,12 @@ class Channel:
     # --- the other packets
 
     def _take(self, first_byte: int, body: bytes) -> None:
-        """Take one packet.
+        """Take one packet that is not a PUBLISH.
 
         Raises:
             ProtocolError: it is malformed, or a device must not send it.
         """
-        if first_byte & 0xF0 == frame.PUBLISH:
-            self._take_publish(first_byte, body)
-        elif first_byte == frame.SUBSCRIBE:
+        if first_byte == frame.SUBSCRIBE:
             self._take_subscribe(*frame.parse_filters(body, with_qos=True))
         elif first_byte == frame.UNSUBSCRIBE:
             self._take_unsubscribe(*frame.parse_filters(body, with_qos=False))
@@ -372,7 +373,7 @@ class Channel:
         Raises:
             ProtocolError: it is malformed, or its topic is unknown to the hub.
         """
-        packet = frame.parse_publish(first_byte, body)
+        packet = frame.parse_publish(first_byte, body, self._topic)
         answer, operation = None, None  # telemetry has none of its own
         if packet.topic == self._topic:
             self._telemetry.append(messages.telemetry(packet, self._bag))
@@ -391,11 +392,11 @@ class Channel:
         if self._faults.active:
             received, self._telemetry = self._telemetry, []
             publish = faults.FaultyPublish(self._hub, self._admission, operation, packet)
-            publish.take(received, self._acknowledge, self._end)
+            publish.take(self._sender, received, self._acknowledge, self._end)
         elif packet.qos:
             acknowledgement = frame.puback(packet.packet_id)
             if operation is None:
-                self._held += acknowledgement
+                self._held.append(acknowledgement)
             else:
                 self._write(acknowledgement)
         if answer is not None:
@@ -467,8 +468,6 @@ class Channel:
             self._hub.gate.enter(self._admission, Operation.SETTLE_COMMAND)
             with contextlib.suppress(errors.DeviceMessageLockLost):  # purged or expired meanwhile
                 self._hub.cloud_to_device.complete(self.key.device_id, token)
-
-    # ---
 
     def _send(self, topic: str, payload: bytes) -> None:
         """Send with QoS 0; a device that does not read loses its connection instead."""

@@ -85,7 +85,6 @@ class Connection:
         finally:
             self._channel.flush()
             self._stream.uncork()
-        self._time_keep_alive()
         return True
 
     async def _handle(self, data: bytes) -> None:

@@ -10,6 +10,7 @@ from emulator.hub.faults.requests import is_request
 from emulator.hub.hub import IotHub
 from emulator.hub.links.link import Admission
 from emulator.hub.messages.message import Message
+from emulator.hub.messages.telemetry import Sender
 from emulator.mqtt.frame import Publish
 
 
@@ -33,6 +34,7 @@ class FaultyPublish:
 
     def take(
         self,
+        sender: Sender,
         received: Collection[Message],
         acknowledge: Callable[[int], None],
         end: Callable[[], None],
@@ -42,6 +44,7 @@ class FaultyPublish:
         A fault request is never acknowledged (SDK for C#: its end-to-end tests).
 
         Args:
+            sender: takes the telemetry.
             received: the telemetry; empty for a request.
             acknowledge: sends a PUBACK.
             end: ends the connection, if the hub can't store the telemetry.
@@ -66,7 +69,7 @@ class FaultyPublish:
             elif not asks:
                 self._acknowledge(acknowledge, delay)
 
-        hub.telemetry.ingest_soon(self._sender, received, done)
+        sender.ingest_soon(received, done)
 
     def _acknowledge(self, acknowledge: Callable[[int], None], delay: float = 0) -> None:
         faults, key = self._hub.faults, self._sender.key

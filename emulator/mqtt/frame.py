@@ -30,8 +30,8 @@ TEXT_BYTES = 0xFFFF
 
 # The first bytes of a client's packets. A hub takes no QoS 2, so it takes no packet of that flow;
 # DUP is not allowed with QoS 0 (section 3.3.1.1).
-_PUBLISH_BYTES = {PUBLISH, 0x31, 0x32, 0x33, 0x3A, 0x3B}
-_FIRST_BYTES = {CONNECT, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT} | _PUBLISH_BYTES
+PUBLISH_BYTES = {PUBLISH, 0x31, 0x32, 0x33, 0x3A, 0x3B}
+_FIRST_BYTES = {CONNECT, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT} | PUBLISH_BYTES
 
 # How a CONNECT begins: protocol name and level. MQTT 3.1 had another name.
 _MQTT_3_1_1 = b"\x00\x04MQTT\x04"
@@ -122,36 +122,26 @@ class PacketBuffer:
             data = self._rest + data
         position, end = 0, len(data)
         while position < end:
-            if data[position] not in _FIRST_BYTES:
-                raise ProtocolError(f"Unknown first byte {data[position]:#04x} of a packet")
-            length, start = _remaining_length(data, position + 1, end)
+            first_byte = data[position]
+            if first_byte not in _FIRST_BYTES:
+                raise ProtocolError(f"Unknown first byte {first_byte:#04x} of a packet")
+            # The remaining length (section 2.2.3), as far as it has arrived
+            length, shift, start, digit = 0, 0, position + 1, 0x80
+            while digit >= 0x80 and shift < 28 and start < end:
+                digit = data[start]
+                length |= (digit & 0x7F) << shift
+                start += 1
+                shift += 7
+            if digit >= 0x80 and shift == 28:
+                raise ProtocolError("Remaining length of more than four bytes")
             if length > self.limit:
                 raise ProtocolError(f"Packet of {length} bytes: {self.limit} are allowed")
-            if start == 0 or end - start < length:
-                break
             body_end = start + length
-            yield data[position], data[start:body_end]
+            if digit >= 0x80 or body_end > end:
+                break
+            yield first_byte, data[start:body_end]
             position = body_end
         self._rest = data[position:]
-
-
-def _remaining_length(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """Decode a remaining length (section 2.2.3).
-
-    Returns:
-        the length, and the start of the body; 0 for the start if bytes are missing.
-    """
-    length = shift = 0
-    while position < end:
-        digit = data[position]
-        length |= (digit & 0x7F) << shift
-        position += 1
-        if digit < 0x80:
-            return length, position
-        shift += 7
-        if shift > 21:
-            raise ProtocolError("Remaining length of more than four bytes")
-    return length, 0
 
 
 def parse_connect(body: bytes) -> Connect:
@@ -201,8 +191,13 @@ def connack(return_code: ReturnCode, *, session_present: bool = False) -> bytes:
     return bytes((0x20, 2, session_present, return_code))
 
 
-def parse_publish(first_byte: int, body: bytes) -> Publish:
+def parse_publish(first_byte: int, body: bytes, known: str | None = None) -> Publish:
     """Parse a PUBLISH (section 3.3).
+
+    Args:
+        first_byte: the first byte of the packet.
+        body: what follows the remaining length.
+        known: a topic that is valid.
 
     Raises:
         ProtocolError: the packet is malformed.
@@ -218,7 +213,7 @@ def parse_publish(first_byte: int, body: bytes) -> Publish:
         topic = body[2:topic_end].decode()
     except UnicodeDecodeError:
         raise ProtocolError("PUBLISH to a topic that is not UTF-8") from None
-    if "#" in topic or "+" in topic or "\0" in topic:
+    if topic != known and ("#" in topic or "+" in topic or "\0" in topic):
         raise ProtocolError(f"PUBLISH to an invalid topic: {topic!r}")
     packet_id = body[topic_end] << 8 | body[topic_end + 1] if qos else 0
     if qos and not packet_id:

@@ -135,9 +135,9 @@ def test_messages_that_come_together_are_stored_together(
 
 
 def _counted(extend_soon: Callable[..., None], counts: list[int]) -> Callable[..., None]:
-    def counted(origin: Origin, messages: list[HubMessage], *more: Any) -> None:
+    def counted(place: int, origin: Origin, messages: list[HubMessage], *more: Any) -> None:
         counts.append(len(messages))
-        extend_soon(origin, messages, *more)
+        extend_soon(place, origin, messages, *more)
 
     return counted
 

@@ -37,12 +37,6 @@ class Note(Struct, frozen=True):
     value: Any = None
 
 
-class Entry(Struct, frozen=True):
-    """An entry of a log."""
-
-    number: int
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "hub.sqlite"
@@ -134,10 +128,22 @@ def test_bytes_and_missing_values_of_a_message_are_kept(path: Path) -> None:
 
 def test_a_log_forgets_what_is_older(path: Path) -> None:
     with opened(path) as store:
-        for number in range(5):
-            store.append(number, Entry(number), oldest=number - 2)
+        for number in range(100):  # old entries are deleted together
+            store.append(number, Note((str(number),), "x" * 10_000), oldest=number - 2)
+        store.append(100, Note(("last",)), oldest=100)  # all others at once
+        store.append(101, Note(("next",)), oldest=100)
     with opened(path) as store:
-        assert list(store.entries(Entry)) == [Entry(2), Entry(3), Entry(4)]
+        assert [each.key for each in store.entries(Note)] == [("last",), ("next",)]
+
+
+def test_old_entries_of_a_log_are_deleted_before_they_are_many(path: Path) -> None:
+    with opened(path) as store:
+        for number in range(100):
+            store.append(number, Note((str(number),), "x" * 10_000), oldest=number - 2)
+    with opened(path) as store:
+        kept = [int(each.key[0]) for each in store.entries(Note)]
+        assert kept == list(range(kept[0], 100))
+        assert 3 <= len(kept) <= 3 + 8
 
 
 async def test_records_that_can_wait_are_written_later_a_part_at_a_time(

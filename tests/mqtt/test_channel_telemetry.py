@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from emulator.hub.messages.telemetry import Telemetry
+from emulator.hub.messages.telemetry import Sender
 from tests.mqtt.playbook import HOST, POLICY_KEY, Client, Lab
 from tests.mqtt.raw import DISCONNECT, connack, connect, puback, publish
 
@@ -76,13 +77,13 @@ def test_telemetry_of_one_read_reaches_the_hub_in_one_batch(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
-    ingest = Telemetry.ingest_soon
+    ingest = Sender.ingest_soon
 
-    def count(telemetry: Telemetry, sender: Any, messages: Any, done: Any) -> None:
+    def count(sender: Sender, messages: Any, done: Any) -> None:
         batches.append(len(messages))
-        ingest(telemetry, sender, messages, done)
+        ingest(sender, messages, done)
 
-    monkeypatch.setattr(Telemetry, "ingest_soon", count)
+    monkeypatch.setattr(Sender, "ingest_soon", count)
     client = lab.connect()
     client.send(publish(_EVENTS, b"x") * 100)
     client.send(publish(_EVENTS, b"x") * 2, b"\xc0\x00", publish(f"{_EVENTS}a=1", b"x"))
@@ -103,6 +104,15 @@ def test_sending_moves_the_last_activity_and_nothing_else(lab: Lab) -> None:
         sent = lab.identity()
         assert sent["lastActivityTime"] > before["lastActivityTime"]
         assert sent["connectionStateUpdatedTime"] == connected["connectionStateUpdatedTime"]
+
+
+def test_the_last_activity_of_a_busy_device_is_correct_to_a_second(lab: Lab) -> None:
+    client = lab.connect()
+    for _ in range(10):
+        lab.clock.advance(0.3)
+        client.send(publish(_EVENTS))
+        last = datetime.fromisoformat(lab.identity()["lastActivityTime"])
+        assert lab.clock.now() - last < timedelta(seconds=1)
 
 
 # --- properties

@@ -21,6 +21,7 @@ from emulator.hub.core import limits
 from emulator.hub.core.errors import HubError, MessageTooLarge, ServerError
 from emulator.hub.core.printable import printable
 from emulator.hub.messages.message import Message
+from emulator.hub.messages.telemetry import Sender
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,10 @@ class TelemetryLink(DeviceHandler):
         if self._deliveries:
             received, self._received = self._received, []
             deliveries, self._deliveries = self._deliveries, []
-            self.device.hub.telemetry.ingest_soon(
-                self.request.device, received, partial(self._stored, deliveries)
-            )
+            self._sender().ingest_soon(received, partial(self._stored, deliveries))
+
+    def _sender(self) -> Sender:
+        return self.device.hub.telemetry.sender(self.request.device)
 
     def _stored(self, deliveries: list[IncomingDelivery], error: HubError | None) -> None:
         for delivery in deliveries:
@@ -125,9 +127,7 @@ class TelemetryLink(DeviceHandler):
         self._enter()
         for start in range(0, len(received), _INGESTED):
             with self.request.amqp_errors():
-                self.device.hub.telemetry.ingest(
-                    self.request.device, received[start : start + _INGESTED]
-                )
+                self._sender().ingest(received[start : start + _INGESTED])
             await turns.take()
 
     def _enter(self) -> None:

@@ -74,7 +74,7 @@ def routes(host: Host) -> tuple[Route, ...]:
                 **await hub.identities.device_statistics(),
                 **hub.identities.service_statistics(),
             },
-            "eventCount": hub.events.end - hub.events.events.begin,
+            "eventCount": hub.events.end - hub.events.begin,
             "clock": {"now": iso(hub.clock.now()), "advancedBy": hub.clock.ahead},
             "faults": hub.faults.list(),
         }

@@ -96,7 +96,7 @@ def _of_hub(hub: IotHub, identities: Mapping[str, int]) -> Iterator[Metric]:
         _by_protocol(each for each in links if each.key.module_id is not None),
         "protocol",
     )
-    kept = hub.events.end - hub.events.events.begin
+    kept = hub.events.end - hub.events.begin
     yield Metric("iothub_event_log_events", "Events that the event log holds.", kept)
     yield Metric("iothub_active_faults", "Faults that are on.", len(hub.faults.list()))
     yield Metric(

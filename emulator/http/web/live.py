@@ -62,7 +62,7 @@ class Recorder:
     def _record(self, change: Change) -> None:
         self.calls += isinstance(change, MethodCalled)
         time = getattr(change, "time", None) or self.hub.clock.now()
-        self.changes.extend(((time, change),))
+        self.changes.append((time, change))
         if len(self.changes) > _KEPT:
             self.changes.drop()
 
@@ -119,11 +119,11 @@ class Reader:
         return [each for each in found if self._key is None or key_of(each[1]) == self._key], lost
 
     def _read_messages(self) -> tuple[list[Event], int]:
-        log, end = self._hub.events.events, self._hub.events.end
+        log, end = self._hub.events, self._hub.events.end
         start = max(self._event, log.begin, end - _SEARCHED)
         found = [
             event
-            for event in map(log.__getitem__, range(start, end))
+            for event in log.read(start)
             if event.origin.source == TELEMETRY and self._key in (None, event.origin.key)
         ]
         lost = start - self._event + max(len(found) - self._most, 0)

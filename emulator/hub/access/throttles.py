@@ -57,6 +57,8 @@ class Throttles:
     ) -> None:
         self._buckets = {name: _Bucket(rate) for name, rate in rates.items()}
         self._of_devices: dict[tuple[str, str], _Bucket] = {}
+        self.active = bool(rates)
+        """Whether there is any limit: most hubs have none."""
         self._clock = clock or Clock()
         self.job_slots = job_slots
 
@@ -104,8 +106,8 @@ class Throttles:
         Raises:
             ThrottlingException: the allowance is used up.
         """
-        # Most hubs have no throttle, and the hash of an Enum takes time.
-        if not self._buckets or (bucket := self._buckets.get(operation.throttle or "")) is None:
+        bucket = self._buckets.get(operation.throttle or "")
+        if bucket is None:
             return
         if operation.throttle in OF_ONE_DEVICE:
             bucket = self._of_device(bucket, operation.throttle, device)
@@ -125,7 +127,7 @@ class Throttles:
 
     def limits(self, operation: Operation) -> bool:
         """Return whether there is a limit for an operation."""
-        return bool(self._buckets) and operation.throttle in self._buckets
+        return self.active and operation.throttle in self._buckets
 
     async def wait(self, operation: Operation) -> None:
         """Wait until an operation can be charged; callers have their turn in their order.

@@ -16,6 +16,7 @@ once, in order, each at its time. The rule for what takes which time:
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -67,9 +68,8 @@ class Machine:
     monotonic = staticmethod(time.monotonic)
     """See `TimeSource.monotonic`."""
 
-    def now(self) -> datetime:
-        """See `TimeSource.now`."""
-        return datetime.now(UTC)
+    now = staticmethod(functools.partial(datetime.now, UTC))
+    """See `TimeSource.now`."""
 
     def call_later(self, seconds: float, callback: Callable[..., object], *args: object) -> Timer:
         """See `TimeSource.call_later`."""

@@ -13,7 +13,7 @@ from emulator.hub.feed import Change
 from emulator.hub.identities.identity import IdentityKey
 
 
-class Admission(Struct, frozen=True, gc=False):
+class Admission(Struct, frozen=True, gc=False, omit_defaults=True):
     """The result of the gate for a device or module that authenticated itself.
 
     Args:

@@ -36,7 +36,7 @@ class PartitionName(Struct, frozen=True):
         return str(self.number)
 
 
-class Origin(Struct, frozen=True, gc=False):
+class Origin(Struct, frozen=True, gc=False, omit_defaults=True):
     """Where events come from.
 
     Args:
@@ -74,7 +74,6 @@ class Event(Struct, frozen=True, gc=False):
         partition: the part of the log that has it.
         sequence_number: counts the partition's events, from 0 (Event Hubs).
         origin: the device or module, and the kind of the event.
-        memory: the bytes of memory that it takes.
     """
 
     number: int
@@ -83,7 +82,6 @@ class Event(Struct, frozen=True, gc=False):
     enqueued: datetime
     origin: Origin
     message: Message
-    memory: int
 
     @property
     def device_id(self) -> str | None:

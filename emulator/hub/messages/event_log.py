@@ -9,10 +9,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
@@ -20,7 +21,16 @@ from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.signals import Signal
 from emulator.hub.core.store import Key, MemoryStore, Store
 from emulator.hub.core.tail import Tail
+from emulator.hub.core.times import milliseconds
 from emulator.hub.messages.event import Event, Origin, PartitionName
+from emulator.hub.messages.event_batch import (
+    NUMBER,
+    SEQUENCE_NUMBER,
+    EventBatch,
+    LogEntry,
+    events_from,
+    memory_of,
+)
 from emulator.hub.messages.message import Message
 
 ENTITY = "iothub-ehub-emulator"
@@ -32,10 +42,8 @@ DEFAULT_GROUP = "$Default"
 
 # So many events can be too many until the next reader, or the next message, drops them together.
 _SPARE = 64
-# How many events an entry of `entries` has at most.
-_ENTRY = 500
-# A partition forgets the numbers of dropped events at the latest after so many.
-_TRIM = 1_000
+# How many batches an entry of `entries` has at most.
+_ENTRY = 100
 
 
 class LogStart(Struct, frozen=True):
@@ -48,34 +56,6 @@ class LogStart(Struct, frozen=True):
     def key(self) -> Key:
         """See `Record.key`: a hub has one log."""
         return ("events",)
-
-
-class EventBatch(Struct, frozen=True, array_like=True, gc=False):
-    """Events of one origin that came at once.
-
-    Args:
-        partition: the number of their partition.
-        sequence_number: that of the first event.
-    """
-
-    partition: int
-    sequence_number: int
-    enqueued: datetime
-    origin: Origin
-    messages: tuple[Message, ...]
-
-
-class LogEntry(Struct, frozen=True):
-    """Events that were stored together.
-
-    Args:
-        number: the number of the first event.
-        ends: the next sequence number of each partition, behind these events.
-    """
-
-    number: int
-    batches: tuple[EventBatch, ...]
-    ends: tuple[int, ...]
 
 
 # What `extend_soon` calls at the end: with an error if the events were not stored.
@@ -92,12 +72,11 @@ class Partition:
 
     def __init__(self, name: PartitionName, log: EventLog) -> None:
         self.name = name
-        self.numbers: Tail[int] = Tail()
-        """By the sequence number of each event: its number in the log."""
-        self.last: Event | None = None
-        """The newest event, also if the log has dropped it."""
+        self.batches: Tail[EventBatch] = Tail()
+        """Its part of the batches that the log holds."""
         self.listeners: list[Callable[[], object]] = []
         """Called when the partition has new events, and again if they are of several senders."""
+        self._last: Event | None = None  # while the log has no event
         self._log = log
 
     @property
@@ -108,42 +87,33 @@ class Partition:
     @property
     def end(self) -> int:
         """The sequence number that the next event will have."""
-        return self.numbers.end
+        return self._log.ends[self.name.number]
 
     @property
     def begin(self) -> int:
         """The sequence number of the oldest event; an empty partition has that of the next one."""
         self._log.drop_old()
-        self.trim()
-        return self.numbers.begin
+        return self.batches.first.sequence_number if self.batches else self.end
 
-    def begin_at(self, sequence_number: int) -> None:
-        """Continue a partition of an earlier run, of which no event is here yet."""
-        self.numbers = Tail(sequence_number)
+    @property
+    def last(self) -> Event | None:
+        """The newest event, also if the log has dropped it."""
+        if not self.batches:
+            return self._last
+        batch = self.batches[self.batches.end - 1]
+        return batch.event(len(batch.messages) - 1, self.name)
 
-    def trim(self) -> None:
-        """Forget the numbers of events that the log has dropped."""
-        if self.numbers and self.numbers.first < self._log.events.begin:
-            self.numbers.drop(self._find(self._log.events.begin) - self.numbers.begin)
+    def drop(self, count: int) -> None:
+        """Drop the oldest batches, as the log does."""
+        if count == len(self.batches):
+            self._last = self.last
+        self.batches.drop(count)
 
     def read(self, start: int, most: int) -> list[Event]:
         """List the events that exist from sequence number `start` on, `most` of them at most."""
-        start = max(start, self.begin)
-        return [self._event(each) for each in range(start, min(start + most, self.end))]
-
-    def read_log(self, start: int) -> Iterator[Event]:
-        """List the events that exist from a number in the log on."""
-        self.trim()
-        return (self._event(each) for each in range(self._find(start), self.end))
-
-    def _event(self, sequence_number: int) -> Event:
-        return self._log.events[self.numbers[sequence_number]]
-
-    def _find(self, number: int) -> int:
-        """Return the sequence number of the first event from a number in the log on."""
-        begin, numbers = self.numbers.begin, self.numbers
-        place = bisect.bisect_left(range(begin, self.end), number, key=numbers.__getitem__)
-        return begin + place
+        self._log.drop_old()
+        events = events_from(self.batches, start, SEQUENCE_NUMBER, self._log.names)
+        return list(itertools.islice(events, most))
 
     def after_offset(self, offset: int, *, inclusive: bool = False) -> int:
         """Return the sequence number behind an offset, or at it."""
@@ -158,13 +128,19 @@ class Partition:
         start = sequence_number + (not inclusive)
         return self.begin if start > self.end else max(start, self.begin)
 
-    def after_time(self, milliseconds: float, *, inclusive: bool = False) -> int:
-        """Return the sequence number of the first event behind a time since 1970, or at it."""
-        find = bisect.bisect_left if inclusive else bisect.bisect_right
-        numbers = range(self.begin, self.end)
-        return numbers.start + find(
-            numbers, milliseconds, key=lambda each: self._event(each).enqueued_ms
-        )
+    def after_time(self, time: float, *, inclusive: bool = False) -> int:
+        """Return the sequence number of the first event behind a time, or at it.
+
+        Args:
+            time: milliseconds since 1970.
+            inclusive: whether an event at that time counts.
+        """
+        self._log.drop_old()
+        batches, find = self.batches, bisect.bisect_left if inclusive else bisect.bisect_right
+        numbers = range(batches.begin, batches.end)
+        place = find(numbers, time, key=lambda each: milliseconds(batches[each].enqueued))
+        found = numbers[place:]
+        return batches[found[0]].sequence_number if found else self.end
 
 
 class EventLog:
@@ -200,25 +176,23 @@ class EventLog:
         self.created = start.created
         """When the log began."""
         self._first_expiry = self.created
-        self.events: Tail[Event] = Tail()
-        """All events that the log holds."""
+        self.begin = self.end = 0
+        """The numbers of the oldest event, and of the next one."""
+        self._batches: Tail[EventBatch] = Tail()
         self._size = 0
         self._stopped = False
         self._appended = Signal(clock.machine)  # a reader waits, not the hub
         # Offsets are larger than those of earlier logs: a reader that continues where an earlier
         # log ended receives all events of this one.
         first_offset = int(self.created.timestamp() * 1_000_000)
-        self.partitions = [
-            Partition(PartitionName(each, first_offset), self) for each in range(start.partitions)
-        ]
-        self._pending: list[tuple[Origin, Iterable[Message], datetime, Done]] = []
+        self.names = [PartitionName(each, first_offset) for each in range(start.partitions)]
+        """What events know of each partition."""
+        self.ends = [0] * start.partitions
+        """The next sequence number of each partition."""
+        self.partitions = [Partition(name, self) for name in self.names]
+        self._pending: list[tuple[int, Origin, Iterable[Message], datetime, Done]] = []
         self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
         self._load()
-
-    @property
-    def end(self) -> int:
-        """The number that the next event will have."""
-        return self.events.end
 
     def now(self) -> datetime:
         """Return the time of the hub."""
@@ -234,7 +208,11 @@ class EventLog:
 
     def partition_of(self, device_id: str) -> Partition:
         """Return the partition that has the events of a device; it is always the same one."""
-        return self.partitions[zlib.crc32(device_id.encode()) % len(self.partitions)]
+        return self.partitions[self.place_of(device_id)]
+
+    def place_of(self, device_id: str) -> int:
+        """Return the number of that partition."""
+        return zlib.crc32(device_id.encode()) % len(self.partitions)
 
     def extend(self, origin: Origin, messages: Iterable[Message], now: datetime) -> None:
         """Stamp messages of one origin, and keep them.
@@ -243,16 +221,25 @@ class EventLog:
             ServiceUnavailable: the store can't write; no message is kept.
         """
         errors: list[ServiceUnavailable | None] = []
-        self._pending.append((origin, messages, now, errors.append))
+        place = self.place_of(origin.key.device_id if origin.key else "")
+        self._pending.append((place, origin, messages, now, errors.append))
         self.flush()
         if errors[0] is not None:
             raise errors[0]
 
     def extend_soon(
-        self, origin: Origin, messages: Iterable[Message], now: datetime, done: Done
+        self, place: int, origin: Origin, messages: Iterable[Message], now: datetime, done: Done
     ) -> None:
-        """As `extend`, together with other messages; then call `done`."""
-        self._pending.append((origin, messages, now, done))
+        """As `extend`, together with other messages; then call `done`.
+
+        Args:
+            place: see `place_of`; a sender knows it.
+            origin: the sender.
+            messages: what it sent.
+            now: the time.
+            done: is called with the error, or with None.
+        """
+        self._pending.append((place, origin, messages, now, done))
         if len(self._pending) == 1:
             self._store.soon(self.flush)
 
@@ -261,24 +248,24 @@ class EventLog:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        batches, end = [], self.events.end
-        ends = [partition.numbers.end for partition in self.partitions]
-        for origin, messages, now, _ in pending:
+        batches, end, ends = [], self.end, self.ends.copy()
+        for place, origin, messages, now, _ in pending:
             if kept := tuple(messages):
-                place = self.partition_of(origin.key.device_id if origin.key else "").name.number
-                batches.append(EventBatch(place, ends[place], now, origin, kept))
+                memory = memory_of(kept)
+                batches.append(EventBatch(place, ends[place], now, origin, kept, end, memory))
                 ends[place] += len(kept)
                 end += len(kept)
         error = None
         if batches:
-            entry = LogEntry(self.events.end, tuple(batches), tuple(ends))
+            entry = LogEntry(self.end, batches, ends)
             try:
-                self._store.append(end - 1, entry, oldest=self.events.begin)
-                self._keep(batches)
+                self._store.append(end - 1, entry, oldest=self.begin)
             except ServiceUnavailable as failure:
                 error = failure
-        for each in pending:
-            each[3](error)
+            else:
+                self._keep(batches, end, ends)
+        for *_, done in pending:
+            done(error)
 
     def stop(self) -> None:
         """Keep the messages that wait, and end the waits of readers: the hub is stopping."""
@@ -295,39 +282,42 @@ class EventLog:
         self.flush()
         if not self.end:
             return
-        ends = tuple(partition.end for partition in self.partitions)
         # In the place of the last entry, so that the next one has a number of its own.
         last = self.end - 1
-        self._store.append(last, LogEntry(self.end, (), ends), oldest=last)
-        self.events.drop(len(self.events))
+        self._store.append(last, LogEntry(self.end, (), self.ends), oldest=last)
+        self._drop(len(self._batches))
         self._size = 0
 
     def entries(self) -> Iterator[tuple[int, LogEntry]]:
         """Return the events as a store has them: entries, each with its number."""
         self.flush()
-        self.drop_old()
         ends = [partition.begin for partition in self.partitions]
-        numbers = range(self.events.begin, self.end)
+        numbers = range(self._batches.begin, self._batches.end)
         for start in range(numbers.start, numbers.stop, _ENTRY):
-            some = [self.events[each] for each in numbers[start - numbers.start :][:_ENTRY]]
-            batches = []
-            for (partition, origin, now), events in itertools.groupby(some, _batch_of):
-                of_batch = tuple(events)
-                messages = tuple(each.message for each in of_batch)
-                first = of_batch[0].sequence_number
-                batches.append(EventBatch(partition, first, now, origin, messages))
-                ends[partition] += len(messages)
-            yield some[-1].number, LogEntry(start, tuple(batches), tuple(ends))
+            some = [self._batches[each] for each in numbers[start - numbers.start :][:_ENTRY]]
+            for batch in some:
+                ends[batch.partition] += len(batch.messages)
+            last = some[-1].number + len(some[-1].messages) - 1
+            yield last, LogEntry(some[0].number, some, ends)
         if self.end and not numbers:
-            yield self.end - 1, LogEntry(self.end, (), tuple(ends))
+            yield self.end - 1, LogEntry(self.end, (), ends)
 
-    def _keep(self, batches: list[EventBatch]) -> None:
-        """Keep events that the store has, and notify their readers."""
+    def _keep(self, batches: Sequence[EventBatch], end: int, ends: list[int]) -> None:
+        """Keep events that the store has, and notify their readers.
+
+        Args:
+            batches: the events, which end at:
+            end: the number of the next event.
+            ends: the next sequence number of each partition.
+        """
+        self.end, self.ends = end, ends
         for batch in batches:
-            self._add(batch)
+            self._batches.append(batch)
+            self.partitions[batch.partition].batches.append(batch)
+            self._size += batch.memory
         now = batches[-1].enqueued
-        most = self.events.begin + self._max_events + _SPARE
-        if self.events.end > most or self._size > self._max_size or now >= self._first_expiry:
+        count = end - self.begin - _SPARE
+        if count > self._max_events or self._size > self._max_size or now >= self._first_expiry:
             self.drop_old(now)
         self._appended.send()
         for batch in batches:
@@ -337,52 +327,56 @@ class EventLog:
 
     def _load(self) -> None:
         """Take the events that an earlier run has left."""
-        ends: tuple[int, ...] = ()
         for entry in self._store.entries(LogEntry):
-            if not ends:
-                self.events = Tail(entry.number)
+            end, batches = entry.number, []
+            if not self._batches:
+                self.begin = end
             for batch in entry.batches:
-                partition = self.partitions[batch.partition]
-                if not partition.numbers:
-                    partition.begin_at(batch.sequence_number)
-                self._add(batch)
-            ends = entry.ends
-        for partition, end in zip(self.partitions, ends, strict=False):
-            if not partition.numbers:  # all its events were dropped
-                partition.begin_at(end)
+                memory = memory_of(batch.messages)
+                batches.append(replace(batch, number=end, memory=memory))
+                end += len(batch.messages)
+            self.end, self.ends = end, list(entry.ends)
+            if batches:
+                self._keep(batches, end, self.ends)
         self.drop_old()
-
-    def _add(self, batch: EventBatch) -> None:
-        partition = self.partitions[batch.partition]
-        name, numbers = partition.name, partition.numbers
-        number, sequence_number, size = self.events.end, numbers.end, self._size
-        now, origin, events, places = batch.enqueued, batch.origin, [], []
-        for message in batch.messages:
-            memory = message.memory
-            events.append(Event(number, name, sequence_number, now, origin, message, memory))
-            places.append(number)
-            number += 1
-            sequence_number += 1
-            size += memory
-        self.events.extend(events)
-        numbers.extend(places)
-        partition.last, self._size = events[-1], size
 
     def drop_old(self, now: datetime | None = None) -> None:
         """Drop the events that are too many, too large or too old."""
-        events = self.events
-        if (excess := len(events) - self._max_events) > 0:
-            self._size -= sum(each.memory for each in events.drop(excess))
-        while self._size > self._max_size:
-            self._size -= events.drop()[0].memory
         now = now or self._clock.now()
-        if now >= self._first_expiry:
-            while events and events.first.enqueued <= now - self._retention:
-                self._size -= events.drop()[0].memory
-            self._first_expiry = (events.first.enqueued if events else now) + self._retention
-        for partition in self.partitions:
-            if partition.numbers and partition.numbers.first < events.begin - _TRIM:
-                partition.trim()
+        excess, too_large = self.end - self.begin - self._max_events, self._size - self._max_size
+        if excess <= 0 and too_large <= 0 and now < self._first_expiry:
+            return
+        oldest, batches = now - self._retention, self._batches
+        count = gone = 0
+        for batch in batches:
+            messages = batch.messages
+            if not (
+                batch.enqueued <= oldest
+                or excess >= len(messages)
+                or too_large > batch.memory - messages[-1].memory
+            ):
+                # Its last message can stay.
+                while excess > gone or too_large > 0:
+                    too_large -= messages[gone].memory
+                    gone += 1
+                break
+            count += 1
+            excess -= len(messages)
+            too_large -= batch.memory
+        self._size = too_large + self._max_size
+        self._drop(count, gone)
+        self._first_expiry = (batches.first.enqueued if batches else now) + self._retention
+
+    def _drop(self, count: int, events: int = 0) -> None:
+        """Drop the oldest batches, and some events of the next one."""
+        places = [batch.partition for batch in self._batches.drop(count)]
+        for place in set(places):  # a partition has them in the same order
+            self.partitions[place].drop(places.count(place))
+        if events:
+            first = self._batches.first
+            self._batches.first = rest = first.without(events)
+            self.partitions[first.partition].batches.first = rest
+        self.begin = self._batches.first.number if self._batches else self.end
 
     def read(
         self,
@@ -403,11 +397,8 @@ class EventLog:
         # A partition has all events of a device.
         if partition is None and device_id is not None:
             partition = self.partition_of(device_id)
-        if partition is None:
-            numbers = range(max(start, self.events.begin), self.end)
-            found: Iterator[Event] = (self.events[number] for number in numbers)
-        else:
-            found = partition.read_log(start)
+        batches = self._batches if partition is None else partition.batches
+        found = events_from(batches, start, NUMBER, self.names)
         chosen = (each for each in found if device_id in (None, each.device_id))
         return list(itertools.islice(chosen, most))
 
@@ -435,10 +426,6 @@ class EventLog:
             return events
 
         return await self._appended.wait_for(find, seconds)
-
-
-def _batch_of(event: Event) -> tuple[int, Origin, datetime]:
-    return event.partition.number, event.origin, event.enqueued
 
 
 def _start(store: Store, clock: Clock, partitions: int) -> LogStart:

@@ -15,7 +15,7 @@ Properties = Mapping[str, str | None]
 
 
 # A message, and what the event log or a queue adds to it: measured.
-_OBJECTS_BYTES = 600
+_OBJECTS_BYTES = 650
 # Two strings in a dict, without their characters; and the bytes of a character that is not ASCII.
 _PAIR_BYTES, _WIDE = 220, 4
 
@@ -40,6 +40,8 @@ class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     def memory(self) -> int:
         """Bytes of memory: in a message of many short properties, far more than its size."""
         total = _OBJECTS_BYTES + len(self.body)
+        if not (self.system or self.properties):
+            return total
         for texts in (self.system, self.properties):
             if texts:
                 total += _PAIR_BYTES * len(texts)

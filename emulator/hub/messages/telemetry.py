@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import Store
+from emulator.hub.core.times import NEVER
 from emulator.hub.faults import requests
 from emulator.hub.faults.faults import Faults
-from emulator.hub.identities.identity import Identity, IdentityKey
+from emulator.hub.identities.identity import Identity
 from emulator.hub.links.link import Admission
 from emulator.hub.links.links import Links
 from emulator.hub.messages.event import TELEMETRY, Origin
 from emulator.hub.messages.event_log import Done, EventLog
 from emulator.hub.messages.message import Message
+
+# How exact the time of the last activity is.
+_ACTIVITY = timedelta(seconds=1)
 
 
 class Telemetry:
@@ -29,40 +33,71 @@ class Telemetry:
         self._clock = clock
         self._faults = faults
 
-    def ingest(self, sender: Admission, messages: Iterable[Message]) -> None:
-        """Stamp the messages of one sender, and log them (IoT Hub docs: device-to-cloud).
-
-        Raises:
-            ServiceUnavailable: see `EventLog.extend`.
-        """
-        now, messages = self._note(sender), self._take_requests(sender.key, messages)
-        self._log.extend(Origin(sender.key, TELEMETRY, sender), messages, now)
-
-    def ingest_soon(self, sender: Admission, messages: Iterable[Message], done: Done) -> None:
-        """As `ingest`, together with the messages of other senders; see `EventLog.extend_soon`."""
-        now, messages = self._note(sender), self._take_requests(sender.key, messages)
-        self._log.extend_soon(Origin(sender.key, TELEMETRY, sender), messages, now, done)
+    def sender(self, admission: Admission) -> Sender:
+        """Return the sender of a device or module: a connection keeps it."""
+        return Sender(admission, self._store, self._links, self._log, self._clock, self._faults)
 
     def flush(self) -> None:
         """Log the messages that wait."""
         self._log.flush()
 
-    def _note(self, sender: Admission) -> datetime:
-        """Note the activity of a sender, and return the time."""
-        now, key = self._clock.now(), sender.key
-        # The will of a deleted device comes after its deletion: then the device is unknown.
-        if self._store.get(Identity, key) is not None:
-            self._links.note_activity(key, now)
-        return now
 
-    def _take_requests(self, key: IdentityKey, messages: Iterable[Message]) -> Iterable[Message]:
+class Sender:
+    """A device or module that sends messages."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        store: Store,
+        links: Links,
+        log: EventLog,
+        clock: Clock,
+        faults: Faults,
+    ) -> None:
+        self._key = admission.key
+        self._origin = Origin(admission.key, TELEMETRY, admission)
+        self._place = log.place_of(admission.key.device_id)
+        self._store = store
+        self._links = links
+        self._log = log
+        self._clock = clock
+        self._faults = faults
+        self._active = self._inactive = NEVER  # its last activity is noted from here to there
+
+    def ingest(self, messages: Iterable[Message]) -> None:
+        """Stamp messages, and log them (IoT Hub docs: device-to-cloud).
+
+        Raises:
+            ServiceUnavailable: see `EventLog.extend`.
+        """
+        now = self._clock.now()
+        self._note(now)
+        self._log.extend(self._origin, self._take_requests(messages), now)
+
+    def ingest_soon(self, messages: Iterable[Message], done: Done) -> None:
+        """As `ingest`, together with the messages of other senders; see `EventLog.extend_soon`."""
+        now = self._clock.now()
+        if not self._active <= now < self._inactive:
+            self._note(now)
+        if self._faults.takes_requests:
+            messages = self._take_requests(messages)
+        self._log.extend_soon(self._place, self._origin, messages, now, done)
+
+    def _note(self, now: datetime) -> None:
+        """Note the activity of the sender."""
+        self._active, self._inactive = now, now + _ACTIVITY
+        # The will of a deleted device comes after its deletion: then the device is unknown.
+        if self._store.get(Identity, self._key) is not None:
+            self._links.note_activity(self._key, now)
+
+    def _take_requests(self, messages: Iterable[Message]) -> Iterable[Message]:
         """Do what fault requests ask for, if the hub takes any; return the other messages."""
         if not self._faults.takes_requests:
             return messages
         telemetry = []
         for message in messages:
             if requests.is_request(message.properties):
-                requests.take(self._faults, self._clock, key, message.properties)
+                requests.take(self._faults, self._clock, self._key, message.properties)
             else:
                 telemetry.append(message)
         return telemetry

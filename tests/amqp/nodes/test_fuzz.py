@@ -184,7 +184,7 @@ async def _disturb(lab: Lab, kind: str) -> None:
     elif kind == "event":
         key = IdentityKey("d1")
         admission = Admission(key, math.inf, lab.identity()["generationId"], "{}")
-        lab.hub.telemetry.ingest(admission, [HubMessage(b"{}", {}, {"a": "b"})])
+        lab.hub.telemetry.sender(admission).ingest([HubMessage(b"{}", {}, {"a": "b"})])
     else:
         call = asyncio.ensure_future(lab.hub.methods.invoke(IdentityKey("d1"), METHOD))
         call.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -12,7 +12,8 @@ from emulator.hub.core.tail import Tail
 def test_it_is_a_deque_whose_items_keep_their_numbers(steps: list[tuple[int, int]]) -> None:
     tail, model, added = Tail[int](), deque[int](), 0
     for add, drop in steps:
-        tail.extend(range(added, added + add))
+        for number in range(added, added + add):
+            tail.append(number)
         model.extend(range(added, added + add))
         added += add
         drop = min(drop, len(model))
@@ -20,6 +21,9 @@ def test_it_is_a_deque_whose_items_keep_their_numbers(steps: list[tuple[int, int
         assert (len(tail), tail.end) == (len(model), added)
         assert tail.begin == added - len(model)
         assert [tail[number] for number in range(tail.begin, tail.end)] == list(model)
+        assert list(tail) == list(model)
+        for value in range(tail.begin - 1, tail.end):
+            assert tail.find(value, lambda item: item) == value
         if model:
             assert tail.first == model[0]
 
@@ -27,6 +31,6 @@ def test_it_is_a_deque_whose_items_keep_their_numbers(steps: list[tuple[int, int
 def test_what_was_dropped_is_not_held() -> None:
     tail = Tail[object]()
     for _ in range(10_000):
-        tail.extend([object()])
+        tail.append(object())
         tail.drop()
     assert len(tail._items) <= 1_001

@@ -353,7 +353,7 @@ def ask(hub: IotHub, kind: str, reason: str = "boom", delay: str = "1", duration
     properties: dict[str, str | None] = {
         f"AzIoTHub_FaultOperation{n}": v for n, v in values.items()
     }
-    hub.telemetry.ingest(admission(), [Message(b"", {}, properties), Message(b"x", {}, {})])
+    hub.telemetry.sender(admission()).ingest([Message(b"", {}, properties), Message(b"x", {}, {})])
 
 
 def test_a_hub_takes_a_fault_request_as_telemetry(hub: IotHub, link: FakeLink) -> None:

@@ -26,6 +26,10 @@ NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=UTC)
 EMPTY = Message(b"").memory
 
 
+# A time that a log keeps.
+RECENT = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+
+
 def origin(device: str = "d", module: str | None = None) -> Origin:
     key = IdentityKey(device, module)
     return Origin(key, TELEMETRY, Admission(key, math.inf, "1", "{}"))
@@ -80,22 +84,36 @@ def test_a_full_log_drops_its_oldest_events(
 @given(
     events=st.integers(1, 6),
     size=st.integers(0, 50),
-    sizes=st.lists(st.integers(0, 25), max_size=30),
+    batches=st.lists(st.lists(st.integers(0, 25), min_size=1, max_size=9), max_size=9),
     start=st.integers(0, 40),
 )
 def test_the_log_holds_as_many_of_the_last_events_as_fit(
-    events: int, size: int, sizes: list[int], start: int
+    events: int, size: int, batches: list[list[int]], start: int
 ) -> None:
-    log = EventLog(events, size * 100)
-    fits: deque[int] = deque()
-    for number, each in enumerate(sizes):
-        append(log, bytes(each * 100))
-        fits.append(number)
-        while len(fits) > events or sum(EMPTY + sizes[n] * 100 for n in fits) > size * 100:
+    log = EventLog(events, size * 100, partitions=2)
+    fits: deque[tuple[int, int]] = deque()
+    number = 0
+    for device, batch in enumerate(batches):
+        messages = [Message(bytes(each * 100)) for each in batch]
+        log.extend(origin(str(device)), messages, RECENT)
+        for each in batch:
+            fits.append((number, each))
+            number += 1
+        while len(fits) > events or sum(EMPTY + each * 100 for _, each in fits) > size * 100:
             fits.popleft()
-    assert numbers(log.read()) == list(fits)
-    assert numbers(log.read(start)) == [number for number in fits if number >= start]
+    found = log.read()
+    assert [(each.number, len(each.message.body) // 100) for each in found] == list(fits)
+    assert numbers(log.read(start)) == [number for number, _ in fits if number >= start]
     assert numbers(log.read(start, most=2)) == numbers(log.read(start))[:2]
+    for partition in log.partitions:
+        own = [each.sequence_number for each in found if each.partition is partition.name]
+        assert own == list(range(partition.begin, partition.end))
+        assert [each.sequence_number for each in partition.read(0, 99)] == own
+        later = [each for each in own if each >= start]
+        assert [each.sequence_number for each in partition.read(start, 2)] == later[:2]
+        if own:
+            assert partition.last is not None
+            assert partition.last.sequence_number == own[-1]
 
 
 HOSTILE = {
@@ -143,7 +161,7 @@ def test_the_document_of_an_event_has_all_its_members() -> None:
     )
     sender = Admission(IdentityKey("d", "m"), math.inf, "42", '{"scope":"module"}', "dtmi:x;1")
     from_module = Origin(sender.key, TELEMETRY, sender)
-    event = Event(7, PartitionName(2, 1000), 5, NOW, from_module, message, message.memory)
+    event = Event(7, PartitionName(2, 1000), 5, NOW, from_module, message)
     document = event.document()
     assert document.pop("body") == {"t": 1.5}
     assert document == {
@@ -171,17 +189,13 @@ def test_the_document_of_an_event_has_all_its_members() -> None:
 
 def test_an_event_without_a_sender_does_not_say_how_it_authenticated() -> None:
     about = Origin(IdentityKey("d"), "twinChangeEvents")
-    event = Event(0, PartitionName(0, 1), 0, NOW, about, Message(b""), 0)
+    event = Event(0, PartitionName(0, 1), 0, NOW, about, Message(b""))
     assert list(event.annotations) == [
         *("iothub-connection-device-id", "iothub-message-source", "iothub-enqueuedtime"),
     ]
 
 
 # --- partitions
-
-
-# A time that a log keeps.
-RECENT = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
 
 
 def partition_with(log: EventLog, count: int) -> Partition:

@@ -219,9 +219,9 @@ def test_events_are_in_order_with_telemetry() -> None:
     put(hub, DEVICE)
     link = connect(hub, FakeLink())
     sender = Admission(DEVICE, 1e12, "1", "{}")
-    hub.telemetry.ingest(sender, [Message(b"1")])
+    hub.telemetry.sender(sender).ingest([Message(b"1")])
     hub.twins.report(DEVICE, {"a": 1}, None)
-    hub.telemetry.ingest(sender, [Message(b"2")])
+    hub.telemetry.sender(sender).ingest([Message(b"2")])
     hub.links.disconnect(link)
     assert [each.origin.source for each in hub.events.partition_of("d").read(0, 99)] == [
         *("deviceLifecycleEvents", "deviceConnectionStateEvents", "Telemetry"),
