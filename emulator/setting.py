@@ -162,6 +162,11 @@ def parse_seconds(text: str) -> float:
     return int(found[1]) * _TIME_UNITS[found[2]]
 
 
+def parse_tolerance(text: str) -> float:
+    """Parse a time that can be 0s; return seconds."""
+    return 0.0 if text == "0s" else parse_seconds(text)
+
+
 def parse_log_size(text: str) -> str:
     """Check a bound of the event log."""
     log_bound(text)

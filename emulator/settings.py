@@ -10,6 +10,7 @@ import base64
 import contextlib
 import functools
 import ipaddress
+import math
 import re
 import secrets
 import socket
@@ -37,6 +38,7 @@ from emulator.setting import (
     parse_port,
     parse_seconds,
     parse_throttle,
+    parse_tolerance,
     read_keys,
 )
 
@@ -173,6 +175,11 @@ class Settings:
         "accept every well-formed bearer token of Entra ID, unchecked, on service routes; only on "
         "loopback", "bearer tokens are refused", parse_entra,
     ))
+    sas_tolerance: float = _field(0.0, Setting(
+        "sas-tolerance", "TIME",
+        "how long a SAS token is accepted after its expiry; 300s is what a real hub does", "0s",
+        parse_tolerance,
+    ))
     data_dir: Path | None = _field(None, Setting(
         "data-dir", "DIR", "folder for the state of the hub: one file for each host",
         "a folder of this user", Path,
@@ -272,6 +279,8 @@ class Settings:
             raise StartError(f"{len(self.consumer_groups)} consumer groups: use {most} at most.")
         if not self.retention > 0:
             raise StartError(f"Invalid retention {self.retention!r}: use seconds above 0.")
+        if not 0 <= self.sas_tolerance < math.inf:
+            raise StartError(f"Invalid sas_tolerance {self.sas_tolerance!r}: use 0 or more.")
         if self.entra not in ("", ACCEPT):
             raise StartError(f"Invalid entra {self.entra!r}: use {ACCEPT!r}.")
         if self.entra and not self.on_loopback:

@@ -106,6 +106,7 @@ def open_state(
         events=_open_log(settings, store, clock),
         event_sources=settings.event_sources,
         accepts_entra=settings.entra == ACCEPT,
+        token_tolerance=settings.sas_tolerance,
         takes_fault_requests=settings.fault_messages,
         upload_storage=upload_storage,
         authorities=authorities,

@@ -392,3 +392,25 @@ def test_many_devices_and_a_long_advance_take_little_time(hub: Emulator) -> None
     for wire in wires:
         wire.expect_closed()
         wire.close()
+
+
+# --- a tolerance for tokens that have expired, as on a real hub
+
+
+def test_a_token_that_has_expired_is_tolerated(emulator: Emulator) -> None:
+    with second_hub(emulator, sas_tolerance=300.0) as hub:
+        device = Device.of(hub.register_device("d"))
+        for lifetime, code in ((-290, 0), (-310, 5)):
+            with dial(hub) as wire:
+                hello = greeting(hub.host_name, "d", device.key, lifetime=lifetime, keep_alive=0)
+                wire.send(hello)
+                wire.expect(connack(code))
+                if code == 0:
+                    hub.clock.advance(seconds=5)
+                    wire.send(PINGREQ)
+                    wire.expect(PINGRESP)
+                    hub.clock.advance(seconds=10)
+                wire.expect_closed()
+        for lifetime, status in ((-290, 200), (-310, 401)):
+            with Service(hub, lifetime=lifetime) as service:
+                assert service.request("GET", "/devices/d").status_code == status

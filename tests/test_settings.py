@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ OPTIONS = {
     *("--amqps-port", "--amqp-port", "--cert-dir", "--throttle", "--storage", "--storage-host"),
     *("--partitions", "--consumer-group", "--retention", "--event-log-size", "--events"),
     *("--name", "--entra", "--recover", "--config", "--fault-messages", "--no-dps"),
+    "--sas-tolerance",
     "--http-port",
     *("--uploads-port", "--upload-storage", "--no-uploads"),
 }
@@ -214,11 +216,20 @@ def test_a_hub_has_20_consumer_groups_at_most() -> None:
         Settings(consumer_groups=(*names, "one-more"))
 
 
+def test_the_tolerance_of_tokens_is_a_time() -> None:
+    assert read({"sas_tolerance": ["300s"]}, {}).sas_tolerance == 300
+    assert read({"sas_tolerance": ["0s"]}, {}).sas_tolerance == Settings().sas_tolerance == 0
+    with pytest.raises(SettingError, match="--sas-tolerance: Invalid time '300'"):
+        read({"sas_tolerance": ["300"]}, {})
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {"partitions": 0},
         {"retention": 0},
+        {"sas_tolerance": -1},
+        {"sas_tolerance": math.nan},
         {"event_log_size": ("1TB",)},
         {"consumer_groups": ("a b",)},
         {"events": ("x",)},

@@ -212,7 +212,7 @@ class Client:
             IotHubMaxCbsTokenExceeded: there are too many.
         """
         try:
-            token = Token.parse(text, self.hub.clock)
+            token = Token.parse(text, self.hub.token_time)
             if token.entity is not None and token.resource is None:
                 # azure-eventhub takes a refusal of a link for a lost connection, and tries again.
                 caller = EventHubsCaller(token.text, token.entity)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from emulator.hub.access import entra
 from emulator.hub.access.sas import SasToken
-from emulator.hub.core.clock import Clock
+from emulator.hub.access.token_time import TokenTime
 from emulator.hub.core.errors import IotHubMaxCbsTokenExceeded, IotHubUnauthorizedAccess
 
 # Ours. A pool of C# devices has a token for each device on one connection, at most 1,000
@@ -43,12 +43,12 @@ class Token(NamedTuple):
     resource: Sequence[str] | None = None
 
     @classmethod
-    def parse(cls, text: str, clock: Clock) -> Token:
-        """Parse a token that has arrived; `Gate` says which time it is judged by.
+    def parse(cls, text: str, time: TokenTime) -> Token:
+        """Parse a token that has arrived.
 
         Args:
             text: the token.
-            clock: the clock of the hub.
+            time: the time by which it is judged.
 
         Raises:
             IotHubUnauthorizedAccess: it is malformed, or has expired.
@@ -59,10 +59,10 @@ class Token(NamedTuple):
             # It names no resource. When it expires is not looked at, as over HTTPS.
             return cls(text, math.inf, "Bearer", None, (), ())
         fields = SasToken.parse(text)
-        if fields.expiry <= clock.machine.now().timestamp():
+        if time.is_over(fields.expiry):
             raise IotHubUnauthorizedAccess(EXPIRED)
         paths = (fields.path, None) if fields.is_for_event_hubs else (None, fields.path)
-        return cls(text, fields.expiry + clock.ahead, fields.audience, fields.policy, *paths)
+        return cls(text, time.end(fields.expiry), fields.audience, fields.policy, *paths)
 
 
 _Key = tuple[bool, tuple[str, ...]]

@@ -22,8 +22,9 @@ from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.access.keys import SymmetricKeys, decode_key
 from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature
+from emulator.hub.access.token_time import TokenTime
 from emulator.hub.authorities.authorities import Authorities
-from emulator.hub.core.clock import Clock
+from emulator.hub.core.clock import TimeSource
 from emulator.hub.core.errors import HubError, IotHubUnauthorizedAccess
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
@@ -73,7 +74,8 @@ class Access:
         hosts: the names of the service; a token for any of them is valid.
         id_scope: the scope in the tokens of devices.
         authorities: the registered CAs, to which an enrollment can refer.
-        clock: the clock of the hub: tokens and certificates are made with the machine's time.
+        time: the time by which tokens are judged.
+        machine: the time of the machine, with which certificates are made.
     """
 
     def __init__(
@@ -83,14 +85,16 @@ class Access:
         hosts: Collection[str],
         id_scope: str,
         authorities: Authorities,
-        clock: Clock,
+        time: TokenTime,
+        machine: TimeSource,
     ) -> None:
         self._store = store
         self._policies = policies
         self._hosts = frozenset(hosts)
         self._id_scope = id_scope
         self._authorities = authorities
-        self._machine = clock.machine
+        self._time = time
+        self._machine = machine
 
     def check_service(
         self, token: str | None, resource: Sequence[str], host: str, right: Right
@@ -177,8 +181,7 @@ class Access:
     def _check_reach(
         self, token: SasToken, resource: Sequence[str], hosts: Collection[str]
     ) -> None:
-        now = self._machine.now().timestamp()
-        check_reach(token, resource=resource, hosts=hosts, now=now)
+        check_reach(token, resource=resource, hosts=hosts, time=self._time)
 
     # --- TPMs
 

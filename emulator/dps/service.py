@@ -36,7 +36,15 @@ class ProvisioningService:
         store = hub.store
         self.clock = hub.clock
         self.meter = Meter(hub)
-        self.access = Access(store, policies, hosts, id_scope, hub.authorities, hub.clock)
+        self.access = Access(
+            store,
+            policies,
+            hosts,
+            id_scope,
+            hub.authorities,
+            hub.token_time,
+            hub.clock.machine,
+        )
         self.enrollments = Enrollments(store, hub.clock, hub.slices)
         assignments = Assignments(hub.identities, {*hosts, linked})
         self.registrations = Registrations(

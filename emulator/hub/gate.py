@@ -18,7 +18,7 @@ from emulator.hub.access.operations import Operation
 from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature
 from emulator.hub.access.throttles import Throttles
-from emulator.hub.core.clock import Clock
+from emulator.hub.access.token_time import TokenTime
 from emulator.hub.core.errors import HubError, IotHubUnauthorized, IotHubUnauthorizedAccess
 from emulator.hub.core.json import dumps
 from emulator.hub.core.store import Store
@@ -85,16 +85,13 @@ Caller: TypeAlias = ServiceCaller | EventHubsCaller | DeviceCaller
 class Gate:
     """Authorizes, admits and charges every request.
 
-    Clients make their tokens with the machine's time. So a token that arrives is judged by that
-    time, and expires when as much of the hub's time has passed as it had left.
-
     Args:
         store: the store of the identities.
         policies: the shared access policies.
         hosts: the names of the hub; a token for any of them is valid.
         throttles: the throttles of the hub.
         faults: the faults that are on.
-        clock: the clock of the hub.
+        time: the time by which tokens are judged.
         accepts_entra: whether every bearer token with the form of a token of Entra ID is valid.
     """
 
@@ -105,7 +102,7 @@ class Gate:
         hosts: Collection[str],
         throttles: Throttles,
         faults: Faults,
-        clock: Clock,
+        time: TokenTime,
         *,
         accepts_entra: bool = False,
     ) -> None:
@@ -114,7 +111,7 @@ class Gate:
         self._policies = {policy.name: policy for policy in policies}
         self._hosts = frozenset(hosts)
         self._faults = faults
-        self._clock = clock
+        self._time = time
         self._authenticate = functools.lru_cache(_REMEMBERED_TOKENS)(self._parse_service_token)
         self.throttles = throttles
 
@@ -188,7 +185,7 @@ class Gate:
             return
         token = self._authenticate(caller.token, operation.right)
         if isinstance(caller, EventHubsCaller):
-            check_reach(token, resource=caller.resource, hosts=None, now=self._now())
+            check_reach(token, resource=caller.resource, hosts=None, time=self._time)
         else:
             self._check_reach(token, caller.resource, caller.host)
 
@@ -229,11 +226,7 @@ class Gate:
 
     def _check_reach(self, token: SasToken, resource: Sequence[str], host: str) -> None:
         hosts = self._hosts | {host}
-        check_reach(token, resource=resource, hosts=hosts, now=self._now())
-
-    def _now(self) -> float:
-        """Return the machine's time, in seconds since the epoch."""
-        return self._clock.machine.now().timestamp()
+        check_reach(token, resource=resource, hosts=hosts, time=self._time)
 
     # --- devices and modules
 
@@ -260,7 +253,7 @@ class Gate:
             auth_method = _auth_method(scope, "x509Certificate", "external")
         else:
             token = self._check_token(authentication.keys, caller)
-            expires = token.expiry + self._clock.ahead
+            expires = self._time.end(token.expiry)
             auth_method = _auth_method("hub" if token.policy else scope, "sas", "iothub")
         return Admission(key, expires, identity.generation_id, auth_method, caller.model_id)
 

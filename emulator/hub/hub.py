@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from emulator.hub.access.policies import Policy
 from emulator.hub.access.refusals import Refusals
 from emulator.hub.access.throttles import Throttles
+from emulator.hub.access.token_time import TokenTime
 from emulator.hub.authorities.authorities import Authorities
 from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core.clock import Clock
@@ -54,6 +55,7 @@ class IotHub:
         events: the event log; None is one with default bounds.
         event_sources: the events that the log has beside telemetry, of `sources.SOURCES`.
         accepts_entra: see `Gate`.
+        token_tolerance: see `TokenTime`.
         takes_fault_requests: see `Faults`.
         upload_storage: the storage for the files of devices; None refuses uploads.
         authorities: the CAs of the start, see `Authorities`.
@@ -71,6 +73,7 @@ class IotHub:
         events: EventLog | None = None,
         event_sources: Collection[str] = (),
         accepts_entra: bool = False,
+        token_tolerance: float = 0.0,
         takes_fault_requests: bool = False,
         upload_storage: UploadStorage | None = None,
         authorities: Sequence[tuple[str, bytes]] = (),
@@ -115,8 +118,9 @@ class IotHub:
             event_sources, next(iter(hosts)), rows, self.events, feed
         )
         self.waits = Waits(store, links, self.events, ended_uploads, feed)
+        self.token_time = TokenTime(clock, token_tolerance)
         self.gate = Gate(
-            store, policies, hosts, throttles, faults, clock, accepts_entra=accepts_entra
+            store, policies, hosts, throttles, faults, self.token_time, accepts_entra=accepts_entra
         )
 
     def resume(self) -> None:

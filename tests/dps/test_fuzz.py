@@ -124,7 +124,9 @@ def open_channel() -> tuple[ProvisioningChannel, _Output]:
     found: Enrollment = enrollment.write("d1", body, None, START, is_group=False)
     lab.hub.store.commit(put=(found,))
     policies = {POLICY: Policy(POLICY, OF_PROVISIONING, SymmetricKeys(KEY, KEY))}
-    access = Access(lab.hub.store, policies, (), ID_SCOPE, {}, lab.clock)
+    access = Access(
+        lab.hub.store, policies, (), ID_SCOPE, {}, lab.hub.token_time, lab.clock.machine
+    )
     assignments = Assignments(lab.hub.identities, ("hub.test",))
     registrations = Registrations(
         lab.hub.store,

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from emulator.hub.access.keys import SymmetricKeys, decode_key
+from emulator.hub.access.token_time import TokenTime
 from emulator.hub.core.errors import IotHubUnauthorizedAccess
 
 _SCHEME = "SharedAccessSignature "
@@ -158,21 +159,21 @@ def check_signature(token: SasToken, keys: SymmetricKeys) -> None:
 
 
 def check_reach(
-    token: SasToken, *, resource: Sequence[str], hosts: Collection[str] | None, now: float
+    token: SasToken, *, resource: Sequence[str], hosts: Collection[str] | None, time: TokenTime
 ) -> None:
-    """Check the expiry time and the audience of a token; no clock skew is allowed.
+    """Check the expiry time and the audience of a token.
 
     Args:
         token: the token.
         resource: see `SasToken.covers`.
         hosts: see `SasToken.covers`; None stands for an entity of Event Hubs, on any host.
-        now: seconds since the epoch.
+        time: the time by which it is judged.
 
     Raises:
         IotHubUnauthorizedAccess: as `check_signature`.
     """
-    if token.expiry <= now:
-        reason = f"the SAS token expired: se is {token.expiry}, the time is {now:.0f}"
+    if time.is_over(token.expiry):
+        reason = f"the SAS token expired: se is {token.expiry}, {time}"
     elif not (token.covers_entity(resource) if hosts is None else token.covers(resource, hosts)):
         wanted = "/".join(resource) or "the hub"
         where = "Event Hubs" if hosts is None else sorted(hosts)

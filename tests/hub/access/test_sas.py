@@ -1,4 +1,5 @@
 import base64
+from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
 import pytest
@@ -9,23 +10,25 @@ from hypothesis import strategies as st
 
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.sas import SasToken, check_reach, check_signature
+from emulator.hub.access.token_time import TokenTime
 from emulator.hub.core.errors import IotHubUnauthorizedAccess
-from tests.clock import START
+from tests.clock import START, ManualClock
 from tests.hub.fakes import KEYS, LATER, OTHER_KEYS, signature, token_text
 
 HOSTS = ("localhost", "127.0.0.1", "::1", "My-Hub.azure-devices.net")
 NOW = START.timestamp()
 
 
-def check(text, keys, resource, hosts, now):
+def check(text, keys, resource, hosts, now, tolerance=0.0):
     token = SasToken.parse(text)
     check_signature(token, keys)
-    check_reach(token, resource=resource, hosts=hosts, now=now)
+    time = TokenTime(ManualClock(datetime.fromtimestamp(now, UTC)), tolerance)
+    check_reach(token, resource=resource, hosts=hosts, time=time)
 
 
-def passes(text, resource=(), *, keys=KEYS, hosts=HOSTS, now=NOW):
+def passes(text, resource=(), *, keys=KEYS, hosts=HOSTS, now=NOW, tolerance=0.0):
     try:
-        check(text, keys, resource, hosts, now)
+        check(text, keys, resource, hosts, now, tolerance)
     except IotHubUnauthorizedAccess:
         return False
     return True
@@ -250,6 +253,7 @@ def test_the_unused_bits_in_the_last_digit_of_a_signature_must_be_zero():
 )
 def test_a_token_is_valid_until_the_moment_of_its_expiry(now, good):
     assert passes(token_text("localhost"), now=now) == good
+    assert passes(token_text("localhost"), now=now + 300, tolerance=300.0) == good
 
 
 INVALID_EXPIRIES = [
@@ -286,6 +290,14 @@ def test_a_refusal_has_the_text_of_the_service_and_its_reason_as_the_cause(text,
         check(text, KEYS, (), HOSTS, now)
     assert refused.value.text == "Unauthorized"
     assert cause in str(refused.value.__cause__)
+
+
+def test_a_refusal_names_the_tolerance():
+    with pytest.raises(IotHubUnauthorizedAccess) as refused:
+        check(token_text("localhost"), KEYS, (), HOSTS, 1769874668.0, 300.0)
+    assert str(refused.value.__cause__) == (
+        "the SAS token expired: se is 1769874368, the time is 1769874668, 300 s late is tolerated"
+    )
 
 
 # --- the token's text
