@@ -137,6 +137,19 @@ def test_a_session_has_the_rights_of_its_policy(
         assert visitor.request(verb, path, json={}).status_code == 401, path
 
 
+@pytest.mark.parametrize(
+    ("policy", "sees"), [("iothubowner", True), ("registryReadWrite", False), ("service", False)]
+)
+def test_a_policy_with_every_right_of_the_hub_also_uses_provisioning(
+    emulator: Emulator, visitor: Visitor, policy: str, sees: bool
+) -> None:
+    session = visitor.sign_in(key=policy_string(emulator, policy)).json()
+    assert session["idScope"] == (emulator.dps_id_scope if sees else None)
+    query = {"query": "SELECT *"}
+    answer = visitor.request("POST", "/enrollments/query", json=query)
+    assert answer.status_code == (200 if sees else 401)
+
+
 def test_a_session_is_no_device(user: Visitor, device: Device) -> None:
     answer = user.request("POST", f"/devices/{device.id}/messages/events", data=b"x")
     assert answer.status_code == 401

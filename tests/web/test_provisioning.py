@@ -152,15 +152,6 @@ def test_a_hub_without_provisioning_has_no_such_section(
         assert page.get_by_role("link", name="Provisioning").count() == 0
 
 
-@pytest.mark.parametrize("policy", ["service", "registryReadWrite"])
-def test_a_policy_of_the_hub_without_every_right_can_not_provision(
-    visitor: Visitor, emulator: Emulator, policy: str
-) -> None:
-    key = emulator.policy_connection_string(policy)
-    assert visitor.sign_in(key=key).json()["idScope"] is None
-    assert visitor.request("POST", "/enrollments/query", json=QUERY).status_code == 401
-
-
 def test_another_page_can_not_provision(user: Visitor) -> None:
     assert user.request("POST", "/enrollments/query", json=QUERY).status_code == 200
     for origin in (None, "https://evil.example"):

@@ -21,7 +21,7 @@ from emulator.http.responses import json_response
 from emulator.http.web.origin import check_host, check_page
 from emulator.http.web.static import SAFE
 from emulator.hub.access.keys import decode_key
-from emulator.hub.access.policies import Policy, Right
+from emulator.hub.access.policies import OF_THE_HUB, Policy, Right
 from emulator.hub.core import members
 from emulator.hub.core.clock import TimeSource
 from emulator.hub.core.errors import ArgumentInvalid, IotHubUnauthorizedAccess
@@ -66,7 +66,7 @@ class Session:
     @property
     def is_owner(self) -> bool:
         """Whether it has every right of the hub."""
-        return all(self.policy.allows(each) for each in Right)
+        return all(self.policy.allows(each) for each in OF_THE_HUB)
 
     def token(self) -> str:
         """Return a SAS token of the policy, which is valid for some minutes."""
