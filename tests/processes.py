@@ -40,12 +40,16 @@ posix_only = pytest.mark.skipif(
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment with `variables`, without those of a hub or a proxy."""
+    """Return this process's environment with `variables`, without those of a hub or a proxy.
+
+    It is that of an active venv: `python` is the Python of the tests.
+    """
     ours = re.compile(
         r"(?i)IOTHUB_|PROVISIONING_|SSL_CERT_FILE$|(REQUESTS|CURL)_CA_BUNDLE$|NODE_EXTRA_CA_CERTS$|\w+_PROXY$"
     )
     inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    return inherited | variables
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    return inherited | {"PATH": path} | variables
 
 
 class Console:

@@ -46,8 +46,8 @@ the same in the words of `az iot hub`, against the hub that runs, or any other:
 
 first steps:
   1. Start a hub, in a console of its own. It prints lines that set environment
-     variables.
-  2. Paste these lines into the console of your program: they are its
+     variables, and one line that sets them all.
+  2. Type that line in the console of your program. The variables are its
      connection strings, and the file of certificates that it must trust.
   3. Start your program there. The hub's console says why it refuses a program.
 
@@ -128,7 +128,7 @@ def parse(arguments: Sequence[str] | None) -> Command:
         parser.error(f"The command {name} must be the first word")
     if name not in (None, "start", "tutorial"):
         found = similar(name, [*COMMANDS, *AZ_COMMANDS, "start", "tutorial"])
-        advice = found[0] if found else f"tutorial, {', '.join(COMMANDS)}"
+        advice = found[0] if found else f"tutorial, {', '.join((*COMMANDS, *AZ_COMMANDS))}"
         parser.error(f"Unknown command {name!r}. Use {advice}")
     return read_command(parser, options, None if name == "start" else name)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import os
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -25,10 +29,26 @@ _OPTION = re.compile(r"--.*|-[A-Za-z].*", re.DOTALL)
 
 
 def program() -> str:
-    """Return how the user calls this program."""
+    """Return what the user types to call this program."""
+    file = Path(sys.argv[0])
     # Python names the file of a module that runs with -m.
-    name = Path(sys.argv[0]).name
-    return "python -m emulator" if name == "__main__.py" else name
+    if file.name == "__main__.py":
+        return f"{_typed(Path(sys.executable), 'python')} -m emulator"
+    return _typed(file, file.name)
+
+
+def _typed(file: Path, name: str) -> str:
+    """Return the name of a program if a shell finds the program by it, and its path otherwise.
+
+    Without an active venv, `python` is another Python, or there is none of this name.
+    """
+    found = shutil.which(name)
+    if not file.is_file() or (found is not None and Path(found) == file):
+        return name
+    # It is elsewhere, or the folder of this process is deleted.
+    with contextlib.suppress(ValueError, OSError):
+        file = file.relative_to(Path.cwd())
+    return shlex.quote(str(file)) if os.name == "posix" else str(file)
 
 
 class Parser(argparse.ArgumentParser):

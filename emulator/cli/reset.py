@@ -1,4 +1,4 @@
-"""`reset`: the hub that runs becomes as new."""
+"""`reset`: the hub that runs becomes as it was at its first start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from emulator.cli.output import say
 from emulator.cli.parser import Parser
 
 _DESCRIPTION = f"""\
-Make the hub that runs as new: without the state that it has, and with the
+Reset the hub that runs: without the state that it has, and with the
 devices of its options and of its configuration file. Every connection is
 closed.
 
@@ -35,5 +35,5 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_known(arguments)
     scope = "events" if options.events else "all"
     hubs.connect(options).post("/_emulator/reset", {"scope": scope})
-    say("The hub has no events." if options.events else "The hub is as new.")
+    say("The hub has no events." if options.events else "The hub is reset.")
     return 0

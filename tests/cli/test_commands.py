@@ -67,7 +67,10 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], str]] = {
         r"The command status must be the first word\. --help shows the options\.",
     ),
     "a misspelt command": (("statsu",), r"Unknown command 'statsu'\. Use status\. --help .*"),
-    "a command like no other": (("deploy",), r"Unknown command 'deploy'\. Use tutorial, run, .*"),
+    "a command like no other": (
+        ("deploy",),
+        r"Unknown command 'deploy'\. Use tutorial, run, .*, query, .*",
+    ),
     "an unknown option": (("status", "--jsn"), r"Unknown option --jsn\. Use --json\. --help .*"),
     "one word too many": (("status", "now"), r"Unexpected argument: now\. --help .*"),
     "no file": (("snapshot",), r"FILE is missing\. --help .*"),
@@ -436,7 +439,7 @@ def test_snapshot_restore_and_reset_of_a_hub_from_a_file(
         assert run_to_end("reset", "--events", *to) == (0, ["The hub has no events."], [])
         assert devices(hub) == ["mine", "theirs"]
 
-        assert run_to_end("reset", *to) == (0, ["The hub is as new."], [])
+        assert run_to_end("reset", *to) == (0, ["The hub is reset."], [])
         assert devices(hub) == ["mine"]
         assert hub.request("GET", "/twins/mine").json()["tags"] == {"floor": 1}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import socket
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.cli.parser import program
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, table
 from emulator.testing.addresses import free_loopback_address
 from tests.devices import METHODS, connect_device
@@ -96,8 +98,8 @@ def test_it_says_what_a_person_needs_next(hub: EmulatorConsole, host: str, data_
         f"  devices   mqtts://{host}:8883",
         f"  services  {'  '.join(services)}",
         f"  page      https://{host}:8443/",
-        "  dps       id scope 0ne00010CA1 (PROVISIONING_… variables: in the file below)",
-        "Paste these lines into each console whose programs use the hub, or type there:",
+        "  dps       id scope 0ne00010CA1 (the line below also sets PROVISIONING_… variables)",
+        "In each console whose programs use the hub, type this line, or paste those below it:",
         f"  . {shlex.quote(str(data_dir / f'{host}-8883.sh'))}",
         f"  export SSL_CERT_FILE={shlex.quote(bundle)}",
         f"  export REQUESTS_CA_BUNDLE={shlex.quote(bundle)}",
@@ -206,6 +208,44 @@ def test_a_second_hub_runs_beside_the_first_on_another_address(
             "myDeviceId"
         ]
     assert len(hub.request("GET", "/devices").json()) == 2
+
+
+@posix_only
+def test_without_an_active_venv_a_message_has_the_path_of_python(tmp_path: Path) -> None:
+    search = clean_environment(PATH=os.defpath)
+    for environment, name in (
+        (clean_environment(), "python"),
+        (search, shlex.quote(sys.executable)),
+    ):
+        with Console(
+            "-m", "emulator", "status", "--data-dir", tmp_path, environment=environment
+        ) as run:
+            assert run.wait() == 1
+        assert f"Start it: {name} -m emulator. " in run.errors[0]
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("started", "path", "typed"),
+    [
+        (".venv/bin/iothub-emulator", "", ".venv/bin/iothub-emulator"),
+        ("{folder}/.venv/bin/iothub-emulator", "", ".venv/bin/iothub-emulator"),
+        ("{folder}/.venv/bin/iothub-emulator", "{folder}/.venv/bin", "iothub-emulator"),
+        ("{folder}/.venv/bin/iothub-emulator", "{folder}/other", ".venv/bin/iothub-emulator"),
+        ("{folder}/a b/iothub-emulator", "", "'a b/iothub-emulator'"),
+    ],
+)
+def test_a_program_that_is_not_on_the_path_is_called_by_its_own_path(
+    started: str, path: str, typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (".venv/bin", "other", "a b"):
+        file = tmp_path / folder / "iothub-emulator"
+        file.parent.mkdir(parents=True)
+        file.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", path.format(folder=tmp_path))
+    monkeypatch.setattr(sys, "argv", [started.format(folder=tmp_path)])
+    assert program() == typed
 
 
 @pytest.mark.parametrize("name", ["python -m emulator", "iothub-emulator"])

@@ -131,7 +131,8 @@ def _source(node: _Node) -> tree.Source:
     try:
         return tree.Source(name.lower())
     except ValueError:
-        _refuse(node, f"unknown collection {tree.quoted(name)}")
+        known = ", ".join(each.value for each in tree.Source)
+        _refuse(node, f"unknown collection {tree.quoted(name)}: use {known}")
 
 
 def _name(token: Token) -> str:

@@ -125,9 +125,9 @@ SELECT COUNT(), ^deviceId FROM devices  -> with aggregates, SELECT can have only
 SELECT ^1 AS x FROM devices GROUP BY a  -> with aggregates, SELECT can have only what GROUP BY has
 SELECT a, ^b FROM devices GROUP BY a  -> with aggregates, SELECT can have only what GROUP BY has
 # Collections.
-SELECT * FROM ^twins  -> unknown collection 'twins'
-SELECT * FROM ^devices.twins  -> unknown collection 'devices.twins'
-SELECT * FROM ^jobs  -> unknown collection 'jobs'
+SELECT * FROM ^twins  -> unknown collection 'twins': use devices, devices.modules, devices.jobs
+SELECT * FROM ^devices.twins  -> unknown collection 'devices.twins': use devices, devices.modules, devices.jobs
+SELECT * FROM ^jobs  -> unknown collection 'jobs': use devices, devices.modules, devices.jobs
 SELECT ^jobId FROM devices.jobs  -> devices.jobs allows SELECT * only
 SELECT ^COUNT() FROM devices.jobs  -> devices.jobs allows SELECT * only
 SELECT COUNT() FROM devices.modules GROUP BY ^tags.a  -> GROUP BY is allowed for devices only
@@ -220,7 +220,7 @@ INVALID_CONDITIONS = """
 ^WHERE deviceId = 'a'  -> 'WHERE' is unexpected
 ^SELECT * FROM devices  -> 'SELECT' is unexpected
 * ^AND true  -> 'AND' is unexpected
-FROM ^modules  -> unknown collection 'modules'
+FROM ^modules  -> unknown collection 'modules': use devices, devices.modules, devices.jobs
 ^COUNT() = 1  -> COUNT is allowed in SELECT only
 """
 

@@ -128,15 +128,15 @@ function clock(timers) {
   return el("section", { class: "card" }, el("h2", {}, "Clock"), now, ahead, error.place, advance);
 }
 
-/** A button that makes the hub as new. */
+/** A button that resets the hub. */
 function reset() {
   const error = errorPlace();
   const work = async () => {
     const text = "All devices, twins, messages, jobs and configurations are deleted, and every connection is closed. The devices of the hub's options are created again.";
     if (!(await confirm("Reset the hub?", text, "Reset"))) return;
     await call("POST", "/_emulator/reset", { scope: "all" });
-    announce("The hub is as new.");
+    announce("The hub is reset.");
     location.hash = "#/";
   };
-  return el("section", { class: "card" }, el("h2", {}, "Reset"), el("p", {}, "Make the hub as new."), error.place, button("Reset the hub", work, { class: "danger" }, error.show));
+  return el("section", { class: "card" }, el("h2", {}, "Reset"), el("p", {}, "Make the hub as it was at its first start."), error.place, button("Reset the hub", work, { class: "danger" }, error.show));
 }
