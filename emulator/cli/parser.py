@@ -40,7 +40,7 @@ def program() -> str:
 def _typed(file: Path, name: str) -> str:
     """Return the name of a program if a shell finds the program by it, and its path otherwise.
 
-    Without an active venv, `python` is another Python, or there is none of this name.
+    Without an active venv, `python` is missing, or it is another Python.
     """
     found = shutil.which(name)
     if not file.is_file() or (found is not None and Path(found) == file):
