@@ -182,8 +182,13 @@ class EmulatorConsole(Console):
         options: the command's options.
     """
 
-    def __init__(self, *options: str | Path, environment: Mapping[str, str] | None = None) -> None:
-        super().__init__("-m", "emulator", *options, environment=environment)
+    def __init__(
+        self,
+        *options: str | Path,
+        environment: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
+    ) -> None:
+        super().__init__("-m", "emulator", *options, environment=environment, folder=folder)
         try:
             self.wait_for(re.escape("The hub is ready. Ctrl-C stops it."))
         except BaseException:

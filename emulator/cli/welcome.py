@@ -90,7 +90,8 @@ def environment_script(emulator: Emulator) -> Iterator[Path | None]:
     if folder is None:
         yield None
         return
-    file = folder / f"{emulator.settings.host_in_file_names}-{emulator.mqtt_port}{shell.suffix}"
+    name = f"{emulator.settings.host_in_file_names}-{emulator.mqtt_port}{shell.suffix}"
+    file = folder.absolute() / name  # another console can be in another folder
     lines = shell.assign(emulator.environment(emulator.settings.devices[0]))
     try:
         files.write(file, "\n".join([*lines, ""]).encode(), mode=files.PRIVATE)

@@ -211,6 +211,15 @@ def test_a_second_hub_runs_beside_the_first_on_another_address(
 
 
 @posix_only
+def test_the_line_to_type_works_in_every_folder(usual: Usual, tmp_path: Path) -> None:
+    options = (*usual[:-1], "state")
+    with EmulatorConsole(*options, folder=tmp_path) as hub:
+        line = next(line for line in hub.lines if line.startswith("  . "))
+        shell = ("sh", "-c", f"{line}; echo $IOTHUB_DEVICE_ID")
+        assert subprocess.check_output(shell, cwd="/", text=True, timeout=10) == "myDeviceId\n"
+
+
+@posix_only
 def test_without_an_active_venv_a_message_has_the_path_of_python(tmp_path: Path) -> None:
     search = clean_environment(PATH=os.defpath)
     for environment, name in (
