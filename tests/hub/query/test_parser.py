@@ -126,7 +126,7 @@ SELECT ^1 AS x FROM devices GROUP BY a  -> with aggregates, SELECT can have only
 SELECT a, ^b FROM devices GROUP BY a  -> with aggregates, SELECT can have only what GROUP BY has
 # Collections.
 SELECT * FROM ^twins  -> unknown collection 'twins': use devices, devices.modules, devices.jobs
-SELECT * FROM ^devices.twins  -> unknown collection 'devices.twins': use devices, devices.modules, devices.jobs
+SELECT * FROM ^twins.a  -> unknown collection 'twins.a': use devices, devices.modules, devices.jobs
 SELECT * FROM ^jobs  -> unknown collection 'jobs': use devices, devices.modules, devices.jobs
 SELECT ^jobId FROM devices.jobs  -> devices.jobs allows SELECT * only
 SELECT ^COUNT() FROM devices.jobs  -> devices.jobs allows SELECT * only
