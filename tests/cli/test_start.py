@@ -285,7 +285,7 @@ def test_a_variable_stands_for_its_option_and_an_option_beats_it(
     variables = {
         "IOTHUB_EMULATOR_HOST": "127.0.0.1",
         "IOTHUB_EMULATOR_MQTT_PORT": "not a port, but not needed either",
-        "IOTHUB_EMULATOR_HTTPS_PORT": "0",
+        **{f"IOTHUB_EMULATOR_{kind}_PORT": "0" for kind in ("HTTPS", "AMQPS", "AMQP", "UPLOADS")},
         "IOTHUB_EMULATOR_DEVICE": "kitchen cellar",
         "IOTHUB_EMULATOR_DATA_DIR": str(tmp_path),
         "IOTHUB_EMULATOR_CERT_DIR": str(data_dir),
