@@ -71,7 +71,7 @@ function list(session, isGroup) {
       const answer = await send("POST", path, { body: { query: "SELECT *" }, headers: pages.headers() });
       if (turns !== pages.turns) return;
       const columns = isGroup ? COLUMNS.filter((each) => each !== "Registration") : COLUMNS;
-      const empty = isGroup ? "There is no group. Devices of a group share a key or a signing certificate." : "There is no enrollment. One enrolls one device.";
+      const empty = isGroup ? "There is no group. Devices of a group share a key or a signing certificate." : "There is no enrollment. An enrollment is for one device.";
       renew(place, table(name, columns, answer.value.map(row), empty));
       pages.show(answer.value, answer.headers);
       error.show("");
