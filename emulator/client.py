@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from emulator.connection_strings import fields_of, sign
 from emulator.errors import ClientError
+from emulator.program import program
 
 API_VERSION = "2021-04-12"
 
@@ -205,7 +206,7 @@ class Client:
                 "SSL_CERT_FILE to the ca-bundle.pem of the hub."
             )
         if isinstance(error, ConnectionRefusedError):
-            return f"{where}: connection refused. Start it: python -m emulator"
+            return f"{where}: connection refused. Start it: {program()}"
         if isinstance(error, socket.gaierror):
             return (
                 f"{where}: {error.strerror}. Use a name or an address of the hub that this machine "

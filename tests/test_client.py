@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from emulator import Emulator
 from emulator.client import Client
 from emulator.errors import ClientError
+from emulator.program import program
 from tests.http.support import device_token, new_id
 from tests.support import Device
 
@@ -93,7 +95,9 @@ def test_a_hub_that_does_not_answer(emulator: Emulator) -> None:
         client = Client(f"HostName={host};{POLICY}", timeout=0.2)
         with pytest.raises(ClientError, match=rf"^Can't reach the hub at {host}: no answer within"):
             client.get("/devices")
-    with pytest.raises(ClientError, match=r"connection refused\. Start it: python -m emulator$"):
+    with pytest.raises(
+        ClientError, match=rf"connection refused\. Start it: {re.escape(program())}$"
+    ):
         client.get("/devices")
 
 

@@ -12,12 +12,13 @@ from typing import Any
 from emulator.cli import hubs
 from emulator.cli.options import FLAGS, Command, add_settings, read_command
 from emulator.cli.output import say
-from emulator.cli.parser import Parser, program
+from emulator.cli.parser import Parser
 from emulator.config.apply import check
 from emulator.config.file import SCHEMA, ConfigFile, load
 from emulator.config.mistakes import ConfigError
 from emulator.config.schema import schema
 from emulator.hub.core.json import dumps
+from emulator.program import program
 from emulator.settings import Settings, table
 from emulator.storage.connection_string import masked
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator import connection_strings
-from emulator.cli.parser import Parser, program
+from emulator.cli.parser import Parser
 from emulator.connection_strings import PROVISIONING
 from emulator.errors import ClientError
 from emulator.net import files
+from emulator.program import program
 from emulator.settings import table, user_folder
 
 if TYPE_CHECKING:

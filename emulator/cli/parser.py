@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
-import os
 import re
-import shlex
-import shutil
 import sys
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from emulator.cli.output import say
+from emulator.program import program
 
 # What argparse says.
 _ARGPARSE_NO_VALUE = re.compile(r"argument (--\S+): expected one argument")
@@ -26,29 +22,6 @@ _SIMILAR = 0.75  # below, a suggestion is of no help: --verbose for --bogus
 
 # `--device`, `-p`; not the `-1` of `--mqtt-port -1`.
 _OPTION = re.compile(r"--.*|-[A-Za-z].*", re.DOTALL)
-
-
-def program() -> str:
-    """Return what the user types to call this program."""
-    file = Path(sys.argv[0])
-    # Python names the file of a module that runs with -m.
-    if file.name == "__main__.py":
-        return f"{_typed(Path(sys.executable), 'python')} -m emulator"
-    return _typed(file, file.name)
-
-
-def _typed(file: Path, name: str) -> str:
-    """Return the name of a program if a shell finds the program by it, and its path otherwise.
-
-    Without an active venv, `python` is missing, or it is another Python.
-    """
-    found = shutil.which(name)
-    if not file.is_file() or (found is not None and Path(found) == file):
-        return name
-    # It is elsewhere, or the folder of this process is deleted.
-    with contextlib.suppress(ValueError, OSError):
-        file = file.relative_to(Path.cwd())
-    return shlex.quote(str(file)) if os.name == "posix" else str(file)
 
 
 class Parser(argparse.ArgumentParser):

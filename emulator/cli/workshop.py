@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from emulator.cli import new_files
 from emulator.cli.output import say
-from emulator.cli.parser import Parser, program
+from emulator.cli.parser import Parser
 from emulator.errors import ClientError
 from emulator.hub.core.errors import HubError
 from emulator.hub.identities.identity import check_id
+from emulator.program import program
 
 if TYPE_CHECKING:
     from emulator.net.client_certificates import Credential

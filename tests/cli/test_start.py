@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.cli.parser import program
+from emulator.program import program
 from emulator.settings import WELL_KNOWN_PRIMARY_KEY, table
 from emulator.testing.addresses import free_loopback_address
 from tests.devices import METHODS, connect_device

@@ -14,7 +14,8 @@ from emulator.cli.az.families import commands_of
 from emulator.cli.az.output import picker, show
 from emulator.cli.az.session import UsageError
 from emulator.cli.output import say
-from emulator.cli.parser import Parser, program, similar
+from emulator.cli.parser import Parser, similar
+from emulator.program import program
 
 _WIDTH = 80
 
