@@ -329,7 +329,7 @@ def _compare_events(service: Service, ledger: Ledger) -> None:
 
 def _compare_commands(run: Run, service: Service, ledger: Ledger) -> None:
     """Receive all messages, also those that were locked when the hub was killed."""
-    # More than a lock, after the clock of the hub that was killed: it was ahead when it locked them.
+    # The clock of the killed hub was ahead, so its locks lapse later: each time by one lock more.
     ledger.clock_ahead += 61
     advance = {"advance": ledger.clock_ahead}
     lapsed = service.request("POST", "/_emulator/clock", params={}, json=advance)
