@@ -42,7 +42,7 @@ def welcome(emulator: Emulator, script: Path | None, advice: str) -> str:
         *_plain(emulator),
         *_dps(emulator, script),
         *gap,
-        "In each console whose programs use the hub, "
+        "In the console of each program, "
         + ("type this line, or paste those below it:" if script else "paste these lines:"),
         *([f"  {shell.run(script)}", *gap] if script else []),
         *(f"  {line}" for line in shell.assign(_pasted(emulator, first, script))),
@@ -116,7 +116,7 @@ def _dps(emulator: Emulator, script: Path | None) -> list[str]:
     """Write the line about the Device Provisioning Service, if it is not left out."""
     if emulator.dps_id_scope is None:
         return []
-    where = " (the line below also sets PROVISIONING_… variables)" if script else ""
+    where = " (the line below also sets PROVISIONING_…)" if script else ""
     return [f"  dps       id scope {emulator.dps_id_scope}{where}"]
 
 
