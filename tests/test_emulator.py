@@ -58,7 +58,8 @@ def cert_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(cert_dir: Path) -> Settings:
-    return Settings(host="127.0.0.1", mqtt_port=0, https_port=0, cert_dir=cert_dir)
+    ports = dict.fromkeys(("mqtt_port", "https_port", "amqps_port", "amqp_port", "uploads_port"), 0)
+    return Settings(host="127.0.0.1", **ports, cert_dir=cert_dir)  # type: ignore[arg-type]
 
 
 def devices_of(emulator: Emulator) -> list[str]:
