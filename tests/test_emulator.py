@@ -588,7 +588,8 @@ def test_a_client_of_event_hubs_uses_plain_amqp_if_the_hub_has_it(
     with ExitStack() as stack:
         for each in taken:
             stack.enter_context(socket.create_server((host, each)))
-        it = stack.enter_context(Emulator(replace(settings, host=host)))
+        of_amqp = {"amqps_port": None, "amqp_port": None}
+        it = stack.enter_context(Emulator(replace(settings, host=host, **of_amqp)))
         where = f"{host}:{getattr(it, port)}" if port else host
         assert it.event_hubs_connection_string == (
             f"Endpoint=sb://{where};SharedAccessKeyName=service;"
