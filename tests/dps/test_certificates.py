@@ -6,16 +6,17 @@ import base64
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -283,12 +284,20 @@ def test_a_new_certificate_updates_the_identity(
 # --- certificates that the service issues
 
 
+Key = TypeVar("Key", ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, dsa.DSAPrivateKey)
+
+
+def signed_request(name: str, key: Key) -> str:
+    """Return a request for a certificate of a key."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return base64.b64encode(csr.public_bytes(Encoding.DER)).decode()
+
+
 def request_for(name: str) -> tuple[str, ec.EllipticCurvePrivateKey]:
     """Return a request for a certificate, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return base64.b64encode(csr.public_bytes(Encoding.DER)).decode(), key
+    return signed_request(name, key), key
 
 
 def test_a_device_gets_a_certificate_by_which_it_connects(
@@ -327,6 +336,24 @@ def test_an_invalid_request_for_a_certificate_is_refused(hub: Emulator, hub_owne
     broken = base64.b64encode(bytes([*others, last ^ 1])).decode()
     for csr in (request_for("another")[0], broken, "nonsense", "bm9uc2Vuc2U=", 7):
         assert Registrant(hub, name).refused(csr=csr) == 400004
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (partial(rsa.generate_private_key, 65537, 1024), "csr has an RSA key of 1024 bits"),
+        (partial(ec.generate_private_key, ec.SECP256K1()), "csr has a key of another kind"),
+        (partial(dsa.generate_private_key, 1024), "csr has a key of another kind"),
+    ],
+)
+def test_a_key_that_tls_refuses_gets_no_certificate(
+    hub: Emulator, hub_owner: Owner, make: Callable[[], Any], text: str
+) -> None:
+    name = new_id()
+    hub_owner.enroll(name)
+    answer = Registrant(hub, name).begin(csr=signed_request(name, make()))
+    assert (answer.status_code, answer.json()["errorCode"]) == (400, 400004)
+    assert text in answer.json()["message"]
 
 
 def test_a_resumed_session_keeps_the_certificate(
