@@ -25,7 +25,7 @@ from emulator.dps.access import Access, Admitted, Proof, self_signed
 from emulator.dps.allocation import Allocation
 from emulator.dps.assignment import Assignments
 from emulator.dps.attestation import TPM, X509
-from emulator.dps.enrollment import CUSTOM, Enrollment
+from emulator.dps.enrollment import CUSTOM
 from emulator.dps.meter import Meter
 from emulator.dps.registration import ASSIGNED, ASSIGNING, DISABLED, FAILED, Registration
 from emulator.dps.tpm_keys import Tpm
@@ -262,9 +262,26 @@ class Registrations:
         result = await self._ask(request) if self._asks(request) else self._choose(request)
         self._open.pop(request.id.lower(), None)
         try:
-            self._end(request, result)
+            request = self._admit_again(request)
+        except HubError as error:  # the device gets the same error when it asks
+            reason = error.__cause__ or error
+            self.refusals.info("Can't assign %r: %s", request.id, printable(reason), error=error)
+            return
+        try:
+            self._end(request, request.admitted.failure or result)
         except HubError as error:  # the store can't write: the device finds no operation
             log.warning("Can't store the registration of %r: %s", request.id, printable(error))
+
+    def _admit_again(self, request: Request) -> Request:
+        """Check the proof of a device once more: its enrollment may have changed meanwhile.
+
+        Raises:
+            Unauthorized, InvalidCertificate, EnrollmentNotFound: it is deleted, or has other keys.
+        """
+        admitted = self._access.admit(request.id, request.proof)
+        if request.issued:
+            admitted = admitted._replace(authentication=request.admitted.authentication)
+        return replace(request, admitted=admitted)
 
     async def _ask(self, request: Request) -> Allocation | HubError:
         """Ask the webhook."""
@@ -288,8 +305,7 @@ class Registrations:
 
     def _end(self, request: Request, result: Allocation | HubError) -> None:
         """End an operation: assign the device, and store its registration."""
-        # The enrollment may have changed while the webhook worked.
-        found = self._current(request.admitted.enrollment)
+        found = request.admitted.enrollment
         now, before = self._clock.now(), self._find(request.id)
         record = Registration(
             id=before.id if before is not None else request.id,
@@ -331,9 +347,6 @@ class Registrations:
         self._store.commit(put=(record,))
         if record.status == ASSIGNED:
             log.info("Assigned %r to %r as %r", request.id, record.hub, record.device_id)
-
-    def _current(self, found: Enrollment) -> Enrollment:
-        return self._store.get(Enrollment, found.key) or replace(found, enabled=False)
 
 
 def _new_operation() -> str:

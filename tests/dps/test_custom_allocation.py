@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from emulator import Emulator
-from tests.dps.support import KEY, Owner, Registrant, derived, new_id
+from tests.dps.support import KEY, OTHER_KEY, Owner, Registrant, derived, new_id
 from tests.dps.webhook import Webhook
-from tests.support import Service
+from tests.support import Service, wait_until
 
 Make = Callable[..., Registrant]
 
@@ -76,6 +76,38 @@ def test_a_device_waits_while_the_webhook_works(
     webhook.may_answer.set()
     assert device.register()["status"] == "assigned"
     assert device.send("GET", f"/operations/{operation}").json()["errorCode"] == 404204
+
+
+@pytest.mark.parametrize("is_enrolled_again", [False, True])
+def test_an_enrollment_that_is_deleted_meanwhile_leaves_nothing(
+    owner: Owner,
+    registrant: Make,
+    webhook: Webhook,
+    emulator: Emulator,
+    service: Service,
+    caplog: pytest.LogCaptureFixture,
+    is_enrolled_again: bool,
+) -> None:
+    caplog.set_level("INFO", "emulator.refusals")
+    name = new_id()
+    webhook.says(iotHubHostName=emulator.host_name)
+    webhook.may_answer.clear()
+    owner.enroll(name, **webhook.policy)
+    device = registrant(name)
+    operation = f"/operations/{device.begin().json()['operationId']}"
+    wait_until(lambda: webhook.requests)
+    owner.call("DELETE", f"/enrollments/{name}", status=204)
+    if is_enrolled_again:  # with another key: the operation was for the old one
+        keys = {"primaryKey": OTHER_KEY, "secondaryKey": OTHER_KEY}
+        owner.enroll(name, {"type": "symmetricKey", "symmetricKey": keys})
+    assert device.send("GET", operation).json()["errorCode"] == 401000
+    webhook.may_answer.set()
+    wait_until(lambda: f"Can't assign '{name}': " in caplog.text)
+    if is_enrolled_again:
+        again = registrant(name, OTHER_KEY)
+        assert again.send("GET", operation).json()["errorCode"] == 404204
+    owner.refuse("GET", f"/registrations/{name}", 404203)
+    assert service.request("GET", f"/devices/{name}").status_code == 404
 
 
 @pytest.mark.parametrize(
