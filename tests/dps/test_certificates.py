@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from emulator import Emulator
-from emulator.dps.certificates import is_trusted
+from emulator.dps.certificates import Chain
 from emulator.testing.addresses import free_loopback_address
 from tests.dps.support import Owner, Registrant, new_id, pem
 from tests.support import Service, second_hub
@@ -223,6 +223,11 @@ def test_what_no_ca_signed_is_refused(hub_owner: Owner, device: Any, group: str)
     assert device("another", issue(name, by=INTERMEDIATE)).refused() == 401002
 
 
+def is_trusted(chain: list[bytes], anchors: list[bytes], now: datetime) -> bool:
+    """Return whether a chain leads to a trusted certificate."""
+    return Chain(chain, now).leads_to(anchors)
+
+
 def test_what_a_chain_proves() -> None:
     now = datetime.now(UTC)
     no_ca = issue("No CA", by=INTERMEDIATE, ca=False)
@@ -248,19 +253,33 @@ def test_what_a_chain_proves() -> None:
     assert not is_trusted([b"nonsense"], [ROOT.der], now)
 
 
-def test_each_certificate_of_a_chain_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    anchor, calls = x509.load_der_x509_certificate(OTHER_ROOT.der), 0
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[x509.Certificate]:
+    """The certificates by which signatures were checked."""
+    found: list[x509.Certificate] = []
 
-    def signed(_: x509.Certificate, by: x509.Certificate, depth: int) -> bool:
-        nonlocal calls
-        calls += 1
-        return by.subject != anchor.subject
+    def is_signed(_: x509.Certificate, by: x509.Certificate, depth: int) -> bool:
+        found.append(by)
+        return bool(by.public_bytes(Encoding.DER) != OTHER_ROOT.der)
 
-    monkeypatch.setattr("emulator.dps.certificates._signed", signed)
+    monkeypatch.setattr("emulator.dps.certificates._is_signed", is_signed)
+    return found
+
+
+def test_each_certificate_of_a_chain_is_looked_at_once(looked_at: list[x509.Certificate]) -> None:
     # CAs that sign each other: so many paths lead through them.
-    chain = [issue("leaf", by=ROOT), *(issue(f"CA {n}", by=ROOT, ca=True) for n in range(30))]
+    others = [issue("Other root", by=OTHER_ROOT, ca=True) for _ in range(30)]
+    chain = [issue("leaf", by=OTHER_ROOT), *others]
     assert not is_trusted([each.der for each in chain], [OTHER_ROOT.der], datetime.now(UTC))
-    assert calls <= 200
+    assert len(looked_at) <= 200
+
+
+def test_a_chain_is_followed_once_for_all_groups(looked_at: list[x509.Certificate]) -> None:
+    chain = Chain([issue("leaf", by=INTERMEDIATE).der, INTERMEDIATE.der], datetime.now(UTC))
+    for number in range(30):
+        assert not chain.leads_to([issue(f"Group {number}", ca=True).der])
+    assert chain.leads_to([ROOT.der])
+    assert len(looked_at) == 2
 
 
 def test_a_disabled_group_ends_disabled(hub_owner: Owner, device: Any, group: str) -> None:
