@@ -91,7 +91,12 @@ async def page(
         condition = await parse_in(work, match["condition"], condition=True)
         matches = compile_condition(condition, _READERS)
     start = Continuation.read(continuation, text)
-    places = sorted((_place(each), index) for index, each in enumerate(records))
+    places: list[tuple[Place, int]] = []
+    for index, each in enumerate(records):
+        places.append((_place(each), index))
+        if work.over:
+            await work.rest()
+    places.sort()  # it takes little time: they are nearly in order
 
     def found() -> Iterator[tuple[Place, bytes | None]]:
         for place, index in places:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from tests.dps.support import (
     new_id,
     pem,
 )
-from tests.support import fields_of, jwt, sas_token
+from tests.support import fields_of, jwt, sas_token, second_hub
 from tests.x509 import issue
 
 LEAF = issue("device-1")
@@ -360,6 +361,26 @@ def test_a_registration_ends_with_its_enrollment(owner: Owner, emulator: Emulato
     assert owner.call("GET", f"/enrollments/{name}")["registrationState"] == state
     owner.call("DELETE", f"/enrollments/{name}", status=204)
     owner.refuse("GET", f"/registrations/{name}", 404203)
+
+
+# --- limits
+
+
+def test_the_number_of_enrollments_is_limited(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.dps.limits.ENROLLMENTS", 2)
+    for _ in range(2):  # also those of before a restart
+        with second_hub(emulator, data_dir=tmp_path) as hub, Owner(hub) as other:
+            if not other.call("POST", "/enrollments/query", {"query": "SELECT *"}):
+                other.enroll("one")
+                other.enroll("two")
+                other.change("two", deviceId="more")
+            third = {"registrationId": "three", "attestation": SYMMETRIC}
+            other.refuse("PUT", "/enrollments/three", 413002, third)
+    with second_hub(emulator, data_dir=tmp_path) as hub, Owner(hub) as other:
+        other.call("DELETE", "/enrollments/two", status=204)
+        other.enroll("three")
 
 
 # --- access
