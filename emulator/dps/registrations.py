@@ -308,7 +308,7 @@ class Registrations:
         found = request.admitted.enrollment
         now, before = self._clock.now(), self._find(request.id)
         record = Registration(
-            id=before.id if before is not None else request.id,
+            id=_spelling(request, before),
             operation_id=request.operation_id,
             status=DISABLED,
             etag=enrollment.new_etag(),
@@ -327,7 +327,7 @@ class Registrations:
                 if self._meter.fault("fail-registration", request.id):
                     raise errors.HubRefused("ErrorCode:ServiceUnavailable;A fault refused it.")
                 assigned = self._assignments.assign(
-                    request.id, found, request.admitted.authentication, result, before
+                    record.id, found, request.admitted.authentication, result, before
                 )
                 record = replace(
                     record,
@@ -347,6 +347,17 @@ class Registrations:
         self._store.commit(put=(record,))
         if record.status == ASSIGNED:
             log.info("Assigned %r to %r as %r", request.id, record.hub, record.device_id)
+
+
+def _spelling(request: Request, before: Registration | None) -> str:
+    """Return the id of a device in its own letter case, which names its device in the hub too.
+
+    A registration id has no letter case, and an id in a hub has. So a device that writes its id in
+    another way stays the same device.
+    """
+    if not (found := request.admitted.enrollment).is_group:
+        return found.id
+    return before.id if before is not None else request.id
 
 
 def _new_operation() -> str:
