@@ -26,7 +26,7 @@ from emulator.hub.twins import writes
 
 # DPS docs: terminology, registration ID.
 _ID = re.compile(rf"[A-Za-z0-9._:-]{{0,{limits.ID_LENGTH - 1}}}[A-Za-z0-9-]", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[?[0-9A-Fa-f:.]+\]?", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?", re.ASCII)
 
 HASHED, GEO_LATENCY, STATIC, CUSTOM = "hashed", "geoLatency", "static", "custom"
 POLICIES = HASHED, GEO_LATENCY, STATIC, CUSTOM

@@ -198,6 +198,12 @@ def test_an_invalid_id_is_refused(owner: Owner, name: str) -> None:
     owner.refuse("PUT", f"/enrollments/{name}", 400004, body)
 
 
+@pytest.mark.parametrize("host", ["a" * 254, "[" + 46 * ":" + "]", "::1:8443/", ":"])
+def test_an_invalid_host_name_is_refused(owner: Owner, host: str) -> None:
+    document = {"registrationId": "x", "attestation": SYMMETRIC, "iotHubs": [host]}
+    owner.refuse("PUT", "/enrollments/x", 400004, document)
+
+
 def test_a_group_has_no_tpm_and_no_client_certificates(owner: Owner) -> None:
     for attestation in (
         {"type": "tpm", "tpm": {"endorsementKey": KEY}},
@@ -326,6 +332,13 @@ def test_groups_are_queried(owner: Owner) -> None:
 )
 def test_an_invalid_query_is_refused(owner: Owner, text: str) -> None:
     owner.refuse("POST", "/enrollments/query", 400004, {"query": text})
+
+
+def test_white_space_in_a_query_takes_no_time(owner: Owner) -> None:
+    space = 100_000 * " "  # a minute, if each blank were the start of an end
+    query = {"query": f"{space}SELECT * WHERE registrationId = 'x'{space}"}
+    assert owner.call("POST", "/enrollments/query", query) == []
+    owner.refuse("POST", "/enrollments/query", 412001, {"query": f"SELECT * WHERE a{space}b"})
 
 
 def test_an_invalid_page_is_refused(owner: Owner) -> None:
