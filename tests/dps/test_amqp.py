@@ -13,6 +13,7 @@ import pytest
 from emulator import Emulator
 from emulator.amqp.message import Value
 from emulator.amqp.performatives import SaslChallenge, SaslOutcome
+from emulator.dps.amqp_client import _Replies
 from tests.dps.amqp_device import REGISTER, AmqpDevice, RefusedError, status
 from tests.dps.software_tpm import a_tpm
 from tests.dps.support import KEY, Owner, derived, new_id, pem
@@ -143,6 +144,16 @@ def test_a_body_that_is_a_value_is_empty(owner: Owner, dial: Dial) -> None:
     name = new_id()
     owner.enroll(name)
     assert ready(dial(name)).request(REGISTER, Value("x"))[1]["status"] == "assigning"
+
+
+def test_a_connection_keeps_nothing_of_links_that_have_ended() -> None:
+    repliers: dict[str, list[Any]] = {}
+    links: list[Any] = [object(), object()]
+    first, second = (_Replies(repliers, "x", link) for link in links)
+    first.on_detached(None)
+    assert repliers == {"x": links[1:]}
+    second.on_detached(None)
+    assert not repliers
 
 
 def test_the_hub_is_there_too(
