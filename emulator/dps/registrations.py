@@ -37,6 +37,7 @@ from emulator.hub.core.errors import ArgumentInvalid, HubError, ServerError
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Store
+from emulator.hub.core.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Registrations:
         linked: the host name of the hub that is linked with the service.
         refusals: those of the hub: a person sees the refusals of both in one place.
         meter: what every request passes.
+        turns: those of the hub: assignments share the event loop with connections.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Registrations:
         linked: str,
         refusals: Refusals,
         meter: Meter,
+        turns: Turns,
     ) -> None:
         self.refusals = refusals
         self._store = store
@@ -100,6 +103,7 @@ class Registrations:
         # The last operation of each device whose webhook has not answered yet.
         self._open: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._meter = meter
+        self._turns = turns
         # Devices with a TPM, and without an enrollment: their last operations failed.
         self._unenrolled: dict[str, tuple[Tpm, Registration]] = {}
 
@@ -259,7 +263,9 @@ class Registrations:
         """Choose the hub after a delay, and end the operation."""
         if delay:
             await self._clock.sleep(delay)
+        await self._turns.take()  # very many devices can come at once
         result = await self._ask(request) if self._asks(request) else self._choose(request)
+        await self._turns.take()
         self._open.pop(request.id.lower(), None)
         try:
             request = self._admit_again(request)
