@@ -59,7 +59,7 @@ class Enrollments:
             EnrollmentAlreadyExists, EnrollmentGroupAlreadyExists: a request without `If-Match` is
                 for a new one (azure-iot-sdk-csharp#3076).
             EnrollmentNotFound, EnrollmentGroupNotFound, StaleEtag
-            ArgumentInvalid, DeserializationError: the body is invalid.
+            ArgumentInvalid, DeserializationError, MessageTooLarge: the body is invalid.
             TooManyDevices: a limit of the service is reached.
         """
         before = self._store.get(Enrollment, enrollment.key(identifier, is_group=is_group))

@@ -379,6 +379,15 @@ def test_a_registration_ends_with_its_enrollment(owner: Owner, emulator: Emulato
 # --- limits
 
 
+def test_an_enrollment_that_no_page_has_room_for_is_refused(owner: Owner) -> None:
+    name = new_id()
+    large = {"registrationId": name, "attestation": SYMMETRIC}
+    large["optionalDeviceInformation"] = {"note": "x" * 1024 * 1024}
+    owner.refuse("PUT", f"/enrollments/{name}", 413001, large)
+    body = owner.call("POST", "/enrollments", {"mode": "create", "enrollments": [large]})
+    assert [each["errorCode"] for each in body["errors"]] == [413001]
+
+
 def test_the_number_of_enrollments_is_limited(
     emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
