@@ -6,6 +6,7 @@ import json
 import ssl
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.devices import greeting
 from tests.mqtt import raw
@@ -14,6 +15,13 @@ from tests.processes import Console
 from tests.support import Device, Service
 
 DEVICES = ("reporter", "sender", "receiver", "subscriber", "worker")
+
+
+class _Provisioning(NamedTuple):
+    """What a service has to know of the provisioning service."""
+
+    service_connection_string: str
+    ca_file: Path
 
 
 class Run:
@@ -28,6 +36,7 @@ class Run:
         )
         document = json.loads(self._console.wait_for(r"\{.*\}"))
         self.service_connection_string: str = document["serviceConnectionString"]
+        self.dps_connection_string: str = document["dpsConnectionString"]
         self.ca_file = Path(document["environment"]["SSL_CERT_FILE"])
         self.trust = ssl.create_default_context(cafile=str(self.ca_file))
         self.devices = {
@@ -53,6 +62,10 @@ class Run:
 
     def service(self) -> Service:
         return Service(self)
+
+    def owner(self) -> Service:
+        """Return a program of the owner of the provisioning service."""
+        return Service(_Provisioning(self.dps_connection_string, self.ca_file))
 
     def connect(self, name: str, *filters: str) -> tuple[Wire, bool]:
         """Connect a device with clean session 0; return whether it has its session."""

@@ -26,6 +26,7 @@ import pytest
 import requests
 
 from emulator.testing.addresses import free_loopback_address
+from tests.dps.support import ID_SCOPE, KEY
 from tests.lasting import Run
 from tests.mqtt import raw
 from tests.support import Service, fields_of, sas_token, wait_until
@@ -34,6 +35,8 @@ _KILLS = int(os.environ.get("KILLS", "100"))
 _KILLS_PER_TEST = 5
 _SECONDS = (0.02, 0.5)  # how long the load runs
 _METHODS, _ANSWERS = "$iothub/methods/POST/#", "$iothub/twin/res/#"
+
+_ATTESTATION = {"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}}
 
 # How a client notices that the emulator has ended.
 _ENDED = (requests.RequestException, OSError, ssl.SSLError, AssertionError)
@@ -65,6 +68,8 @@ class Ledger:
         self.uploaded: set[str] = set()  # files whose success was reported
         self.maybe_uploaded: set[str] = set()
         self.notified: set[str] = set()
+        self.enrolled: set[str] = set()
+        self.operations: dict[str, str] = {}  # by the path of a registration
         self.jobs: list[str] = []
         self.subscribed = False
         self.clock_ahead = 0
@@ -75,7 +80,8 @@ class Ledger:
     def complete(self) -> bool:
         """Whether requests of each kind were answered."""
         answers = (self.etags, self.desired[0], self.reported[0], self.acknowledged, self.queued)
-        return all((*answers, self.completed, self.uploaded, self.jobs, self.subscribed))
+        more = (self.completed, self.uploaded, self.operations, self.jobs, self.subscribed)
+        return all((*answers, *more))
 
 
 def create(run: Run, ledger: Ledger) -> None:
@@ -193,6 +199,22 @@ def upload(run: Run, ledger: Ledger) -> None:
             ledger.uploaded.add(name)
 
 
+def provision(run: Run, ledger: Ledger) -> None:
+    with run.owner() as owner:
+        while True:
+            names = [f"provisioned-{uuid.uuid4().hex[:8]}" for _ in range(3)]
+            items = [{"registrationId": name, "attestation": _ATTESTATION} for name in names]
+            body = {"mode": "create", "enrollments": items}
+            answer = owner.request("POST", "/enrollments", json=body)
+            assert answer.json() == {"isSuccessful": True, "errors": []}, answer.text
+            ledger.enrolled |= set(names)
+            for name in names:
+                path, headers = _registration(name)
+                answer = owner.request("PUT", f"{path}/register", headers=headers)
+                assert answer.status_code == 202, answer.text
+                ledger.operations[name] = answer.json()["operationId"]
+
+
 def schedule(run: Run, ledger: Ledger) -> None:
     with run.service() as service:
         while True:
@@ -230,6 +252,7 @@ _LOAD: tuple[Callable[[Run, Ledger], None], ...] = (
         send_commands,
         complete_commands,
         upload,
+        provision,
         schedule,
         subscribe,
     ),
@@ -294,6 +317,7 @@ def compare(run: Run, ledger: Ledger) -> None:
         _compare_events(service, ledger)
         _compare_commands(run, service, ledger)
         _compare_uploads(run, service, ledger)
+        _compare_registrations(run, service, ledger)
 
         for name in ledger.jobs:
             wait_until(lambda name=name: read(f"/jobs/v2/{name}")["status"] == "completed")  # type: ignore[misc]
@@ -361,6 +385,24 @@ def _compare_uploads(run: Run, service: Service, ledger: Ledger) -> None:
     assert notified <= ledger.maybe_uploaded
     ledger.notified |= notified
     assert ledger.uploaded <= ledger.notified
+
+
+def _registration(name: str) -> tuple[str, dict[str, str | None]]:
+    """Return the path of a registration, and the headers of its device."""
+    resource = f"{ID_SCOPE}/registrations/{name}"
+    return f"/{resource}", {"Authorization": sas_token(resource, KEY)}
+
+
+def _compare_registrations(run: Run, service: Service, ledger: Ledger) -> None:
+    with run.owner() as owner:
+        for name in ledger.enrolled:
+            assert owner.request("GET", f"/enrollments/{name}").ok
+        for name, operation in ledger.operations.items():
+            path, headers = _registration(name)
+            answer = owner.request("GET", f"{path}/operations/{operation}", headers=headers)
+            assert (answer.status_code, answer.json()["status"]) == (200, "assigned")
+            found = service.request("GET", f"/devices/{name}").json()
+            assert found["authentication"]["symmetricKey"]["primaryKey"] == KEY
 
 
 @pytest.mark.parametrize("number", range(-(-_KILLS // _KILLS_PER_TEST)))

@@ -238,10 +238,14 @@ class Client:
         self._trust()
 
     def _attach(self, link: Link) -> None:
-        if (other := self._of_other(link.address)) is not None:
+        try:
+            request = self._find(link)
+        except AmqpAddressNotFound:
+            # The hub comes first: one of its devices can be named `registrations`.
+            if (other := self._of_other(link.address)) is None:
+                raise
             other.attach(link)
             return
-        request = self._find(link)
         if request.node.callers is not Callers.ALL:
             request.grant = self._check(request)
             self._authorize(request)

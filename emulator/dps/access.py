@@ -234,13 +234,14 @@ class Access:
             raise InvalidCertificate from ValueError(reason)
         reason = f"no enrollment for {registration_id!r} accepts the certificate"
         authentication = self_signed(certificate.sha256)
+        followed = certificates.Chain(chain, self._machine.now())
         failed: Admitted | None = None
         for each in candidates:
             if (attestation := each.attestation.x509) is None:
                 continue
-            if self._accepts(attestation, chain):
+            if self._accepts(attestation, chain, followed):
                 return Admitted(each, authentication)
-            if self._accepts(attestation, chain, verified=False):
+            if self._accepts(attestation, chain, followed, verified=False):
                 failed = Admitted(each, authentication, failure=UnverifiedAuthority())
             if unknown := [*self._unknown(attestation)]:
                 reason = f"no CA {unknown[0]!r}, as in the enrollment {each.id!r}, is verified"
@@ -249,13 +250,19 @@ class Access:
         raise InvalidCertificate from ValueError(reason)
 
     def _accepts(
-        self, attestation: X509Attestation, chain: Sequence[bytes], *, verified: bool = True
+        self,
+        attestation: X509Attestation,
+        chain: Sequence[bytes],
+        followed: certificates.Chain,
+        *,
+        verified: bool = True,
     ) -> bool:
         """Return whether an enrollment accepts a chain.
 
         Args:
             attestation: that of the enrollment.
             chain: the certificates of a device.
+            followed: the same, as far as they lead.
             verified: whether the CA that it refers to is verified; else it only is registered.
         """
         if attestation.kind == CLIENT:
@@ -266,7 +273,7 @@ class Access:
             anchors = [each for name in names for each in named(name, verified=verified)]
         else:
             anchors = [each for each in attestation.certificates if each is not None]
-        return certificates.is_trusted(chain, anchors, self._machine.now())
+        return followed.leads_to(anchors)
 
     def _unknown(self, attestation: X509Attestation) -> Iterator[str]:
         """Return the names of CAs that are unknown or not verified."""

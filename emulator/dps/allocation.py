@@ -68,18 +68,22 @@ async def ask(found: Enrollment, context: JsonObject, linked: str) -> Allocation
         "deviceRuntimeContext": context,
         "linkedHubs": list(found.iot_hubs) or [linked],
     }
+    answer = await _post(found, dumps(body))
     try:
-        document = members.document(loads(await _post(found, dumps(body))), _ANSWER)
+        if not isinstance(parsed := loads(answer), dict):
+            raise ValueError("it is not an object")
+        document = members.document(parsed, _ANSWER)
         hub, twin = members.text(document, "iotHubHostName"), document.get("initialTwin")
         if not hub:
             raise NoHub
         enrollment.check_host(hub)
-        parsed = found.initial_twin if twin is None else enrollment.initial_twin(document)
+        first = found.initial_twin if twin is None else enrollment.initial_twin(document)
     except NoHub:
         raise
     except (ValueError, HubError) as error:
-        raise CustomAllocationFailed(f"The webhook's answer is invalid: {error}") from None
-    return Allocation(hub, parsed, document.get("payload"))
+        reason = error.text if isinstance(error, HubError) else error
+        raise CustomAllocationFailed(f"The webhook's answer is invalid: {reason}") from None
+    return Allocation(hub, first, document.get("payload"))
 
 
 async def _post(found: Enrollment, body: bytes) -> bytes:

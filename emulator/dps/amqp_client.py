@@ -98,7 +98,7 @@ class ProvisioningClient:
             requests = _Requests(self, registration_id, link)
             link.accept(requests, credit=_CREDIT, max_message_size=_MAX_REQUEST_BYTES)
         else:
-            link.accept(_Replies(self.repliers.setdefault(registration_id, []), link))
+            link.accept(_Replies(self.repliers, registration_id, link))
 
     def _refuse(self, registration_id: str, reason: str) -> None:
         self.service.registrations.refusals.info(
@@ -109,17 +109,23 @@ class ProvisioningClient:
 class _Replies:
     """A link by which a device receives answers."""
 
-    def __init__(self, links: list[OutgoingLink], link: OutgoingLink) -> None:
-        self._links = links
+    def __init__(
+        self, repliers: dict[str, list[OutgoingLink]], registration_id: str, link: OutgoingLink
+    ) -> None:
+        self._repliers = repliers
+        self._id = registration_id
         self._link = link
-        links.append(link)
+        repliers.setdefault(registration_id, []).append(link)
 
     def on_credit(self) -> None:
         """Nothing waits: answers without credit wait in the link."""
 
     def on_detached(self, _: AmqpError | None) -> None:
         """See `Handler.on_detached`."""
-        self._links.remove(self._link)
+        links = self._repliers[self._id]
+        links.remove(self._link)
+        if not links:  # a connection can have links for very many ids, one after the other
+            del self._repliers[self._id]
 
 
 class _Requests:

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from emulator.dps import attestation, limits
 from emulator.dps.attestation import Attestation
 from emulator.hub.core import members
-from emulator.hub.core.errors import ArgumentInvalid, HubError
-from emulator.hub.core.json import JsonObject
+from emulator.hub.core.errors import ArgumentInvalid, HubError, MessageTooLarge
+from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import NEVER, iso
 from emulator.hub.identities import identity as identities
@@ -26,7 +26,7 @@ from emulator.hub.twins import writes
 
 # DPS docs: terminology, registration ID.
 _ID = re.compile(rf"[A-Za-z0-9._:-]{{0,{limits.ID_LENGTH - 1}}}[A-Za-z0-9-]", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[?[0-9A-Fa-f:.]+\]?", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?", re.ASCII)
 
 HASHED, GEO_LATENCY, STATIC, CUSTOM = "hashed", "geoLatency", "static", "custom"
 POLICIES = HASHED, GEO_LATENCY, STATIC, CUSTOM
@@ -167,6 +167,7 @@ def write(
 
     Raises:
         ArgumentInvalid, DeserializationError: the id or a member of the body is invalid.
+        MessageTooLarge
     """
     check_id(identifier)
     body = members.document(body, GROUP_FORM if is_group else FORM)
@@ -198,7 +199,12 @@ def write(
         or members.flag(policy, "migrateDeviceData"),
         information=members.block(body, "optionalDeviceInformation") or None,
     )
-    return replace(enrollment, **_allocation(body))
+    written = replace(enrollment, **_allocation(body))
+    if (size := len(dumps(written.document()))) > limits.ENROLLMENT_BYTES:
+        raise MessageTooLarge(
+            f"The enrollment has {size} bytes. {limits.ENROLLMENT_BYTES} are allowed"
+        )
+    return written
 
 
 def _allocation(body: JsonObject) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Enrollments:
         self._store = store
         self._clock = clock
         self._slices = slices
+        # How many individual enrollments there are: they can be too many to be counted each time.
+        self._individual = len(store.scan(Enrollment, ("individual",)))
 
     # --- enrollments
 
@@ -57,7 +59,7 @@ class Enrollments:
             EnrollmentAlreadyExists, EnrollmentGroupAlreadyExists: a request without `If-Match` is
                 for a new one (azure-iot-sdk-csharp#3076).
             EnrollmentNotFound, EnrollmentGroupNotFound, StaleEtag
-            ArgumentInvalid, DeserializationError: the body is invalid.
+            ArgumentInvalid, DeserializationError, MessageTooLarge: the body is invalid.
             TooManyDevices: a limit of the service is reached.
         """
         before = self._store.get(Enrollment, enrollment.key(identifier, is_group=is_group))
@@ -73,6 +75,7 @@ class Enrollments:
         if before is None:
             self._check_room(written)
         self._store.commit(put=(written,))
+        self._individual += before is None and not is_group
         return self._document(written, with_keys=True)
 
     def delete(self, identifier: str, if_match: IfMatch, *, is_group: bool) -> None:
@@ -85,6 +88,7 @@ class Enrollments:
         _check_etag(if_match, found)
         gone: list[Deletion] = [(Registration, each.key) for each in self._registrations_of(found)]
         self._store.commit(delete=((Enrollment, found.key), *gone))
+        self._individual -= not is_group
 
     def bulk(self, body: object) -> JsonObject:
         """Create, update or delete individual enrollments; each of them alone can fail.
@@ -219,11 +223,11 @@ class Enrollments:
         return [] if own is None else [own]
 
     def _check_room(self, new: Enrollment) -> None:
-        others = self._store.scan(Enrollment, (new.key[0],))
         if not new.is_group:
-            if len(others) >= limits.ENROLLMENTS:
+            if self._individual >= limits.ENROLLMENTS:
                 raise TooManyDevices("The service has reached its limit of enrollments.")
             return
+        others = self._store.scan(Enrollment, (new.key[0],))
         with_keys = new.attestation.type == KEY
         alike = [each for each in others if (each.attestation.type == KEY) == with_keys]
         if len(alike) >= limits.GROUPS_OF_A_KIND:

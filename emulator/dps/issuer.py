@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from emulator.dps import limits
 from emulator.hub.access.keys import decode_key
-from emulator.hub.authorities.certificate import common_name
+from emulator.hub.authorities.certificate import check_key, common_name
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.store import Key, Store
 
@@ -58,7 +58,8 @@ def issue(store: Store, csr: object, registration_id: str, now: datetime) -> tup
         now: the machine's time.
 
     Raises:
-        ArgumentInvalid: the request is malformed, not signed with its key, or for another name.
+        ArgumentInvalid: the request is malformed, not signed with its key, for another name, or has
+            a key that TLS refuses.
     """
     request = _read(csr)
     if (name := common_name(request.subject)) != registration_id:
@@ -91,6 +92,7 @@ def _read(csr: object) -> x509.CertificateSigningRequest:
         raise ArgumentInvalid("csr is not a PKCS#10 request, DER in base64") from None
     if not signed:
         raise ArgumentInvalid("csr is not signed with its own key")
+    check_key(request.public_key(), "csr")
     return request
 
 

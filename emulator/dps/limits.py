@@ -5,6 +5,7 @@ from __future__ import annotations
 ENROLLMENTS = 1_000_000
 GROUPS_OF_A_KIND = 100  # with symmetric keys; as many with certificates
 IOT_HUBS = 50
+ENROLLMENT_BYTES = 1024 * 1024  # ours, as JSON: a page of a query has room for the largest one
 BULK_ENROLLMENTS = 10  # DPS REST docs: run bulk operation
 QUERY_PAGE = 100  # also if a client asks for more (azure-iot-sdk-node#813)
 ID_LENGTH = 128

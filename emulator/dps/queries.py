@@ -21,8 +21,9 @@ from emulator.hub.query import parse_in
 from emulator.hub.query.continuations import Continuation, Page, encode
 from emulator.hub.query.expressions import compile_condition
 
+# Of a text without white space at its ends: to look for that here takes the square of its length.
 _QUERY = re.compile(
-    r"\s*SELECT\s+\*(\s+FROM\s+\w+)?(\s+WHERE\s+(?P<condition>.+?))?\s*",
+    r"SELECT\s+\*(\s+FROM\s+\w+)?(\s+WHERE\s+(?P<condition>.+))?",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
 # What az with the extension azure-iot 0.25 sends: its query in the text of an object of Python.
@@ -81,7 +82,7 @@ async def page(
         ArgumentInvalid: the query or the continuation is invalid.
     """
     of_az = _OF_AZ.fullmatch(text)
-    match = _QUERY.fullmatch(of_az["query"] if of_az else text)
+    match = _QUERY.fullmatch((of_az["query"] if of_az else text).strip())
     if match is None:
         raise ArgumentInvalid(
             f"The query is not of the form SELECT * [FROM …] [WHERE …]: {text[:100]}"
@@ -91,7 +92,12 @@ async def page(
         condition = await parse_in(work, match["condition"], condition=True)
         matches = compile_condition(condition, _READERS)
     start = Continuation.read(continuation, text)
-    places = sorted((_place(each), index) for index, each in enumerate(records))
+    places: list[tuple[Place, int]] = []
+    for index, each in enumerate(records):
+        places.append((_place(each), index))
+        if work.over:
+            await work.rest()
+    places.sort()  # it takes little time: they are nearly in order
 
     def found() -> Iterator[tuple[Place, bytes | None]]:
         for place, index in places:

@@ -24,7 +24,7 @@ class Registration(Struct, frozen=True):
     """The registration of a device, once its assignment has ended.
 
     Args:
-        id: the registration id, as the device wrote it first.
+        id: the registration id as in the enrollment; of a group, as the device wrote it first.
         operation_id: the id of its last operation.
         status: assigned, failed or disabled. A registration that is not assigned any more keeps
             its hub for the next time, and does not show it.

@@ -25,7 +25,7 @@ from emulator.dps.access import Access, Admitted, Proof, self_signed
 from emulator.dps.allocation import Allocation
 from emulator.dps.assignment import Assignments
 from emulator.dps.attestation import TPM, X509
-from emulator.dps.enrollment import CUSTOM, Enrollment
+from emulator.dps.enrollment import CUSTOM
 from emulator.dps.meter import Meter
 from emulator.dps.registration import ASSIGNED, ASSIGNING, DISABLED, FAILED, Registration
 from emulator.dps.tpm_keys import Tpm
@@ -37,6 +37,7 @@ from emulator.hub.core.errors import ArgumentInvalid, HubError, ServerError
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Store
+from emulator.hub.core.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Registrations:
         linked: the host name of the hub that is linked with the service.
         refusals: those of the hub: a person sees the refusals of both in one place.
         meter: what every request passes.
+        turns: those of the hub: assignments share the event loop with connections.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Registrations:
         linked: str,
         refusals: Refusals,
         meter: Meter,
+        turns: Turns,
     ) -> None:
         self.refusals = refusals
         self._store = store
@@ -100,6 +103,7 @@ class Registrations:
         # The last operation of each device whose webhook has not answered yet.
         self._open: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._meter = meter
+        self._turns = turns
         # Devices with a TPM, and without an enrollment: their last operations failed.
         self._unenrolled: dict[str, tuple[Tpm, Registration]] = {}
 
@@ -259,12 +263,31 @@ class Registrations:
         """Choose the hub after a delay, and end the operation."""
         if delay:
             await self._clock.sleep(delay)
+        await self._turns.take()  # very many devices can come at once
         result = await self._ask(request) if self._asks(request) else self._choose(request)
+        await self._turns.take()
         self._open.pop(request.id.lower(), None)
         try:
-            self._end(request, result)
+            request = self._admit_again(request)
+        except HubError as error:  # the device gets the same error when it asks
+            reason = error.__cause__ or error
+            self.refusals.info("Can't assign %r: %s", request.id, printable(reason), error=error)
+            return
+        try:
+            self._end(request, request.admitted.failure or result)
         except HubError as error:  # the store can't write: the device finds no operation
             log.warning("Can't store the registration of %r: %s", request.id, printable(error))
+
+    def _admit_again(self, request: Request) -> Request:
+        """Check the proof of a device once more: its enrollment may have changed meanwhile.
+
+        Raises:
+            Unauthorized, InvalidCertificate, EnrollmentNotFound: it is deleted, or has other keys.
+        """
+        admitted = self._access.admit(request.id, request.proof)
+        if request.issued:
+            admitted = admitted._replace(authentication=request.admitted.authentication)
+        return replace(request, admitted=admitted)
 
     async def _ask(self, request: Request) -> Allocation | HubError:
         """Ask the webhook."""
@@ -288,11 +311,10 @@ class Registrations:
 
     def _end(self, request: Request, result: Allocation | HubError) -> None:
         """End an operation: assign the device, and store its registration."""
-        # The enrollment may have changed while the webhook worked.
-        found = self._current(request.admitted.enrollment)
+        found = request.admitted.enrollment
         now, before = self._clock.now(), self._find(request.id)
         record = Registration(
-            id=before.id if before is not None else request.id,
+            id=_spelling(request, before),
             operation_id=request.operation_id,
             status=DISABLED,
             etag=enrollment.new_etag(),
@@ -311,7 +333,7 @@ class Registrations:
                 if self._meter.fault("fail-registration", request.id):
                     raise errors.HubRefused("ErrorCode:ServiceUnavailable;A fault refused it.")
                 assigned = self._assignments.assign(
-                    request.id, found, request.admitted.authentication, result, before
+                    record.id, found, request.admitted.authentication, result, before
                 )
                 record = replace(
                     record,
@@ -332,8 +354,16 @@ class Registrations:
         if record.status == ASSIGNED:
             log.info("Assigned %r to %r as %r", request.id, record.hub, record.device_id)
 
-    def _current(self, found: Enrollment) -> Enrollment:
-        return self._store.get(Enrollment, found.key) or replace(found, enabled=False)
+
+def _spelling(request: Request, before: Registration | None) -> str:
+    """Return the id of a device in its own letter case, which names its device in the hub too.
+
+    A registration id has no letter case, and an id in a hub has. So a device that writes its id in
+    another way stays the same device.
+    """
+    if not (found := request.admitted.enrollment).is_group:
+        return found.id
+    return before.id if before is not None else request.id
 
 
 def _new_operation() -> str:

@@ -48,5 +48,12 @@ class ProvisioningService:
         self.enrollments = Enrollments(store, hub.clock, hub.slices)
         assignments = Assignments(hub.identities, {*hosts, linked})
         self.registrations = Registrations(
-            store, self.access, assignments, hub.clock, linked, hub.refusals, self.meter
+            store,
+            self.access,
+            assignments,
+            hub.clock,
+            linked,
+            hub.refusals,
+            self.meter,
+            hub.turns,
         )

@@ -13,10 +13,11 @@ import pytest
 from emulator import Emulator
 from emulator.amqp.message import Value
 from emulator.amqp.performatives import SaslChallenge, SaslOutcome
+from emulator.dps.amqp_client import _Replies
 from tests.dps.amqp_device import REGISTER, AmqpDevice, RefusedError, status
 from tests.dps.software_tpm import a_tpm
 from tests.dps.support import KEY, Owner, derived, new_id, pem
-from tests.support import Service, sas_token, second_hub, trust
+from tests.support import Device, Service, sas_token, second_hub, trust
 from tests.x509 import issue
 
 Dial = Callable[..., AmqpDevice]
@@ -145,6 +146,16 @@ def test_a_body_that_is_a_value_is_empty(owner: Owner, dial: Dial) -> None:
     assert ready(dial(name)).request(REGISTER, Value("x"))[1]["status"] == "assigning"
 
 
+def test_a_connection_keeps_nothing_of_links_that_have_ended() -> None:
+    repliers: dict[str, list[Any]] = {}
+    links: list[Any] = [object(), object()]
+    first, second = (_Replies(repliers, "x", link) for link in links)
+    first.on_detached(None)
+    assert repliers == {"x": links[1:]}
+    second.on_detached(None)
+    assert not repliers
+
+
 def test_the_hub_is_there_too(
     owner: Owner, dial: Dial, emulator: Emulator, service: Service
 ) -> None:
@@ -157,6 +168,18 @@ def test_the_hub_is_there_too(
     assert outcome == SaslOutcome(0)
     device.address = f"/devices/{name}/twin"
     device.attach()
+
+
+def test_a_device_of_the_hub_may_be_named_registrations(
+    dial: Dial, emulator: Emulator, service: Service
+) -> None:
+    hub_device = Device.of(emulator.register_device("registrations"))
+    token = sas_token(f"{emulator.host_name}/devices/registrations", hub_device.key)
+    device = dial("x")
+    device.sasl("PLAIN", f"\0registrations@sas.{emulator.host_name}\0{token}".encode())
+    device.address = "/devices/registrations/twin"
+    device.attach()
+    service.request("DELETE", "/devices/registrations", headers={"If-Match": "*"})
 
 
 def test_a_hub_without_the_service_offers_no_tpm(emulator: Emulator) -> None:

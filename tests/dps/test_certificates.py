@@ -6,21 +6,22 @@ import base64
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from emulator import Emulator
-from emulator.dps.certificates import is_trusted
+from emulator.dps.certificates import Chain
 from emulator.testing.addresses import free_loopback_address
 from tests.dps.support import Owner, Registrant, new_id, pem
 from tests.support import Service, second_hub
@@ -222,6 +223,11 @@ def test_what_no_ca_signed_is_refused(hub_owner: Owner, device: Any, group: str)
     assert device("another", issue(name, by=INTERMEDIATE)).refused() == 401002
 
 
+def is_trusted(chain: list[bytes], anchors: list[bytes], now: datetime) -> bool:
+    """Return whether a chain leads to a trusted certificate."""
+    return Chain(chain, now).leads_to(anchors)
+
+
 def test_what_a_chain_proves() -> None:
     now = datetime.now(UTC)
     no_ca = issue("No CA", by=INTERMEDIATE, ca=False)
@@ -247,19 +253,33 @@ def test_what_a_chain_proves() -> None:
     assert not is_trusted([b"nonsense"], [ROOT.der], now)
 
 
-def test_each_certificate_of_a_chain_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    anchor, calls = x509.load_der_x509_certificate(OTHER_ROOT.der), 0
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[x509.Certificate]:
+    """The certificates by which signatures were checked."""
+    found: list[x509.Certificate] = []
 
-    def signed(_: x509.Certificate, by: x509.Certificate, depth: int) -> bool:
-        nonlocal calls
-        calls += 1
-        return by.subject != anchor.subject
+    def is_signed(_: x509.Certificate, by: x509.Certificate, depth: int) -> bool:
+        found.append(by)
+        return bool(by.public_bytes(Encoding.DER) != OTHER_ROOT.der)
 
-    monkeypatch.setattr("emulator.dps.certificates._signed", signed)
+    monkeypatch.setattr("emulator.dps.certificates._is_signed", is_signed)
+    return found
+
+
+def test_each_certificate_of_a_chain_is_looked_at_once(looked_at: list[x509.Certificate]) -> None:
     # CAs that sign each other: so many paths lead through them.
-    chain = [issue("leaf", by=ROOT), *(issue(f"CA {n}", by=ROOT, ca=True) for n in range(30))]
+    others = [issue("Other root", by=OTHER_ROOT, ca=True) for _ in range(30)]
+    chain = [issue("leaf", by=OTHER_ROOT), *others]
     assert not is_trusted([each.der for each in chain], [OTHER_ROOT.der], datetime.now(UTC))
-    assert calls <= 200
+    assert len(looked_at) <= 200
+
+
+def test_a_chain_is_followed_once_for_all_groups(looked_at: list[x509.Certificate]) -> None:
+    chain = Chain([issue("leaf", by=INTERMEDIATE).der, INTERMEDIATE.der], datetime.now(UTC))
+    for number in range(30):
+        assert not chain.leads_to([issue(f"Group {number}", ca=True).der])
+    assert chain.leads_to([ROOT.der])
+    assert len(looked_at) == 2
 
 
 def test_a_disabled_group_ends_disabled(hub_owner: Owner, device: Any, group: str) -> None:
@@ -283,12 +303,20 @@ def test_a_new_certificate_updates_the_identity(
 # --- certificates that the service issues
 
 
+Key = TypeVar("Key", ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, dsa.DSAPrivateKey)
+
+
+def signed_request(name: str, key: Key) -> str:
+    """Return a request for a certificate of a key."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return base64.b64encode(csr.public_bytes(Encoding.DER)).decode()
+
+
 def request_for(name: str) -> tuple[str, ec.EllipticCurvePrivateKey]:
     """Return a request for a certificate, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return base64.b64encode(csr.public_bytes(Encoding.DER)).decode(), key
+    return signed_request(name, key), key
 
 
 def test_a_device_gets_a_certificate_by_which_it_connects(
@@ -327,6 +355,24 @@ def test_an_invalid_request_for_a_certificate_is_refused(hub: Emulator, hub_owne
     broken = base64.b64encode(bytes([*others, last ^ 1])).decode()
     for csr in (request_for("another")[0], broken, "nonsense", "bm9uc2Vuc2U=", 7):
         assert Registrant(hub, name).refused(csr=csr) == 400004
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (partial(rsa.generate_private_key, 65537, 1024), "csr has an RSA key of 1024 bits"),
+        (partial(ec.generate_private_key, ec.SECP256K1()), "csr has a key of another kind"),
+        (partial(dsa.generate_private_key, 1024), "csr has a key of another kind"),
+    ],
+)
+def test_a_key_that_tls_refuses_gets_no_certificate(
+    hub: Emulator, hub_owner: Owner, make: Callable[[], Any], text: str
+) -> None:
+    name = new_id()
+    hub_owner.enroll(name)
+    answer = Registrant(hub, name).begin(csr=signed_request(name, make()))
+    assert (answer.status_code, answer.json()["errorCode"]) == (400, 400004)
+    assert text in answer.json()["message"]
 
 
 def test_a_resumed_session_keeps_the_certificate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from tests.dps.support import (
     new_id,
     pem,
 )
-from tests.support import fields_of, jwt, sas_token
+from tests.support import fields_of, jwt, sas_token, second_hub
 from tests.x509 import issue
 
 LEAF = issue("device-1")
@@ -197,6 +198,12 @@ def test_an_invalid_id_is_refused(owner: Owner, name: str) -> None:
     owner.refuse("PUT", f"/enrollments/{name}", 400004, body)
 
 
+@pytest.mark.parametrize("host", ["a" * 254, "[" + 46 * ":" + "]", "::1:8443/", ":"])
+def test_an_invalid_host_name_is_refused(owner: Owner, host: str) -> None:
+    document = {"registrationId": "x", "attestation": SYMMETRIC, "iotHubs": [host]}
+    owner.refuse("PUT", "/enrollments/x", 400004, document)
+
+
 def test_a_group_has_no_tpm_and_no_client_certificates(owner: Owner) -> None:
     for attestation in (
         {"type": "tpm", "tpm": {"endorsementKey": KEY}},
@@ -327,6 +334,13 @@ def test_an_invalid_query_is_refused(owner: Owner, text: str) -> None:
     owner.refuse("POST", "/enrollments/query", 400004, {"query": text})
 
 
+def test_white_space_in_a_query_takes_no_time(owner: Owner) -> None:
+    space = 100_000 * " "  # a minute, if each blank were the start of an end
+    query = {"query": f"{space}SELECT * WHERE registrationId = 'x'{space}"}
+    assert owner.call("POST", "/enrollments/query", query) == []
+    owner.refuse("POST", "/enrollments/query", 412001, {"query": f"SELECT * WHERE a{space}b"})
+
+
 def test_an_invalid_page_is_refused(owner: Owner) -> None:
     body = {"query": "SELECT *"}
     owner.refuse("POST", "/enrollments/query", 400004, body, x_ms_max_item_count="0")
@@ -360,6 +374,35 @@ def test_a_registration_ends_with_its_enrollment(owner: Owner, emulator: Emulato
     assert owner.call("GET", f"/enrollments/{name}")["registrationState"] == state
     owner.call("DELETE", f"/enrollments/{name}", status=204)
     owner.refuse("GET", f"/registrations/{name}", 404203)
+
+
+# --- limits
+
+
+def test_an_enrollment_that_no_page_has_room_for_is_refused(owner: Owner) -> None:
+    name = new_id()
+    large = {"registrationId": name, "attestation": SYMMETRIC}
+    large["optionalDeviceInformation"] = {"note": "x" * 1024 * 1024}
+    owner.refuse("PUT", f"/enrollments/{name}", 413001, large)
+    body = owner.call("POST", "/enrollments", {"mode": "create", "enrollments": [large]})
+    assert [each["errorCode"] for each in body["errors"]] == [413001]
+
+
+def test_the_number_of_enrollments_is_limited(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.dps.limits.ENROLLMENTS", 2)
+    for _ in range(2):  # also those of before a restart
+        with second_hub(emulator, data_dir=tmp_path) as hub, Owner(hub) as other:
+            if not other.call("POST", "/enrollments/query", {"query": "SELECT *"}):
+                other.enroll("one")
+                other.enroll("two")
+                other.change("two", deviceId="more")
+            third = {"registrationId": "three", "attestation": SYMMETRIC}
+            other.refuse("PUT", "/enrollments/three", 413002, third)
+    with second_hub(emulator, data_dir=tmp_path) as hub, Owner(hub) as other:
+        other.call("DELETE", "/enrollments/two", status=204)
+        other.enroll("three")
 
 
 # --- access

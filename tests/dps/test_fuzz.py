@@ -136,6 +136,7 @@ def open_channel() -> tuple[ProvisioningChannel, _Output]:
         "hub.test",
         lab.hub.refusals,
         Meter(lab.hub),
+        lab.hub.turns,
     )
     now = lab.clock.machine.now().timestamp()
     token = sas_token(f"{ID_SCOPE}/registrations/d1", KEY, now=now)

@@ -224,6 +224,27 @@ def test_a_device_of_the_hub_stays_an_edge_device(
     assert identity["authentication"]["symmetricKey"]["primaryKey"] == KEY
 
 
+@pytest.mark.parametrize("is_group", [False, True])
+def test_an_id_in_another_letter_case_is_the_same_device(
+    owner: Owner, registrant: Make, service: Service, is_group: bool
+) -> None:
+    name = new_id("Reg")
+    if is_group:
+        group = new_id("group")
+        owner.enroll_group(group)
+    else:
+        owner.enroll(name)
+    for spelling in (name, name.upper(), name.lower()):
+        key = derived(KEY, spelling) if is_group else KEY
+        state = registrant(spelling, key).register()["registrationState"]
+        assert (state["registrationId"], state["deviceId"]) == (name, name)
+        keys = service.request("GET", f"/devices/{name}").json()["authentication"]["symmetricKey"]
+        assert keys["primaryKey"] == key
+    assert service.request("GET", f"/devices/{name.upper()}").status_code == 404
+    if is_group:
+        owner.call("DELETE", f"/enrollmentGroups/{group}", status=204)
+
+
 def test_another_device_id_is_another_device(
     owner: Owner, registrant: Make, service: Service
 ) -> None:

@@ -97,16 +97,28 @@ def check_authority(certificate: x509.Certificate, now: datetime) -> None:
         raise ArgumentInvalid(
             f"The certificate has expired: {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
         )
-    key = certificate.public_key()
+    check_key(certificate.public_key(), "The certificate")
+
+
+def check_key(key: object, owner: str) -> None:
+    """Check that TLS accepts a key.
+
+    Args:
+        key: the public key.
+        owner: what it belongs to, as the first words of the error.
+
+    Raises:
+        ArgumentInvalid: it is too short, or of another kind.
+    """
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < _LEAST_RSA_BITS:
             raise ArgumentInvalid(
-                f"The certificate has an RSA key of {key.key_size} bits. {_LEAST_RSA_BITS} or more "
+                f"{owner} has an RSA key of {key.key_size} bits. {_LEAST_RSA_BITS} or more "
                 "are allowed"
             )
     elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
         raise ArgumentInvalid(
-            "The certificate has a key of another kind. Use RSA, or EC on P-256, P-384 or P-521"
+            f"{owner} has a key of another kind. Use RSA, or EC on P-256, P-384 or P-521"
         )
 
 
