@@ -176,8 +176,7 @@ class BlobFolder:
         self._root = root.resolve(strict=True)
         own = self._root / _OWN
         self._new, self._blocks, self._records = own / "new", own / "blocks", own / "records"
-        for each in (own, self._new, self._blocks, self._records):
-            each.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        self._make()
         self._delete_old()
         for left in self._new.iterdir():  # by a process that was killed
             left.unlink()
@@ -231,7 +230,12 @@ class BlobFolder:
 
     def create(self) -> NewFile:
         """Begin a file."""
-        return NewFile(self._new / secrets.token_hex(16))
+        path = self._new / secrets.token_hex(16)
+        try:
+            return NewFile(path)
+        except FileNotFoundError:  # a person has removed the folder
+            self._make()
+            return NewFile(path)
 
     def put(
         self,
@@ -272,7 +276,14 @@ class BlobFolder:
             )
             # A process that is killed in between leaves the old file, or none, and no half blob.
             self._write_record(name, blob)
-            new.path.replace(self._root / blob.file)
+            try:
+                new.path.replace(self._root / blob.file)
+            except OSError:  # as where its folder is read-only
+                if before is None:
+                    self._record(name).unlink(missing_ok=True)
+                else:
+                    self._write_record(name, before)
+                raise
             self._drop_blocks(digest(name))
         self._delete_old()
         return blob
@@ -286,7 +297,9 @@ class BlobFolder:
         new.close(to_disk=False)
         folder = self._blocks_of(name)
         with self._lock:
-            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=_FOLDER_MODE)
+                self._staged.pop(folder.name, None)  # a person can have removed the blocks
             staged = self._staged_of(folder, len(block_id))
             if staged.length != len(block_id):
                 raise InvalidBlockLengthError
@@ -341,7 +354,7 @@ class BlobFolder:
             whether others are left.
         """
         left = False
-        for folder in list(self._blocks.iterdir()):
+        for folder in list(self._blocks.glob("*")):  # none if a person has removed all
             with self._lock, contextlib.suppress(FileNotFoundError):
                 if folder.stat().st_mtime < before.timestamp():
                     self._drop_blocks(folder.name)
@@ -354,6 +367,7 @@ class BlobFolder:
         """Delete everything, except files that are not complete: their requests still run."""
         with self._lock:
             self._staged.clear()
+            self._make()  # a person can have removed it
             for each in list(self._root.iterdir()):
                 if each.name == _OWN:
                     continue
@@ -366,6 +380,11 @@ class BlobFolder:
                 folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
 
     # --- where things are
+
+    def _make(self) -> None:
+        """Make the folders that are missing."""
+        for each in (self._root, self._root / _OWN, self._new, self._blocks, self._records):
+            each.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
 
     def _record(self, name: str) -> Path:
         return self._records / f"{digest(name)}.json"

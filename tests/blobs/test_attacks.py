@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -77,6 +78,16 @@ def test_each_name_is_a_file_inside(emulator: Emulator, tmp_path: Path, name: st
     files = [each for each in tmp_path.rglob("*") if each.is_file()]
     assert sorted(each.read_bytes() == b"content" for each in files) == [False, True]
     assert [each.name for each in tmp_path.iterdir()] == [CONTAINER]
+
+
+@pytest.mark.parametrize("character", ["\N{HIRAGANA LETTER A}", "\N{GRINNING FACE}", "%", "/a"])
+def test_the_longest_name_is_written_and_read(
+    emulator: Emulator, blobs: Blobs, character: str
+) -> None:
+    name = f"d/{character * limits.BLOB_NAME_LENGTH}"[: limits.BLOB_NAME_LENGTH]
+    place = Place.at(emulator, name)
+    assert blobs.put(place, b"x").status == 201
+    assert blobs.read(place).body == b"x"
 
 
 @pytest.mark.parametrize(
@@ -465,6 +476,19 @@ def test_a_full_disk(
     if blocks:
         assert blobs.commit(place, "a", "b").status == 201
         assert len(blobs.read(place).body) == 1_800_000
+
+
+def test_a_folder_that_a_person_removes_is_made_again(emulator: Emulator, tmp_path: Path) -> None:
+    with second_hub(emulator, storage=tmp_path) as hub, Blobs(hub) as blobs:
+        place = Place.at(hub, "d/x")
+        assert blobs.stage(place, "a", b"x").status == 201
+        shutil.rmtree(tmp_path / CONTAINER)
+        assert blobs.put(place, b"x").status == 201
+        assert blobs.read(place).body == b"x"
+        shutil.rmtree(tmp_path / CONTAINER)
+        assert blobs.stage(place, "other", b"y").status == 201
+        assert blobs.commit(place, "other").status == 201
+        assert blobs.read(place).body == b"y"
 
 
 # --- blocks that are never committed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from emulator.storage.blob_folder import BlobFile, BlobFolder, BlockChoice, Headers
+from emulator.storage.blob_names import file_of
 from tests.clock import START
 
 NOBODY = Headers()
@@ -111,6 +113,53 @@ def test_an_upload_that_fails_at_its_end_changes_nothing(folder: BlobFolder) -> 
         folder.put("d/a", new, NOBODY, START, refuse)
     new.discard()
     assert (read(folder, "d/a"), folder.find("d/a")) == (b"old", etag)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_file_that_can_not_be_replaced_changes_nothing(
+    folder: BlobFolder, tmp_path: Path, is_new: bool
+) -> None:
+    file, aside = tmp_path / "uploads" / "d" / "a", tmp_path / "aside"
+    headers = Headers({"content-type": "image/jpeg"})
+    if not is_new:
+        new = folder.create()
+        folder.put("d/a", new, headers, START, lambda _: None)
+    before = folder.find("d/a")
+
+    def replace_by_a_folder(_: BlobFile | None) -> None:
+        file.parent.mkdir(exist_ok=True)
+        if is_new:
+            folder._place = lambda name: file_of(name)  # type: ignore[method-assign]
+        else:
+            file.rename(aside)
+        file.mkdir()
+
+    new = folder.create()
+    with pytest.raises(OSError):
+        folder.put("d/a", new, NOBODY, START, replace_by_a_folder)
+    new.discard()
+    file.rmdir()
+    if not is_new:
+        aside.rename(file)
+    assert folder.find("d/a") == before
+    assert len(list((tmp_path / "uploads" / ".iothub" / "records").iterdir())) == (not is_new)
+
+
+def test_a_person_removes_the_folder(folder: BlobFolder, tmp_path: Path) -> None:
+    put(folder, "d/a", b"a")
+    stage(folder, "d/a", b"1", b"1")
+    root = tmp_path / "uploads"
+    for removed in (root, root / ".iothub"):
+        shutil.rmtree(removed)
+        assert folder.sweep(START) is False
+        put(folder, "d/b", b"b")
+        assert read(folder, "d/b") == b"b"
+        stage(folder, "d/a", b"longer id", b"1")
+        assert len(folder.uncommitted("d/a")) == 1
+    shutil.rmtree(root)
+    folder.clear()
+    put(folder, "d/a", b"a")
+    assert read(folder, "d/a") == b"a"
 
 
 def test_times_before_1970_and_after_2038(folder: BlobFolder) -> None:
