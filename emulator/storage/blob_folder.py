@@ -188,6 +188,10 @@ class BlobFolder:
 
     def find(self, name: str) -> BlobFile | None:
         """Return a blob; None if it is missing."""
+        with self._lock:  # else its record can be new, and its file old
+            return self._find(name)
+
+    def _find(self, name: str) -> BlobFile | None:
         try:
             record = msgspec.json.decode(self._record(name).read_bytes(), type=BlobFile)
             status = (self._root / record.file).lstat()
@@ -207,12 +211,18 @@ class BlobFolder:
             headers=Headers(),
         )
 
-    def open(self, found: BlobFile) -> BinaryIO:
-        """Open the file of a blob; a write of the blob meanwhile does not change it.
+    def open(self, name: str) -> tuple[BlobFile, BinaryIO] | None:
+        """Find a blob, and open its file. No write of the blob changes what is opened.
 
-        Raises:
-            FileNotFoundError: the blob is missing.
+        Returns:
+            the blob and its file, both from one write; None if the blob is missing.
         """
+        with self._lock, contextlib.suppress(FileNotFoundError):  # a person has removed the file
+            if (found := self._find(name)) is not None:
+                return found, self._open(found)
+        return None
+
+    def _open(self, found: BlobFile) -> BinaryIO:
         flags = os.O_RDONLY
         for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not every system has each
             flags |= getattr(os, flag, 0)
@@ -263,7 +273,7 @@ class BlobFolder:
         # Not each system keeps nanoseconds.
         modified_ns = new.path.stat().st_mtime_ns
         with self._lock:
-            before = self.find(name)
+            before = self._find(name)
             check(before)
             blob = BlobFile(
                 file=str(self._place(name) if before is None else before.file),
@@ -339,7 +349,7 @@ class BlobFolder:
     def delete(self, name: str, check: Callable[[BlobFile | None], None]) -> None:
         """Delete a blob, and its blocks that are not committed."""
         with self._lock:
-            found = self.find(name)
+            found = self._find(name)
             check(found)
             if found is not None:
                 (self._root / found.file).unlink(missing_ok=True)
@@ -464,7 +474,7 @@ class BlobFolder:
                 if not choice.committed or choice.id not in positions or before is None:
                     raise InvalidBlockListError
                 if old is None:
-                    old = stack.enter_context(self.open(before))
+                    old = stack.enter_context(self._open(before))
                     status = os.fstat(old.fileno())
                     if (status.st_size, status.st_mtime_ns) != (before.size, before.modified_ns):
                         raise InvalidBlockListError  # it was replaced meanwhile

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from emulator.storage.blob_folder import BlobFile, BlobFolder, BlockChoice, Headers
 from emulator.storage.blob_names import file_of
 from tests.clock import START
+from tests.support import PATIENCE
 
 NOBODY = Headers()
 
@@ -39,10 +41,10 @@ def stage(folder: BlobFolder, name: str, block_id: bytes, content: bytes) -> Non
 
 
 def read(folder: BlobFolder, name: str) -> bytes | None:
-    found = folder.find(name)
-    if found is None:
+    opened = folder.open(name)
+    if opened is None:
         return None
-    with folder.open(found) as file:
+    with opened[1] as file:
         return file.read()
 
 
@@ -95,9 +97,44 @@ def test_a_damaged_record_is_no_blob(folder: BlobFolder, tmp_path: Path) -> None
 
 
 def test_a_reader_has_the_blob_that_it_opened(folder: BlobFolder) -> None:
-    with folder.open(put(folder, "d/a", b"old")) as file:
-        put(folder, "d/a", b"new")
-        assert file.read() == b"old"
+    put(folder, "d/a", b"old")
+    opened = folder.open("d/a")
+    assert opened is not None
+    put(folder, "d/a", b"newer")
+    with opened[1] as file:
+        assert (opened[0].size, file.read()) == (3, b"old")
+
+
+def test_a_reader_sees_no_half_of_a_write(
+    folder: BlobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "d/a", b"old")
+    seen: list[tuple[BlobFile | None, bytes | None]] = []
+    reader = Thread(target=lambda: seen.append((folder.find("d/a"), read(folder, "d/a"))))
+    write_record = folder._write_record
+
+    def read_meanwhile(name: str, blob: BlobFile) -> None:
+        write_record(name, blob)
+        reader.start()
+        reader.join(0.2)
+
+    monkeypatch.setattr(folder, "_write_record", read_meanwhile)
+    written = put(folder, "d/a", b"newer")
+    reader.join(PATIENCE)
+    assert seen == [(written, b"newer")]
+
+
+def test_a_file_that_a_person_removes_is_no_blob(folder: BlobFolder, tmp_path: Path) -> None:
+    put(folder, "d/a", b"a")
+    find = folder._find
+
+    def find_and_remove(name: str) -> BlobFile | None:
+        found = find(name)
+        (tmp_path / "uploads" / "d" / "a").unlink()
+        return found
+
+    folder._find = find_and_remove  # type: ignore[method-assign]
+    assert folder.open("d/a") is None
 
 
 def test_an_upload_that_fails_at_its_end_changes_nothing(folder: BlobFolder) -> None:
