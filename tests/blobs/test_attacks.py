@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ import pytest
 from emulator import Emulator
 from emulator.hub.core import limits
 from emulator.net import http_connection
+from emulator.storage.blob_folder import BlobFolder
 from emulator.storage.upload_folder import CONTAINER
 from tests.blobs.support import BLOCK_BLOB, Blobs, Place, target, uploads
 from tests.support import PATIENCE, second_hub, small_files, trust, wait_until
@@ -489,6 +491,27 @@ def test_a_folder_that_a_person_removes_is_made_again(emulator: Emulator, tmp_pa
         assert blobs.stage(place, "other", b"y").status == 201
         assert blobs.commit(place, "other").status == 201
         assert blobs.read(place).body == b"y"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_folder_that_can_not_be_written(
+    blobs: Blobs,
+    place: Place,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert blobs.put(place, b"before").status == 201
+
+    def refuse(_: BlobFolder) -> None:
+        raise OSError(number, os.strerror(number), "folder/file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BlobFolder, "create", refuse)
+        assert blobs.put(place, b"x").error == "507 FolderNotWritable"
+        assert blobs.stage(place, "a", b"x").error == "507 FolderNotWritable"
+    assert "folder/file" in caplog.text
+    assert blobs.read(place).body == b"before"
 
 
 # --- blocks that are never committed
