@@ -195,8 +195,8 @@ async def _answer_with(request: BlobRequest, found: BlobFile, file: BinaryIO) ->
         if not response.prepared or request.transport is None:
             raise
         # Half of an answer is sent: only the end of the connection can say that it is not whole.
-        why = printable(error or "the client is too slow")
-        log.info("Reading %r ended early: %s", request.blob, why)
+        reason = error or "the client is too slow"
+        log.info("Reading %r ended early: %s", request.blob, printable(reason))
         request.transport.abort()
     return response
 
