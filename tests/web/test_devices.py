@@ -83,7 +83,7 @@ def test_devices_are_searched_and_come_in_pages(home: Any, service: Service) -> 
 def test_one_search_at_a_time_is_sent(home: Any, service: Service) -> None:
     name = new_id("typed")
     create(service, [name])
-    running: list[object] = []
+    running: set[object] = set()
     most = []
 
     def count(request: Any, change: Callable[[object], None]) -> None:
@@ -91,8 +91,9 @@ def test_one_search_at_a_time_is_sent(home: Any, service: Service) -> None:
             change(request)
             most.append(len(running))
 
-    home.on("request", lambda request: count(request, running.append))
-    home.on("requestfinished", lambda request: count(request, running.remove))
+    home.on("request", lambda request: count(request, running.add))
+    # The search with which the page began can end only now.
+    home.on("requestfinished", lambda request: count(request, running.discard))
     slow = {"offline": False, "latency": 700, "downloadThroughput": -1, "uploadThroughput": -1}
     session = home.context.new_cdp_session(home)
     session.send("Network.enable")
