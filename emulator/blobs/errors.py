@@ -89,15 +89,20 @@ _TEXTS: Mapping[str, tuple[int, str]] = {
         "The request body is too large and exceeds the maximum permissible limit.",
     ),
     "UnsupportedHttpVerb": (405, "The resource doesn't support specified Http Verb."),
-    # Ours: a real account is never full. SDKs retry 500 and 503, which would hide the reason for
-    # minutes. Of 507, only that for Python does it.
+    # Two of our own: a real account is never full. SDKs retry 500 and 503, which would hide the
+    # reason for minutes. Of 507, only that for Python does it.
     "InsufficientStorage": (
         507,
         "The disk of the emulator is full. Free disk space, and upload the file again.",
     ),
+    "FolderNotWritable": (
+        507,
+        "The emulator is not allowed to write into its folder of uploads. Its log names the file.",
+    ),
 }
 
 _DISK_IS_FULL = frozenset((errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)))
+_NOT_WRITABLE = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 # What no XML document can have (XML 1.0, section 2.2).
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -134,7 +139,9 @@ class ServiceError(Exception):
 
 def of_system(error: OSError) -> ServiceError:
     """Return the failure for an error of the system, while it works on files."""
-    return ServiceError("InsufficientStorage" if error.errno in _DISK_IS_FULL else "InternalError")
+    if error.errno in _DISK_IS_FULL:
+        return ServiceError("InsufficientStorage")
+    return ServiceError("FolderNotWritable" if error.errno in _NOT_WRITABLE else "InternalError")
 
 
 def invalid_header(name: str, value: str) -> ServiceError:

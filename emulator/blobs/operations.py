@@ -162,7 +162,17 @@ def _check_write(request: BlobRequest) -> Callable[[BlobFile | None], None]:
 async def _get_blob(request: BlobRequest) -> StreamResponse:
     request.require(READ)
     name = request.blob
-    found = await _found(request)
+    opened = await request.work(lambda blobs: blobs.open(name))
+    if opened is None:
+        raise ServiceError("BlobNotFound")
+    found, file = opened
+    try:
+        return await _answer_with(request, found, file)
+    finally:
+        await request.work(lambda _: file.close())
+
+
+async def _answer_with(request: BlobRequest, found: BlobFile, file: BinaryIO) -> StreamResponse:
     if conditions.check_read(request.headers, found):
         return Response(status=304, headers=headers.version_of(found))
     asked = request.headers.get("x-ms-range") or request.headers.get("Range")
@@ -177,7 +187,6 @@ async def _get_blob(request: BlobRequest) -> StreamResponse:
     if request.method == "HEAD":
         await response.prepare(request)
         return response
-    file = await request.work(lambda blobs: blobs.open(found))
     try:
         await request.work(lambda _: file.seek(begin))
         await response.prepare(request)
@@ -186,10 +195,9 @@ async def _get_blob(request: BlobRequest) -> StreamResponse:
         if not response.prepared or request.transport is None:
             raise
         # Half of an answer is sent: only the end of the connection can say that it is not whole.
-        log.info("Reading %r ended early: %s", name, printable(error or "the client is too slow"))
+        reason = error or "the client is too slow"
+        log.info("Reading %r ended early: %s", request.blob, printable(reason))
         request.transport.abort()
-    finally:
-        await request.work(lambda _: file.close())
     return response
 
 
@@ -235,14 +243,6 @@ async def _get_block_list(request: BlobRequest) -> StreamResponse:
         answered |= headers.version_of(found)
         answered["x-ms-blob-content-length"] = str(found.size)
     return Response(body=body, headers=answered)
-
-
-async def _found(request: BlobRequest) -> BlobFile:
-    name = request.blob
-    found = await request.work(lambda blobs: blobs.find(name))
-    if found is None:
-        raise ServiceError("BlobNotFound")
-    return found
 
 
 def _range(asked: str | None, size: int) -> tuple[int, int, bool]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 from emulator.cli import new_files
 from emulator.cli.output import say
 from emulator.cli.parser import Parser
+from emulator.cli.shells import parent_program, shell_in_use
 from emulator.errors import ClientError
 from emulator.hub.core.errors import HubError
 from emulator.hub.identities.identity import check_id
@@ -97,9 +100,9 @@ def create(arguments: Sequence[str]) -> int:
     say(
         f"Created {kind}, for tests only: {_shown(contents)}. Only you can read them.\n"
         "Register it at the hub that runs, which trusts it then:\n"
-        f"  {program()} certificate create -n {name} -p {certificate} --verified\n"
+        f"  {program()} certificate create -n {name} -p {_word(certificate)} --verified\n"
         "Or at the start of a hub:\n"
-        f"  {program()} --client-ca {certificate}\n"
+        f"  {program()} --client-ca {_word(certificate)}\n"
         "Issue the certificate of a device:\n"
         f"  {program()} ca issue DEVICE_ID --signed-by {name}{_in(folder)}"
     )
@@ -147,9 +150,9 @@ def issue(arguments: Sequence[str]) -> int:
     contents = {certificate: made.certificate_pem() + made.chain_pem(), key: made.key_pem()}
     _write(contents, options)
     identity = (
-        f"module-identity create -d {device} -m {module}"
+        f"module-identity create -d {_word(device)} -m {_word(module)}"
         if module
-        else (f"device-identity create -d {device}")
+        else (f"device-identity create -d {_word(device)}")
     )
     method = f"x509_thumbprint --ptp {made.thumbprint}" if options.self_signed else "x509_ca"
     lines = [
@@ -163,7 +166,8 @@ def issue(arguments: Sequence[str]) -> int:
     if not module:
         lines += [
             "Or try it without a program:",
-            f"  {program()} simulate -d {device} --cp {certificate} --kp {key} --msg-count 1",
+            f"  {program()} simulate -d {_word(device)} --cp {_word(certificate)} "
+            f"--kp {_word(key)} --msg-count 1",
         ]
     say("\n".join(lines))
     return 0
@@ -197,7 +201,7 @@ def verify(arguments: Sequence[str]) -> int:
     say(
         f"Created a proof, for tests only: {proof}.\n"
         "Verify the CA with it at the hub that runs:\n"
-        f"  {program()} certificate verify -n {name} -p {proof}"
+        f"  {program()} certificate verify -n {name} -p {_word(proof)}"
     )
     return 0
 
@@ -277,5 +281,13 @@ def _shown(contents: Mapping[Path, bytes]) -> str:
     return ", ".join(map(str, contents))
 
 
+def _word(text: str | Path) -> str:
+    """Return a word of a command to copy, in quotes where the shell in use needs them."""
+    word = str(text)
+    if shlex.quote(word) == word:
+        return word
+    return shell_in_use(os.environ, parent=parent_program()).quote(word)
+
+
 def _in(folder: Path) -> str:
-    return "" if folder == Path() else f" --dir {folder}"
+    return "" if folder == Path() else f" --dir {_word(folder)}"

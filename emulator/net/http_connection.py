@@ -74,6 +74,7 @@ class HttpConnection(RequestHandler):
             access_log=None,  # type: ignore[arg-type] # aiohttp takes it as "no log"
             auto_decompress=False,  # a body is inflated when its handler reads it
             read_bufsize=READ_BYTES,
+            max_line_size=limits.HTTP_LINE_BYTES,
             **options,
         )
         self.frames: ClientFrames | None = None

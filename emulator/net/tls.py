@@ -5,11 +5,12 @@ signer, or with a certificate that a registered CA signed (IoT Hub docs: authent
 with X.509 certificates). The hub decides that. It refuses every other certificate with an answer of
 the protocol, such as CONNACK 5. But OpenSSL ends the handshake before the hub has seen a
 certificate without a trust anchor, and the `ssl` module offers no way to overrule it. So the
-client's certificate is inspected when it arrives. Then it is verified in one of three contexts,
+client's certificate is inspected when it arrives. Then it is verified in one of these contexts,
 which are kept strictly apart:
 
 - one context trusts the certificates that identities name, and no other certificate gets there;
-- one context trusts registered CAs, and nothing else. A CA has signed all that passes there;
+- one context trusts registered CAs, and nothing else. A CA has signed all that passes there. CAs
+  with the same subject have a context each: of these, OpenSSL would try the first one alone;
 - any other certificate has a context of its own, which trusts it alone. It proves only that the
   client has its key, and authenticates nothing.
 
@@ -37,6 +38,7 @@ import itertools
 import logging
 import ssl
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -243,8 +245,8 @@ class Handshakes:
         if not chain or self._anchor(chain[0]):
             return self._by_thumbprint
         signers = self._current_signers()
-        if signers is not None and signers.signed(chain):
-            return signers.context
+        if signers is not None and (signing := signers.context_for(chain)) is not None:
+            return signing
         context = _verifying_context()
         # OpenSSL refuses a malformed certificate itself.
         with contextlib.suppress(ssl.SSLError):
@@ -262,7 +264,7 @@ class Handshakes:
             self._signers = None
         elif self._signers is None or self._signers.authorities != authorities:
             self._signers = _Signers(self._certificates, authorities)
-            self._signing.add(self._signers.context)
+            self._signing.update(self._signers.contexts)
         return self._signers
 
     def _anchor(self, certificate: bytes) -> bool:
@@ -297,39 +299,60 @@ class _Signers:
         self.authorities = authorities
         self.digests = {_digest(each) for each in authorities}
         """The SHA-256 of each."""
-        self.context = certificates.server_context()
-        """Trusts the CAs, and nothing else."""
-        _ask(self.context)
-        self.context.maximum_version = ssl.TLSVersion.TLSv1_2  # for `signed`
+        self.contexts: list[ssl.SSLContext] = []
+        """Each trusts CAs with different subjects, and nothing else."""
+        seen: Counter[str] = Counter()
         for each in authorities:
             try:
-                self.context.load_verify_locations(cadata=each)
+                subject = _subject(each)
             except ssl.SSLError as error:  # it was parsed before, but not by OpenSSL
                 log.warning("A registered CA can't be used: %s", printable(error))
+                continue
+            if seen[subject] == len(self.contexts):
+                context = certificates.server_context()
+                _ask(context)
+                context.maximum_version = ssl.TLSVersion.TLSv1_2  # for `_verify`
+                self.contexts.append(context)
+            self.contexts[seen[subject]].load_verify_locations(cadata=each)
+            seen[subject] += 1
 
-    def signed(self, chain: Sequence[bytes]) -> bool:
-        """Return whether a CA signed a certificate, and all certificates are within their dates.
-
-        The `ssl` module verifies a chain only in a handshake, which a wrong one ends. So OpenSSL is
-        asked first, in a handshake in memory. It verifies the chain before it asks for more.
+    def context_for(self, chain: Sequence[bytes]) -> ssl.SSLContext | None:
+        """Return the context that trusts the CA of a certificate.
 
         Args:
             chain: the certificate, and those that the client sent along, DER.
+
+        Returns:
+            the context; None if no CA signed the certificate, or if one is outside its dates.
+        """
+        reasons = []
+        for context in self.contexts:
+            try:
+                self._verify(context, chain)
+            except ssl.SSLError as error:
+                reasons.append(str(error))
+            else:
+                return context
+        log.info(
+            "No registered CA signed the certificate of a client: %s", printable("; ".join(reasons))
+        )
+        return None
+
+    def _verify(self, context: ssl.SSLContext, chain: Sequence[bytes]) -> None:
+        """Verify a chain.
+
+        The `ssl` module does it only in a handshake, which a wrong one ends. So OpenSSL is asked
+        first, in a handshake in memory. It verifies the chain before it asks for more.
+
+        Raises:
+            ssl.SSLError: no CA signed the certificate.
         """
         to_server = ssl.MemoryBIO()
-        server = self.context.wrap_bio(to_server, ssl.MemoryBIO(), server_side=True)
+        server = context.wrap_bio(to_server, ssl.MemoryBIO(), server_side=True)
         for data in (self._client_hello, _certificate_records(chain)):
             to_server.write(data)
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 server.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLError as error:
-                log.info(
-                    "No registered CA signed the certificate of a client: %s", printable(error)
-                )
-            return False
-        return True
 
     @functools.cached_property
     def _client_hello(self) -> bytes:
@@ -402,6 +425,17 @@ def _source_of_chains(connection: ssl.SSLObject) -> Any:
 def _trusted_end(connection: ssl.SSLObject) -> bytes:
     """Return the trusted certificate with which the verified chain of a client ends, DER."""
     return _der(_source_of_chains(connection).get_verified_chain()[-1])
+
+
+def _subject(certificate: bytes) -> str:
+    """Return the subject of a CA, as OpenSSL compares subjects: without letter case and spaces.
+
+    Raises:
+        ssl.SSLError: OpenSSL can't parse it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_verify_locations(cadata=certificate)
+    return "".join(str([each["subject"] for each in context.get_ca_certs()]).lower().split())
 
 
 def _digest(certificate: bytes) -> bytes:

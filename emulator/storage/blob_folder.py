@@ -176,8 +176,7 @@ class BlobFolder:
         self._root = root.resolve(strict=True)
         own = self._root / _OWN
         self._new, self._blocks, self._records = own / "new", own / "blocks", own / "records"
-        for each in (own, self._new, self._blocks, self._records):
-            each.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        self._make()
         self._delete_old()
         for left in self._new.iterdir():  # by a process that was killed
             left.unlink()
@@ -189,6 +188,10 @@ class BlobFolder:
 
     def find(self, name: str) -> BlobFile | None:
         """Return a blob; None if it is missing."""
+        with self._lock:  # else its record can be new, and its file old
+            return self._find(name)
+
+    def _find(self, name: str) -> BlobFile | None:
         try:
             record = msgspec.json.decode(self._record(name).read_bytes(), type=BlobFile)
             status = (self._root / record.file).lstat()
@@ -208,12 +211,18 @@ class BlobFolder:
             headers=Headers(),
         )
 
-    def open(self, found: BlobFile) -> BinaryIO:
-        """Open the file of a blob; a write of the blob meanwhile does not change it.
+    def open(self, name: str) -> tuple[BlobFile, BinaryIO] | None:
+        """Find a blob, and open its file. No write of the blob changes what is opened.
 
-        Raises:
-            FileNotFoundError: the blob is missing.
+        Returns:
+            the blob and its file, both from one write; None if the blob is missing.
         """
+        with self._lock, contextlib.suppress(FileNotFoundError):  # a person has removed the file
+            if (found := self._find(name)) is not None:
+                return found, self._open(found)
+        return None
+
+    def _open(self, found: BlobFile) -> BinaryIO:
         flags = os.O_RDONLY
         for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not every system has each
             flags |= getattr(os, flag, 0)
@@ -231,7 +240,12 @@ class BlobFolder:
 
     def create(self) -> NewFile:
         """Begin a file."""
-        return NewFile(self._new / secrets.token_hex(16))
+        path = self._new / secrets.token_hex(16)
+        try:
+            return NewFile(path)
+        except FileNotFoundError:  # a person has removed the folder
+            self._make()
+            return NewFile(path)
 
     def put(
         self,
@@ -259,7 +273,7 @@ class BlobFolder:
         # Not each system keeps nanoseconds.
         modified_ns = new.path.stat().st_mtime_ns
         with self._lock:
-            before = self.find(name)
+            before = self._find(name)
             check(before)
             blob = BlobFile(
                 file=str(self._place(name) if before is None else before.file),
@@ -272,7 +286,14 @@ class BlobFolder:
             )
             # A process that is killed in between leaves the old file, or none, and no half blob.
             self._write_record(name, blob)
-            new.path.replace(self._root / blob.file)
+            try:
+                new.path.replace(self._root / blob.file)
+            except OSError:  # as where its folder is read-only
+                if before is None:
+                    self._record(name).unlink(missing_ok=True)
+                else:
+                    self._write_record(name, before)
+                raise
             self._drop_blocks(digest(name))
         self._delete_old()
         return blob
@@ -286,7 +307,9 @@ class BlobFolder:
         new.close(to_disk=False)
         folder = self._blocks_of(name)
         with self._lock:
-            folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=_FOLDER_MODE)
+                self._staged.pop(folder.name, None)  # a person can have removed the blocks
             staged = self._staged_of(folder, len(block_id))
             if staged.length != len(block_id):
                 raise InvalidBlockLengthError
@@ -326,7 +349,7 @@ class BlobFolder:
     def delete(self, name: str, check: Callable[[BlobFile | None], None]) -> None:
         """Delete a blob, and its blocks that are not committed."""
         with self._lock:
-            found = self.find(name)
+            found = self._find(name)
             check(found)
             if found is not None:
                 (self._root / found.file).unlink(missing_ok=True)
@@ -341,7 +364,7 @@ class BlobFolder:
             whether others are left.
         """
         left = False
-        for folder in list(self._blocks.iterdir()):
+        for folder in list(self._blocks.glob("*")):  # none if a person has removed all
             with self._lock, contextlib.suppress(FileNotFoundError):
                 if folder.stat().st_mtime < before.timestamp():
                     self._drop_blocks(folder.name)
@@ -354,6 +377,7 @@ class BlobFolder:
         """Delete everything, except files that are not complete: their requests still run."""
         with self._lock:
             self._staged.clear()
+            self._make()  # a person can have removed it
             for each in list(self._root.iterdir()):
                 if each.name == _OWN:
                     continue
@@ -366,6 +390,11 @@ class BlobFolder:
                 folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
 
     # --- where things are
+
+    def _make(self) -> None:
+        """Make the folders that are missing."""
+        for each in (self._root, self._root / _OWN, self._new, self._blocks, self._records):
+            each.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
 
     def _record(self, name: str) -> Path:
         return self._records / f"{digest(name)}.json"
@@ -445,7 +474,7 @@ class BlobFolder:
                 if not choice.committed or choice.id not in positions or before is None:
                     raise InvalidBlockListError
                 if old is None:
-                    old = stack.enter_context(self.open(before))
+                    old = stack.enter_context(self._open(before))
                     status = os.fstat(old.fileno())
                     if (status.st_size, status.st_mtime_ns) != (before.size, before.modified_ns):
                         raise InvalidBlockListError  # it was replaced meanwhile

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -18,6 +20,7 @@ import pytest
 from emulator import Emulator
 from emulator.hub.core import limits
 from emulator.net import http_connection
+from emulator.storage.blob_folder import BlobFolder
 from emulator.storage.upload_folder import CONTAINER
 from tests.blobs.support import BLOCK_BLOB, Blobs, Place, target, uploads
 from tests.support import PATIENCE, second_hub, small_files, trust, wait_until
@@ -77,6 +80,16 @@ def test_each_name_is_a_file_inside(emulator: Emulator, tmp_path: Path, name: st
     files = [each for each in tmp_path.rglob("*") if each.is_file()]
     assert sorted(each.read_bytes() == b"content" for each in files) == [False, True]
     assert [each.name for each in tmp_path.iterdir()] == [CONTAINER]
+
+
+@pytest.mark.parametrize("character", ["\N{HIRAGANA LETTER A}", "\N{GRINNING FACE}", "%", "/a"])
+def test_the_longest_name_is_written_and_read(
+    emulator: Emulator, blobs: Blobs, character: str
+) -> None:
+    name = f"d/{character * limits.BLOB_NAME_LENGTH}"[: limits.BLOB_NAME_LENGTH]
+    place = Place.at(emulator, name)
+    assert blobs.put(place, b"x").status == 201
+    assert blobs.read(place).body == b"x"
 
 
 @pytest.mark.parametrize(
@@ -465,6 +478,40 @@ def test_a_full_disk(
     if blocks:
         assert blobs.commit(place, "a", "b").status == 201
         assert len(blobs.read(place).body) == 1_800_000
+
+
+def test_a_folder_that_a_person_removes_is_made_again(emulator: Emulator, tmp_path: Path) -> None:
+    with second_hub(emulator, storage=tmp_path) as hub, Blobs(hub) as blobs:
+        place = Place.at(hub, "d/x")
+        assert blobs.stage(place, "a", b"x").status == 201
+        shutil.rmtree(tmp_path / CONTAINER)
+        assert blobs.put(place, b"x").status == 201
+        assert blobs.read(place).body == b"x"
+        shutil.rmtree(tmp_path / CONTAINER)
+        assert blobs.stage(place, "other", b"y").status == 201
+        assert blobs.commit(place, "other").status == 201
+        assert blobs.read(place).body == b"y"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_folder_that_can_not_be_written(
+    blobs: Blobs,
+    place: Place,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert blobs.put(place, b"before").status == 201
+
+    def refuse(_: BlobFolder) -> None:
+        raise OSError(number, os.strerror(number), "folder/file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BlobFolder, "create", refuse)
+        assert blobs.put(place, b"x").error == "507 FolderNotWritable"
+        assert blobs.stage(place, "a", b"x").error == "507 FolderNotWritable"
+    assert "folder/file" in caplog.text
+    assert blobs.read(place).body == b"before"
 
 
 # --- blocks that are never committed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 import sys
 from datetime import UTC, datetime, timedelta
@@ -76,6 +77,16 @@ def test_a_self_signed_certificate_shows_its_thumbprint(tmp_path: Path) -> None:
     text = "\n".join(lines)
     create = "module-identity create -d kitchen -m heating --am x509_thumbprint"
     assert f"{create} --ptp {thumbprint}" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell there has other quotes")
+def test_the_lines_to_copy_have_quotes(tmp_path: Path) -> None:
+    folder, device_id = tmp_path / "a b", "it's;$(x)*"
+    ca(folder, "create")
+    lines = ca(folder, "issue", device_id, "--signed-by", "test-ca")
+    create, simulate = (shlex.split(line) for line in lines if " -d " in line)
+    assert device_id == create[create.index("-d") + 1] == simulate[simulate.index("-d") + 1]
+    assert Path(simulate[simulate.index("--kp") + 1]).parent == folder
 
 
 def test_a_certificate_that_has_expired(tmp_path: Path) -> None:

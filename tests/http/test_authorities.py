@@ -139,6 +139,19 @@ ODD_NAMES = x509.UnrecognizedExtension(
 )
 
 
+SIGNS_NO_CERTIFICATES = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def with_key(key: Any, *extensions: x509.ExtensionType) -> str:
     """Make a CA that signs itself with some key, PEM."""
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
@@ -192,6 +205,10 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "a name of a rare type": (
         lambda: with_key(ec.generate_private_key(ec.SECP256R1()), ODD_NAMES),
         "Invalid certificate. Use one certificate: PEM, or base64",
+    ),
+    "a key that signs no certificates": (
+        lambda: with_key(ec.generate_private_key(ec.SECP256R1()), SIGNS_NO_CERTIFICATES),
+        "not that of a CA that signs: its keyUsage has no keyCertSign",
     ),
     "DSA": (
         lambda: with_key(dsa.generate_private_key(2048)),
@@ -389,6 +406,22 @@ def test_a_chain_is_checked_up_to_the_registered_ca(fleet: Fleet, service: Servi
     assert fleet.code(issue(fleet.id, by=second, end=-DAY / 2)) == NOT_AUTHORIZED
     forged = issue("Line 2", by=issue("Factory", ca=True), ca=True)
     assert fleet.code(issue(fleet.id, by=forged, chain=(forged,))) == NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("subject", ["Twin", "TWIN"])
+def test_cas_with_the_same_subject(fleet: Fleet, service: Service, subject: str) -> None:
+    """As where a CA gets a new key, or two CAs were made by the same lines."""
+    roots = [issue("Twin", ca=True), issue(subject, ca=True), issue("Twin", ca=True)]
+    lines = [issue("Line", by=each, ca=True) for each in roots]
+    for number, root in enumerate(roots):
+        put(service, f"Twin-{number}", root, True)
+    for root, line in zip(roots, lines, strict=True):
+        assert fleet.code(issue(fleet.id, by=root)) == ACCEPTED
+        assert fleet.code(issue(fleet.id, by=line, chain=(line,))) == ACCEPTED
+    assert fleet.code(issue(fleet.id, by=issue("Twin", ca=True))) == NOT_AUTHORIZED
+    assert service.request("DELETE", f"{ROUTE}/Twin-1").status_code == 204
+    codes = [fleet.code(issue(fleet.id, by=root)) for root in roots]
+    assert codes == [ACCEPTED, NOT_AUTHORIZED, ACCEPTED]
 
 
 def test_a_replaced_certificate_counts_no_longer(fleet: Fleet, service: Service) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from emulator.storage.blob_folder import BlobFile, BlobFolder, BlockChoice, Headers
+from emulator.storage.blob_names import file_of
 from tests.clock import START
+from tests.support import PATIENCE
 
 NOBODY = Headers()
 
@@ -37,10 +41,10 @@ def stage(folder: BlobFolder, name: str, block_id: bytes, content: bytes) -> Non
 
 
 def read(folder: BlobFolder, name: str) -> bytes | None:
-    found = folder.find(name)
-    if found is None:
+    opened = folder.open(name)
+    if opened is None:
         return None
-    with folder.open(found) as file:
+    with opened[1] as file:
         return file.read()
 
 
@@ -93,9 +97,44 @@ def test_a_damaged_record_is_no_blob(folder: BlobFolder, tmp_path: Path) -> None
 
 
 def test_a_reader_has_the_blob_that_it_opened(folder: BlobFolder) -> None:
-    with folder.open(put(folder, "d/a", b"old")) as file:
-        put(folder, "d/a", b"new")
-        assert file.read() == b"old"
+    put(folder, "d/a", b"old")
+    opened = folder.open("d/a")
+    assert opened is not None
+    put(folder, "d/a", b"newer")
+    with opened[1] as file:
+        assert (opened[0].size, file.read()) == (3, b"old")
+
+
+def test_a_reader_sees_no_half_of_a_write(
+    folder: BlobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "d/a", b"old")
+    seen: list[tuple[BlobFile | None, bytes | None]] = []
+    reader = Thread(target=lambda: seen.append((folder.find("d/a"), read(folder, "d/a"))))
+    write_record = folder._write_record
+
+    def read_meanwhile(name: str, blob: BlobFile) -> None:
+        write_record(name, blob)
+        reader.start()
+        reader.join(0.2)
+
+    monkeypatch.setattr(folder, "_write_record", read_meanwhile)
+    written = put(folder, "d/a", b"newer")
+    reader.join(PATIENCE)
+    assert seen == [(written, b"newer")]
+
+
+def test_a_file_that_a_person_removes_is_no_blob(folder: BlobFolder, tmp_path: Path) -> None:
+    put(folder, "d/a", b"a")
+    find = folder._find
+
+    def find_and_remove(name: str) -> BlobFile | None:
+        found = find(name)
+        (tmp_path / "uploads" / "d" / "a").unlink()
+        return found
+
+    folder._find = find_and_remove  # type: ignore[method-assign]
+    assert folder.open("d/a") is None
 
 
 def test_an_upload_that_fails_at_its_end_changes_nothing(folder: BlobFolder) -> None:
@@ -111,6 +150,53 @@ def test_an_upload_that_fails_at_its_end_changes_nothing(folder: BlobFolder) -> 
         folder.put("d/a", new, NOBODY, START, refuse)
     new.discard()
     assert (read(folder, "d/a"), folder.find("d/a")) == (b"old", etag)
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_file_that_can_not_be_replaced_changes_nothing(
+    folder: BlobFolder, tmp_path: Path, is_new: bool
+) -> None:
+    file, aside = tmp_path / "uploads" / "d" / "a", tmp_path / "aside"
+    headers = Headers({"content-type": "image/jpeg"})
+    if not is_new:
+        new = folder.create()
+        folder.put("d/a", new, headers, START, lambda _: None)
+    before = folder.find("d/a")
+
+    def replace_by_a_folder(_: BlobFile | None) -> None:
+        file.parent.mkdir(exist_ok=True)
+        if is_new:
+            folder._place = lambda name: file_of(name)  # type: ignore[method-assign]
+        else:
+            file.rename(aside)
+        file.mkdir()
+
+    new = folder.create()
+    with pytest.raises(OSError):
+        folder.put("d/a", new, NOBODY, START, replace_by_a_folder)
+    new.discard()
+    file.rmdir()
+    if not is_new:
+        aside.rename(file)
+    assert folder.find("d/a") == before
+    assert len(list((tmp_path / "uploads" / ".iothub" / "records").iterdir())) == (not is_new)
+
+
+def test_a_person_removes_the_folder(folder: BlobFolder, tmp_path: Path) -> None:
+    put(folder, "d/a", b"a")
+    stage(folder, "d/a", b"1", b"1")
+    root = tmp_path / "uploads"
+    for removed in (root, root / ".iothub"):
+        shutil.rmtree(removed)
+        assert folder.sweep(START) is False
+        put(folder, "d/b", b"b")
+        assert read(folder, "d/b") == b"b"
+        stage(folder, "d/a", b"longer id", b"1")
+        assert len(folder.uncommitted("d/a")) == 1
+    shutil.rmtree(root)
+    folder.clear()
+    put(folder, "d/a", b"a")
+    assert read(folder, "d/a") == b"a"
 
 
 def test_times_before_1970_and_after_2038(folder: BlobFolder) -> None:

@@ -81,7 +81,8 @@ def check_authority(certificate: x509.Certificate, now: datetime) -> None:
     It can be a root or an intermediate.
 
     Raises:
-        ArgumentInvalid: it is not a CA's, has expired, or has a key that TLS refuses.
+        ArgumentInvalid: it is not a CA's, must not sign, has expired, or has a key that TLS
+            refuses.
     """
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
@@ -92,6 +93,10 @@ def check_authority(certificate: x509.Certificate, now: datetime) -> None:
     if not is_authority:
         raise ArgumentInvalid(
             "The certificate is not that of a CA: its basicConstraints do not say CA:TRUE"
+        )
+    if not _can_sign(certificate):
+        raise ArgumentInvalid(
+            "The certificate is not that of a CA that signs: its keyUsage has no keyCertSign"
         )
     if now > certificate.not_valid_after_utc:
         raise ArgumentInvalid(
@@ -120,6 +125,13 @@ def check_key(key: object, owner: str) -> None:
         raise ArgumentInvalid(
             f"{owner} has a key of another kind. Use RSA, or EC on P-256, P-384 or P-521"
         )
+
+
+def _can_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound:  # then any use is allowed (RFC 5280, section 4.2.1.3)
+        return True
 
 
 def check_proof(

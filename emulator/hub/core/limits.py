@@ -199,6 +199,8 @@ SNAPSHOT_BYTES = 1024**3
 # same time for a connection without a complete request.
 HTTP_HEAD_BYTES = 64 * 1024
 HTTP_REQUEST_TIMEOUT = 120  # seconds
+# Of its first line. A character in the name of a blob has up to 12 bytes, escaped.
+HTTP_LINE_BYTES = 16 * 1024
 
 # Throttles: by tier, the operations and the seconds in which a hub of one unit allows them (IoT Hub
 # docs: quotas and throttling). They are off by default. The docs count direct methods in KB per
