@@ -270,8 +270,10 @@ def away(folder: Path) -> tuple[str, ...]:
     free = free_loopback_address()
     policy = f"SharedAccessKeyName=iothubowner;SharedAccessKey={WELL_KNOWN_PRIMARY_KEY}"
     document = {
+        "pid": 1,
         "host": free,
         "port": 8443,
+        "environment": {},
         "ca": str(folder / "ca.pem"),
         "connectionString": f"HostName={free};{policy}",
     }
@@ -280,11 +282,28 @@ def away(folder: Path) -> tuple[str, ...]:
     return ("--data-dir", str(folder))
 
 
+def strange(folder: Path, text: str) -> tuple[str, ...]:
+    """Name a folder whose file is not that of a hub."""
+    (folder / "strange.hub.json").write_text(text)
+    return ("--data-dir", str(folder))
+
+
+_NONE_HERE = r"No hub runs here\. Start it: python -m emulator\. Or name another one: --login .*"
+
 # The options of `status`, and the line that says what to do.
 NOT_FOUND: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
-    "no hub": (
-        lambda folder: ("--data-dir", str(folder)),
-        r"No hub runs here\. Start it: python -m emulator\. Or name another one: --login .*",
+    "no hub": (lambda folder: ("--data-dir", str(folder)), _NONE_HERE),
+    "a file with a list": (lambda folder: strange(folder, "[]"), _NONE_HERE),
+    "a file that lacks a member": (
+        lambda folder: strange(folder, '{"pid": 1, "host": "localhost", "port": 1}'),
+        _NONE_HERE,
+    ),
+    "a file with a number for a text": (
+        lambda folder: strange(
+            folder,
+            '{"pid":1,"host":3,"connectionString":"a","port":1,"ca":"a","environment":{}}',
+        ),
+        _NONE_HERE,
     ),
     "no such host": (
         lambda folder: ("--data-dir", str(folder), "--host", "127.0.0.9"),
