@@ -22,6 +22,20 @@ def say(text: str) -> None:
         raise OutputError(f"Can't write the output: {error.strerror or error}.") from error
 
 
+def complain(text: str) -> None:
+    """Write a line or more to stderr; what does not print is escaped.
+
+    The text can have what a hub or a device sent. A stderr that can't be written changes nothing.
+    """
+    plain = "".join(
+        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
+    )
+    try:
+        print(plain, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def discard_output() -> None:
     """Discard what stdout still holds: Python would try once more at the end, with a traceback."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

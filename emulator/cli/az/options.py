@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from emulator.cli.az import values
+from emulator.cli.parser import named
 
 
 class Option(Struct, frozen=True):
@@ -41,6 +42,8 @@ def option(*flags: str, help: str, **settings: Any) -> Option:  # noqa: A002 - a
     """Describe an option."""
     # Of choices, too: a list of them would fill several lines, so it is in the help.
     settings = {"metavar": flags[0].rpartition("-")[2].upper(), **settings, "help": help}
+    if not {"type", "choices", "default"} & settings.keys():
+        settings["type"] = named
     return Option(flags, settings)
 
 
@@ -96,8 +99,8 @@ SELF_SIGNED = (
     option("--valid-days", "--vd", type=values.whole(1), help="its validity (default: 365)"),
 )
 STATUS = option("--status", "--sta", choices=("enabled", "disabled"), help="whether it can connect")
-REASON = option("--status-reason", "--star", help="a text about the status")
-SCOPE = option("--device-scope", help="the scope of its parent, an IoT Edge device")
+REASON = option("--status-reason", "--star", type=str, help="a text about the status")
+SCOPE = option("--device-scope", type=str, help="the scope of its parent, an IoT Edge device")
 KEY_TYPE = option(
     "--key-type",
     "--kt",
@@ -310,7 +313,7 @@ SIMULATE = (
     option("--symmetric-key", "--key", help="the key of the device (default: the hub has it)"),
     option("--certificate-file-path", "--cp", metavar="FILE", help="the device's certificate"),
     option("--key-file-path", "--kp", metavar="FILE", help="the private key of the certificate"),
-    option("--passphrase", "--pass", help="the passphrase of the private key"),
+    option("--passphrase", "--pass", type=str, help="the passphrase of the private key"),
     option("--model-id", "--dtmi", help="the IoT Plug and Play model"),
     option("--protocol", "--proto", choices=("mqtt",), default="mqtt", help="(default: mqtt)"),
 )

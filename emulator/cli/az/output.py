@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from emulator.cli.az.session import UsageError
-from emulator.cli.output import say
+from emulator.cli.output import OutputError, say
 
 Picker = Callable[[Any], Any]
 
@@ -59,7 +59,12 @@ def show(document: Any, form: str, columns: Sequence[str] = ()) -> None:
     if document is None or form == "none":
         return
     if form in ("json", "jsonc"):
-        text = harmless(json.dumps(document, ensure_ascii=False, indent=2))
+        try:
+            text = harmless(json.dumps(document, ensure_ascii=False, indent=2))
+        except RecursionError:
+            raise OutputError(
+                "Can't write the output: it is nested too deep. Pick a part of it: --query"
+            ) from None
         colours = form == "jsonc" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         say(_TOKEN.sub(_coloured, text) if colours else text)
         return

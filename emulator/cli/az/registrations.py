@@ -154,7 +154,7 @@ _NEW = (
     o.switch("--compute-key", "--ck", help="the key is that of the group: derive one from it"),
     o.option("--certificate-file-path", "--cp", metavar="FILE", help="the device's certificate"),
     o.option("--key-file-path", "--kp", metavar="FILE", help="its private key"),
-    o.option("--passphrase", "--pass", help="the passphrase of the private key"),
+    o.option("--passphrase", "--pass", type=str, help="the passphrase of the private key"),
     o.option("--payload", metavar="JSON", type=values.json_value, help="for custom allocation"),
     o.option("--id-scope", "--scope", help="the id scope (default: that of the emulator)"),
 )

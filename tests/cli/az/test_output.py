@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from emulator.cli.az.output import harmless, picker, show
+from emulator.cli.output import OutputError
 
 ROWS = [
     {"deviceId": "a", "n": 1, "on": True, "tags": {"x": 1}, "none": None},
@@ -107,6 +108,16 @@ def test_no_text_writes_to_the_terminal(
     assert all(each.isprintable() or each in "\n\t" for each in shown)
     if form.startswith("json"):
         assert json.loads(shown) == document
+
+
+def test_a_document_that_is_nested_too_deep_is_one_line() -> None:
+    document: Any = []
+    for _ in range(100_000):
+        document = [document]
+    with pytest.raises(OutputError, match=r"^Can't write the output: it is nested too deep\. "):
+        show(document, "json")
+    while document:  # Python would take its stack to free it
+        document = document.pop()
 
 
 def test_an_output_that_has_few_letters(monkeypatch: pytest.MonkeyPatch) -> None:
