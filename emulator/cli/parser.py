@@ -98,6 +98,19 @@ def named(text: str) -> str:
     """
     if not text:
         raise argparse.ArgumentTypeError("The value is empty")
+    return encodable(text)
+
+
+def encodable(text: str) -> str:
+    """Return a text; refuse one with bytes that are not of the encoding of the console.
+
+    Raises:
+        ArgumentTypeError
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"The value is not UTF-8: {text!r}") from None
     return text
 
 

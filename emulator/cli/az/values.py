@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from emulator.cli.parser import encodable, named
+
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 _DEEPEST = 100  # levels of JSON; a twin has 10
 _SHOWN = 60  # how much of a value an error repeats, in characters
@@ -103,13 +105,24 @@ def content_of(text: str) -> bytes:
         raise ArgumentTypeError(f"Can't read {text}: {error.strerror or error}") from None
 
 
+def etag(text: str) -> str:
+    """Return an etag: it is sent in a header.
+
+    Raises:
+        ArgumentTypeError
+    """
+    if not (text.isascii() and named(text).isprintable()):
+        raise ArgumentTypeError(f"Invalid etag {_shown(text)}: use that of the document")
+    return text
+
+
 def pair(text: str) -> tuple[str, str]:
     """Parse `name=value`.
 
     Raises:
         ArgumentTypeError
     """
-    name, equals, value = text.partition("=")
+    name, equals, value = encodable(text).partition("=")
     if not name or not equals:
         raise ArgumentTypeError(f"Not a pair: {_shown(text)}. Use name=value")
     return name, value

@@ -388,6 +388,41 @@ def test_an_empty_name_is_refused(words: str, option: o.Option, az: Run) -> None
     assert re.match(f"emulator: argument {flags}: The value is empty", result.errors[0])
 
 
+@pytest.mark.parametrize(
+    ("words", "option"), NAMING, ids=[f"{words} {each.flags[0]}" for words, each in NAMING]
+)
+def test_a_name_that_is_not_utf_8_is_refused(words: str, option: o.Option, az: Run) -> None:
+    result = az(*words.split(), option.flags[0], "a\udcffb")  # as Python reads the byte 0xFF
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1)
+    if option.flags[0] == "--etag":
+        assert "Invalid etag 'a\\udcffb'" in result.errors[0]
+    else:
+        assert "The value is not UTF-8: 'a\\udcffb'" in result.errors[0]
+
+
+@pytest.mark.parametrize("etag", ["\u65e5", "a\r\nX: b", "\x7f"])
+def test_an_etag_that_no_header_can_hold_is_refused(etag: str, az: Run) -> None:
+    result = az("device-identity", "delete", *ID, "--etag", etag)
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1)
+    assert "argument --etag/-e: Invalid etag " in result.errors[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("c2d-message", "send", *ID, "--data", "\udcff"),
+        ("c2d-message", "send", *ID, "--props", "a=\udcff"),
+        ("simulate", *ID, "--props", "\udcff=a"),
+        ("simulate", *ID, "--passphrase", "\udcff"),
+        ("query", "-q", "\udcff"),
+    ],
+)
+def test_a_text_that_is_not_utf_8_is_refused(arguments: tuple[str, ...], az: Run) -> None:
+    result = az(*arguments)
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1)
+    assert "The value is not UTF-8: " in result.errors[0]
+
+
 def test_an_empty_name_is_looked_for() -> None:
     assert len(NAMING) > 50
     assert {words for words, each in NAMING if each.flags[0] == "--module-id"} >= {
