@@ -9,7 +9,7 @@ from pathlib import Path
 
 from emulator.cli import hubs
 from emulator.cli.az.session import path
-from emulator.cli.output import say
+from emulator.cli.output import in_bytes, say
 from emulator.cli.parser import Parser, named
 from emulator.cli.shells import BY_NAME, parent_program, shell_in_use
 from emulator.connection_strings import for_device
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         say(text)
         return 0
     try:
-        files.write_named(options.file, f"{text}\n".encode())
+        files.write_named(options.file, in_bytes(f"{text}\n"))
     except OSError as error:
         raise ClientError(f"Can't write {options.file}: {error.strerror or error}.") from None
     say(f"Wrote {len(variables)} variables to {options.file}.")

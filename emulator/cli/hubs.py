@@ -218,7 +218,8 @@ def _announced(folder: Path, host: str | None) -> list[Announcement]:
     for file in sorted(folder.glob(f"*{_SUFFIX}")):
         # A hub starts or ends just now, or another program wrote it.
         with contextlib.suppress(OSError, ValueError):
-            document = msgspec.json.decode(file.read_bytes(), type=Announcement)
+            # Not by msgspec alone: a path can have surrogates, which are bytes that are not UTF-8.
+            document = msgspec.convert(json.loads(file.read_bytes()), Announcement)
             if host in (None, document["host"]):
                 found.append(document)
     return found

@@ -17,9 +17,20 @@ def say(text: str) -> None:
         OutputError
     """
     try:
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            # A stdout with few letters, or a path that is not UTF-8: as a file system has it. Of
+            # the path in a variable, these are the right bytes.
+            sys.stdout.buffer.write(in_bytes(f"{text}\n"))
+            sys.stdout.buffer.flush()
     except OSError as error:
         raise OutputError(f"Can't write the output: {error.strerror or error}.") from error
+
+
+def in_bytes(text: str) -> bytes:
+    """Return text for a file or a stdout: UTF-8, beside the bytes of paths that are none."""
+    return text.encode(errors="surrogateescape")
 
 
 def complain(text: str) -> None:

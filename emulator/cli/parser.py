@@ -96,9 +96,13 @@ def named(text: str) -> str:
     Raises:
         ArgumentTypeError
     """
+    return encodable(_present(text))
+
+
+def _present(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("The value is empty")
-    return encodable(text)
+    return text
 
 
 def encodable(text: str) -> str:
@@ -120,7 +124,7 @@ def folder(text: str) -> Path:
     Raises:
         ArgumentTypeError
     """
-    return Path(named(text))
+    return Path(_present(text))
 
 
 def similar(name: str, names: Collection[str]) -> list[str]:
