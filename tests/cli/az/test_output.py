@@ -79,6 +79,21 @@ def test_a_table_has_a_column_for_each_simple_member(monkeypatch: pytest.MonkeyP
     assert printed(monkeypatch, [], "table") == ""
 
 
+def test_a_table_is_straight_with_wide_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"a": "\u6e29\u5ea6\u8a08", "b": 1},
+        {"a": "e\u0301t\u00e9", "b": 2},
+        {"a": "x", "b": 3},
+    ]
+    assert printed(monkeypatch, rows, "table").splitlines() == [
+        "A       B",
+        "------  -",
+        "\u6e29\u5ea6\u8a08  1",
+        "e\u0301t\u00e9     2",
+        "x       3",
+    ]
+
+
 def test_tsv_has_the_values_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(monkeypatch, ROWS, "tsv").splitlines()
     assert lines[0] == 'a\t1\ttrue\t{"x": 1}\t'
