@@ -152,7 +152,10 @@ def _connect(
     given = options.login or (not is_chosen and os.environ.get(variable))
     if given:
         ca = _folder(options) / "ca.pem"
-        return Client(given, trust=ca if ca.is_file() else None)
+        try:
+            return Client(given, trust=ca if ca.is_file() else None)
+        except ClientError as error:
+            raise ClientError(f"{'--login' if options.login else variable}: {error}") from None
     return of_running(running(options))
 
 

@@ -29,7 +29,7 @@ def say(text: str) -> None:
 
 
 def in_bytes(text: str) -> bytes:
-    """Return text for a file or a stdout: UTF-8, beside the bytes of paths that are none."""
+    """Return text for a file or a stdout: UTF-8, and the bytes of paths that are not UTF-8."""
     return text.encode(errors="surrogateescape")
 
 

@@ -315,11 +315,11 @@ NOT_FOUND: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
     ),
     "a string that is not one": (
         lambda _: ("--login", "HostName=a"),
-        r"Invalid connection string of a service\. Use HostName=<host>;SharedAccessKeyName=.*",
+        r"--login: Invalid connection string of a service\. Use HostName=<host>;SharedAcc.*",
     ),
     "a device's string": (
         lambda _: ("--login", "HostName=a;DeviceId=b;SharedAccessKey=YQ=="),
-        r"Invalid connection string of a service\. .*",
+        r"--login: Invalid connection string of a service\. .*",
     ),
     "an unknown name": (
         lambda _: ("--login", "HostName=a.invalid;SharedAccessKeyName=p;SharedAccessKey=YQ=="),
@@ -334,6 +334,16 @@ def test_a_hub_that_is_not_found_is_one_line(name: str, tmp_path: Path) -> None:
     status, lines, errors = run_to_end("status", *options(tmp_path))
     assert (status, lines, len(errors)) == (1, [], 1)
     assert re.fullmatch(f"emulator: {said}", errors[0]), errors[0]
+
+
+def test_a_variable_that_is_no_connection_string_is_named() -> None:
+    status, lines, errors = run_to_end("status", IOTHUB_CONNECTION_STRING="HostName=a")
+    assert (status, lines, len(errors)) == (1, [], 1)
+    assert errors[0].startswith("emulator: IOTHUB_CONNECTION_STRING: Invalid connection string of")
+    name = "PROVISIONING_CONNECTION_STRING"
+    status, lines, errors = run_to_end("enrollment", "list", **{name: "HostName=a"})
+    assert (status, lines, len(errors)) == (1, [], 1)
+    assert errors[0].startswith(f"emulator: {name}: Invalid connection string of a service.")
 
 
 def test_a_wrong_key_and_a_certificate_that_is_not_trusted(
