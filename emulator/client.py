@@ -51,7 +51,7 @@ class Response(Struct, frozen=True):
         """
         try:
             return json.loads(self.body) if self.body else None
-        except ValueError:
+        except (ValueError, RecursionError):
             shown = self.body[:_SHOWN].decode(errors="replace")
             raise ClientError(f"The answer is not JSON: {shown!r}.", status=self.status) from None
 

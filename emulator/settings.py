@@ -261,6 +261,8 @@ class Settings:
             value = getattr(self, name)
             if each.many and isinstance(value, str):
                 raise StartError(f"{name} is the text {value!r}. Use a tuple: {name}=({value!r},).")
+        if not self.host:
+            raise StartError("Invalid host '': use a host name or an IP address.")
         for name, port in self.ports.items():
             if port is None and name in _OPTIONAL_PORTS:
                 continue

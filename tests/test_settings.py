@@ -227,6 +227,7 @@ def test_the_tolerance_of_tokens_is_a_time() -> None:
     "values",
     [
         {"partitions": 0},
+        {"host": ""},
         {"retention": 0},
         {"sas_tolerance": -1},
         {"sas_tolerance": math.nan},

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from emulator.cli import hubs
 from emulator.cli.az.session import path
-from emulator.cli.output import say
-from emulator.cli.parser import Parser
+from emulator.cli.output import in_bytes, say
+from emulator.cli.parser import Parser, named
 from emulator.cli.shells import BY_NAME, parent_program, shell_in_use
 from emulator.connection_strings import for_device
 from emulator.errors import ClientError
@@ -41,7 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("env", _DESCRIPTION, _EPILOG)
     hubs.add_options(parser)
     parser.add_argument(
-        *("-d", "--device-id"), metavar="ID", help="the device (default: the first of the hub)"
+        *("-d", "--device-id"),
+        metavar="ID",
+        type=named,
+        help="the device (default: the first of the hub)",
     )
     names = ", ".join(BY_NAME)
     parser.add_argument(
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         say(text)
         return 0
     try:
-        files.write(options.file, f"{text}\n".encode(), mode=files.PRIVATE)
+        files.write_named(options.file, in_bytes(f"{text}\n"))
     except OSError as error:
         raise ClientError(f"Can't write {options.file}: {error.strerror or error}.") from None
     say(f"Wrote {len(variables)} variables to {options.file}.")

@@ -13,10 +13,12 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
+
+import msgspec
 
 from emulator import connection_strings
-from emulator.cli.parser import Parser
+from emulator.cli.parser import Parser, folder, named
 from emulator.connection_strings import PROVISIONING
 from emulator.errors import ClientError
 from emulator.net import files
@@ -50,6 +52,17 @@ keeps in the data folder. --host and --data-dir choose such a file.
 """
 
 
+class Announcement(TypedDict):
+    """What the file of a running hub has."""
+
+    pid: int
+    host: str
+    connectionString: str
+    port: int
+    ca: str
+    environment: dict[str, str]
+
+
 @contextlib.contextmanager
 def announced(emulator: Emulator) -> Iterator[None]:
     """Keep the file by which commands find a hub, for this user alone, while the hub runs."""
@@ -59,7 +72,7 @@ def announced(emulator: Emulator) -> Iterator[None]:
         yield
         return
     file = folder / f"{host}-{emulator.mqtt_port}{_SUFFIX}"
-    document = {
+    document: Announcement = {
         "pid": os.getpid(),
         "host": emulator.settings.host,
         "connectionString": _own_connection_string(emulator),
@@ -98,10 +111,15 @@ def add_options(parser: Parser, names: Iterable[str] = HOST_NAMES) -> None:
         names: the names of the option for its host.
     """
     parser.add_argument(
-        *("--login", "-l"), metavar="STRING", help="the connection string of a service of the hub"
+        *("--login", "-l"),
+        metavar="STRING",
+        type=named,
+        help="the connection string of a service of the hub",
     )
-    parser.add_argument(*names, metavar="HOST", help="the host of a hub of this machine")
-    parser.add_argument("--data-dir", metavar="DIR", type=Path, help="the data folder of the hub")
+    parser.add_argument(
+        *names, metavar="HOST", type=named, help="the host of a hub of this machine"
+    )
+    parser.add_argument("--data-dir", metavar="DIR", type=folder, help="the data folder of the hub")
 
 
 def connect(options: argparse.Namespace) -> Client:
@@ -125,7 +143,7 @@ def connect_provisioning(options: argparse.Namespace) -> Client:
 
 
 def _connect(
-    options: argparse.Namespace, variable: str, of_running: Callable[[dict[str, Any]], Client]
+    options: argparse.Namespace, variable: str, of_running: Callable[[Announcement], Client]
 ) -> Client:
     # Imported here: a hub that starts needs no client.
     from emulator.client import Client
@@ -134,11 +152,14 @@ def _connect(
     given = options.login or (not is_chosen and os.environ.get(variable))
     if given:
         ca = _folder(options) / "ca.pem"
-        return Client(given, trust=ca if ca.is_file() else None)
+        try:
+            return Client(given, trust=ca if ca.is_file() else None)
+        except ClientError as error:
+            raise ClientError(f"{'--login' if options.login else variable}: {error}") from None
     return of_running(running(options))
 
 
-def _provisioning_client_of(found: dict[str, Any]) -> Client:
+def _provisioning_client_of(found: Announcement) -> Client:
     string = found["environment"].get(_PROVISIONING_VARIABLE)
     if string is None:
         raise ClientError(
@@ -150,7 +171,7 @@ def _provisioning_client_of(found: dict[str, Any]) -> Client:
     return client_of({**found, "connectionString": f"{host};{string.partition(';')[2]}"})
 
 
-def client_of(found: dict[str, Any]) -> Client:
+def client_of(found: Announcement) -> Client:
     """Return a client of a hub, by what its file has.
 
     Raises:
@@ -163,8 +184,8 @@ def client_of(found: dict[str, Any]) -> Client:
     return Client(found["connectionString"], trust=ca if ca.is_file() else None)
 
 
-def running(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the file of a running hub has: the document in `announced`.
+def running(options: argparse.Namespace) -> Announcement:
+    """Return what the file of a running hub has.
 
     Raises:
         ClientError: no hub runs, or several do.
@@ -194,18 +215,20 @@ def _folder(options: argparse.Namespace) -> Path:
     return Path(variable) if variable else user_folder()
 
 
-def _announced(folder: Path, host: str | None) -> list[dict[str, Any]]:
+def _announced(folder: Path, host: str | None) -> list[Announcement]:
     """Return the hubs whose files are in a folder."""
     found = []
     for file in sorted(folder.glob(f"*{_SUFFIX}")):
-        with contextlib.suppress(OSError, ValueError):  # a hub starts or ends just now
-            document = json.loads(file.read_bytes())
+        # A hub starts or ends just now, or another program wrote it.
+        with contextlib.suppress(OSError, ValueError):
+            # Not by msgspec alone: a path can have surrogates, which are bytes that are not UTF-8.
+            document = msgspec.convert(json.loads(file.read_bytes()), Announcement)
             if host in (None, document["host"]):
                 found.append(document)
     return found
 
 
-def _accepts(document: dict[str, Any]) -> bool:
+def _accepts(document: Announcement) -> bool:
     """Return whether a hub runs yet: one that was killed leaves its file."""
     try:
         socket.create_connection((document["host"], document["port"]), _CONNECT_SECONDS).close()

@@ -57,11 +57,13 @@ def _open_closed_files() -> None:
 
     Else the next file or socket would be in its place: a server must not be what is printed to.
     """
-    for number in range(3):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number: this one
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -111,6 +113,7 @@ def _start(arguments: Sequence[str]) -> int:
 
 
 def _fail(text: str) -> int:
-    for line in text.splitlines():
-        print(f"emulator: {line}", file=sys.stderr)
+    from emulator.cli.output import complain
+
+    complain("\n".join(f"emulator: {line}" for line in text.splitlines()))
     return _FAILED

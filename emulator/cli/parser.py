@@ -7,9 +7,10 @@ import difflib
 import re
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from emulator.cli.output import say
+from emulator.cli.output import complain, say
 from emulator.program import program
 
 # What argparse says.
@@ -68,7 +69,7 @@ class Parser(argparse.ArgumentParser):
         message = _ARGPARSE_VALUE.sub(r"\1 takes no value", message)
         message = _ARGPARSE_TOO_MANY.sub(r"Unexpected argument: \1", message)
         message = _ARGPARSE_MISSING.sub(r"\1 is missing", message)
-        print(f"emulator: {message.rstrip('.')}. --help shows the options.", file=sys.stderr)
+        complain(f"emulator: {' '.join(message.split()).rstrip('.')}. --help shows the options.")
         sys.exit(2)
 
 
@@ -84,6 +85,46 @@ class Version(argparse.Action):
 
         say(f"local-iot-hub {version('local-iot-hub')}")
         parser.exit()
+
+
+def named(text: str) -> str:
+    """Return a text that names something; refuse an empty one, as of a shell's unset variable.
+
+    With an empty id, a path would lead to something else: to all devices, or to the device that
+    has the module.
+
+    Raises:
+        ArgumentTypeError
+    """
+    return encodable(_present(text))
+
+
+def _present(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("The value is empty")
+    return text
+
+
+def encodable(text: str) -> str:
+    """Return a text; refuse one with bytes that are not of the encoding of the console.
+
+    Raises:
+        ArgumentTypeError
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"The value is not UTF-8: {text!r}") from None
+    return text
+
+
+def folder(text: str) -> Path:
+    """Return the path of a folder; refuse an empty one, which would be the present one.
+
+    Raises:
+        ArgumentTypeError
+    """
+    return Path(_present(text))
 
 
 def similar(name: str, names: Collection[str]) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from emulator import event_loop
 from emulator.cli.log import set_up
 from emulator.cli.options import Command, add_settings, read_command
+from emulator.cli.output import complain
 from emulator.cli.parser import Parser
 from emulator.cli.process import (
     allow_many_files,
@@ -92,7 +93,7 @@ async def _run(command: Command, program: Sequence[str], *, is_host_free: bool) 
         try:
             process = await asyncio.create_subprocess_exec(*program, env=environment)
         except OSError as error:
-            print(f"emulator: Can't run {program[0]}: {error.strerror}.", file=sys.stderr)
+            complain(f"emulator: Can't run {program[0]}: {error.strerror}.")
             is_missing = isinstance(error, FileNotFoundError)
             return _NOT_FOUND if is_missing else _NOT_EXECUTABLE
         for number in stop_signals():

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from emulator.cli.output import in_bytes
 from emulator.cli.shells import POSIX, Shell, parent_program, shell_in_use
 from emulator.connection_strings import PROVISIONING, host_with_port
 from emulator.emulator import Emulator
@@ -94,7 +95,7 @@ def environment_script(emulator: Emulator) -> Iterator[Path | None]:
     file = folder.absolute() / name  # another console can be in another folder
     lines = shell.assign(emulator.environment(emulator.settings.devices[0]))
     try:
-        files.write(file, "\n".join([*lines, ""]).encode(), mode=files.PRIVATE)
+        files.write(file, in_bytes("\n".join([*lines, ""])), mode=files.PRIVATE)
     except OSError:
         yield None  # the lines to paste are enough
         return

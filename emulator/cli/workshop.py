@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from emulator.cli import new_files
 from emulator.cli.output import say
-from emulator.cli.parser import Parser
+from emulator.cli.parser import Parser, named
 from emulator.cli.shells import parent_program, shell_in_use
 from emulator.errors import ClientError
 from emulator.hub.core.errors import HubError
@@ -116,8 +117,12 @@ def issue(arguments: Sequence[str]) -> int:
         ClientError: a file is missing, is there already, or can't be written.
     """
     parser = Parser("ca issue", _ISSUE, _ISSUE_EPILOG)
-    parser.add_argument("device", metavar="DEVICE_ID", help="the device, or its registration id")
-    parser.add_argument("-m", "--module-id", metavar="ID", help="a module of the device")
+    parser.add_argument(
+        "device", metavar="DEVICE_ID", type=named, help="the device, or its registration id"
+    )
+    parser.add_argument(
+        *("-m", "--module-id"), metavar="ID", type=named, help="a module of the device"
+    )
     parser.add_argument("--self-signed", action="store_true", help="without a CA")
     _add_options(parser, _DEVICE_DAYS, f"the CA that signs it {_default(_DEFAULT)}")
     options = parser.parse_known(arguments)
@@ -161,7 +166,7 @@ def issue(arguments: Sequence[str]) -> int:
         "Register the identity:",
         f"  {program()} {identity} --am {method}",
         "In a program with azure-iot-device:",
-        f'  X509("{certificate}", "{key}")',
+        f"  X509({json.dumps(str(certificate))}, {json.dumps(str(key))})",
     ]
     if not module:
         lines += [
@@ -207,7 +212,7 @@ def verify(arguments: Sequence[str]) -> int:
 
 
 def _add_options(parser: Parser, days: int, signed_by: str) -> None:
-    parser.add_argument("--signed-by", metavar="NAME", help=signed_by)
+    parser.add_argument("--signed-by", metavar="NAME", type=named, help=signed_by)
     parser.add_argument(
         "--dir", metavar="DIR", type=Path, default=Path(), help="of the files (default: this one)"
     )

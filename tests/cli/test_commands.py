@@ -270,8 +270,10 @@ def away(folder: Path) -> tuple[str, ...]:
     free = free_loopback_address()
     policy = f"SharedAccessKeyName=iothubowner;SharedAccessKey={WELL_KNOWN_PRIMARY_KEY}"
     document = {
+        "pid": 1,
         "host": free,
         "port": 8443,
+        "environment": {},
         "ca": str(folder / "ca.pem"),
         "connectionString": f"HostName={free};{policy}",
     }
@@ -280,11 +282,28 @@ def away(folder: Path) -> tuple[str, ...]:
     return ("--data-dir", str(folder))
 
 
+def strange(folder: Path, text: str) -> tuple[str, ...]:
+    """Name a folder whose file is not that of a hub."""
+    (folder / "strange.hub.json").write_text(text)
+    return ("--data-dir", str(folder))
+
+
+_NONE_HERE = r"No hub runs here\. Start it: python -m emulator\. Or name another one: --login .*"
+
 # The options of `status`, and the line that says what to do.
 NOT_FOUND: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
-    "no hub": (
-        lambda folder: ("--data-dir", str(folder)),
-        r"No hub runs here\. Start it: python -m emulator\. Or name another one: --login .*",
+    "no hub": (lambda folder: ("--data-dir", str(folder)), _NONE_HERE),
+    "a file with a list": (lambda folder: strange(folder, "[]"), _NONE_HERE),
+    "a file that lacks a member": (
+        lambda folder: strange(folder, '{"pid": 1, "host": "localhost", "port": 1}'),
+        _NONE_HERE,
+    ),
+    "a file with a number for a text": (
+        lambda folder: strange(
+            folder,
+            '{"pid":1,"host":3,"connectionString":"a","port":1,"ca":"a","environment":{}}',
+        ),
+        _NONE_HERE,
     ),
     "no such host": (
         lambda folder: ("--data-dir", str(folder), "--host", "127.0.0.9"),
@@ -296,11 +315,11 @@ NOT_FOUND: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
     ),
     "a string that is not one": (
         lambda _: ("--login", "HostName=a"),
-        r"Invalid connection string of a service\. Use HostName=<host>;SharedAccessKeyName=.*",
+        r"--login: Invalid connection string of a service\. Use HostName=<host>;SharedAcc.*",
     ),
     "a device's string": (
         lambda _: ("--login", "HostName=a;DeviceId=b;SharedAccessKey=YQ=="),
-        r"Invalid connection string of a service\. .*",
+        r"--login: Invalid connection string of a service\. .*",
     ),
     "an unknown name": (
         lambda _: ("--login", "HostName=a.invalid;SharedAccessKeyName=p;SharedAccessKey=YQ=="),
@@ -315,6 +334,16 @@ def test_a_hub_that_is_not_found_is_one_line(name: str, tmp_path: Path) -> None:
     status, lines, errors = run_to_end("status", *options(tmp_path))
     assert (status, lines, len(errors)) == (1, [], 1)
     assert re.fullmatch(f"emulator: {said}", errors[0]), errors[0]
+
+
+def test_a_variable_that_is_no_connection_string_is_named() -> None:
+    status, lines, errors = run_to_end("status", IOTHUB_CONNECTION_STRING="HostName=a")
+    assert (status, lines, len(errors)) == (1, [], 1)
+    assert errors[0].startswith("emulator: IOTHUB_CONNECTION_STRING: Invalid connection string of")
+    name = "PROVISIONING_CONNECTION_STRING"
+    status, lines, errors = run_to_end("enrollment", "list", **{name: "HostName=a"})
+    assert (status, lines, len(errors)) == (1, [], 1)
+    assert errors[0].startswith(f"emulator: {name}: Invalid connection string of a service.")
 
 
 def test_a_wrong_key_and_a_certificate_that_is_not_trusted(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,49 @@ def test_env_of_another_device_in_a_file(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     status, lines, errors = run_to_end("env", "--data-dir", data_dir, "-d", "none")
     assert (status, lines, len(errors)) == (3, [], 1)
+
+
+@posix_only
+@pytest.mark.usefixtures("hub")
+def test_env_is_written_to_a_pipe_that_stays_one(data_dir: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    status, _, errors = run_to_end("env", "--data-dir", data_dir, "--file", pipe)
+    assert (status, errors) == (0, [])
+    reader.join(PATIENCE)
+    assert pipe.is_fifo()
+    assert "IOTHUB_CONNECTION_STRING" in read[0]
+
+
+@posix_only
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "command", ["device-identity list", "monitor-events --timeout 0.1", "env", "query -q x"]
+)
+def test_a_command_without_streams(command: str, closed: str, data_dir: Path) -> None:
+    line = f'"$0" -m emulator {command} --data-dir "$1" {closed}'
+    run = subprocess.run(
+        ["sh", "-c", line, sys.executable, str(data_dir)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=clean_environment(),
+    )
+    refused = command.startswith("query")
+    assert run.returncode == int(refused), run.stderr
+    assert len(run.stderr.splitlines()) == int(refused and "2>" not in closed)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.usefixtures("hub")
+def test_an_error_that_cannot_be_written_keeps_its_status(data_dir: Path) -> None:
+    line = '"$0" -m emulator device-identity show -d none --data-dir "$1" 2> /dev/full'
+    command = ["sh", "-c", line, sys.executable, str(data_dir)]
+    assert subprocess.run(command, timeout=PATIENCE, env=clean_environment()).returncode == 3
 
 
 @pytest.mark.usefixtures("hub")

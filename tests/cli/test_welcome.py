@@ -21,6 +21,7 @@ import pytest
 
 from emulator.testing.addresses import free_loopback_address
 from tests.processes import ROOT, Console, EmulatorConsole, clean_environment, posix_only
+from tests.support import PATIENCE, wait_until
 
 READY = "The hub is ready. Ctrl-C stops it."
 COLUMNS, ROWS = 80, 24
@@ -364,3 +365,53 @@ def test_a_hub_runs_without_an_input_an_output_or_an_error_output(
     run = shell(line, IOTHUB_EMULATOR_DATA_DIR=str(data_dir))
     assert script.read_text() == "0\n", run.stderr
     assert run.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names of files that are any bytes")
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {},
+    ],
+    ids=["ascii", "latin-1", "C", "usual"],
+)
+@pytest.mark.parametrize("name", [b"d\xc3\xa9 \xe2\x80\xa6", b"d\xff"], ids=["utf-8", "bytes"])
+def test_a_folder_of_any_name_and_an_output_with_few_letters(
+    name: bytes, variables: dict[str, str], tmp_path: Path
+) -> None:
+    folder = os.path.join(os.fsencode(tmp_path), name)  # noqa: PTH118 - Path takes no bytes
+    command = [sys.executable, "-m", "emulator"]
+    options = ["--host", free_loopback_address(), "--data-dir", folder]
+    environment, output = clean_environment(**variables), tmp_path / "output"
+    with (
+        output.open("wb") as written,
+        subprocess.Popen(
+            [*command, *options], cwd=ROOT, env=environment, stdout=written, stderr=subprocess.PIPE
+        ) as hub,
+    ):
+        try:
+            wait_until(
+                lambda: hub.poll() is not None or b"The hub is ready." in output.read_bytes()
+            )
+            assert hub.poll() is None
+            assert folder in output.read_bytes()
+            found = subprocess.run(
+                [*command, "env", "--shell", "bash", "--data-dir", folder],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                timeout=PATIENCE,
+            )
+            assert (found.returncode, found.stderr) == (0, b"")
+            line = b'eval "$1"; printf %s "$SSL_CERT_FILE"'
+            shell = ["bash", "-c", line, "bash", found.stdout]
+            run = subprocess.run(shell, capture_output=True, timeout=PATIENCE)
+            assert run.stdout == folder + b"/ca-bundle.pem"
+        finally:
+            hub.terminate()
+            _, errors = hub.communicate(timeout=PATIENCE)
+    assert b"Traceback" not in errors
+    assert hub.returncode == 0

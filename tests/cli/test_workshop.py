@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import stat
@@ -122,7 +123,38 @@ def test_a_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert len(certificates(tmp_path / "kitchen-cert.pem")) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names, and other quotes")
+def test_what_to_do_next_can_be_copied_into_a_shell(tmp_path: Path) -> None:
+    folder, device = tmp_path / 'it\'s a "folder"', "a*b?$HOME'"
+    lines = ca(folder, "create", "factory")
+    (line,) = (each for each in lines if "ca issue" in each)
+    words = shlex.split(line)
+    assert words[words.index("--dir") + 1] == str(folder)
+    lines = ca(folder, "issue", device, "--signed-by", "factory")
+    files = [str(folder / f"a_b__HOME_-{part}.pem") for part in ("cert", "key")]
+    for line in lines:
+        if "device-identity" in line or "simulate" in line:
+            words = shlex.split(line)
+            assert words[words.index("-d") + 1] == device
+        if "simulate" in line:
+            assert [words[words.index(option) + 1] for option in ("--cp", "--kp")] == files
+        if "X509" in line:
+            assert ast.literal_eval(line.strip().removeprefix("X509")) == tuple(files)
+    assert len([each for each in lines if "X509" in each or "simulate" in each]) == 2
+
+
 WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "an empty id": (("issue", ""), 2, r"argument DEVICE_ID: The value is empty\..*"),
+    "an empty module": (
+        ("issue", "a", "-m", ""),
+        2,
+        r"argument -m/--module-id: The value is empty\..*",
+    ),
+    "an empty CA": (
+        ("create", "a", "--signed-by", ""),
+        2,
+        r"argument --signed-by: The value is empty\..*",
+    ),
     "no CA": (
         ("issue", "kitchen"),
         1,

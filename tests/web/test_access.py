@@ -104,6 +104,26 @@ def test_the_well_known_key_is_not_offered_where_another_is_in_use(emulator: Emu
         visitor.http.close()
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        *('theme={"dark":1,"size":"a b"}', "flag", "a b=c", "list[0]=1", "a/b=1", 'open="x', "=x"),
+        *("expires=never", "\u00e9=\u00e9", "x=;;", ""),
+    ],
+)
+def test_cookies_of_other_servers_change_nothing(
+    emulator: Emulator, visitor: Visitor, other: str
+) -> None:
+    own = visitor.sign_in().headers["Set-Cookie"].partition(";")[0]
+    visitor.http.cookies.clear()
+    wrong = f"x{own}; {own.replace('=', '=x')}"
+    for text in (f"{other}; {own}", f"{own}; {other}", f"{other};{own};{other}"):
+        cookies = {"Cookie": text.encode()}
+        assert visitor.request("GET", "/devices", headers=cookies).status_code == 200
+    headers = {"Cookie": f"{other}; {wrong}".encode()}
+    assert visitor.request("GET", "/devices", headers=headers).status_code == 401
+
+
 def test_the_cookie_is_for_this_hub_alone(emulator: Emulator, visitor: Visitor) -> None:
     cookie = visitor.sign_in().headers["Set-Cookie"]
     name, _, rest = cookie.partition("=")

@@ -494,6 +494,17 @@ def test_what_devices_send_is_never_markup(
     assert not {"\x1b", "\u202e", "\u200b"} & set(seen)
 
 
+def test_a_body_that_is_nested_deep_stays_small(
+    home: Any, emulator: Emulator, device: Device
+) -> None:
+    deep = ["[" * 2000 + "]" * 2000, '{"a":' * 600 + "1" + "}" * 600]
+    send_events(emulator, device, *deep)
+    at(home, emulator, f"#/device/{device.id}")
+    home.get_by_text(deep[0]).first.wait_for(state="attached")
+    home.get_by_text(deep[1]).first.wait_for(state="attached")
+    assert len(home.content()) < 100_000
+
+
 def test_the_browser_refuses_a_script_that_is_not_a_file_of_the_page(
     home: Any, problems: list[str]
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
-import json
 import queue
 import re
 import sys
@@ -18,6 +17,7 @@ from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
 from emulator.cli.az.output import picker, show
 from emulator.cli.az.session import Hub
+from emulator.cli.az.values import parse_json
 from emulator.errors import ClientError
 
 
@@ -125,7 +125,7 @@ def _payload(event: dict[str, Any], kind: str) -> Any:
     body = event["body"] if "body" in event else event["bodyBase64"]
     if "json" in kind.lower() and isinstance(body, str):
         with contextlib.suppress(ValueError):
-            return json.loads(body)
+            return parse_json(body)
     return body
 
 

@@ -13,7 +13,7 @@ from emulator.cli.az.command import Command
 from emulator.cli.az.families import commands_of
 from emulator.cli.az.output import picker, show
 from emulator.cli.az.session import UsageError
-from emulator.cli.output import say
+from emulator.cli.output import complain, say
 from emulator.cli.parser import Parser, similar
 from emulator.program import program
 
@@ -105,5 +105,5 @@ def _help(words: Sequence[str], commands: Sequence[Command], rest: Sequence[str]
 
 
 def _refuse(text: str) -> NoReturn:
-    print(f"emulator: {text}. --help shows the commands.", file=sys.stderr)
+    complain(f"emulator: {text}. --help shows the commands.")
     sys.exit(2)

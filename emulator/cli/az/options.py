@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from emulator.cli.az import values
+from emulator.cli.parser import encodable, named
 
 
 class Option(Struct, frozen=True):
@@ -41,6 +42,8 @@ def option(*flags: str, help: str, **settings: Any) -> Option:  # noqa: A002 - a
     """Describe an option."""
     # Of choices, too: a list of them would fill several lines, so it is in the help.
     settings = {"metavar": flags[0].rpartition("-")[2].upper(), **settings, "help": help}
+    if not {"type", "choices"} & settings.keys():
+        settings["type"] = encodable if "default" in settings else named
     return Option(flags, settings)
 
 
@@ -77,7 +80,9 @@ DEVICE = option("--device-id", "-d", required=True, help="the device")
 ANY_DEVICE = option("--device-id", "-d", help="the device")
 MODULE = option("--module-id", "-m", required=True, help="the module")
 ANY_MODULE = option("--module-id", "-m", help="the module")
-ETAG = option("--etag", "-e", help="change it only in this state (default: in any)")
+ETAG = option(
+    *("--etag", "-e"), type=values.etag, help="change it only in this state (default: in any)"
+)
 EDGE = switch("--edge-enabled", "--ee", help="whether it is an IoT Edge device")
 AUTH = option(
     "--auth-method",
@@ -96,8 +101,8 @@ SELF_SIGNED = (
     option("--valid-days", "--vd", type=values.whole(1), help="its validity (default: 365)"),
 )
 STATUS = option("--status", "--sta", choices=("enabled", "disabled"), help="whether it can connect")
-REASON = option("--status-reason", "--star", help="a text about the status")
-SCOPE = option("--device-scope", help="the scope of its parent, an IoT Edge device")
+REASON = option("--status-reason", "--star", type=encodable, help="a text about the status")
+SCOPE = option("--device-scope", type=encodable, help="the scope of its parent, an IoT Edge device")
 KEY_TYPE = option(
     "--key-type",
     "--kt",
@@ -249,7 +254,9 @@ C2D_SYSTEM = (
     option("--ack", choices=("positive", "negative", "full"), help="which feedback is wanted"),
 )
 WAIT_FEEDBACK = switch("--wait", "-w", help="return with the feedback of the device")
-LOCK = option("--etag", "-e", required=True, help="the etag with which it was received")
+LOCK = option(
+    "--etag", "-e", required=True, type=values.etag, help="the etag with which it was received"
+)
 RECEIVE = (
     option("--lock-timeout", "--lt", type=values.whole(1, 300), default=60, help="the lock, in s"),
     *(
@@ -310,7 +317,7 @@ SIMULATE = (
     option("--symmetric-key", "--key", help="the key of the device (default: the hub has it)"),
     option("--certificate-file-path", "--cp", metavar="FILE", help="the device's certificate"),
     option("--key-file-path", "--kp", metavar="FILE", help="the private key of the certificate"),
-    option("--passphrase", "--pass", help="the passphrase of the private key"),
+    option("--passphrase", "--pass", type=encodable, help="the passphrase of the private key"),
     option("--model-id", "--dtmi", help="the IoT Plug and Play model"),
     option("--protocol", "--proto", choices=("mqtt",), default="mqtt", help="(default: mqtt)"),
 )

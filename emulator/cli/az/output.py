@@ -8,9 +8,10 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
+from unicodedata import category, east_asian_width
 
 from emulator.cli.az.session import UsageError
-from emulator.cli.output import say
+from emulator.cli.output import OutputError, say
 
 Picker = Callable[[Any], Any]
 
@@ -59,7 +60,12 @@ def show(document: Any, form: str, columns: Sequence[str] = ()) -> None:
     if document is None or form == "none":
         return
     if form in ("json", "jsonc"):
-        text = harmless(json.dumps(document, ensure_ascii=False, indent=2))
+        try:
+            text = harmless(json.dumps(document, ensure_ascii=False, indent=2))
+        except RecursionError:
+            raise OutputError(
+                "Can't write the output: it is nested too deep. Pick a part of it: --query"
+            ) from None
         colours = form == "jsonc" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         say(_TOKEN.sub(_coloured, text) if colours else text)
         return
@@ -129,9 +135,23 @@ def _table(rows: Sequence[Any], columns: Sequence[str]) -> list[str]:
         return []
     heads = [harmless(name[:1].upper() + name[1:]) for name in names]
     cells = [[_cell(row.get(name)) for name in names] for row in objects]
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(heads, *cells, strict=True)]
     lines = [heads, ["-" * width for width in widths], *cells]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return ["  ".join(map(_padded, line, widths)).rstrip() for line in lines]
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes (Unicode Standard Annex 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if category(each) in ("Mn", "Me") else 2 if east_asian_width(each) in ("W", "F") else 1
+        for each in text
+    )
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
 
 
 def _columns_of(row: Any) -> dict[str, Any]:

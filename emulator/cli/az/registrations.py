@@ -15,6 +15,7 @@ from emulator.cli.az import provisioning as p
 from emulator.cli.az.command import Command
 from emulator.cli.az.provisioning import Provisioning
 from emulator.cli.az.session import UsageError, path, precondition
+from emulator.cli.parser import encodable
 from emulator.client import Client, Response, sas_token
 from emulator.errors import ClientError
 
@@ -154,7 +155,7 @@ _NEW = (
     o.switch("--compute-key", "--ck", help="the key is that of the group: derive one from it"),
     o.option("--certificate-file-path", "--cp", metavar="FILE", help="the device's certificate"),
     o.option("--key-file-path", "--kp", metavar="FILE", help="its private key"),
-    o.option("--passphrase", "--pass", help="the passphrase of the private key"),
+    o.option("--passphrase", "--pass", type=encodable, help="the passphrase of the private key"),
     o.option("--payload", metavar="JSON", type=values.json_value, help="for custom allocation"),
     o.option("--id-scope", "--scope", help="the id scope (default: that of the emulator)"),
 )

@@ -25,6 +25,8 @@ from emulator.cli.az.command import Command
 from emulator.cli.az.mqtt_device import MqttDevice
 from emulator.cli.az.output import Picker, picker, show
 from emulator.cli.az.session import Hub, UsageError, path
+from emulator.cli.az.values import parse_json
+from emulator.cli.output import complain
 from emulator.cli.process import on_signals
 from emulator.client import sas_token
 from emulator.errors import ClientError
@@ -65,7 +67,7 @@ def _keys(hub: Hub, options: argparse.Namespace) -> dict[str, str | None]:
     for start in range(0, len(missing), _MOST_CREATED):
         found |= _create(hub, missing[start : start + _MOST_CREATED])
     if missing:
-        print(f"emulator: Created {len(missing)} devices.", file=sys.stderr)
+        complain(f"emulator: Created {len(missing)} devices.")
     return found
 
 
@@ -216,7 +218,7 @@ class _Simulation:
 
 def _document(payload: bytes) -> Any:
     try:
-        return json.loads(payload) if payload else None
+        return parse_json(payload) if payload else None
     except ValueError:
         return payload.decode(errors="backslashreplace")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from emulator.cli.az.session import UsageError
+from emulator.cli.az.values import parse_json
 
 
 def apply(
@@ -59,7 +59,7 @@ def _parent(document: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 

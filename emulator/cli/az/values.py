@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from emulator.cli.parser import encodable, named
+
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+_DEEPEST = 100  # levels of JSON; a twin has 10
 _SHOWN = 60  # how much of a value an error repeats, in characters
+
+
+class NestingError(ValueError):
+    """JSON is nested too deep."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is nested deeper than {_DEEPEST} levels")
 
 
 def json_value(text: str) -> Any:
@@ -22,15 +32,40 @@ def json_value(text: str) -> Any:
     is_file = _is_file(file)
     try:
         content = file.read_text(encoding="utf-8-sig") if is_file else text
-        return json.loads(content, parse_constant=_refuse_constant)
+        return parse_json(content)
     except OSError as error:
         raise ArgumentTypeError(f"Can't read {file}: {error.strerror or error}") from None
     except ValueError as error:
         if is_file:
             raise ArgumentTypeError(f"No JSON in {file}: {error}") from None
+        if isinstance(error, NestingError):
+            raise ArgumentTypeError(f"Invalid JSON: {error}") from None
         raise ArgumentTypeError(
             f"Neither JSON nor a file: {_shown(text)}. In a shell, quote it: '{{\"a\": 1}}'"
         ) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that can be written again, which takes more of Python's stack than to parse it.
+
+    Raises:
+        ValueError: it is not JSON.
+        NestingError
+    """
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise NestingError from None
+    level = [document]
+    for _ in range(_DEEPEST):
+        level = [child for each in level for child in _children(each)]
+        if not level:
+            return document
+    raise NestingError
+
+
+def _children(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -70,13 +105,24 @@ def content_of(text: str) -> bytes:
         raise ArgumentTypeError(f"Can't read {text}: {error.strerror or error}") from None
 
 
+def etag(text: str) -> str:
+    """Return an etag: it is sent in a header.
+
+    Raises:
+        ArgumentTypeError
+    """
+    if not (text.isascii() and named(text).isprintable()):
+        raise ArgumentTypeError(f"Invalid etag {_shown(text)}: use that of the document")
+    return text
+
+
 def pair(text: str) -> tuple[str, str]:
     """Parse `name=value`.
 
     Raises:
         ArgumentTypeError
     """
-    name, equals, value = text.partition("=")
+    name, equals, value = encodable(text).partition("=")
     if not name or not equals:
         raise ArgumentTypeError(f"Not a pair: {_shown(text)}. Use name=value")
     return name, value

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Collection, Mapping
-from http.cookies import CookieError, SimpleCookie
 
 from aiohttp.web_response import Response
 
@@ -279,10 +278,11 @@ def _cookie(request: Request, value: str, seconds: int) -> str:
 
 
 def _cookie_value(request: Request) -> str | None:
-    cookies = SimpleCookie()
-    try:
-        cookies.load(request.headers.get("Cookie", ""))
-    except CookieError:
-        return None
-    found = cookies.get(_cookie_name(request))
-    return None if found is None else found.value
+    # Not http.cookies: it reads nothing if another server on this host name has set a cookie that
+    # browsers send, but no standard allows, such as one with JSON (RFC 6265, section 5.4).
+    wanted = _cookie_name(request)
+    for each in request.headers.get("Cookie", "").split(";"):
+        name, _, value = each.strip().partition("=")
+        if name == wanted:
+            return value
+    return None

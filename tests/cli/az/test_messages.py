@@ -183,6 +183,23 @@ def test_events_cannot_write_to_the_terminal(az: Run, device: Device, send: Send
         assert "\\u001b[31mred\\u009b2J" in output
 
 
+def test_a_body_that_is_nested_deep_is_a_text(az: Run, device: Device, send: Send) -> None:
+    deep = "[" * 900 + "]" * 900
+    send(deep, **{"$.ct": "application/json", "$.ce": "utf-8"})
+    monitor = (
+        "monitor-events",
+        "-d",
+        device.id,
+        "--et",
+        "0",
+        "--mc",
+        "1",
+        "--ct",
+        "application/json",
+    )
+    assert az(*monitor).document["event"]["payload"] == deep
+
+
 def test_events_of_no_device(az: Run) -> None:
     result = az("monitor-events", "-d", "none", "-t", "5")
     assert (result.status, result.output, len(result.errors)) == (3, "", 1)

@@ -368,6 +368,110 @@ def test_wrong_use_is_one_line_and_status_2(name: str, az: Run) -> None:
     assert re.fullmatch(f"emulator: (?:{said})", result.errors[0]), result.errors[0]
 
 
+# What names something: with an empty one, a path would lead to something else.
+NAMING = [
+    (words, option)
+    for words, command in COMMANDS.items()
+    for option in command.options
+    if re.search(r"-(id|name)$|^--(etag|name)$", option.flags[0])
+    and "default" not in option.settings
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "option"), NAMING, ids=[f"{words} {each.flags[0]}" for words, each in NAMING]
+)
+def test_an_empty_name_is_refused(words: str, option: o.Option, az: Run) -> None:
+    result = az(*words.split(), option.flags[0], "")
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1)
+    flags = re.escape("/".join(option.flags))
+    assert re.match(f"emulator: argument {flags}: The value is empty", result.errors[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "option"), NAMING, ids=[f"{words} {each.flags[0]}" for words, each in NAMING]
+)
+def test_a_name_that_is_not_utf_8_is_refused(words: str, option: o.Option, az: Run) -> None:
+    result = az(*words.split(), option.flags[0], "a\udcffb")  # as Python reads the byte 0xFF
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1)
+    if option.flags[0] == "--etag":
+        assert "Invalid etag 'a\\udcffb'" in result.errors[0]
+    else:
+        assert "The value is not UTF-8: 'a\\udcffb'" in result.errors[0]
+
+
+@pytest.mark.parametrize("etag", ["\u65e5", "a\r\nX: b", "\x7f"])
+def test_an_etag_that_no_header_can_hold_is_refused(etag: str, az: Run) -> None:
+    result = az("device-identity", "delete", *ID, "--etag", etag)
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1)
+    assert "argument --etag/-e: Invalid etag " in result.errors[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("c2d-message", "send", *ID, "--data", "\udcff"),
+        ("c2d-message", "send", *ID, "--props", "a=\udcff"),
+        ("simulate", *ID, "--props", "\udcff=a"),
+        ("simulate", *ID, "--passphrase", "\udcff"),
+        ("query", "-q", "\udcff"),
+    ],
+)
+def test_a_text_that_is_not_utf_8_is_refused(arguments: tuple[str, ...], az: Run) -> None:
+    result = az(*arguments)
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1)
+    assert "The value is not UTF-8: " in result.errors[0]
+
+
+def test_an_empty_name_is_looked_for() -> None:
+    assert len(NAMING) > 50
+    assert {words for words, each in NAMING if each.flags[0] == "--module-id"} >= {
+        "module-identity delete",
+        "module-identity renew-key",
+        "invoke-module-method",
+    }
+
+
+@pytest.mark.parametrize("option", ["--login", "--host", "--data-dir"])
+def test_an_empty_hub_is_refused(option: str, run_command: Run) -> None:
+    result = run_command("device-identity", "list", option, "")
+    assert (result.status, result.output, len(result.errors)) == (2, "", 1)
+    assert "The value is empty" in result.errors[0]
+
+
+@pytest.mark.parametrize("depth", [101, 5000, 200_000])
+def test_json_that_is_nested_deep_is_one_line(depth: int, az: Run, tmp_path: Path) -> None:
+    text = '{"a":' * depth + "1" + "}" * depth
+    result = az("device-twin", "update", *ID, "--tags", text)
+    assert (result.status, len(result.errors)) == (2, 1)
+    assert "argument --tags: Invalid JSON: it is nested deeper than 100 levels" in result.errors[0]
+    file = tmp_path / "deep.json"
+    file.write_text(text, encoding="utf-8")
+    result = az("device-twin", "update", *ID, "--tags", str(file))
+    assert (result.status, len(result.errors)) == (2, 1)
+    assert result.errors[0].startswith(f"emulator: argument --tags: No JSON in {file}: it is nest")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("device-identity", "show", "-d", "\x1b[31m\x9b"),
+        ("device-identity", "show", "-d", "x", "\x1b[31m\x9b"),
+        ("device-identity", "show", "--\x1b[31m\x9b"),
+        ("device-identity", "show", "-d", "x", "--query", "\x1b[31m\x9b"),
+        ("device-identity", "\x1b[31m\x9b"),
+        ("query", "-q", "SELECT \x1b[31m\x9b"),
+        ("snapshot", "/none/\x1b[31m\x9b"),
+    ],
+)
+def test_an_error_cannot_write_to_the_terminal(arguments: tuple[str, ...], az: Run) -> None:
+    result = az(*arguments)
+    assert result.status
+    assert len(result.errors) == 1
+    assert result.errors[0].isprintable()
+    assert "x1b" in result.errors[0]
+
+
 def test_json_comes_from_files_too(tmp_path: Path, az: Run) -> None:
     file = tmp_path / "patch.json"
     file.write_text("{", encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from emulator.cli.az.output import harmless, picker, show
+from emulator.cli.output import OutputError
 
 ROWS = [
     {"deviceId": "a", "n": 1, "on": True, "tags": {"x": 1}, "none": None},
@@ -78,6 +79,21 @@ def test_a_table_has_a_column_for_each_simple_member(monkeypatch: pytest.MonkeyP
     assert printed(monkeypatch, [], "table") == ""
 
 
+def test_a_table_is_straight_with_wide_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"a": "\u6e29\u5ea6\u8a08", "b": 1},
+        {"a": "e\u0301t\u00e9", "b": 2},
+        {"a": "x", "b": 3},
+    ]
+    assert printed(monkeypatch, rows, "table").splitlines() == [
+        "A       B",
+        "------  -",
+        "\u6e29\u5ea6\u8a08  1",
+        "e\u0301t\u00e9     2",
+        "x       3",
+    ]
+
+
 def test_tsv_has_the_values_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(monkeypatch, ROWS, "tsv").splitlines()
     assert lines[0] == 'a\t1\ttrue\t{"x": 1}\t'
@@ -107,6 +123,16 @@ def test_no_text_writes_to_the_terminal(
     assert all(each.isprintable() or each in "\n\t" for each in shown)
     if form.startswith("json"):
         assert json.loads(shown) == document
+
+
+def test_a_document_that_is_nested_too_deep_is_one_line() -> None:
+    document: Any = []
+    for _ in range(100_000):
+        document = [document]
+    with pytest.raises(OutputError, match=r"^Can't write the output: it is nested too deep\. "):
+        show(document, "json")
+    while document:  # Python would take its stack to free it
+        document = document.pop()
 
 
 def test_an_output_that_has_few_letters(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 import { el, visible } from "./dom.js";
 
+// A twin has 10 levels.
+const MOST_LEVELS = 20;
+
 /** Write a time as `09:03:17`, with the date as its title. */
 export function clockTime(text) {
   const time = new Date(text);
@@ -95,8 +98,19 @@ export function json(value, marked = new Set(), empty = "{}") {
     pre.append(Array.isArray(value) ? "[]" : empty);
     return pre;
   }
-  write(pre, value, "", [], marked);
+  if (isDeep(value)) pre.append(visible(JSON.stringify(value)));
+  else write(pre, value, "", [], marked);
   return pre;
+}
+
+/** Whether JSON is nested so deep that the spaces before its lines would be megabytes. */
+function isDeep(value) {
+  let level = [value];
+  for (let depth = 0; depth <= MOST_LEVELS; depth += 1) {
+    level = level.filter((each) => typeof each === "object" && each !== null).flatMap((each) => Object.values(each));
+    if (!level.length) return false;
+  }
+  return true;
 }
 
 function write(place, value, indent, path, marked) {
