@@ -55,6 +55,9 @@ def test_health_needs_no_token(emulator: Emulator) -> None:
     connection.request("GET", "/_emulator/health")
     answer = connection.getresponse()
     assert (answer.status, answer.read()) == (200, b'{"status":"healthy"}')
+    connection.request("HEAD", "/_emulator/health")  # as `wget --spider` does
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
     connection.close()
 
 

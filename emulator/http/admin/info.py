@@ -80,11 +80,12 @@ def routes(host: Host) -> tuple[Route, ...]:
         }
 
     async def get_health(_: IotHub, request: Request) -> Response:
-        """`GET /_emulator/health`, without a token: 200 if every listener accepts, else 503."""
+        """`GET` or `HEAD /_emulator/health`, without a token: 200 if every listener accepts, else 503."""
         check_parameters(request)
         return host.health()
 
     return (
         Route("GET", "/_emulator/info", Operation.READ_INFO, get_info, versioned=False),
         Route("GET", "/_emulator/health", None, get_health, versioned=False),
+        Route("HEAD", "/_emulator/health", None, get_health, versioned=False),  # `wget --spider`
     )
