@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 from unicodedata import category, east_asian_width
@@ -35,12 +36,13 @@ def picker(expression: str | None) -> Picker:
 
     def search(document: Any) -> Any:
         try:
-            return compiled.search(document)
+            return compiled.search(document, options)
         except JMESPathError as error:
             raise UsageError(f"Invalid --query: {_line(error)}") from None
 
     try:
         compiled = jmespath.compile(expression)
+        options = jmespath.Options(dict_cls=OrderedDict)  # the members as the query has them
     except JMESPathError as error:
         raise UsageError(f"Invalid --query: {_line(error)}") from None
     return search
@@ -72,7 +74,7 @@ def show(document: Any, form: str, columns: Sequence[str] = ()) -> None:
     if isinstance(document, dict) and list(document) == ["value"]:
         document = document["value"]  # how Azure Resource Manager writes a list
     rows = document if isinstance(document, list) else [document]
-    lines = _table(rows, columns) if form == "table" else ["\t".join(_cells(row)) for row in rows]
+    lines = _table(rows, columns) if form == "table" else [_tabbed(row) for row in rows]
     if lines:
         say("\n".join(lines))
 
@@ -111,13 +113,30 @@ def _cell(value: Any) -> str:
         return harmless(value.replace("\t", "\\t").replace("\n", "\\n"))
     if value is None:
         return _EMPTY
-    return harmless(json.dumps(value, ensure_ascii=False))
+    return str(value) if isinstance(value, bool) else harmless(json.dumps(value))
 
 
-def _cells(row: Any) -> list[str]:
-    """Return the cells of a line of tsv, as az writes them: of an object, its values."""
-    members = row.values() if isinstance(row, dict) else row if isinstance(row, list) else [row]
-    return [_cell(each) for each in members]
+def _tabbed(row: Any) -> str:
+    """Return a line of tsv, as az writes it (source of knack: output).
+
+    An object is the line of its values, by their names unless a query has chosen them. An object
+    among them is empty, and a list is its length.
+    """
+    if isinstance(row, dict):
+        names = row if isinstance(row, OrderedDict) else sorted(row)
+        row = [row[name] for name in names]
+    elif isinstance(row, bool):
+        row = str(row).lower()
+    values = row if isinstance(row, list) else [row]
+    return "\t".join(map(_tabbed_value, values))
+
+
+def _tabbed_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return _EMPTY
+    if isinstance(value, list):
+        return str(len(value))
+    return "None" if value is None else _cell(value)
 
 
 def _table(rows: Sequence[Any], columns: Sequence[str]) -> list[str]:

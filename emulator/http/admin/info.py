@@ -80,7 +80,7 @@ def routes(host: Host) -> tuple[Route, ...]:
         }
 
     async def get_health(_: IotHub, request: Request) -> Response:
-        """`GET` or `HEAD /_emulator/health`, without a token: 200 if every listener accepts, else 503."""
+        """`GET` or `HEAD /_emulator/health`, without a token: 200 if all ports accept, or 503."""
         check_parameters(request)
         return host.health()
 

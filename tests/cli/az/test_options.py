@@ -13,6 +13,7 @@ from emulator.cli.az.command import Command
 from emulator.cli.az.families import commands_of
 from emulator.cli.az.main import parser_of
 from emulator.cli.commands import AZ_COMMANDS
+from emulator.program import program
 from tests.cli.az.conftest import Run
 
 COMMANDS = {each.words: each for word in AZ_COMMANDS for each in commands_of(word)}
@@ -188,11 +189,16 @@ def test_the_options_are_those_of_az(words: str) -> None:
     assert [each for each in here if not each & known] == []
 
 
+def widest(text: str) -> int:
+    """Return the width of a text where the program has its short name: its path can be long."""
+    return max(map(len, text.replace(program(), "iothub-emulator").splitlines()))
+
+
 @pytest.mark.parametrize("words", COMMANDS)
 def test_each_help_has_an_example_that_parses(words: str) -> None:
     parser = parser_of(COMMANDS[words])
     text = parser.format_help()
-    assert max(map(len, text.splitlines())) < 80
+    assert widest(text) < 80
     found = re.search(r"example:\n  (.*)", text, re.DOTALL)
     assert found
     arguments = shlex.split(found[1].replace("\\\n", ""))
@@ -207,7 +213,7 @@ def test_each_help_has_an_example_that_parses(words: str) -> None:
 def test_each_family_has_help(word: str, run_command: Run) -> None:
     result = run_command(word, "--help")
     assert (result.status, result.errors) == (0, [])
-    assert max(map(len, result.output.splitlines())) < 80
+    assert widest(result.output) < 80
     assert "example:\n" in result.output
 
 

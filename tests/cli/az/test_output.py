@@ -70,8 +70,8 @@ def test_a_table_has_a_column_for_each_simple_member(monkeypatch: pytest.MonkeyP
     assert printed(monkeypatch, ROWS, "table").splitlines() == [
         "DeviceId  N   On     None  More",
         "--------  --  -----  ----  ----",
-        "a         1   true",
-        "bcd       22  false        é",
+        "a         1   True",
+        "bcd       22  False        é",
     ]
     assert printed(monkeypatch, {"a": 1, "b": {}}, "table") == "A\n-\n1\n"
     assert printed(monkeypatch, ["x", "y"], "table") == "Result\n------\nx\ny\n"
@@ -95,8 +95,14 @@ def test_a_table_is_straight_with_wide_characters(monkeypatch: pytest.MonkeyPatc
 
 
 def test_tsv_has_the_values_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = printed(monkeypatch, ROWS, "tsv").splitlines()
-    assert lines[0] == 'a\t1\ttrue\t{"x": 1}\t'
+    """As knack writes them, the library of az."""
+    row = {"b": "x", "a": 1, "none": None, "on": True, "of": {"x": 1}, "many": [1, 2]}
+    assert printed(monkeypatch, [row], "tsv") == "1\tx\t2\tNone\t\tTrue\n"
+    chosen = picker("[].{b: b, none: none, a: a}")([row])
+    assert printed(monkeypatch, chosen, "tsv") == "x\tNone\t1\n"
+    listed = picker("[].[on, of, many, b]")([row])
+    assert printed(monkeypatch, listed, "tsv") == "True\t\t2\tx\n"
+    assert printed(monkeypatch, True, "tsv") == "true\n"
     assert printed(monkeypatch, "x", "tsv") == "x\n"
     assert printed(monkeypatch, [1, 2], "tsv") == "1\n2\n"
     assert printed(monkeypatch, [{"a": "1\t2\n3"}], "tsv") == "1\\t2\\n3\n"
