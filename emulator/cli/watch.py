@@ -8,7 +8,7 @@ from collections import Counter
 
 from emulator.hub.core.errors import HubError, ServiceUnavailable
 from emulator.hub.core.printable import printable
-from emulator.hub.feed import Change
+from emulator.hub.feed import Change, ServiceChange
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityChanged, IdentityCreated, IdentityDeleted
 from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent
@@ -75,5 +75,7 @@ def describe(change: Change) -> str:
         case UploadEnded():
             done = "uploaded" if change.report.is_success else "did not upload"
             return f"{change.upload.device_id} {done} {change.upload.name}"
+        case ServiceChange():
+            return f"{change.subject!r} {change.what}"
         case _:
             return ""

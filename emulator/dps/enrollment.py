@@ -19,6 +19,7 @@ from emulator.hub.core.errors import ArgumentInvalid, HubError, MessageTooLarge
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import NEVER, iso
+from emulator.hub.feed import ServiceChange
 from emulator.hub.identities import identity as identities
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.twins import twin as twins
@@ -54,6 +55,10 @@ class Webhook(Struct, frozen=True):
 
     url: str
     api_version: str
+
+
+class EnrollmentChanged(ServiceChange, frozen=True):
+    """An enrollment was created, replaced or deleted."""
 
 
 class Enrollment(Struct, frozen=True):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from emulator.dps import enrollment, errors, limits, queries, registration
 from emulator.dps.attestation import KEY
-from emulator.dps.enrollment import Enrollment
-from emulator.dps.registration import Registration
+from emulator.dps.enrollment import Enrollment, EnrollmentChanged
+from emulator.dps.registration import Registration, RegistrationChanged
 from emulator.hub.core import members
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import ArgumentInvalid, HubError, TooManyDevices
@@ -15,6 +15,7 @@ from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Deletion, Store
+from emulator.hub.feed import Feed
 from emulator.hub.query.continuations import Page
 
 _BULK = members.Form("mode", "enrollments")
@@ -25,8 +26,9 @@ _MODES = "create", "update", _OWN_ETAG, "delete"
 class Enrollments:
     """The enrollments of a service, and what became of their devices."""
 
-    def __init__(self, store: Store, clock: Clock, slices: Slices) -> None:
+    def __init__(self, store: Store, feed: Feed, clock: Clock, slices: Slices) -> None:
         self._store = store
+        self._feed = feed
         self._clock = clock
         self._slices = slices
         # How many individual enrollments there are: they can be too many to be counted each time.
@@ -76,6 +78,7 @@ class Enrollments:
             self._check_room(written)
         self._store.commit(put=(written,))
         self._individual += before is None and not is_group
+        self._publish(written, "was enrolled" if before is None else "has a changed enrollment")
         return self._document(written, with_keys=True)
 
     def delete(self, identifier: str, if_match: IfMatch, *, is_group: bool) -> None:
@@ -89,6 +92,7 @@ class Enrollments:
         gone: list[Deletion] = [(Registration, each.key) for each in self._registrations_of(found)]
         self._store.commit(delete=((Enrollment, found.key), *gone))
         self._individual -= not is_group
+        self._publish(found, "is no longer enrolled")
 
     def bulk(self, body: object) -> JsonObject:
         """Create, update or delete individual enrollments; each of them alone can fail.
@@ -164,6 +168,7 @@ class Enrollments:
         if not if_match.allows(found.tag):
             raise errors.StaleEtag
         self._store.commit(delete=((Registration, found.key),))
+        self._feed.publish(RegistrationChanged(found.id, "is no longer registered"))
 
     async def query_registrations(
         self, group_id: str, text: str, *, size: int, continuation: str | None
@@ -185,6 +190,11 @@ class Enrollments:
         return found
 
     # --- both
+
+    def _publish(self, changed: Enrollment, what: str) -> None:
+        self._feed.publish(
+            EnrollmentChanged(changed.id, f"{what}, as a group" if changed.is_group else what)
+        )
 
     async def _page(
         self,

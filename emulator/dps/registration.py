@@ -11,6 +11,7 @@ from msgspec import Struct
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Key
 from emulator.hub.core.times import iso
+from emulator.hub.feed import ServiceChange
 
 ASSIGNING, ASSIGNED, FAILED, DISABLED = "assigning", "assigned", "failed", "disabled"
 
@@ -18,6 +19,10 @@ ASSIGNING, ASSIGNED, FAILED, DISABLED = "assigning", "assigned", "failed", "disa
 INITIAL = "initialAssignment"
 MIGRATED = "deviceDataMigrated"
 RESET = "deviceDataReset"
+
+
+class RegistrationChanged(ServiceChange, frozen=True):
+    """A device was assigned or refused, or its registration was deleted."""
 
 
 class Registration(Struct, frozen=True):

@@ -27,7 +27,14 @@ from emulator.dps.assignment import Assignments
 from emulator.dps.attestation import TPM, X509
 from emulator.dps.enrollment import CUSTOM
 from emulator.dps.meter import Meter
-from emulator.dps.registration import ASSIGNED, ASSIGNING, DISABLED, FAILED, Registration
+from emulator.dps.registration import (
+    ASSIGNED,
+    ASSIGNING,
+    DISABLED,
+    FAILED,
+    Registration,
+    RegistrationChanged,
+)
 from emulator.dps.tpm_keys import Tpm
 from emulator.hub.access.operations import Operation
 from emulator.hub.access.refusals import Refusals
@@ -38,6 +45,7 @@ from emulator.hub.core.json import JsonObject
 from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Store
 from emulator.hub.core.turns import Turns
+from emulator.hub.feed import Feed
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +84,7 @@ class Registrations:
         store: the store of enrollments and registrations.
         access: the check of credentials.
         assignments: what is written in the hub.
+        feed: the feed of the hub.
         clock: the clock of the hub.
         linked: the host name of the hub that is linked with the service.
         refusals: those of the hub: a person sees the refusals of both in one place.
@@ -88,6 +97,7 @@ class Registrations:
         store: Store,
         access: Access,
         assignments: Assignments,
+        feed: Feed,
         clock: Clock,
         linked: str,
         refusals: Refusals,
@@ -98,6 +108,7 @@ class Registrations:
         self._store = store
         self._access = access
         self._assignments = assignments
+        self._feed = feed
         self._clock = clock
         self._linked = linked
         # The last operation of each device whose webhook has not answered yet.
@@ -351,8 +362,15 @@ class Registrations:
                     record, status=FAILED, error_code=error.code, error_message=error.text
                 )
         self._store.commit(put=(record,))
-        if record.status == ASSIGNED:
-            log.info("Assigned %r to %r as %r", request.id, record.hub, record.device_id)
+        self._feed.publish(RegistrationChanged(record.id, _outcome(record)))
+
+
+def _outcome(record: Registration) -> str:
+    if record.status == ASSIGNED:
+        return f"was assigned to {record.hub} as {record.device_id}"
+    if record.status == DISABLED:
+        return "was not assigned: its enrollment is disabled"
+    return f"was not assigned: {record.error_message}"
 
 
 def _spelling(request: Request, before: Registration | None) -> str:

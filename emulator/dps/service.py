@@ -45,12 +45,13 @@ class ProvisioningService:
             hub.token_time,
             hub.clock.machine,
         )
-        self.enrollments = Enrollments(store, hub.clock, hub.slices)
+        self.enrollments = Enrollments(store, hub.feed, hub.clock, hub.slices)
         assignments = Assignments(hub.identities, {*hosts, linked})
         self.registrations = Registrations(
             store,
             self.access,
             assignments,
+            hub.feed,
             hub.clock,
             linked,
             hub.refusals,

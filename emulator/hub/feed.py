@@ -23,6 +23,20 @@ class Change(Struct, frozen=True):
     """A change of the state of the hub. Each kind of change is a subclass."""
 
 
+class ServiceChange(Change, frozen=True):
+    """A change of another service on the ports of the hub, such as provisioning.
+
+    The hub and its heads know no kind of it, so it says itself what has changed.
+
+    Args:
+        subject: the id of what it is about.
+        what: what has become of that, in a few words: "was enrolled".
+    """
+
+    subject: str
+    what: str
+
+
 C = TypeVar("C", bound=Change)
 Handler = Callable[[Any], object]
 

@@ -132,6 +132,7 @@ def open_channel() -> tuple[ProvisioningChannel, _Output]:
         lab.hub.store,
         access,
         assignments,
+        lab.hub.feed,
         lab.clock,
         "hub.test",
         lab.hub.refusals,

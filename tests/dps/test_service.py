@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from emulator import Emulator
+from emulator.cli.watch import describe
+from emulator.http.web.changes import document
+from emulator.hub.feed import Change, ServiceChange
+from tests.clock import START
 from tests.dps.software_tpm import a_tpm
 from tests.dps.support import KEY, Owner, Registrant, derived, new_id, pem
 from tests.processes import ROOT, clean_environment
@@ -127,3 +131,35 @@ def test_it_stops_while_a_webhook_works(emulator: Emulator, silent_webhook: str)
         owner.enroll(name, allocationPolicy="custom", customAllocationDefinition=webhook)
         assert device.send("GET", f"/operations/{newer}").status_code == 404
         device.begin()
+
+
+def test_what_happens_is_published_on_the_feed_of_the_hub(emulator: Emulator) -> None:
+    name, group = new_id(), new_id("group")
+    with second_hub(emulator) as hub, Owner(hub) as owner:
+        changes: list[ServiceChange] = []
+        hub.follow(lambda each: each.feed.subscribe(Change, changes.append))
+        owner.enroll_group(group)
+        owner.enroll(name, deviceId="d1")
+        Registrant(hub, name).register()
+        owner.change(name, provisioningStatus="disabled")
+        Registrant(hub, name).register()
+        owner.call("DELETE", f"/registrations/{name}", status=204)
+        owner.call("DELETE", f"/enrollments/{name}", status=204)
+        host = hub.host_name
+    found = [each for each in changes if isinstance(each, ServiceChange)]
+    assert [(type(each).__name__, each.subject, each.what) for each in found] == [
+        ("EnrollmentChanged", group, "was enrolled, as a group"),
+        ("EnrollmentChanged", name, "was enrolled"),
+        ("RegistrationChanged", name, f"was assigned to {host} as d1"),
+        ("EnrollmentChanged", name, "has a changed enrollment"),
+        ("RegistrationChanged", name, "was not assigned: its enrollment is disabled"),
+        ("RegistrationChanged", name, "is no longer registered"),
+        ("EnrollmentChanged", name, "is no longer enrolled"),
+    ]
+    assert describe(found[1]) == f"{name!r} was enrolled"
+    assert document(found[1], START) == {
+        "type": "EnrollmentChanged",
+        "time": "2026-01-31T14:46:08Z",
+        "subject": name,
+        "what": "was enrolled",
+    }

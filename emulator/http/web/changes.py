@@ -12,7 +12,7 @@ from emulator.hub.core.errors import HubError, error_text
 from emulator.hub.core.json import JsonObject, WrittenJson, dumps
 from emulator.hub.core.times import iso
 from emulator.hub.faults.faults import FaultAdded, FaultEnded, FaultHit
-from emulator.hub.feed import Change
+from emulator.hub.feed import Change, ServiceChange
 from emulator.hub.identities.identity import IdentityChanged, IdentityCreated, IdentityKey
 from emulator.hub.jobs.changes import JobEnded, JobStarted
 from emulator.hub.links.link import Connected, Disconnected
@@ -117,6 +117,8 @@ def _details(change: Change) -> JsonObject:
             return {"blobName": change.notification.blob_name}
         case FaultAdded() | FaultHit() | FaultEnded():
             return {"faultId": change.id, "kind": change.fault.kind}
+        case ServiceChange():
+            return {"subject": change.subject, "what": change.what}
         case JobStarted() | JobEnded():
             job = change.job
             return {"jobId": job.key.id, "jobType": job.type.value, "status": job.status.value}

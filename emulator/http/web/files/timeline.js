@@ -16,6 +16,7 @@ export const KINDS = {
   Jobs: ["JobStarted", "JobEnded"],
   Files: ["UploadStarted", "UploadEnded"],
   Faults: ["FaultAdded", "FaultHit", "FaultEnded"],
+  Provisioning: ["EnrollmentChanged", "RegistrationChanged"],
   Refusals: ["Refused"],
 };
 
@@ -159,6 +160,9 @@ export class Timeline {
         return [["The fault ", code(item.kind), " happened", who && [" to ", who]]];
       case "FaultEnded":
         return [["The fault ", code(item.kind), " is off", who && [" for ", who]]];
+      case "EnrollmentChanged":
+      case "RegistrationChanged":
+        return [[code(item.subject), ` ${item.what}`]];
       case "Refused":
         return [[item.text]];
       case "Dropped":
