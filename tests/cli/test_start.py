@@ -26,7 +26,14 @@ from emulator.settings import WELL_KNOWN_PRIMARY_KEY, table
 from emulator.testing.addresses import free_loopback_address
 from tests.devices import METHODS, connect_device
 from tests.mqtt.raw import Wire, connack, connect
-from tests.processes import END_SECONDS, Console, EmulatorConsole, clean_environment, posix_only
+from tests.processes import (
+    END_SECONDS,
+    ROOT,
+    Console,
+    EmulatorConsole,
+    clean_environment,
+    posix_only,
+)
 from tests.support import API_VERSION, sas_token
 
 ANY_PORTS = tuple(f"--{kind}-port=0" for kind in ("mqtt", "https", "amqps", "amqp", "uploads"))
@@ -222,9 +229,12 @@ def test_the_line_to_type_works_in_every_folder(usual: Usual, tmp_path: Path) ->
 @posix_only
 def test_without_an_active_venv_a_message_has_the_path_of_python(tmp_path: Path) -> None:
     search = clean_environment(PATH=os.defpath)
+    python = Path(sys.executable)
+    if python.is_relative_to(ROOT):  # the folder in which it runs
+        python = python.relative_to(ROOT)
     for environment, name in (
         (clean_environment(), "python"),
-        (search, shlex.quote(sys.executable)),
+        (search, shlex.quote(str(python))),
     ):
         with Console(
             "-m", "emulator", "status", "--data-dir", tmp_path, environment=environment
