@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from emulator import Emulator
 from tests.dps.support import OTHER_KEY, Owner, Registrant, derived, new_id
-from tests.support import second_hub
+from tests.support import second_hub, wait_until
 from tests.web.support import Visitor, at, check
 from tests.x509 import issue
 
@@ -27,10 +27,15 @@ def enroll(page: Any, button: str, label: str, name: str) -> Any:
 
 def copied(page: Any, button: str) -> str:
     """Press a button that copies, and return what it copied."""
-    page.evaluate("navigator.clipboard.writeText('')")
+
+    def read() -> str:
+        return str(page.evaluate("navigator.clipboard.readText()"))
+
+    page.evaluate("navigator.clipboard.writeText('nothing')")
+    wait_until(lambda: read() == "nothing")
     page.get_by_role("button", name=button, exact=True).click()
-    page.wait_for_function("async () => (await navigator.clipboard.readText()) !== ''")
-    return str(page.evaluate("navigator.clipboard.readText()"))
+    wait_until(lambda: read() != "nothing")
+    return read()
 
 
 @pytest.fixture
