@@ -310,7 +310,6 @@ class Running:
         }
         if dps is not None:
             dps.web_socket = web_sockets[_WEB_SOCKET]
-        # Node's service SDK speaks AMQP to the port of its HostName.
         page = Page(
             lambda: {n: each for n, each in self.policies.items() if each.rights & OF_THE_HUB},
             self._hosts,
@@ -332,6 +331,7 @@ class Running:
             (*ROUTES, *own, *page.routes),
             handshakes,
             web_sockets,
+            # Node's service SDK speaks AMQP to the port of its HostName.
             {b"AMQP": amqp.protocol},
             page.token,
             dps.handler if dps else None,

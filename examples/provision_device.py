@@ -1,7 +1,7 @@
 """Enroll a device, provision it, connect it to its hub, and wait for a reboot. Ctrl-C stops it.
 
-The first part is the owner's: there is no current SDK for Python, so it calls the REST API of the
-Device Provisioning Service. The rest is the program of the device.
+The first part is a program of the owner. It calls the REST API of the Device Provisioning Service,
+because Azure has no current SDK in Python for that. The rest is the program of the device.
 """
 
 import base64

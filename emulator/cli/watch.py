@@ -76,6 +76,6 @@ def describe(change: Change) -> str:
             done = "uploaded" if change.report.is_success else "did not upload"
             return f"{change.upload.device_id} {done} {change.upload.name}"
         case ServiceChange():
-            return f"{change.subject!r} {change.what}"
+            return f"{change.subject!r}: {change.what}"
         case _:
             return ""

@@ -209,7 +209,7 @@ class DiskStore(LoadedStore):
                 self._look = later(_LOOK_SECONDS, self._check_place)
 
     def _check_place(self) -> None:
-        """Log once that the file is no longer at its path: writing to it still works."""
+        """Log once that the file is missing at its path: writing to it still works."""
         self._look = None
         if self._in_place and not self._file.in_place:
             self._in_place = False

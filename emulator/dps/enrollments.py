@@ -78,7 +78,7 @@ class Enrollments:
             self._check_room(written)
         self._store.commit(put=(written,))
         self._individual += before is None and not is_group
-        self._publish(written, "was enrolled" if before is None else "has a changed enrollment")
+        self._publish(written, "enrolled" if before is None else "enrollment changed")
         return self._document(written, with_keys=True)
 
     def delete(self, identifier: str, if_match: IfMatch, *, is_group: bool) -> None:
@@ -92,7 +92,7 @@ class Enrollments:
         gone: list[Deletion] = [(Registration, each.key) for each in self._registrations_of(found)]
         self._store.commit(delete=((Enrollment, found.key), *gone))
         self._individual -= not is_group
-        self._publish(found, "is no longer enrolled")
+        self._publish(found, "enrollment deleted")
 
     def bulk(self, body: object) -> JsonObject:
         """Create, update or delete individual enrollments; each of them alone can fail.
@@ -168,7 +168,7 @@ class Enrollments:
         if not if_match.allows(found.tag):
             raise errors.StaleEtag
         self._store.commit(delete=((Registration, found.key),))
-        self._feed.publish(RegistrationChanged(found.id, "is no longer registered"))
+        self._feed.publish(RegistrationChanged(found.id, "registration deleted"))
 
     async def query_registrations(
         self, group_id: str, text: str, *, size: int, continuation: str | None

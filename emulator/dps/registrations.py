@@ -367,10 +367,10 @@ class Registrations:
 
 def _outcome(record: Registration) -> str:
     if record.status == ASSIGNED:
-        return f"was assigned to {record.hub} as {record.device_id}"
+        return f"assigned to {record.hub} as {record.device_id}"
     if record.status == DISABLED:
-        return "was not assigned: its enrollment is disabled"
-    return f"was not assigned: {record.error_message}"
+        return "not assigned: its enrollment is disabled"
+    return f"not assigned: {record.error_message}"
 
 
 def _spelling(request: Request, before: Registration | None) -> str:

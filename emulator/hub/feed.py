@@ -30,7 +30,7 @@ class ServiceChange(Change, frozen=True):
 
     Args:
         subject: the id of what it is about.
-        what: what has become of that, in a few words: "was enrolled".
+        what: what has changed, in a few words: "enrollment deleted".
     """
 
     subject: str

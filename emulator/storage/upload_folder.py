@@ -182,7 +182,7 @@ class FolderUploads:
             self._set_timer()
 
     def stop(self) -> None:
-        """End the sweeps, whose time is that of a hub which is no longer served."""
+        """End the sweeps: another hub, with a clock of its own, has replaced this one."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -148,18 +148,18 @@ def test_what_happens_is_published_on_the_feed_of_the_hub(emulator: Emulator) ->
         host = hub.host_name
     found = [each for each in changes if isinstance(each, ServiceChange)]
     assert [(type(each).__name__, each.subject, each.what) for each in found] == [
-        ("EnrollmentChanged", group, "was enrolled, as a group"),
-        ("EnrollmentChanged", name, "was enrolled"),
-        ("RegistrationChanged", name, f"was assigned to {host} as d1"),
-        ("EnrollmentChanged", name, "has a changed enrollment"),
-        ("RegistrationChanged", name, "was not assigned: its enrollment is disabled"),
-        ("RegistrationChanged", name, "is no longer registered"),
-        ("EnrollmentChanged", name, "is no longer enrolled"),
+        ("EnrollmentChanged", group, "enrolled, as a group"),
+        ("EnrollmentChanged", name, "enrolled"),
+        ("RegistrationChanged", name, f"assigned to {host} as d1"),
+        ("EnrollmentChanged", name, "enrollment changed"),
+        ("RegistrationChanged", name, "not assigned: its enrollment is disabled"),
+        ("RegistrationChanged", name, "registration deleted"),
+        ("EnrollmentChanged", name, "enrollment deleted"),
     ]
-    assert describe(found[1]) == f"{name!r} was enrolled"
+    assert describe(found[1]) == f"{name!r}: enrolled"
     assert document(found[1], START) == {
         "type": "EnrollmentChanged",
         "time": "2026-01-31T14:46:08Z",
         "subject": name,
-        "what": "was enrolled",
+        "what": "enrolled",
     }

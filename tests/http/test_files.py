@@ -258,7 +258,7 @@ def test_a_disabled_device_is_refused(
 def test_modules_have_no_uploads(
     shelf: Shelf, service: Service, emulator: Emulator, device: Device
 ) -> None:
-    """A module's token is not for its device, and there is no path for modules."""
+    """A module's token is refused on the path of its device. Modules have no path of their own."""
     module = put_module(service, device.id, "m")
     path = f"/devices/{device.id}/modules/m"
     headers: dict[str, str | None] = {

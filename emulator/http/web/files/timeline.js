@@ -162,7 +162,7 @@ export class Timeline {
         return [["The fault ", code(item.kind), " is off", who && [" for ", who]]];
       case "EnrollmentChanged":
       case "RegistrationChanged":
-        return [[code(item.subject), ` ${item.what}`]];
+        return [[code(item.subject), `: ${item.what}`]];
       case "Refused":
         return [[item.text]];
       case "Dropped":
