@@ -63,8 +63,8 @@ def _listen(
 ) -> list[socket.socket]:
     """Open the sockets of a port.
 
-    Another program, such as RabbitMQ, can have a default port: then the hub does without. So does
-    it without plain AMQP where other machines could read it.
+    If another program, such as RabbitMQ, has a default port, the hub does not serve that port. By
+    default it serves plain AMQP on loopback alone, because other machines could read it.
     """
     option, port = table()[name].option, settings.ports[name]
     if port is None and (

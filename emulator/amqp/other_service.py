@@ -1,4 +1,4 @@
-"""What a service must be that shares the ports of the hub."""
+"""The interface of another service on the ports of the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class OtherClient(Authenticator, Protocol):
         """Accept or refuse a link to an address of the service.
 
         Raises:
-            AmqpError: the link is refused with it.
+            AmqpError, HubError: the link is refused with it.
         """
 
 

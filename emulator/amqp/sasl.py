@@ -44,13 +44,13 @@ Answer: TypeAlias = bool | bytes
 
 
 class Authenticator(Protocol):
-    """What takes the credentials of a peer."""
+    """Takes the credentials of a peer, and accepts or refuses them."""
 
     def authenticate(self, credentials: Credentials) -> Answer:
         """Take what the peer sent in SASL; False refuses it. Not called without SASL."""
 
     def respond(self, response: bytes) -> Answer:
-        """Take the response to a challenge. Called only behind one."""
+        """Take the response to a challenge. Called only after a challenge."""
 
 
 class Exchange:

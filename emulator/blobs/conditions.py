@@ -64,6 +64,6 @@ def _date(headers: Mapping[str, str], name: str) -> datetime | None:
         return None
     try:
         found = parsedate_to_datetime(headers[name])
-    except ValueError:
+    except (ValueError, OverflowError):
         raise invalid_header(name, headers[name]) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

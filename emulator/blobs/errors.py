@@ -90,7 +90,7 @@ _TEXTS: Mapping[str, tuple[int, str]] = {
     ),
     "UnsupportedHttpVerb": (405, "The resource doesn't support specified Http Verb."),
     # Two of our own: a real account is never full. SDKs retry 500 and 503, which would hide the
-    # reason for minutes. Of 507, only that for Python does it.
+    # reason for minutes. Only the SDK for Python retries 507.
     "InsufficientStorage": (
         507,
         "The disk of the emulator is full. Free disk space, and upload the file again.",

@@ -18,7 +18,7 @@ _METADATA = "x-ms-meta-"
 _METADATA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e]*", re.ASCII)
 _DEFAULT_TYPE = "application/octet-stream"
-# Of the names with `x-ms-blob-` in front. Put Blob takes the first of them without it too.
+# Headers with the prefix `x-ms-blob-`. Put Blob also accepts those of `_PLAIN` without it.
 _PLAIN = ("content-type", "content-encoding", "content-language", "cache-control")
 _NAMES = (*_PLAIN, "content-disposition", "content-md5")
 

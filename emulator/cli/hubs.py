@@ -35,7 +35,7 @@ _SUFFIX = ".hub.json"
 # How long a port of this machine may take to accept.
 _CONNECT_SECONDS = 1.0
 
-_PROVISIONING_VARIABLE = f"{PROVISIONING}CONNECTION_STRING"
+PROVISIONING_VARIABLE = f"{PROVISIONING}CONNECTION_STRING"
 
 # The second and the third are those of `az iot hub`.
 HOST_NAMES = ("--host", "--hub-name", "-n")
@@ -47,7 +47,7 @@ choose such a file.
 """
 FINDING_PROVISIONING = f"""\
 It finds the service by --login, or else by
-{_PROVISIONING_VARIABLE}, or else by the file that a running hub
+{PROVISIONING_VARIABLE}, or else by the file that a running hub
 keeps in the data folder. --host and --data-dir choose such a file.
 """
 
@@ -139,7 +139,7 @@ def connect_provisioning(options: argparse.Namespace) -> Client:
         ClientError: no service, or more than one, is named.
         StartError: the user has no folder.
     """
-    return _connect(options, _PROVISIONING_VARIABLE, _provisioning_client_of)
+    return _connect(options, PROVISIONING_VARIABLE, _provisioning_client_of)
 
 
 def _connect(
@@ -160,7 +160,7 @@ def _connect(
 
 
 def _provisioning_client_of(found: Announcement) -> Client:
-    string = found["environment"].get(_PROVISIONING_VARIABLE)
+    string = found["environment"].get(PROVISIONING_VARIABLE)
     if string is None:
         raise ClientError(
             f"The hub on {found['host']} has no Device Provisioning Service. Start it without "

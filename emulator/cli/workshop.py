@@ -135,7 +135,8 @@ def issue(arguments: Sequence[str]) -> int:
             check_id(each)
     except HubError as error:
         parser.error(error.text)
-    from emulator.net.client_certificates import MAX_COMMON_NAME, create_device
+    from emulator.net.authority import MAX_COMMON_NAME
+    from emulator.net.client_certificates import create_device
 
     if len(name) > MAX_COMMON_NAME:
         parser.error(

@@ -29,8 +29,8 @@ from emulator.hub.core.errors import HubError, IotHubUnauthorizedAccess
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Store
 
-# The name in the token of a device; some clients leave it out.
-_DEVICE_POLICY = "registration"
+# The policy in the token of a device (SDKs: `skn`); some clients leave it out.
+DEVICE_POLICY = "registration"
 
 
 class Proof(NamedTuple):
@@ -170,7 +170,7 @@ class Access:
         """Return the token of a device, whose signature is to be checked."""
         try:
             token = SasToken.parse(text)
-            if token.policy not in (None, _DEVICE_POLICY):
+            if token.policy not in (None, DEVICE_POLICY):
                 raise ValueError(f"the SAS token of a device names the policy {token.policy!r}")
             resource = ("registrations", registration_id)
             self._check_reach(token, resource, {self._id_scope})
@@ -241,6 +241,8 @@ class Access:
                 continue
             if self._accepts(attestation, chain, followed):
                 return Admitted(each, authentication)
+            if attestation.kind != REFERENCES:
+                continue  # it has its CAs itself: none of them can be unverified
             if self._accepts(attestation, chain, followed, verified=False):
                 failed = Admitted(each, authentication, failure=UnverifiedAuthority())
             if unknown := [*self._unknown(attestation)]:

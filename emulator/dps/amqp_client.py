@@ -83,27 +83,20 @@ class ProvisioningClient:
         """Accept a link of a device that has some credentials, as over MQTT.
 
         Raises:
-            AmqpError: it has none, or the id scope is wrong.
+            AmqpError: the id scope is wrong.
+            Unauthorized: it has none.
         """
         match = ADDRESS.fullmatch(link.address)
         scope, registration_id = (unquote(each) for each in match.groups()) if match else ("", "")
         if scope.lower() != ID_SCOPE.lower():
-            reason = f"The id scope is {scope!r}, not {ID_SCOPE}"
-            self._refuse(registration_id, reason)
-            raise AmqpError(Condition.NOT_FOUND, reason)
+            raise AmqpError(Condition.NOT_FOUND, f"The id scope is {scope!r}, not {ID_SCOPE}")
         if self.proof.token is None and self.proof.certificate is None:
-            self._refuse(registration_id, "neither a SAS token nor a certificate")
-            raise amqp_error(Unauthorized(), self.service.clock.now())
+            raise Unauthorized from ValueError("neither a SAS token nor a certificate")
         if isinstance(link, IncomingLink):
             requests = _Requests(self, registration_id, link)
             link.accept(requests, credit=_CREDIT, max_message_size=_MAX_REQUEST_BYTES)
         else:
             link.accept(_Replies(self.repliers, registration_id, link))
-
-    def _refuse(self, registration_id: str, reason: str) -> None:
-        self.service.registrations.refusals.info(
-            "Refused %r: %s", registration_id, printable(reason)
-        )
 
 
 class _Replies:
@@ -175,7 +168,7 @@ class _Requests:
         service = self._client.service
         reason = error.__cause__ or error
         service.registrations.refusals.info(
-            "Refused the registration of %r: %s", self._id, printable(reason)
+            "Refused the registration of %r: %s", self._id, printable(reason), error=error
         )
         refusal = amqp_error(error, service.clock.now())
         if is_transient(error):

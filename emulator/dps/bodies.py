@@ -1,4 +1,4 @@
-"""The bodies of messages of devices, over MQTT and AMQP."""
+"""The bodies of requests of devices."""
 
 from __future__ import annotations
 

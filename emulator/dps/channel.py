@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from emulator.dps import bodies, limits
 from emulator.dps.access import Proof
-from emulator.dps.errors import is_transient
+from emulator.dps.errors import Unauthorized, is_transient
 from emulator.dps.names import ID_SCOPE
 from emulator.dps.registration import ASSIGNING
 from emulator.dps.registrations import Registrations
@@ -75,7 +75,9 @@ class ProvisioningChannel:
             raise frame.ProtocolError(f"The id scope is {scope!r}, not {ID_SCOPE}")
         if proof.token is None and proof.certificate is None:
             registrations.refusals.info(
-                "Refused %r: neither a SAS token nor a certificate", registration_id
+                "Refused %r: neither a SAS token nor a certificate",
+                registration_id,
+                error=Unauthorized(),
             )
             output.write(frame.connack(frame.ReturnCode.NOT_AUTHORIZED))
             self._end()

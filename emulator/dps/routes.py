@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp.web_response import Response, StreamResponse
 from msgspec import Struct
 
-from emulator.dps import limits
-from emulator.dps.access import Proof
+from emulator.dps import bodies, limits
+from emulator.dps.access import DEVICE_POLICY, Proof
 from emulator.dps.entrance import FindToken
 from emulator.dps.errors import TpmChallenge, Unauthorized, is_transient
 from emulator.dps.names import ID_SCOPE
 from emulator.dps.registration import ASSIGNING
 from emulator.dps.service import ProvisioningService
-from emulator.http.requests import Request, parse_json, read_body, read_json
+from emulator.http.requests import Request, read_body, read_json
 from emulator.http.responses import JSON, json_response
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, members
@@ -37,9 +37,6 @@ log = logging.getLogger(__name__)
 
 _QUERY = members.Form("query")
 _EVERYTHING = "SELECT *"
-
-# The policy in the token of a device that was challenged (SDKs: `skn`).
-_KEY_NAME = "registration"
 
 Result = JsonObject | StreamResponse | None
 
@@ -253,7 +250,7 @@ async def _register(call: Call) -> Response:
     except TpmChallenge as challenge:
         # The SDKs read these three members, in place of an error.
         key = base64.b64encode(challenge.sealed).decode()
-        document = {"message": "Unauthorized", "authenticationKey": key, "keyName": _KEY_NAME}
+        document = {"message": "Unauthorized", "authenticationKey": key, "keyName": DEVICE_POLICY}
         return json_response(document, status=challenge.status)
     location = (
         f"https://{call.request.host}/{ID_SCOPE}/registrations/{call.id}/operations/"
@@ -274,10 +271,7 @@ async def _look_up(call: Call) -> JsonObject:
 
 
 async def _device_body(request: Request) -> object:
-    body = await read_body(request)
-    if len(body) > limits.MESSAGE_BYTES:
-        raise errors.MessageTooLarge(f"A message has at most {limits.MESSAGE_BYTES} bytes")
-    return await parse_json(body) if body else None
+    return bodies.parse(await read_body(request))
 
 
 def _pending(state: JsonObject, headers: dict[str, str]) -> Response:

@@ -71,9 +71,9 @@ class TpmExchange:
         except TpmChallenge as challenge:
             sealed = challenge.sealed
         except HubError as error:
-            return self._refuse(error.__cause__ or error)
+            return self._refuse(error.__cause__ or error, error)
         else:  # it has no token
-            return self._refuse(Unauthorized())
+            return self._refuse("no SAS token", Unauthorized())
         cut = [sealed[i : i + _SEGMENT_BYTES] for i in range(0, len(sealed), _SEGMENT_BYTES)]
         for number, segment in enumerate(cut):
             control = _LAST_SEGMENT if segment is cut[-1] else _SEGMENT
@@ -86,11 +86,11 @@ class TpmExchange:
         except EnrollmentNotFound:
             pass  # it has its TPM: its registration fails
         except HubError as error:
-            return self._refuse(error.__cause__ or error)
+            return self._refuse(error.__cause__ or error, error)
         self.proof = proof
         return True
 
-    def _refuse(self, reason: object) -> bool:
+    def _refuse(self, reason: object, error: HubError | None = None) -> bool:
         refusals = self._service.registrations.refusals
-        refusals.info("Refused the TPM of %r: %s", self._id, printable(reason))
+        refusals.info("Refused the TPM of %r: %s", self._id, printable(reason), error=error)
         return False

@@ -12,9 +12,7 @@ from emulator.http.route import Route
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.json import JsonObject
 from emulator.hub.hub import IotHub
-
-# C# compares the content type of a notification (its source: CommonConstants).
-_CONTENT_TYPE = "application/vnd.microsoft.iothub.filenotification.json"
+from emulator.hub.uploads.notifications import CONTENT_TYPE
 
 
 async def start_upload(hub: IotHub, request: Request) -> JsonObject:
@@ -34,7 +32,7 @@ async def end_upload(hub: IotHub, request: Request) -> None:
 async def receive_notification(hub: IotHub, _: Request) -> Response | None:
     """`GET /messages/serviceBound/filenotifications`: 200 with a locked notification, or 204."""
     found = hub.file_notifications.receive()
-    return None if found is None else lent_response(found, found.document(), _CONTENT_TYPE)
+    return None if found is None else lent_response(found, found.document(), CONTENT_TYPE)
 
 
 async def complete_notification(hub: IotHub, request: Request) -> None:

@@ -22,6 +22,7 @@ from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
 from emulator.hub.links.link import Delivery
+from emulator.hub.messages import feedback
 from emulator.hub.messages.message import Message
 
 _APPLICATION = "iothub-app-"
@@ -52,7 +53,6 @@ _SENT_APPLICATION = {
 _RECEIVED = {**_SYSTEM, "ContentType": "content-type", "ContentEncoding": "content-encoding"}
 
 _BATCH = "application/vnd.microsoft.iothub.json"
-_FEEDBACK_TYPE = "application/vnd.microsoft.iothub.feedback.json"
 _ITEM = members.Form("body", "base64Encoded", "properties")
 
 
@@ -173,7 +173,7 @@ async def purge_commands(hub: IotHub, request: Request) -> JsonObject:
 async def receive_feedback(hub: IotHub, _: Request) -> Response | None:
     """`GET /messages/serviceBound/feedback`: 200 with a locked batch, or 204."""
     batch = hub.cloud_to_device.receive_feedback()
-    return None if batch is None else lent_response(batch, batch.records, _FEEDBACK_TYPE)
+    return None if batch is None else lent_response(batch, batch.records, feedback.CONTENT_TYPE)
 
 
 async def complete_feedback(hub: IotHub, request: Request) -> None:

@@ -32,7 +32,7 @@ SERVER_LIFETIME = timedelta(days=365)
 # How far a client's clock may lag behind ours before it finds a new certificate "not yet valid".
 CLOCK_SKEW = timedelta(days=1)
 # RFC 5280 appendix A, ub-common-name.
-_MAX_COMMON_NAME = 64
+MAX_COMMON_NAME = 64
 # What every CA can sign for, besides the names that it is made for.
 _LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
 # The size of the keys of a real hub's certificates.
@@ -175,7 +175,7 @@ def builder(
 
 def _subject(common_name: str) -> x509.Name:
     # ASCII: the limit counts bytes, and a machine's name can be invalid text.
-    text = common_name.encode("ascii", "replace").decode("ascii")[:_MAX_COMMON_NAME]
+    text = common_name.encode("ascii", "replace").decode("ascii")[:MAX_COMMON_NAME]
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 

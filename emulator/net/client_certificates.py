@@ -18,8 +18,6 @@ from msgspec import Struct
 
 from emulator.net.authority import PrivateKey, builder, key_pem, key_usage, new_rsa_key
 
-# RFC 5280 appendix A, ub-common-name.
-MAX_COMMON_NAME = 64
 # It stands in each subject, so that a certificate of a test shows what it is.
 _ORGANIZATION = "local-iot-hub, for tests only"
 _PEM = serialization.Encoding.PEM

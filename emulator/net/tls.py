@@ -164,7 +164,7 @@ class Handshakes:
         """Return the certificate of the client, from its handshake or from the session it resumes.
 
         A client that resumes a session sends no certificate. A CA's signature, which was verified
-        in the first handshake, does not expire. But the CA must be registered yet.
+        in the first handshake, does not expire. But the CA must still be registered.
 
         A certificate that an identity names does not count as signed by a CA, even where it is: the
         other context has not seen it.

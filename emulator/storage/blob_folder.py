@@ -179,7 +179,8 @@ class BlobFolder:
         self._make()
         self._delete_old()
         for left in self._new.iterdir():  # by a process that was killed
-            left.unlink()
+            if left.suffix != _OLD:  # what can't be deleted now stays until the next start
+                left.unlink()
         self._staged: dict[str, _Staged] = {}
         # Held for a few calls of the system, never while bytes are copied.
         self._lock = threading.Lock()
@@ -308,7 +309,7 @@ class BlobFolder:
         folder = self._blocks_of(name)
         with self._lock:
             with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=_FOLDER_MODE)
+                folder.mkdir(mode=_FOLDER_MODE, parents=True)
                 self._staged.pop(folder.name, None)  # a person can have removed the blocks
             staged = self._staged_of(folder, len(block_id))
             if staged.length != len(block_id):
@@ -421,6 +422,7 @@ class BlobFolder:
             return False
 
     def _write_record(self, name: str, blob: BlobFile) -> None:
+        self._records.mkdir(mode=_FOLDER_MODE, exist_ok=True)  # a person can have removed it
         new = self.create()
         try:
             new.write(msgspec.json.encode(blob))

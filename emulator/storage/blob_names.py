@@ -57,6 +57,6 @@ def _hashed(name: str) -> str:
     # `.jpg`, where the rest is not empty.
     if (dot := name.rfind(".")) > 0 and _SUFFIX.fullmatch(name[dot:]):
         stem, suffix = name[:dot], name[dot:]
-    # The name of a device would remain one in front of the tilde on no system.
+    # On no system is `con~…` the name of a device.
     readable = _OTHER.sub("_", stem)[:_READABLE_LENGTH]
     return f"{readable}~{digest(name)[:32]}{suffix}"

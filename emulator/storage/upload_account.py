@@ -78,7 +78,7 @@ class AccountUploads:
                 modified = parsedate_to_datetime(answer.headers["Last-Modified"])
         except BlobError as error:
             raise ServiceUnavailable(str(error)) from None
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             raise ServiceUnavailable("The answer of the storage is not one of a blob.") from None
         return StoredBlob(f"{self._account.scheme}://{self._account.host}/{path}", size, modified)
 

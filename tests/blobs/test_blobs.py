@@ -119,6 +119,10 @@ def test_what_a_client_says_of_a_blob(blobs: Blobs, place: Place) -> None:
         ({**BLOCK_BLOB, "x-ms-copy-source": "https://x/y"}, "501 NotImplemented"),
         ({**BLOCK_BLOB, "x-ms-structured-body": "XSM/1.0"}, "501 NotImplemented"),
         ({**BLOCK_BLOB, "If-Modified-Since": "today"}, "400 InvalidHeaderValue"),
+        (
+            {**BLOCK_BLOB, "If-Modified-Since": f"1 Jan 2020 {'9' * 20}:00:00 GMT"},
+            "400 InvalidHeaderValue",
+        ),
     ],
 )
 def test_an_invalid_put_leaves_nothing(

@@ -182,13 +182,25 @@ def test_a_file_that_can_not_be_replaced_changes_nothing(
     assert len(list((tmp_path / "uploads" / ".iothub" / "records").iterdir())) == (not is_new)
 
 
+def test_a_folder_that_can_not_be_deleted_stops_no_upload(
+    folder: BlobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(folder, "d/a", b"1", b"1")
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    folder.clear()
+    again = BlobFolder(tmp_path / "uploads")
+    put(again, "d/a", b"a")
+    assert read(again, "d/a") == b"a"
+
+
 def test_a_person_removes_the_folder(folder: BlobFolder, tmp_path: Path) -> None:
     put(folder, "d/a", b"a")
     stage(folder, "d/a", b"1", b"1")
     root = tmp_path / "uploads"
-    for removed in (root, root / ".iothub"):
+    own = root / ".iothub"
+    for removed in (root, own, own / "blocks", own / "records"):
         shutil.rmtree(removed)
-        assert folder.sweep(START) is False
+        assert folder.sweep(START) is (removed == own / "records")  # then the blocks are left
         put(folder, "d/b", b"b")
         assert read(folder, "d/b") == b"b"
         stage(folder, "d/a", b"longer id", b"1")

@@ -14,10 +14,7 @@ from emulator.hub.access.operations import Operation
 from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
 from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent
-from emulator.hub.messages.feedback import Batch
-
-# C# throws on another content type (C# SDK: AmqpFeedbackReceiver).
-_CONTENT_TYPE = "application/vnd.microsoft.iothub.feedback.json"
+from emulator.hub.messages.feedback import CONTENT_TYPE, Batch
 
 # The property user-id of feedback is the name of the hub (IoT Hub docs: cloud-to-device).
 _USER_ID = b"iothub-emulator"
@@ -44,7 +41,7 @@ class _Feedback:
     def message(self, batch: Batch) -> Message:
         return Message(
             dumps(batch.records),
-            Properties(user_id=_USER_ID, content_type=_CONTENT_TYPE),
+            Properties(user_id=_USER_ID, content_type=CONTENT_TYPE),
             message_annotations={"iothub-enqueuedtime": timestamp(batch.enqueued)},
         )
 

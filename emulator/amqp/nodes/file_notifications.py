@@ -12,10 +12,11 @@ from emulator.amqp.performatives import Properties
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.json import dumps
 from emulator.hub.hub import IotHub
-from emulator.hub.uploads.notifications import FileNotification, FileNotificationQueued
-
-# C# throws on another content type (C# SDK: AmqpFileNotificationReceiver).
-_CONTENT_TYPE = "application/vnd.microsoft.iothub.filenotification.json"
+from emulator.hub.uploads.notifications import (
+    CONTENT_TYPE,
+    FileNotification,
+    FileNotificationQueued,
+)
 
 
 class _FileNotifications:
@@ -29,7 +30,7 @@ class _FileNotifications:
     def message(self, notification: FileNotification) -> Message:
         return Message(
             dumps(notification.document()),
-            Properties(content_type=_CONTENT_TYPE),
+            Properties(content_type=CONTENT_TYPE),
             message_annotations={"iothub-enqueuedtime": timestamp(notification.enqueued)},
         )
 

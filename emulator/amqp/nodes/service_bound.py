@@ -17,7 +17,7 @@ from emulator.hub.core.clock import Timer
 from emulator.hub.messages.locks import Queued
 
 # How often a receiver that waits looks for items that another receiver has returned, in seconds.
-# All else it is notified of, or knows the time of.
+# It is notified of everything else, or knows the time.
 _LOOK_SECONDS = 5.0
 
 _FOREVER = datetime.max.replace(tzinfo=UTC)

@@ -41,11 +41,12 @@ class Provisioning(Hub):
         options = self._options
         if options.login:
             return None
-        if not (options.host or options.data_dir) and _ID_SCOPE in os.environ:
-            return os.environ[_ID_SCOPE]
+        variables = _ID_SCOPE, hubs.PROVISIONING_VARIABLE
+        if not (options.host or options.data_dir) and any(map(os.environ.get, variables)):
+            return os.environ.get(_ID_SCOPE)  # that of a running hub belongs to another service
         try:
             found: str | None = hubs.running(options)["environment"].get(_ID_SCOPE)
-        except ClientError:  # it was named by a variable
+        except ClientError:  # no hub runs: the client says so
             return None
         return found
 

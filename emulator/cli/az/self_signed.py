@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from emulator.cli import new_files
-from emulator.net.client_certificates import MAX_COMMON_NAME, create_device
+from emulator.net.authority import MAX_COMMON_NAME
+from emulator.net.client_certificates import create_device
 
 
 def write(name: str, days: int, folder: Path) -> tuple[str, tuple[Path, Path]]:

@@ -57,9 +57,10 @@ class Counts:
     def follow(self, hub: IotHub) -> None:
         """Count what happens in a hub that begins, in the place of the last one."""
         events, notifications = self.events, self.notifications
-        for partition in hub.events.partitions:  # its file can have events of an earlier run
+        for partition in hub.events.partitions:  # of an earlier run, or of its first devices
             events[partition.id] -= partition.end
-        self._past_events, self._past_notifications = events, notifications
+        self._past_events = events
+        self._past_notifications = notifications - hub.notifications.count
         self._hub = hub
         handlers: tuple[tuple[type[Change], Callable[[Any], object]], ...] = (
             (IdentityCreated, lambda _: self.identities.update(("created",))),

@@ -127,7 +127,7 @@ class Throttles:
 
     def limits(self, operation: Operation) -> bool:
         """Return whether there is a limit for an operation."""
-        return self.active and operation.throttle in self._buckets
+        return operation.throttle in self._buckets
 
     async def wait(self, operation: Operation) -> None:
         """Wait until an operation can be charged; callers have their turn in their order.

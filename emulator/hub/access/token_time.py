@@ -1,7 +1,7 @@
 """The time by which SAS tokens are judged.
 
-Clients make their tokens with the machine's time. So a token that arrives is judged by that time,
-and expires when as much of the hub's time has passed as it had left.
+Clients make their tokens with the machine's time. So the machine's time decides whether a token is
+valid when it arrives. It expires when its remaining lifetime has passed on the clock of the hub.
 """
 
 from __future__ import annotations

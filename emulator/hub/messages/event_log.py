@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
@@ -40,7 +41,7 @@ DEFAULT_GROUP = "$Default"
 """The consumer group that every hub has."""
 
 
-# So many events can be too many until the next reader, or the next message, drops them together.
+# The log can have so many events more than its bound: then a message need not drop one each time.
 _SPARE = 64
 # How many batches an entry of `entries` has at most.
 _ENTRY = 100
@@ -369,9 +370,9 @@ class EventLog:
 
     def _drop(self, count: int, events: int = 0) -> None:
         """Drop the oldest batches, and some events of the next one."""
-        places = [batch.partition for batch in self._batches.drop(count)]
-        for place in set(places):  # a partition has them in the same order
-            self.partitions[place].drop(places.count(place))
+        dropped = Counter(batch.partition for batch in self._batches.drop(count))
+        for place, number in dropped.items():  # a partition has them in the same order
+            self.partitions[place].drop(number)
         if events:
             first = self._batches.first
             self._batches.first = rest = first.without(events)

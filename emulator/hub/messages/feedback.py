@@ -32,6 +32,9 @@ _DESCRIPTIONS = {
 
 FEEDBACK: Key = ("feedback",)
 
+CONTENT_TYPE = "application/vnd.microsoft.iothub.feedback.json"
+"""Of a batch, over AMQP and HTTPS. C# throws on another one (its source)."""
+
 
 class Batch(Queued, frozen=True, kw_only=True):
     """One feedback message: its body is the JSON array of its records."""

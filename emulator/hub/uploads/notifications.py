@@ -24,6 +24,10 @@ from emulator.hub.uploads.storage import StoredBlob
 _QUEUE: Key = ("fileNotifications",)
 
 
+CONTENT_TYPE = "application/vnd.microsoft.iothub.filenotification.json"
+"""Of a notification, over AMQP and HTTPS. C# throws on another one (its source)."""
+
+
 class FileNotification(Queued, frozen=True, kw_only=True):
     """Tells services of a file.
 

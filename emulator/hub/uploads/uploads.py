@@ -84,8 +84,8 @@ class Uploads:
     async def end(self, device: Admission, body: object, correlation_id: str | None = None) -> None:
         """End an upload: the device reports its success or its failure.
 
-        After a success, services are notified. If the file is missing then, the upload stays active
-        and the device can report again: a real hub answers so, too early a report as well
+        After a success, services are notified. If the file is missing, the upload stays active, and
+        the device can report again. A real hub does the same, also if the report comes too early
         (azure-iot-sdk-node#1153, #969).
 
         Args:

@@ -11,8 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from emulator import Emulator
+from emulator.settings import user_folder
 from tests.cli.az.conftest import Result, Run
 from tests.dps.support import ID_SCOPE, KEY, OTHER_KEY, derived, new_id
+from tests.processes import posix_only
 from tests.support import Service, second_hub
 from tests.x509 import Credential, issue
 
@@ -306,6 +308,23 @@ def test_the_service_is_found_by_the_file_of_a_hub(
     result = run_command("enrollment", "list", *data)
     assert (result.status, len(result.errors)) == (1, 1)
     assert result.errors[0].endswith("no Device Provisioning Service. Start it without --no-dps.")
+
+
+@posix_only
+def test_the_id_scope_is_not_that_of_another_service(
+    run_command: Run, hub: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub runs, but a variable names the service, and none its id scope."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = user_folder()
+    folder.mkdir(parents=True)
+    announce(folder, hub, hub.environment())
+    created = "registration", "create", "--rid", "x", "--key", KEY
+    assert "--id-scope is missing" not in "".join(run_command(*created).errors)
+    string = hub.dps_connection_string
+    monkeypatch.setenv("PROVISIONING_CONNECTION_STRING", str(string))
+    assert "--id-scope is missing" in run_command(*created).errors[0]
 
 
 def test_the_service_is_found_by_variables(
