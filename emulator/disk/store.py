@@ -8,7 +8,7 @@ import itertools
 import logging
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class DiskStore(LoadedStore):
     Raises:
         StartError: the file is damaged, newer, or in use; or it can't be read or written.
     """
+
+    lasts = True
 
     def __init__(self, path: Path, *, recover: bool = False, file: OpenFile | None = None) -> None:
         super().__init__()
@@ -146,10 +148,6 @@ class DiskStore(LoadedStore):
             statements.append((_TRIM, (oldest,)))
         self._write(statements)
         self._appended = (0 if trims else self._appended) + len(data)
-
-    def soon(self, write: Callable[[], None]) -> None:
-        """See `Store.soon`: one transaction for all that comes in this turn of the event loop."""
-        asyncio.get_running_loop().call_soon(write)
 
     def close(self) -> None:
         """See `Store.close`."""

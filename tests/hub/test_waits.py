@@ -30,7 +30,7 @@ def any_event(event: Event) -> bool:
 
 def send(hub: IotHub, key: IdentityKey | None = DEVICE, *bodies: bytes) -> None:
     messages = [Message(body) for body in bodies or (b"{}",)]
-    hub.events.extend(Origin(key), messages, hub.clock.now())
+    hub.events.extend(Origin(key), messages)
 
 
 def report_upload(hub: IotHub, name: str = "a", device_id: str = "d") -> None:

@@ -6,6 +6,7 @@ so a new kind of record needs no change here.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
@@ -31,6 +32,9 @@ Deletion = tuple[type[Record], Key]
 
 class Store(Protocol):
     """Records by kind and key; the kind of a record is its class."""
+
+    lasts: bool
+    """Whether it outlives the process. Only the writes of such a store can fail."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
         """Return a record, or None if the key is unknown."""
@@ -63,7 +67,7 @@ class Store(Protocol):
         """Return the entries that an earlier run has left in the log; all are of one kind."""
 
     def soon(self, write: Callable[[], None]) -> None:
-        """Call a function that writes what has come together: now, if that saves nothing."""
+        """Call a function that writes what has come together in this turn of the event loop."""
 
     def close(self) -> None:
         """Write what was deferred, and end the use of the store."""
@@ -71,6 +75,8 @@ class Store(Protocol):
 
 class MemoryStore:
     """A store that ends with the process."""
+
+    lasts = False
 
     def __init__(self) -> None:
         self._records: defaultdict[type[Record], dict[Key, Any]] = defaultdict(dict)
@@ -132,8 +138,13 @@ class MemoryStore:
         return iter(())
 
     def soon(self, write: Callable[[], None]) -> None:
-        """See `Store.soon`."""
-        write()
+        """See `Store.soon`; without an event loop, nothing more can come together."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            write()
+        else:
+            loop.call_soon(write)
 
     def close(self) -> None:
         """See `Store.close`."""

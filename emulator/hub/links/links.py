@@ -121,10 +121,10 @@ class Links:
             signal.send()
         self._feed.publish(Subscribed(link))
 
-    def note_activity(self, key: IdentityKey, now: datetime | None = None) -> None:
+    def note_activity(self, key: IdentityKey) -> None:
         """Note that an identity sent or received something, with or without a connection."""
         presence = self._store.get(Presence, key) or Presence(key)
-        self._store.defer(replace(presence, last_activity=now or self._clock.now()))
+        self._store.defer(replace(presence, last_activity=self._clock.now()))
 
     # --- for the hub
 

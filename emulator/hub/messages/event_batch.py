@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from emulator.hub.core.tail import Tail
 from emulator.hub.messages.event import Event, Origin, PartitionName
-from emulator.hub.messages.message import Message
+from emulator.hub.messages.message import OBJECTS_BYTES, Message
 
 
 class EventBatch(Struct, frozen=True, array_like=True, gc=False):
@@ -59,7 +59,10 @@ def memory_of(messages: Iterable[Message]) -> int:
     """Return the bytes of memory that messages take."""
     total = 0
     for each in messages:
-        total += each.memory
+        if each.system or each.properties:
+            total += each.memory
+        else:
+            total += OBJECTS_BYTES + len(each.body)
     return total
 
 

@@ -45,6 +45,9 @@ DEFAULT_GROUP = "$Default"
 _SPARE = 64
 # How many batches an entry of `entries` has at most.
 _ENTRY = 100
+# So many senders that send in one turn of the event loop are stored together. If they were more,
+# the processor's caches would not hold their connections any more when they get their answers.
+_TOGETHER = 32
 
 
 class LogStart(Struct, frozen=True):
@@ -61,6 +64,9 @@ class LogStart(Struct, frozen=True):
 
 # What `extend_soon` calls at the end: with an error if the events were not stored.
 Done = Callable[[ServiceUnavailable | None], object]
+
+# The number of a partition, where messages are from, the messages, and what is called at the end.
+_Pending = tuple[int, Origin, Iterable[Message], Done | None]
 
 
 class Partition:
@@ -99,6 +105,7 @@ class Partition:
     @property
     def last(self) -> Event | None:
         """The newest event, also if the log has dropped it."""
+        self._log.flush()
         if not self.batches:
             return self._last
         batch = self.batches[self.batches.end - 1]
@@ -177,8 +184,7 @@ class EventLog:
         self.created = start.created
         """When the log began."""
         self._first_expiry = self.created
-        self.begin = self.end = 0
-        """The numbers of the oldest event, and of the next one."""
+        self._begin = self._end = 0
         self._batches: Tail[EventBatch] = Tail()
         self._size = 0
         self._stopped = False
@@ -188,12 +194,29 @@ class EventLog:
         first_offset = int(self.created.timestamp() * 1_000_000)
         self.names = [PartitionName(each, first_offset) for each in range(start.partitions)]
         """What events know of each partition."""
-        self.ends = [0] * start.partitions
-        """The next sequence number of each partition."""
+        self._ends = [0] * start.partitions
         self.partitions = [Partition(name, self) for name in self.names]
-        self._pending: list[tuple[int, Origin, Iterable[Message], datetime, Done]] = []
+        self._pending: list[_Pending] = []
         self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
         self._load()
+
+    @property
+    def begin(self) -> int:
+        """The number of the oldest event; an empty log has that of the next one."""
+        self.flush()
+        return self._begin
+
+    @property
+    def end(self) -> int:
+        """The number of the next event."""
+        self.flush()
+        return self._end
+
+    @property
+    def ends(self) -> list[int]:
+        """The next sequence number of each partition."""
+        self.flush()
+        return self._ends
 
     def now(self) -> datetime:
         """Return the time of the hub."""
@@ -215,7 +238,7 @@ class EventLog:
         """Return the number of that partition."""
         return zlib.crc32(device_id.encode()) % len(self.partitions)
 
-    def extend(self, origin: Origin, messages: Iterable[Message], now: datetime) -> None:
+    def extend(self, origin: Origin, messages: Iterable[Message]) -> None:
         """Stamp messages of one origin, and keep them.
 
         Raises:
@@ -223,34 +246,38 @@ class EventLog:
         """
         errors: list[ServiceUnavailable | None] = []
         place = self.place_of(origin.key.device_id if origin.key else "")
-        self._pending.append((place, origin, messages, now, errors.append))
+        self._pending.append((place, origin, messages, errors.append))
         self.flush()
         if errors[0] is not None:
             raise errors[0]
 
     def extend_soon(
-        self, place: int, origin: Origin, messages: Iterable[Message], now: datetime, done: Done
+        self, place: int, origin: Origin, messages: Iterable[Message], done: Done
     ) -> None:
-        """As `extend`, together with other messages; then call `done`.
+        """As `extend`, together with other messages; call `done` as soon as none can be lost.
 
         Args:
             place: see `place_of`; a sender knows it.
             origin: the sender.
             messages: what it sent.
-            now: the time.
             done: is called with the error, or with None.
         """
-        self._pending.append((place, origin, messages, now, done))
-        if len(self._pending) == 1:
+        pending, can_fail = self._pending, self._store.lasts
+        pending.append((place, origin, messages, done if can_fail else None))
+        if len(pending) == 1:
             self._store.soon(self.flush)
+        if not can_fail:
+            done(None)
+        elif len(pending) == _TOGETHER:
+            self.flush()
 
     def flush(self) -> None:
-        """Keep the messages that wait, together."""
+        """Stamp the messages that wait, and keep them, together."""
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        batches, end, ends = [], self.end, self.ends.copy()
-        for place, origin, messages, now, _ in pending:
+        batches, end, ends, now = [], self._end, self._ends.copy(), self._clock.now()
+        for place, origin, messages, _ in pending:
             if kept := tuple(messages):
                 memory = memory_of(kept)
                 batches.append(EventBatch(place, ends[place], now, origin, kept, end, memory))
@@ -258,15 +285,16 @@ class EventLog:
                 end += len(kept)
         error = None
         if batches:
-            entry = LogEntry(self.end, batches, ends)
+            entry = LogEntry(self._end, batches, ends)
             try:
-                self._store.append(end - 1, entry, oldest=self.begin)
+                self._store.append(end - 1, entry, oldest=self._begin)
             except ServiceUnavailable as failure:
                 error = failure
             else:
                 self._keep(batches, end, ends)
-        for *_, done in pending:
-            done(error)
+        for _, _, _, done in pending:
+            if done is not None:
+                done(error)
 
     def stop(self) -> None:
         """Keep the messages that wait, and end the waits of readers: the hub is stopping."""
@@ -281,11 +309,11 @@ class EventLog:
             ServiceUnavailable: the store can't write; nothing has changed.
         """
         self.flush()
-        if not self.end:
+        if not self._end:
             return
         # In the place of the last entry, so that the next one has a number of its own.
-        last = self.end - 1
-        self._store.append(last, LogEntry(self.end, (), self.ends), oldest=last)
+        last = self._end - 1
+        self._store.append(last, LogEntry(self._end, (), self._ends), oldest=last)
         self._drop(len(self._batches))
         self._size = 0
 
@@ -300,8 +328,8 @@ class EventLog:
                 ends[batch.partition] += len(batch.messages)
             last = some[-1].number + len(some[-1].messages) - 1
             yield last, LogEntry(some[0].number, some, ends)
-        if self.end and not numbers:
-            yield self.end - 1, LogEntry(self.end, (), ends)
+        if self._end and not numbers:
+            yield self._end - 1, LogEntry(self._end, (), ends)
 
     def _keep(self, batches: Sequence[EventBatch], end: int, ends: list[int]) -> None:
         """Keep events that the store has, and notify their readers.
@@ -311,13 +339,13 @@ class EventLog:
             end: the number of the next event.
             ends: the next sequence number of each partition.
         """
-        self.end, self.ends = end, ends
+        self._end, self._ends = end, ends
         for batch in batches:
             self._batches.append(batch)
             self.partitions[batch.partition].batches.append(batch)
             self._size += batch.memory
         now = batches[-1].enqueued
-        count = end - self.begin - _SPARE
+        count = end - self._begin - _SPARE
         if count > self._max_events or self._size > self._max_size or now >= self._first_expiry:
             self.drop_old(now)
         self._appended.send()
@@ -331,20 +359,21 @@ class EventLog:
         for entry in self._store.entries(LogEntry):
             end, batches = entry.number, []
             if not self._batches:
-                self.begin = end
+                self._begin = end
             for batch in entry.batches:
                 memory = memory_of(batch.messages)
                 batches.append(replace(batch, number=end, memory=memory))
                 end += len(batch.messages)
-            self.end, self.ends = end, list(entry.ends)
+            self._end, self._ends = end, list(entry.ends)
             if batches:
-                self._keep(batches, end, self.ends)
+                self._keep(batches, end, self._ends)
         self.drop_old()
 
     def drop_old(self, now: datetime | None = None) -> None:
         """Drop the events that are too many, too large or too old."""
         now = now or self._clock.now()
-        excess, too_large = self.end - self.begin - self._max_events, self._size - self._max_size
+        self.flush()
+        excess, too_large = self._end - self._begin - self._max_events, self._size - self._max_size
         if excess <= 0 and too_large <= 0 and now < self._first_expiry:
             return
         oldest, batches = now - self._retention, self._batches
@@ -377,7 +406,7 @@ class EventLog:
             first = self._batches.first
             self._batches.first = rest = first.without(events)
             self.partitions[first.partition].batches.first = rest
-        self.begin = self._batches.first.number if self._batches else self.end
+        self._begin = self._batches.first.number if self._batches else self._end
 
     def read(
         self,

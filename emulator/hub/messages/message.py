@@ -15,11 +15,12 @@ Properties = Mapping[str, str | None]
 
 
 # A message, and what the event log or a queue adds to it: measured.
-_OBJECTS_BYTES = 650
+OBJECTS_BYTES = 650
 # Two strings in a dict, without their characters; and the bytes of a character that is not ASCII.
 _PAIR_BYTES, _WIDE = 220, 4
 
-_NONE: Mapping[str, str] = MappingProxyType({})
+NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
+"""What a message without properties has: a store does not write it."""
 
 
 class Message(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -33,13 +34,13 @@ class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     """
 
     body: bytes
-    system: Mapping[str, str] = _NONE
-    properties: Properties = _NONE
+    system: Mapping[str, str] = NO_PROPERTIES
+    properties: Properties = NO_PROPERTIES
 
     @property
     def memory(self) -> int:
         """Bytes of memory: in a message of many short properties, far more than its size."""
-        total = _OBJECTS_BYTES + len(self.body)
+        total = OBJECTS_BYTES + len(self.body)
         if not (self.system or self.properties):
             return total
         for texts in (self.system, self.properties):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import Store
-from emulator.hub.core.times import NEVER
 from emulator.hub.faults import requests
 from emulator.hub.faults.faults import Faults
 from emulator.hub.identities.identity import Identity
@@ -17,8 +16,8 @@ from emulator.hub.messages.event import TELEMETRY, Origin
 from emulator.hub.messages.event_log import Done, EventLog
 from emulator.hub.messages.message import Message
 
-# How exact the time of the last activity is.
-_ACTIVITY = timedelta(seconds=1)
+# How exact the time of the last activity is, in seconds.
+_ACTIVITY = 1.0
 
 
 class Telemetry:
@@ -62,7 +61,7 @@ class Sender:
         self._log = log
         self._clock = clock
         self._faults = faults
-        self._active = self._inactive = NEVER  # its last activity is noted from here to there
+        self._noted_until = -math.inf  # its last activity, as the clock's `monotonic` counts
 
     def ingest(self, messages: Iterable[Message]) -> None:
         """Stamp messages, and log them (IoT Hub docs: device-to-cloud).
@@ -70,25 +69,23 @@ class Sender:
         Raises:
             ServiceUnavailable: see `EventLog.extend`.
         """
-        now = self._clock.now()
-        self._note(now)
-        self._log.extend(self._origin, self._take_requests(messages), now)
+        self._note()
+        self._log.extend(self._origin, self._take_requests(messages))
 
     def ingest_soon(self, messages: Iterable[Message], done: Done) -> None:
         """As `ingest`, together with the messages of other senders; see `EventLog.extend_soon`."""
-        now = self._clock.now()
-        if not self._active <= now < self._inactive:
-            self._note(now)
+        if self._clock.monotonic() >= self._noted_until:
+            self._note()
         if self._faults.takes_requests:
             messages = self._take_requests(messages)
-        self._log.extend_soon(self._place, self._origin, messages, now, done)
+        self._log.extend_soon(self._place, self._origin, messages, done)
 
-    def _note(self, now: datetime) -> None:
+    def _note(self) -> None:
         """Note the activity of the sender."""
-        self._active, self._inactive = now, now + _ACTIVITY
+        self._noted_until = self._clock.monotonic() + _ACTIVITY
         # The will of a deleted device comes after its deletion: then the device is unknown.
         if self._store.get(Identity, self._key) is not None:
-            self._links.note_activity(self._key, now)
+            self._links.note_activity(self._key)
 
     def _take_requests(self, messages: Iterable[Message]) -> Iterable[Message]:
         """Do what fault requests ask for, if the hub takes any; return the other messages."""

@@ -174,5 +174,5 @@ class Notifications:
             "content-encoding": "utf-8",
         }
         message = Message(dumps(body), system, properties)
-        self._log.extend(Origin(key, source), [message], self._log.now())
+        self._log.extend(Origin(key, source), [message])
         self.count += 1

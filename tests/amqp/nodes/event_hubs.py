@@ -74,7 +74,7 @@ def send(lab: Lab, *bodies: bytes | Message, device: str = "d1", module: str | N
     key = IdentityKey(device, module)
     sender = Admission(key, math.inf, "42", '{"scope":"device"}', "")
     messages = [each if isinstance(each, Message) else Message(each) for each in bodies]
-    lab.hub.events.extend(Origin(key, TELEMETRY, sender), messages, lab.clock.now())
+    lab.hub.events.extend(Origin(key, TELEMETRY, sender), messages)
     lab.clock.advance(0)
 
 

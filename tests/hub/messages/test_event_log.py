@@ -5,7 +5,7 @@ import math
 import tracemalloc
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 
 import pytest
@@ -26,10 +26,6 @@ NOW = datetime(2026, 1, 31, 14, 46, 8, 123456, tzinfo=UTC)
 EMPTY = Message(b"").memory
 
 
-# A time that a log keeps.
-RECENT = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
-
-
 def origin(device: str = "d", module: str | None = None) -> Origin:
     key = IdentityKey(device, module)
     return Origin(key, TELEMETRY, Admission(key, math.inf, "1", "{}"))
@@ -40,9 +36,8 @@ def append(
     body: bytes = b"",
     device: str = "d",
     module: str | None = None,
-    now: datetime | None = None,
 ) -> Event:
-    log.extend(origin(device, module), [Message(body)], now or datetime.now(UTC))
+    log.extend(origin(device, module), [Message(body)])
     event = log.partition_of(device).last
     assert event is not None
     return event
@@ -95,7 +90,7 @@ def test_the_log_holds_as_many_of_the_last_events_as_fit(
     number = 0
     for device, batch in enumerate(batches):
         messages = [Message(bytes(each * 100)) for each in batch]
-        log.extend(origin(str(device)), messages, RECENT)
+        log.extend(origin(str(device)), messages)
         for each in batch:
             fits.append((number, each))
             number += 1
@@ -133,7 +128,7 @@ def test_the_log_takes_no_more_memory_than_its_bound(make: Callable[[int], Messa
     try:
         for number in range(10_000):
             sender = Admission(IdentityKey(f"d{number}"), math.inf, f"1{number}", f"{{}}{number}")
-            log.extend(Origin(sender.key, TELEMETRY, sender), [make(number)], datetime.now(UTC))
+            log.extend(Origin(sender.key, TELEMETRY, sender), [make(number)])
             if log.read(most=1)[0].number:  # the first events were dropped
                 break
         taken, _ = tracemalloc.get_traced_memory()
@@ -198,9 +193,12 @@ def test_an_event_without_a_sender_does_not_say_how_it_authenticated() -> None:
 # --- partitions
 
 
-def partition_with(log: EventLog, count: int) -> Partition:
-    for second in range(count):
-        append(log, now=RECENT + timedelta(seconds=second))
+def partition_with(log: EventLog, count: int, clock: ManualClock | None = None) -> Partition:
+    """Return a partition with events; each is a second younger than the one before."""
+    for _ in range(count):
+        append(log)
+        if clock is not None:
+            clock.advance(1)
     return log.partition_of("d")
 
 
@@ -279,9 +277,9 @@ def test_a_reader_that_knows_an_earlier_run_reads_all_of_this_one(clock: ManualC
     assert partition.after_offset(int(earlier.offset)) == 0
 
 
-def test_a_time_is_a_start() -> None:
-    partition = partition_with(EventLog(), 5)
-    first = int(RECENT.timestamp() * 1000)
+def test_a_time_is_a_start(clock: ManualClock) -> None:
+    first = int(clock.now().timestamp() * 1000)
+    partition = partition_with(EventLog(clock=clock), 5, clock)
     assert [partition.after_time(first + each) for each in (-1, 0, 999, 1000, 9000)] == [
         *(0, 1, 1, 2, 5),
     ]
@@ -290,9 +288,9 @@ def test_a_time_is_a_start() -> None:
 
 def test_events_are_dropped_when_they_are_too_old(clock: ManualClock) -> None:
     log = EventLog(clock=clock, retention=60)
-    append(log, now=clock.now())
+    append(log)
     clock.advance(40)
-    append(log, now=clock.now())
+    append(log)
     partition = log.partition_of("d")
     assert (partition.begin, numbers(log.read())) == (0, [0, 1])
     clock.advance(21)
@@ -305,7 +303,7 @@ def test_a_listener_is_called_for_its_partition_alone() -> None:
     log, calls = EventLog(), list[int]()
     partition = log.partition_of("d")
     partition.listeners.append(lambda: calls.append(partition.end))
-    log.extend(origin(), [Message(b"1"), Message(b"2")], RECENT)
+    log.extend(origin(), [Message(b"1"), Message(b"2")])
     append(log, device="myDeviceId")
     append(log)
     assert calls == [2, 3]
