@@ -6,6 +6,8 @@ import asyncio
 
 from emulator.net.streams import Stream
 
+_FULL_BYTES = 64 * 1024  # as in asyncio
+
 
 class FakeStream(Stream):
     """A stream whose peer is the test."""
@@ -31,7 +33,7 @@ class FakeStream(Stream):
     @property
     def is_full(self) -> bool:
         """See `Stream.is_full`."""
-        return not self.reading.is_set()
+        return self.unsent() > _FULL_BYTES
 
     def taken(self) -> bytes:
         """Return what was sent since the last call."""
@@ -45,13 +47,14 @@ class FakeStream(Stream):
         self.trusted = True
 
     def unsent(self) -> int:
-        return self.held + (0 if self.reading.is_set() else sum(map(len, self.sent)))
+        return 0 if self.reading.is_set() else sum(map(len, self.sent))
 
     def _send(self, data: bytes) -> None:
         self.sent.append(data)
 
-    async def _sent(self) -> None:
-        await self.reading.wait()
+    async def drain(self) -> None:
+        if self.is_full:
+            await self.reading.wait()
 
     def _close(self) -> None:
         self.closed = True

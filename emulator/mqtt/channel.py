@@ -19,10 +19,10 @@ from emulator.hub.core.printable import printable
 from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
-from emulator.hub.messages.message import Message
 from emulator.hub.messages.telemetry import Sender
 from emulator.mqtt import faults, frame, messages, property_bag, topics, twins
 from emulator.mqtt.admissions import admit, return_code
+from emulator.mqtt.batch import Batch
 from emulator.mqtt.other_channel import FindOther, OtherChannel, find_no_other
 from emulator.mqtt.output import Output
 from emulator.mqtt.sessions import Sessions, Subscriptions
@@ -36,8 +36,11 @@ Wait = float | Operation
 # A topic has one in place of what is not known yet: no filter can name it, and wildcards match it.
 _ANY = "\0"
 
-# A device sends to one topic again and again: its properties are remembered, up to this length.
-_REMEMBERED_TOPIC = 512
+# The connection looks at the time after so many messages.
+_LOOK = 8
+
+# So many bytes of answers go out together.
+_HELD_BYTES = 64 * 1024
 
 
 class Channel:
@@ -92,19 +95,32 @@ class Channel:
         self._commands: int | None = None  # the QoS that was granted for messages to the device
         self._in_flight: dict[int, str] = {}  # lock tokens, by packet identifier
         self._packet_id = 0
-        # Telemetry that waits for `flush`; the topic of the last message, and its properties
-        self._telemetry: list[Message] = []
-        # Its acknowledgements, and what was written behind them
-        self._held: list[bytes] = []
-        self._topic: str | None = None
-        self._bag = property_bag.Bag({}, {})
+        self._batch = Batch()  # until `flush`
 
     # --- what the connection calls
 
-    def receive(self, data: bytes) -> Iterator[Wait | None]:
-        """Take the packets in some bytes: one at each step, so that the connection can pace them.
+    def receive_one(self, data: bytes) -> bool:
+        """Take a message like the last one, if some bytes are just that; returns whether they are.
 
-        Telemetry waits for `flush`: the hub gets it in batches, or one by one if it has a limit.
+        Most reads of most devices have one such message. This does the same as `receive` and
+        `flush`, whose steps take as long as all the rest.
+        """
+        start = self._packets.body_of_one(data)
+        if not start or self.closed or self._faults.active:
+            return False
+        again = self._batch.again(data[0], data, start)
+        if again is None:
+            return False
+        message, acknowledgement = again
+        self._hub.gate.enter(self._admission, Telemetry.operation)
+        self._sender.ingest_soon((message,), functools.partial(self._stored, acknowledgement))
+        return True
+
+    def receive(self, data: bytes) -> Iterator[Wait | None]:
+        """Take the packets in some bytes, in steps, so that the connection can pace them.
+
+        Each step takes a packet, or some messages. Telemetry and answers wait for `flush`: the hub
+        gets telemetry in batches, or one by one if it has a limit.
 
         Yields:
             what the connection must wait for before the next step, after a `flush`.
@@ -112,9 +128,21 @@ class Channel:
         Raises:
             ProtocolError: the device broke a rule. Its earlier packets count.
         """
+        self._batch.is_open = True
+        number, step_ends = 0, False
         for first_byte, body in self._packets.feed(data):
+            if step_ends:
+                yield None
+                self._batch.is_open = True
             if self.closed:
                 return
+            again = self._batch.again(first_byte, body)
+            if again is not None and not self._faults.active:
+                self._batch.take(*again)
+                number += 1
+                step_ends = not number % _LOOK
+                continue
+            step_ends = True
             if self.successor is not None:
                 self.successor.take(first_byte, body)
             elif not self.connected:
@@ -135,33 +163,36 @@ class Channel:
                         "Refused %s: %s", printable(self.key), printable(error), error=error
                     )
                     self._end()
-            yield None
 
     def flush(self) -> None:
-        """Pass the telemetry that was received to the hub."""
-        if self._telemetry:
-            received, self._telemetry = self._telemetry, []
-            held, self._held = self._held, []
+        """Pass the telemetry that was received to the hub, and send the answers behind it."""
+        received, answers = self._batch.close()
+        if received:
             try:
                 self._hub.gate.enter(self._admission, Telemetry.operation)
             except errors.ThrottlingException:
                 pass  # a will can't wait for its turn
             except errors.HubError:
                 return  # a fault refuses a will
-            self._sender.ingest_soon(received, functools.partial(self._stored, held))
+            self._sender.ingest_soon(received, functools.partial(self._stored, answers))
+        elif answers:
+            self._output.write(answers)
 
-    def _stored(self, held: list[bytes], error: errors.HubError | None) -> None:
+    def _stored(self, answers: bytes, error: errors.HubError | None) -> None:
         """Acknowledge the telemetry that the hub has; a device sends the other one again."""
         if error is not None:
             self._end()
-        elif held:
-            self._output.write(b"".join(held))
+        elif answers:
+            self._output.write(answers)
 
     def _write(self, data: bytes) -> None:
-        if self._held:
-            self._held.append(data)
-        else:
+        if not self._batch.is_open:
             self._output.write(data)
+            return
+        self._batch.answer(data)
+        if self._batch.size > _HELD_BYTES:
+            self.flush()
+            self._batch.is_open = True
 
     def resume(self) -> None:
         """Send the messages that had to wait until the device read what was written before."""
@@ -180,7 +211,7 @@ class Channel:
         if self.connected:
             self._hub.links.disconnect(self)
             if self._will is not None:
-                self._telemetry.append(messages.will(self._will, self.key))
+                self._batch.take(messages.will(self._will, self.key), b"")
             self.flush()
 
     # --- what the hub calls: see `DeviceLink`
@@ -373,32 +404,26 @@ class Channel:
         Raises:
             ProtocolError: it is malformed, or its topic is unknown to the hub.
         """
-        packet = frame.parse_publish(first_byte, body, self._topic)
-        answer, operation = None, None  # telemetry has none of its own
-        if packet.topic == self._topic:
-            self._telemetry.append(messages.telemetry(packet, self._bag))
+        packet = frame.parse_publish(first_byte, body)
+        request = topics.parse_topic(packet.topic, self._admission.key)
+        answer = message = None
+        if isinstance(request, Telemetry):
+            bag = property_bag.parse(request.properties)
+            message = messages.telemetry(packet, bag)
+            if not self._is_limited:  # else each message waits for its turn
+                self._batch.remember(packet.topic, bag)
         else:
-            request = topics.parse_topic(packet.topic, self._admission.key)
-            if isinstance(request, Telemetry):
-                bag = property_bag.parse(request.properties)
-                self._telemetry.append(messages.telemetry(packet, bag))
-                if len(packet.topic) <= _REMEMBERED_TOPIC:
-                    self._topic, self._bag = packet.topic, bag
-            else:
-                operation = request.operation
-                answer = self._take_request(request, packet.payload)
-                if self.closed:  # by a fault
-                    return
+            answer = self._take_request(request, packet.payload)
+            if self.closed:  # by a fault
+                return
+        acknowledgement = frame.puback(packet.packet_id) if packet.qos else b""
         if self._faults.active:
-            received, self._telemetry = self._telemetry, []
-            publish = faults.FaultyPublish(self._hub, self._admission, operation, packet)
-            publish.take(self._sender, received, self._acknowledge, self._end)
-        elif packet.qos:
-            acknowledgement = frame.puback(packet.packet_id)
-            if operation is None:
-                self._held.append(acknowledgement)
-            else:
-                self._write(acknowledgement)
+            publish = faults.FaultyPublish(self._hub, self._admission, request.operation, packet)
+            publish.take(self._sender, message, self._acknowledge, self._end)
+        elif message is not None:
+            self._batch.take(message, acknowledgement)
+        elif acknowledgement:
+            self._write(acknowledgement)
         if answer is not None:
             self._send(*answer)
 

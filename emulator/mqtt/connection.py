@@ -20,14 +20,6 @@ from emulator.mqtt.other_channel import OtherChannel
 from emulator.net.pace import Pace
 from emulator.net.streams import Stream
 
-# The answers to so many packets of one read, or so many bytes of answers, go out together. One read
-# can have 30,000 packets.
-_HELD = 128
-_HELD_BYTES = 64 * 1024
-
-# After so many packets, the connection looks whether its turn is over.
-_LOOK = 8
-
 
 class Connection:
     """Passes what a stream brings to a channel, which writes to the stream itself."""
@@ -78,30 +70,28 @@ class Connection:
     def _handle_at_once(self, data: bytes) -> bool:
         """Handle a few packets, without waiting for anything."""
         self._heard = self._clock.monotonic()
-        self._stream.cork()
-        try:
-            for _ in self._channel.receive(data):
-                pass
-        finally:
-            self._channel.flush()
-            self._stream.uncork()
+        channel = self._channel
+        if not channel.receive_one(data):
+            try:
+                for _ in channel.receive(data):
+                    pass
+            finally:
+                channel.flush()
         return True
 
     async def _handle(self, data: bytes) -> None:
-        """Handle packets in their order, and wait while the device does not read our answers."""
+        """Handle packets in their order, and wait while the device does not read our answers.
+
+        The answers of a turn go out together. One read can have 30,000 packets.
+        """
         await self._turns.take()
-        self._stream.cork()
         try:
-            for number, wait in enumerate(self._channel.receive(data), start=1):
+            for wait in self._channel.receive(data):
                 if wait is not None:
                     await self._send()
                     await self._wait(wait)
-                    self._stream.cork()
-                elif self._stream.held > _HELD_BYTES or number % _HELD == 0:
+                elif self._turns.over or self._stream.is_full:
                     await self._send()
-                    await self._turns.take()
-                    self._stream.cork()
-                elif number % _LOOK == 0 and self._turns.over:
                     await self._turns.take()
         finally:
             await self._send()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.errors import HubError, ThrottlingException
@@ -20,22 +20,22 @@ class FaultyPublish:
     Args:
         hub: the hub.
         sender: the device.
-        operation: what the packet is for; None is telemetry.
+        operation: what the packet is for.
         packet: the packet.
     """
 
     def __init__(
-        self, hub: IotHub, sender: Admission, operation: Operation | None, packet: Publish
+        self, hub: IotHub, sender: Admission, operation: Operation, packet: Publish
     ) -> None:
         self._hub = hub
         self._sender = sender
-        self._operation = operation or Operation.SEND_EVENT
+        self._operation = operation
         self._packet = packet
 
     def take(
         self,
         sender: Sender,
-        received: Collection[Message],
+        message: Message | None,
         acknowledge: Callable[[int], None],
         end: Callable[[], None],
     ) -> None:
@@ -45,7 +45,7 @@ class FaultyPublish:
 
         Args:
             sender: takes the telemetry.
-            received: the telemetry; empty for a request.
+            message: the telemetry; None for a request.
             acknowledge: sends a PUBACK.
             end: ends the connection, if the hub can't store the telemetry.
 
@@ -53,7 +53,7 @@ class FaultyPublish:
             HubError: a fault refuses the telemetry.
         """
         hub = self._hub
-        if not received:
+        if message is None:
             self._acknowledge(acknowledge)
             return
         delay = 0.0
@@ -61,7 +61,7 @@ class FaultyPublish:
             hub.gate.enter(self._sender, self._operation)
         except ThrottlingException as error:
             delay = error.delay  # MQTT can't refuse telemetry (IoT Hub docs: throttling)
-        asks = hub.faults.takes_requests and any(is_request(each.properties) for each in received)
+        asks = hub.faults.takes_requests and is_request(message.properties)
 
         def done(error: HubError | None) -> None:
             if error is not None:
@@ -69,7 +69,7 @@ class FaultyPublish:
             elif not asks:
                 self._acknowledge(acknowledge, delay)
 
-        sender.ingest_soon(received, done)
+        sender.ingest_soon([message], done)
 
     def _acknowledge(self, acknowledge: Callable[[int], None], delay: float = 0) -> None:
         faults, key = self._hub.faults, self._sender.key

@@ -24,6 +24,8 @@ PINGREQ = 0xC0
 DISCONNECT = 0xE0
 
 PINGRESP = b"\xd0\x00"
+PUBACK_HEAD = b"\x40\x02"
+"""What comes before the packet identifier of a PUBACK."""
 
 # The longest text, such as a topic (section 1.5.3).
 TEXT_BYTES = 0xFFFF
@@ -111,6 +113,20 @@ class PacketBuffer:
         self.limit = limit
         self._rest = b""
 
+    def body_of_one(self, data: bytes) -> int:
+        """Return where the body of a packet begins, if the bytes are one packet of up to 16 KB.
+
+        Returns:
+            0 if they are not, and if the first part of a packet is kept.
+        """
+        end = len(data)
+        if self._rest or end < 3:
+            return 0
+        low, high = data[1], data[2]
+        if low < 0x80:
+            return 2 if end == low + 2 else 0
+        return 3 if high < 0x80 and end == (low & 0x7F | high << 7) + 3 else 0
+
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Cut off each complete packet, as its first byte and its body.
 
@@ -191,13 +207,12 @@ def connack(return_code: ReturnCode, *, session_present: bool = False) -> bytes:
     return bytes((0x20, 2, session_present, return_code))
 
 
-def parse_publish(first_byte: int, body: bytes, known: str | None = None) -> Publish:
+def parse_publish(first_byte: int, body: bytes) -> Publish:
     """Parse a PUBLISH (section 3.3).
 
     Args:
         first_byte: the first byte of the packet.
         body: what follows the remaining length.
-        known: a topic that is valid.
 
     Raises:
         ProtocolError: the packet is malformed.
@@ -213,7 +228,7 @@ def parse_publish(first_byte: int, body: bytes, known: str | None = None) -> Pub
         topic = body[2:topic_end].decode()
     except UnicodeDecodeError:
         raise ProtocolError("PUBLISH to a topic that is not UTF-8") from None
-    if topic != known and ("#" in topic or "+" in topic or "\0" in topic):
+    if "#" in topic or "+" in topic or "\0" in topic:
         raise ProtocolError(f"PUBLISH to an invalid topic: {topic!r}")
     packet_id = body[topic_end] << 8 | body[topic_end + 1] if qos else 0
     if qos and not packet_id:
@@ -255,7 +270,7 @@ def parse_puback(body: bytes) -> int:
 
 def puback(packet_id: int) -> bytes:
     """Write a PUBACK (section 3.4)."""
-    return b"\x40\x02" + packet_id.to_bytes(2, "big")
+    return PUBACK_HEAD + packet_id.to_bytes(2, "big")
 
 
 def parse_filters(body: bytes, *, with_qos: bool) -> tuple[int, list[tuple[str, int]]]:

@@ -23,6 +23,9 @@ class OtherChannel(Protocol):
     def successor(self) -> OtherChannel | None:
         """None: the connection stays with it."""
 
+    def receive_one(self, data: bytes) -> bool:
+        """Take the packet in some bytes, if it can be taken at once; else return False."""
+
     def receive(self, data: bytes) -> Iterator[None]:
         """Take the packets in some bytes, one at each step."""
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+from emulator.hub.messages.message import NO_PROPERTIES, Properties
 from emulator.mqtt.frame import ProtocolError
 
 # Short names, with the names of AMQP and of the event log, in the order of a real hub (seen there).
@@ -42,8 +43,8 @@ _ACK = "iothub-ack"
 class Bag(NamedTuple):
     """System properties by their AMQP names, and application properties."""
 
-    system: dict[str, str]
-    properties: dict[str, str | None]
+    system: Mapping[str, str] = NO_PROPERTIES
+    properties: Properties = NO_PROPERTIES
 
 
 def parse(text: str) -> Bag:
@@ -56,10 +57,13 @@ def parse(text: str) -> Bag:
     Raises:
         ProtocolError: a name is empty, or a pair has a second `=` (azure-iot-sdk-c#1695).
     """
-    bag = Bag({}, {})
     text = text.partition("/")[0]
+    if not text:
+        return Bag()
+    system: dict[str, str] = {}
+    properties: dict[str, str | None] = {}
     names: dict[str, str] = {}
-    for pair in text.split("&") if text else ():
+    for pair in text.split("&"):
         encoded, _, encoded_value = pair.partition("=")
         if not encoded or "=" in encoded_value:
             raise ProtocolError(f"Malformed property {pair!r}: it must be name or name=value")
@@ -67,13 +71,13 @@ def parse(text: str) -> Bag:
         if name in _SENDER:
             continue
         if name in _SYSTEM:
-            bag.system[_SYSTEM[name]] = value
+            system[_SYSTEM[name]] = value
         else:
             name = _CREATION_TIME.get(name, name)
-            bag.properties.pop(names.get(name.lower(), ""), None)
+            properties.pop(names.get(name.lower(), ""), None)
             names[name.lower()] = name
-            bag.properties[name] = value
-    return bag
+            properties[name] = value
+    return Bag(system, properties)
 
 
 def write(system: Mapping[str, str], properties: Mapping[str, str | None]) -> str:

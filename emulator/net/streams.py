@@ -60,16 +60,11 @@ async def closing(stream: Stream) -> AsyncIterator[None]:
 class Stream(ABC):
     """One connection, both ways.
 
-    What is written while the stream is corked goes out together, in order, at the next `drain`.
-
     Args:
         transport: the connection; None if it has ended already.
     """
 
     def __init__(self, transport: asyncio.BaseTransport | None) -> None:
-        self._corked: list[bytes] | None = None
-        self.held = 0
-        """The bytes that are held back while the stream is corked."""
         self.at_once: Callable[[bytes], bool] | None = None
         """Takes a few bytes that arrive while `read` waits: its task need not wake up for them.
 
@@ -84,34 +79,15 @@ class Stream(ABC):
         if transport is not None:
             self.tls = transport.get_extra_info("ssl_object")
 
-    def cork(self) -> None:
-        """Hold back what is written, until `uncork` or `drain`."""
-        self._corked = []
-
     def write(self, data: bytes) -> None:
         """Send bytes without waiting; after the end of the connection they are discarded."""
-        if self._corked is not None:
-            self._corked.append(data)
-            self.held += len(data)
-        elif self.paced is None:
+        if self.paced is None:
             self._send(data)
         else:
             self.paced.put(data)
 
-    def uncork(self) -> None:
-        """Send what was held back."""
-        held, self._corked, self.held = self._corked, None, 0
-        if held:
-            self.write(b"".join(held))
-
-    async def drain(self) -> None:
-        """Send what was held back, and wait while the peer does not read."""
-        self.uncork()
-        await self._sent()
-
     def close(self) -> None:
         """End the connection; what was written still goes out, unless the peer stalls."""
-        self.uncork()
         self._unpace()
         self._close()
         if self.on_close is not None:
@@ -119,7 +95,6 @@ class Stream(ABC):
 
     def abort(self) -> None:
         """Cut the connection; what waits to be sent is lost."""
-        self._corked, self.held = None, 0
         self._abort()
         self._unpace()
         if self.on_close is not None:
@@ -137,7 +112,7 @@ class Stream(ABC):
 
     def _held_back(self) -> int:
         """Return how many bytes wait here."""
-        return self.held + (0 if self.paced is None else len(self.paced.unsent))
+        return 0 if self.paced is None else len(self.paced.unsent)
 
     @abstractmethod
     def trust(self) -> None:
@@ -157,6 +132,10 @@ class Stream(ABC):
         """
 
     @abstractmethod
+    async def drain(self) -> None:
+        """Wait while the peer does not read."""
+
+    @abstractmethod
     def unsent(self) -> int:
         """Return how many bytes wait for the peer to read."""
 
@@ -167,9 +146,6 @@ class Stream(ABC):
 
     @abstractmethod
     def _send(self, data: bytes) -> None: ...
-
-    @abstractmethod
-    async def _sent(self) -> None: ...
 
     @abstractmethod
     def _close(self) -> None: ...
@@ -298,7 +274,8 @@ class TcpStream(Stream, asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             self._transport.write(data)
 
-    async def _sent(self) -> None:
+    async def drain(self) -> None:
+        """See `Stream.drain`."""
         if self._full is not None:
             await self._full
 

@@ -99,7 +99,8 @@ class WebSocketStream(Stream):
                 await self._socket.send_bytes(frame)
                 del self._outgoing[: len(frame)]
 
-    async def _sent(self) -> None:
+    async def drain(self) -> None:
+        """See `Stream.drain`."""
         if self._sender is not None:
             await self._sender
 
@@ -115,7 +116,7 @@ class WebSocketStream(Stream):
             self._transport.abort()
 
     async def _send_close(self) -> None:
-        await self._sent()
+        await self.drain()
         await self._socket.close(code=self._code)
 
     async def wait_closed(self) -> None:

@@ -250,8 +250,11 @@ class Client:
 
     def send(self, *packets: bytes) -> None:
         """Send packets in one piece."""
+        data = b"".join(packets)
+        if self.channel.receive_one(data):
+            return
         try:
-            for _ in self.channel.receive(b"".join(packets)):
+            for _ in self.channel.receive(data):
                 pass
         except ProtocolError as error:
             self.error = error
