@@ -51,6 +51,7 @@ class TelemetryLink(DeviceHandler):
         self._is_limited = self._throttles.limits(Operation.SEND_EVENT)
         if self._is_limited:
             self.credit = _THROTTLED_CREDIT
+        self._last_sender: Sender | None = None
         self._received: list[Message] = []  # they came together, in these deliveries
         self._deliveries: list[IncomingDelivery] = []
         self._waiting: deque[tuple[IncomingDelivery, Iterator[bytes]]] = deque()
@@ -91,7 +92,11 @@ class TelemetryLink(DeviceHandler):
             self._sender().ingest_soon(received, partial(self._stored, deliveries))
 
     def _sender(self) -> Sender:
-        return self.device.hub.telemetry.sender(self.request.device)
+        """Return the sender that the hub knows; a renewed token brings another admission."""
+        admission = self.request.device
+        if self._last_sender is None or self._last_sender.admission is not admission:
+            self._last_sender = self.device.hub.telemetry.sender(admission)
+        return self._last_sender
 
     def _stored(self, deliveries: list[IncomingDelivery], error: HubError | None) -> None:
         for delivery in deliveries:

@@ -197,6 +197,7 @@ class EventLog:
         self._ends = [0] * start.partitions
         self.partitions = [Partition(name, self) for name in self.names]
         self._pending: list[_Pending] = []
+        self._in_turn = False  # whether messages have come in this turn of the event loop
         self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
         self._load()
 
@@ -264,12 +265,18 @@ class EventLog:
         """
         pending, can_fail = self._pending, self._store.lasts
         pending.append((place, origin, messages, done if can_fail else None))
-        if len(pending) == 1:
-            self._store.soon(self.flush)
+        is_first, self._in_turn = not self._in_turn, True
+        if is_first:
+            self._store.soon(self._end_turn)
         if not can_fail:
             done(None)
-        elif len(pending) == _TOGETHER:
+        elif is_first or len(pending) == _TOGETHER:
+            # The first one need not wait while busy connections have their turns.
             self.flush()
+
+    def _end_turn(self) -> None:
+        self._in_turn = False
+        self.flush()
 
     def flush(self) -> None:
         """Stamp the messages that wait, and keep them, together."""

@@ -53,6 +53,8 @@ class Sender:
         clock: Clock,
         faults: Faults,
     ) -> None:
+        self.admission = admission
+        """How the device or module was admitted."""
         self._key = admission.key
         self._origin = Origin(admission.key, TELEMETRY, admission)
         self._place = log.place_of(admission.key.device_id)

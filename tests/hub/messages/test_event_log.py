@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emulator.hub.core.errors import ServiceUnavailable
+from emulator.hub.core.store import MemoryStore
 from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission
 from emulator.hub.messages.event import TELEMETRY, Event, Origin, PartitionName
+from emulator.hub.messages.event_batch import LogEntry
 from emulator.hub.messages.event_log import EventLog, Partition
 from emulator.hub.messages.message import Message
 from tests.clock import ManualClock
@@ -188,6 +191,77 @@ def test_an_event_without_a_sender_does_not_say_how_it_authenticated() -> None:
     assert list(event.annotations) == [
         *("iothub-connection-device-id", "iothub-message-source", "iothub-enqueuedtime"),
     ]
+
+
+# --- what comes together
+
+
+class CountingStore(MemoryStore):
+    """A store that counts what is appended to its log, and can be full."""
+
+    def __init__(self, *, lasts: bool) -> None:
+        super().__init__()
+        self.lasts = lasts
+        self.stored: list[int] = []
+        self.full = False
+
+    def append(self, number: int, entry: object, *, oldest: int) -> None:
+        if self.full:
+            raise ServiceUnavailable
+        assert isinstance(entry, LogEntry)
+        self.stored.append(sum(len(each.messages) for each in entry.batches))
+
+
+def send(log: EventLog, done: list[ServiceUnavailable | None], count: int) -> None:
+    """Let devices send in one turn of the event loop."""
+    for number in range(count):
+        device = f"d{number}"
+        log.extend_soon(log.place_of(device), origin(device), [Message(b"")], done.append)
+
+
+async def test_messages_that_come_in_one_turn_of_the_loop_are_stored_together() -> None:
+    store, done = CountingStore(lasts=True), list[ServiceUnavailable | None]()
+    log = EventLog(store=store)
+    send(log, done, 1)  # a device that sends alone does not wait
+    assert (len(done), store.stored) == (1, [1])
+    send(log, done, 5)
+    assert (len(done), store.stored) == (1, [1])
+    await asyncio.sleep(0)
+    assert (done, store.stored) == ([None] * 6, [1, 5])
+    done.clear()
+    send(log, done, 70)  # and many do not wait for all others
+    assert (len(done), store.stored) == (65, [1, 5, 1, 32, 32])
+    await asyncio.sleep(0)
+    assert (len(done), store.stored) == (70, [1, 5, 1, 32, 32, 5])
+    assert numbers(log.read()) == list(range(76))
+
+
+async def test_messages_that_a_full_store_refuses_are_refused_together() -> None:
+    store, done = CountingStore(lasts=True), list[ServiceUnavailable | None]()
+    log = EventLog(store=store)
+    send(log, done, 1)
+    store.full = True
+    send(log, done, 2)
+    await asyncio.sleep(0)
+    assert [error is None for error in done] == [True, False, False]
+    store.full = False
+    send(log, done, 1)
+    assert [error is None for error in done] == [True, False, False, True]
+    assert numbers(log.read()) == [0, 1]
+
+
+async def test_in_memory_nothing_waits_and_a_reader_sees_all() -> None:
+    store, done = CountingStore(lasts=False), list[ServiceUnavailable | None]()
+    log = EventLog(store=store, partitions=128)
+    partition, calls = log.partition_of("d0"), list[int]()
+    partition.listeners.append(lambda: calls.append(partition.end))
+    send(log, done, 3)
+    assert (done, store.stored, calls) == ([None] * 3, [], [])
+    await asyncio.sleep(0)
+    assert (store.stored, calls) == ([3], [1])
+    send(log, done, 1)
+    assert partition.last is not None
+    assert (partition.last.sequence_number, log.end, partition.end) == (1, 4, 2)
 
 
 # --- partitions
