@@ -50,7 +50,8 @@ class FakeStream(Stream):
         return 0 if self.reading.is_set() else sum(map(len, self.sent))
 
     def _send(self, data: bytes) -> None:
-        self.sent.append(data)
+        if not self.closed:
+            self.sent.append(data)
 
     async def drain(self) -> None:
         if self.is_full:

@@ -36,6 +36,11 @@ class Batch:
         self._topic = b""
         self._system, self._properties = Bag()
 
+    @property
+    def has_messages(self) -> bool:
+        """Whether it has telemetry."""
+        return bool(self._messages)
+
     def again(self, first_byte: int, data: bytes, start: int = 0) -> tuple[Message, bytes] | None:
         """Parse a packet, if it is one more message to the topic of the last one.
 

@@ -176,7 +176,8 @@ class Channel:
                 return  # a fault refuses a will
             self._sender.ingest_soon(received, functools.partial(self._stored, answers))
         elif answers:
-            self._output.write(answers)
+            # Acknowledgements of an earlier batch can wait: they keep their order (section 4.6).
+            self._hub.events.behind_pending(functools.partial(self._output.write, answers))
 
     def _stored(self, answers: bytes, error: errors.HubError | None) -> None:
         """Acknowledge the telemetry that the hub has; a device sends the other one again."""
@@ -191,8 +192,11 @@ class Channel:
             return
         self._batch.answer(data)
         if self._batch.size > _HELD_BYTES:
-            self.flush()
-            self._batch.is_open = True
+            self._flush_within_read()
+
+    def _flush_within_read(self) -> None:
+        self.flush()
+        self._batch.is_open = True
 
     def resume(self) -> None:
         """Send the messages that had to wait until the device read what was written before."""
@@ -209,6 +213,7 @@ class Channel:
         """Note that the connection has ended: now the device leaves its will, if it has one."""
         self.closed = True
         if self.connected:
+            self._hub.telemetry.flush()  # a device that broke a rule gets the acknowledgements
             self._hub.links.disconnect(self)
             if self._will is not None:
                 self._batch.take(messages.will(self._will, self.key), b"")
@@ -413,11 +418,15 @@ class Channel:
             if not self._is_limited:  # else each message waits for its turn
                 self._batch.remember(packet.topic, bag)
         else:
+            if self._batch.has_messages:  # the log has them before an event of a change
+                self._flush_within_read()
             answer = self._take_request(request, packet.payload)
             if self.closed:  # by a fault
                 return
         acknowledgement = frame.puback(packet.packet_id) if packet.qos else b""
         if self._faults.active:
+            if message is not None:  # whose acknowledgement does not wait in the batch
+                self._flush_within_read()
             publish = faults.FaultyPublish(self._hub, self._admission, request.operation, packet)
             publish.take(self._sender, message, self._acknowledge, self._end)
         elif message is not None:

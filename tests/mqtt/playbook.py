@@ -59,13 +59,20 @@ class Lab:
     Args:
         throttles: settings such as `twin-reads=1/min`.
         clock: the clock.
+        store: the store.
         options: more arguments of the hub.
     """
 
-    def __init__(self, *throttles: str, clock: ManualClock | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *throttles: str,
+        clock: ManualClock | None = None,
+        store: MemoryStore | None = None,
+        **options: Any,
+    ) -> None:
         self.clock = clock or ManualClock()
         keys = SymmetricKeys(POLICY_KEY, POLICY_KEY)
-        store = MemoryStore()
+        store = store or MemoryStore()
         self.hub = IotHub(
             store=store,
             policies=[Policy(name, rights, keys) for name, rights in DEFAULT_RIGHTS.items()],

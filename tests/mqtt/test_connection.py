@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from emulator.disk.store import DiskStore
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.faults.fault import Fault
@@ -32,11 +34,17 @@ class Line:
     def __init__(self, lab: Lab) -> None:
         self.stream = FakeStream()
         self.channel = Channel(lab.hub, lab.sessions, self.stream)
-        self.task = asyncio.ensure_future(
-            Connection(
-                self.stream, self.channel, lab.clock, lab.hub.turns, lab.hub.gate.throttles
-            ).run()
+        self._connection = Connection(
+            self.stream, self.channel, lab.clock, lab.hub.turns, lab.hub.gate.throttles
         )
+        self.task = asyncio.ensure_future(self._serve())
+
+    async def _serve(self) -> None:
+        """Serve the connection, and close it, as a server does."""
+        try:
+            await self._connection.run()
+        finally:
+            self.stream.close()
 
     async def exchange(self, *packets: bytes) -> bytes:
         """Let packets arrive in one piece, and return the answers."""
@@ -190,8 +198,8 @@ async def test_many_packets_take_turns_with_other_tasks(
     seen, acknowledged = [], []
 
     async def other() -> None:
-        while len(lab.events()) < 1001:
-            seen.append(len(lab.events()))
+        while lab.hub.events.end < 1001:
+            seen.append(lab.hub.events.end)
             acknowledged.append(len(b"".join(line.stream.sent)) // len(puback(1)))
             await asyncio.sleep(0)
 
@@ -284,6 +292,19 @@ async def test_a_broken_rule_is_raised_after_the_earlier_answers_were_sent(
         await again.task
     assert lab.bodies() == ["counts", "counts"]
     assert lab.state() == "Disconnected"
+
+
+async def test_what_came_before_a_broken_rule_is_acknowledged_by_a_hub_on_disk(
+    tmp_path: Path,
+) -> None:
+    lab = Lab(store=DiskStore(tmp_path / "hub.sqlite"))
+    line = Line(lab)
+    await line.exchange(lab.greeting())
+    line.stream.arrive(publish(_EVENTS, b"1", packet_id=1) + PINGREQ + b"\xf0\x00")
+    with pytest.raises(ProtocolError):
+        await line.task
+    assert line.stream.taken() == puback(1) + PINGRESP
+    assert lab.bodies() == ["1"]
 
 
 async def test_a_connection_that_the_hub_ends_handles_no_more_packets(

@@ -48,6 +48,8 @@ _ENTRY = 100
 # So many senders that send in one turn of the event loop are stored together. If they were more,
 # the processor's caches would not hold their connections any more when they get their answers.
 _TOGETHER = 32
+# Stands for the sender where there are no messages.
+_NOBODY = Origin(None)
 
 
 class LogStart(Struct, frozen=True):
@@ -270,8 +272,21 @@ class EventLog:
             self._store.soon(self._end_turn)
         if not can_fail:
             done(None)
-        elif is_first or len(pending) == _TOGETHER:
+        elif is_first or len(pending) >= _TOGETHER:
             # The first one need not wait while busy connections have their turns.
+            self.flush()
+
+    def behind_pending(self, write: Callable[[], object]) -> None:
+        """Call a function when the messages that wait are kept, or failed; now if none can fail.
+
+        So an answer does not overtake the acknowledgements that a sender waits for.
+        """
+        pending = self._pending
+        if not (pending and self._store.lasts):
+            write()
+            return
+        pending.append((0, _NOBODY, (), lambda _: write()))
+        if len(pending) >= _TOGETHER:
             self.flush()
 
     def _end_turn(self) -> None:
