@@ -11,7 +11,8 @@ import pytest
 from emulator.amqp.message import Message
 from emulator.amqp.performatives import Properties
 from emulator.amqp.types import Int
-from tests.amqp.devices import TwinPair, connect
+from emulator.hub.notifications.sources import TWIN_CHANGES
+from tests.amqp.devices import TwinPair, connect, telemetry
 from tests.amqp.lab import AmqpClient, Lab, device_token
 
 
@@ -73,6 +74,27 @@ def test_failures_have_a_json_body(
         "$metadata": lab.twin()["properties"]["reported"]["$metadata"],
         "$version": 1,
     }
+
+
+def test_the_event_of_a_change_is_in_order_with_telemetry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lab = Lab(event_sources=(TWIN_CHANGES,))
+    client = connect(lab)
+    link, pair = telemetry(client), TwinPair(client)
+    pieces: list[bytes] = []
+    with monkeypatch.context() as patches:
+        patches.setattr(client, "send", pieces.append)
+        for number in range(3):
+            link.post(Message(b"%d" % number))
+            annotations = {"operation": "PATCH", "resource": "/properties/reported"}
+            report = Message(b'{"a": %d}' % number, message_annotations=annotations)
+            pair.requests.post(report, settled=True)
+    client.send(b"".join(pieces))
+    bodies = [each["body"] for each in lab.events()]
+    assert [isinstance(each, str) or each["properties"]["reported"]["a"] for each in bodies] == [
+        *(True, 0, True, 1, True, 2),
+    ]
 
 
 def test_requests_over_the_rate_fail() -> None:

@@ -76,6 +76,7 @@ class TwinRequests(_TwinLink):
     def on_message(self, delivery: IncomingDelivery) -> None:
         """Answer a request; a request without a correlation id gets no reply."""
         self.device.hub.links.note_activity(self.device.key)
+        self.request.client.rest()  # telemetry that came before is in the log before a change
         for message in delivery.messages():
             reply = self._answer(message)
             delivery.settle()
