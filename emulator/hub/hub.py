@@ -111,7 +111,7 @@ class IotHub:
         self.transfers = Transfers(
             store, self.bulk, self.twins, rows, self.configurations, clock, slices, blobs
         )
-        self.file_notifications = FileNotifications(store, clock)
+        self.file_notifications = FileNotifications(store, feed, clock)
         self.uploads = Uploads(store, self.file_notifications, feed, clock, upload_storage)
         ended_uploads = EndedUploads(feed, clock)
         self.notifications = Notifications(
@@ -129,6 +129,7 @@ class IotHub:
         self.configurations.resume()
         self.jobs.resume()
         self.transfers.fail_unfinished()
+        self.file_notifications.resume()
         self.uploads.forget_unknown()
 
     async def stop(self) -> None:
@@ -136,6 +137,8 @@ class IotHub:
         self.waits.stop()
         self.faults.clear()
         self.links.stop()
+        self.cloud_to_device.stop()
+        self.file_notifications.stop()
         await self.configurations.stop()
         await self.jobs.stop()
         await self.transfers.stop()

@@ -18,11 +18,12 @@ from emulator.hub.hub import IotHub
 from emulator.hub.import_export.records import Transfer, TransferType
 from emulator.hub.jobs.records import JobKey, JobStatus
 from emulator.hub.links.link import Admission
+from emulator.hub.messages.cloud_to_device import FeedbackQueued
 from emulator.hub.messages.event import TELEMETRY, Origin
 from emulator.hub.messages.event_log import EventLog
 from emulator.hub.messages.message import Message
 from tests.clock import ManualClock, settle
-from tests.hub.fakes import DEVICE, MODULE, FakeLink, connect, make_hub, put
+from tests.hub.fakes import DEVICE, MODULE, FakeLink, connect, make_hub, put, record_changes
 from tests.hub.uploads.shelf import Shelf
 
 _SENDER = Admission(DEVICE, 1e12, "1", '{"scope":"device"}')
@@ -231,6 +232,27 @@ async def test_a_lapsed_lock_goes_to_the_connection_that_is_there_by_then(runs: 
         runs.clock.advance(61)
         assert [each.body for each in link.delivered] == [b"a"]
         await hub.stop()
+
+
+def test_what_became_due_while_the_hub_was_stopped_is_done_at_its_start(runs: Runs) -> None:
+    with runs.run() as hub:
+        put(hub, DEVICE)
+        for message_id in ("lent", "expired"):
+            message = Message(b"", {"message-id": message_id}, {"iothub-ack": "full"})
+            hub.cloud_to_device.send("d", message)
+        delivery = hub.cloud_to_device.receive("d")
+        assert delivery
+        hub.cloud_to_device.complete("d", delivery.lock_token)
+        assert hub.cloud_to_device.receive_feedback()
+        hub.cloud_to_device.stop()
+    runs.clock.advance(3590)
+    with runs.run() as hub:
+        hub.resume()
+        changes = record_changes(hub.feed, FeedbackQueued)
+        runs.clock.advance(0)
+        assert len(changes) == 1  # its lock has lapsed
+        runs.clock.advance(10)
+        assert len(changes) == 2  # a message has expired
 
 
 # --- jobs

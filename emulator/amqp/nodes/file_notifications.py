@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from emulator.amqp.message import Message
 from emulator.amqp.nodes.messages import timestamp
 from emulator.amqp.nodes.node import Receives
-from emulator.amqp.nodes.service_bound import Receiver, Watcher
+from emulator.amqp.nodes.service_bound import Receiver
 from emulator.amqp.performatives import Properties
 from emulator.hub.access.operations import Operation
 from emulator.hub.core.json import dumps
@@ -22,10 +20,11 @@ from emulator.hub.uploads.notifications import (
 class _FileNotifications:
     """The queue of file notifications: see `Lender`."""
 
+    queued = FileNotificationQueued
+
     def __init__(self, hub: IotHub) -> None:
-        self._feed, queue = hub.feed, hub.file_notifications
-        self.receive, self.next_due = queue.receive, queue.next_due
-        self.complete, self.abandon = queue.complete, queue.abandon
+        queue = hub.file_notifications
+        self.receive, self.complete, self.abandon = queue.receive, queue.complete, queue.abandon
 
     def message(self, notification: FileNotification) -> Message:
         return Message(
@@ -33,9 +32,6 @@ class _FileNotifications:
             Properties(content_type=CONTENT_TYPE),
             message_annotations={"iothub-enqueuedtime": timestamp(notification.enqueued)},
         )
-
-    def watch(self, watcher: Watcher) -> Sequence[Callable[[], object]]:
-        return (self._feed.subscribe(FileNotificationQueued, lambda _: watcher.look_soon()),)
 
 
 NODES = (

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from contextlib import ExitStack
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -14,29 +13,18 @@ from emulator.amqp.nodes.node import LinkRequest
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import SETTLED, Modified, Outcome, Released
 from emulator.hub.core.clock import Timer
+from emulator.hub.feed import Change
 from emulator.hub.messages.locks import Queued
-
-# How often a receiver that waits looks for items that another receiver has returned, in seconds.
-# It is notified of everything else, or knows the time.
-_LOOK_SECONDS = 5.0
-
-_FOREVER = datetime.max.replace(tzinfo=UTC)
 
 Item = TypeVar("Item", bound=Queued)
 
 
-class Watcher(Protocol):
-    """A receiver that waits."""
-
-    def look_soon(self) -> None:
-        """Look again, in a turn of its own: the hub can be in the middle of its work."""
-
-    def look_at(self, time: datetime) -> None:
-        """Look again at a time at the latest."""
-
-
 class Lender(Protocol[Item]):
     """A queue that lends its items under locks."""
+
+    @property
+    def queued(self) -> type[Change]:
+        """The change that is published when an item waits: it is new, or was returned."""
 
     def receive(self) -> Item | None:
         """Return the next item, under a lock, or None if no item waits."""
@@ -47,14 +35,8 @@ class Lender(Protocol[Item]):
     def abandon(self, token: str) -> None:
         """Return an item to the queue; a `HubError` if no item has this lock."""
 
-    def next_due(self) -> datetime | None:
-        """Return the time until which time alone brings no item; None is forever."""
-
     def message(self, item: Item) -> Message:
         """Return an item as a message."""
-
-    def watch(self, watcher: Watcher) -> Sequence[Callable[[], object]]:
-        """Notify a receiver of what comes; return functions that end that."""
 
 
 class Receiver(Generic[Item]):
@@ -63,55 +45,31 @@ class Receiver(Generic[Item]):
     def __init__(self, request: LinkRequest[OutgoingLink], queue: Lender[Item]) -> None:
         self._link = request.link
         self._request = request
-        self._hub = request.hub
         self._queue = queue
-        self._look: Timer | None = None  # while it waits
-        self._timer: Timer | None = None
-        self._due = _FOREVER  # of the timer
-        self._unsubscribe = queue.watch(self)
+        self._look: Timer | None = None
+        self._subscription = ExitStack()  # which holds this object until it is closed
+        self._subscription.callback(request.hub.feed.subscribe(queue.queued, self._look_soon))
 
     def on_credit(self) -> None:
-        """Send what waits, and wait for more."""
-        self._cancel()
-        while self._link.credit:
-            item = self._queue.receive()
-            if item is None:
-                self._wait()
-                return
-            self._send(item)
+        """Send what waits."""
+        with self._request.amqp_errors():
+            while self._link.credit and (item := self._queue.receive()) is not None:
+                self._send(item)
 
     def on_detached(self, error: AmqpError | None) -> None:
-        """Wait no more; what was not settled stays locked until its lock lapses."""
-        for unsubscribe in self._unsubscribe:
-            unsubscribe()
-        self._unsubscribe = ()  # they hold this object
-        self._cancel()
-
-    def look_soon(self) -> None:
-        """See `Watcher`."""
+        """Look no more; what was not settled stays locked until its lock lapses."""
+        self._subscription.close()
         if self._look is not None:
-            self._cancel()
-            self._look = self._hub.clock.call_later(0, self.on_credit)
+            self._look.cancel()
 
-    def look_at(self, time: datetime) -> None:
-        """See `Watcher`."""
-        if self._timer is not None and time < self._due:
-            self._timer.cancel()
-            self._set_timer(time)
+    def _look_soon(self, _: Change) -> None:
+        """Look in a turn of its own: the hub can be in the middle of its work."""
+        if self._look is None:
+            self._look = self._request.hub.clock.call_later(0, self._look_again)
 
-    def _wait(self) -> None:
-        self._look = self._hub.clock.machine.call_later(_LOOK_SECONDS, self.on_credit)
-        self._set_timer(self._queue.next_due() or _FOREVER)
-
-    def _set_timer(self, due: datetime) -> None:
-        seconds = (due - self._hub.clock.now()).total_seconds()
-        self._due, self._timer = due, self._hub.clock.call_later(seconds, self.on_credit)
-
-    def _cancel(self) -> None:
-        for timer in (self._look, self._timer):
-            if timer is not None:
-                timer.cancel()
-        self._look = self._timer = None
+    def _look_again(self) -> None:
+        self._look = None
+        self._link.pump()
 
     def _send(self, item: Item) -> None:
         token = item.lock_token
@@ -128,6 +86,5 @@ class Receiver(Generic[Item]):
         with self._request.amqp_errors():
             if outcome is None or isinstance(outcome, Released | Modified):
                 self._queue.abandon(token)
-                self.look_soon()
             else:
                 self._queue.complete(token)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from datetime import datetime, timedelta
-from itertools import chain
 
 from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
@@ -21,10 +19,10 @@ from emulator.hub.feed import Change, Feed
 from emulator.hub.identities.identity import Identity, IdentityDeleted, IdentityKey
 from emulator.hub.links.link import Delivery, DeviceLink, Disconnected, Subscribed
 from emulator.hub.links.links import Links
-from emulator.hub.messages import commands, feedback
+from emulator.hub.messages import commands, feedback, locks
 from emulator.hub.messages.commands import Command, CommandQueue, Outcome
+from emulator.hub.messages.due_times import DueTimes
 from emulator.hub.messages.feedback import FEEDBACK, Batch, FeedbackQueue
-from emulator.hub.messages.locks import Queued
 from emulator.hub.messages.message import Message
 
 
@@ -41,6 +39,10 @@ class CommandEnded(Change, frozen=True):
     outcome: Outcome
 
 
+class FeedbackQueued(Change, frozen=True):
+    """Feedback waits for services: it is new, or its receiver has returned it."""
+
+
 class CloudToDevice:
     """The cloud-to-device messages of a hub."""
 
@@ -52,7 +54,8 @@ class CloudToDevice:
         self._feed = feed
         self._clock = clock
         self._faults = faults
-        self._watched: set[str] = set()  # devices with a timer for the locks of their messages
+        self._due = DueTimes(clock, self._settle)  # of each device
+        self._feedback_due = DueTimes(clock, lambda _: self._settle_feedback())
         # By device, a message that waits for the one behind it, and whether its wait is over.
         self._held: dict[str, tuple[int, bool]] = {}
         feed.subscribe(Subscribed, lambda change: self.push(change.link))
@@ -67,9 +70,15 @@ class CloudToDevice:
             self.release(queue.device_id, [each.token for each in held if each.of_connection])
 
     def resume(self) -> None:
-        """Watch the locks that an earlier run has left: those of devices that speak HTTPS."""
+        """Watch the queues that an earlier run has left."""
         for queue in self._store.scan(CommandQueue):
-            self._watch_locks(queue.device_id)
+            self._due.watch(queue.device_id, queue.commands)
+        self._feedback_due.watch("", self._feedback().batches)
+
+    def stop(self) -> None:
+        """Watch no queue any more."""
+        self._due.stop()
+        self._feedback_due.stop()
 
     # --- for services
 
@@ -87,6 +96,7 @@ class CloudToDevice:
         queue = self._queue(device_id)
         change = commands.send(queue, message, self._clock.now())
         self._commit(queue, change)
+        self._due.watch(device_id, change.queue.commands)
         self._feed.publish(CommandSent(device_id, change.queue.commands[-1]))
         self._push_to(device_id)
 
@@ -109,24 +119,10 @@ class CloudToDevice:
 
     def receive_feedback(self) -> Batch | None:
         """Return the next batch of feedback, under a lock, or None if nothing waits."""
-        now = self._clock.now()
-        for queue in self._store.scan(CommandQueue):
-            self._commit(queue, commands.expire(queue, now))
         before = self._feedback()
-        after, batch = feedback.receive(before, now)
+        after, batch = feedback.receive(before, self._clock.now())
         self._commit_feedback(before, after)
         return batch
-
-    def next_feedback(self, now: datetime) -> datetime | None:
-        """Return when the next message or batch expires, or a lock on one lapses.
-
-        Until then time alone makes no feedback, apart from that on messages which are sent later.
-        """
-        queues = (queue.commands for queue in self._store.scan(CommandQueue))
-        items: list[Queued] = [*self._feedback().batches, *chain.from_iterable(queues)]
-        times = [each.expires for each in items]
-        times += [each.lock.until for each in items if each.lock is not None]
-        return min((time for time in times if time > now), default=None)
 
     def complete_feedback(self, token: str) -> None:
         """Delete a batch that a service has read.
@@ -165,8 +161,6 @@ class CloudToDevice:
             and (command := self._lend(device_id, lock_seconds, of_connection=True))
         ):
             link.deliver(command.delivery())
-        if lock_seconds is not None:
-            self._watch_locks(device_id)
 
     def receive(self, device_id: str) -> Delivery | None:
         """Return the next message, under a lock of a minute, or None if no message waits.
@@ -174,10 +168,7 @@ class CloudToDevice:
         If the lock lapses, the message goes to the device's connection, if there is one by then.
         """
         command = self._lend(device_id, limits.C2D_LOCK, of_connection=False)
-        if command is None:
-            return None
-        self._watch_locks(device_id)
-        return command.delivery()
+        return None if command is None else command.delivery()
 
     def release(self, device_id: str, tokens: Collection[str]) -> None:
         """Return the messages that a receiver has not settled to the queue, as it is gone."""
@@ -235,6 +226,8 @@ class CloudToDevice:
             queue, self._clock.now(), lock_seconds, of_connection=of_connection, skip=skip
         )
         self._commit(queue, change)
+        if lock_seconds is not None:
+            self._due.watch(device_id, change.queue.commands)
         return change.command
 
     # --- faults
@@ -279,21 +272,18 @@ class CloudToDevice:
 
     # ---
 
-    def _watch_locks(self, device_id: str) -> None:
-        """Push the messages of a device again when the next of its locks lapses."""
-        if device_id in self._watched:
-            return
-        now = self._clock.now()
-        latest = now + timedelta(seconds=limits.C2D_LOCK)  # a lock of MQTT holds for longer
-        locks = [each.lock for each in self._queue(device_id).commands if each.lock is not None]
-        if due := min((each.until for each in locks if now < each.until <= latest), default=None):
-            self._watched.add(device_id)
-            self._clock.call_later((due - now).total_seconds(), self._lapse, device_id)
-
-    def _lapse(self, device_id: str) -> None:
+    def _settle(self, device_id: str) -> tuple[Command, ...]:
+        """End the messages that have expired, and push those whose lock has lapsed."""
+        queue = self._queue(device_id)
+        self._commit(queue, commands.expire(queue, self._clock.now()))
         self._push_to(device_id)
-        self._watched.discard(device_id)
-        self._watch_locks(device_id)
+        return self._queue(device_id).commands
+
+    def _settle_feedback(self) -> tuple[Batch, ...]:
+        before = self._feedback()
+        after = feedback.expire(before, self._clock.now())
+        self._commit_feedback(before, after)
+        return after.batches
 
     def _discard_feedback(self, change: IdentityDeleted) -> None:
         if change.key.module_id is None:
@@ -310,6 +300,9 @@ class CloudToDevice:
     def _commit_feedback(self, before: FeedbackQueue, after: FeedbackQueue) -> None:
         if after is not before:
             self._store.commit(put=(after,))
+            self._feedback_due.watch("", after.batches)
+            if locks.returned(before.batches, after.batches):
+                self._feed.publish(FeedbackQueued())
 
     def _commit(self, before: CommandQueue, change: commands.Change) -> None:
         """Store what an operation made of a queue, with the feedback that its senders want."""
@@ -321,6 +314,8 @@ class CloudToDevice:
             self._store.commit(put=put)
         for outcome in change.outcomes:
             self._feed.publish(CommandEnded(outcome))
+        if records:
+            self._feed.publish(FeedbackQueued())
 
     def _record(self, outcome: Outcome) -> JsonObject:
         identity = self._store.get(Identity, IdentityKey(outcome.device_id))

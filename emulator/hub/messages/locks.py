@@ -73,7 +73,7 @@ def settle(items: tuple[Item, ...], now: datetime) -> tuple[tuple[Item, ...], tu
         The items that stay, which are `items` itself if the time has changed nothing, and the
         expired ones.
     """
-    if not any(_is_due(item, now) for item in items):
+    if not any(due(item) <= now for item in items):
         return items, ()
     kept: list[Item] = []
     expired: list[Item] = []
@@ -84,9 +84,15 @@ def settle(items: tuple[Item, ...], now: datetime) -> tuple[tuple[Item, ...], tu
     return tuple(kept), tuple(expired)
 
 
-def _is_due(item: Queued, now: datetime) -> bool:
-    """Return whether the time changes an item: its lock has lapsed, or it has expired."""
-    return (item.expires if item.lock is None else item.lock.until) <= now
+def due(item: Queued) -> datetime:
+    """Return when time alone changes an item: its lock lapses, or it expires."""
+    return item.expires if item.lock is None else item.lock.until
+
+
+def returned(before: Iterable[Item], after: Iterable[Item]) -> list[Item]:
+    """List the items of a queue that wait again: before, a receiver had them."""
+    lent = {item.sequence_number for item in before if item.lock is not None}
+    return [item for item in after if item.lock is None and item.sequence_number in lent]
 
 
 def lend(

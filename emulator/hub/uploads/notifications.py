@@ -6,7 +6,7 @@ A service receives a notification under a lock, and completes or abandons it, as
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,8 +16,9 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Key, Store
 from emulator.hub.core.times import iso
-from emulator.hub.feed import Change
+from emulator.hub.feed import Change, Feed
 from emulator.hub.messages import locks
+from emulator.hub.messages.due_times import DueTimes
 from emulator.hub.messages.locks import Queued
 from emulator.hub.uploads.storage import StoredBlob
 
@@ -71,7 +72,7 @@ class NotificationQueue(Struct, frozen=True):
 
 
 class FileNotificationQueued(Change, frozen=True):
-    """A notification waits for services."""
+    """A notification waits for services: it is new, or its receiver has returned it."""
 
     notification: FileNotification
 
@@ -83,9 +84,19 @@ class FileNotifications:
     service receives expires, and a switch would only be one more thing to forget.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, feed: Feed, clock: Clock) -> None:
         self._store = store
+        self._feed = feed
         self._clock = clock
+        self._due = DueTimes(clock, lambda _: self._settle())
+
+    def resume(self) -> None:
+        """Watch the locks that an earlier run has left."""
+        self._due.watch("", self._stored().notifications)
+
+    def stop(self) -> None:
+        """Watch no lock any more."""
+        self._due.stop()
 
     def receive(self) -> FileNotification | None:
         """Return the next notification, under a lock, or None if no notification waits."""
@@ -115,11 +126,6 @@ class FileNotifications:
         )
         self._commit(notifications)
 
-    def next_due(self) -> datetime | None:
-        """Return when the next lock lapses: until then, time alone returns no notification."""
-        held = (each.lock for each in self._queue().notifications)
-        return min((lock.until for lock in held if lock is not None), default=None)
-
     def with_new(self, device_id: str, blob_name: str, blob: StoredBlob) -> NotificationQueue:
         """Return the queue with one more notification, which the caller commits."""
         queue, now = self._queue(), self._clock.now()
@@ -144,7 +150,16 @@ class FileNotifications:
     def _stored(self) -> NotificationQueue:
         return self._store.get(NotificationQueue, _QUEUE) or NotificationQueue()
 
+    def _settle(self) -> tuple[FileNotification, ...]:
+        """Return what waits and what is lent, without what is due."""
+        notifications = self._queue().notifications
+        self._commit(notifications)
+        return notifications
+
     def _commit(self, notifications: tuple[FileNotification, ...]) -> None:
         before = self._stored()
         if notifications is not before.notifications:
             self._store.commit(put=(replace(before, notifications=notifications),))
+            self._due.watch("", notifications)
+            for each in locks.returned(before.notifications, notifications):
+                self._feed.publish(FileNotificationQueued(each))

@@ -19,9 +19,9 @@ from emulator.amqp.performatives import (
     Rejected,
     Released,
 )
+from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.messages.message import Message as HubMessage
-from tests.amqp.lab import AmqpClient, Lab, RemoteLink, service_token
-from tests.clock import ApartClock
+from tests.amqp.lab import AmqpClient, Lab, RemoteLink, code_of, service_token
 
 ADDRESS = "/messages/serviceBound/feedback"
 SECOND = 1
@@ -118,12 +118,9 @@ def test_a_receiver_knows_when_a_message_expires(lab: Lab, client: AmqpClient) -
     assert ids(link.take()) == ["m2"]
 
 
-def test_a_receiver_that_waits_for_long_is_called_a_few_times(
+def test_a_receiver_that_waits_looks_only_when_feedback_waits(
     lab: Lab, client: AmqpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = ApartClock()
-    monkeypatch.setattr(lab.hub, "clock", clock)
-    receiver(client)
     looks = 0
 
     def look() -> None:
@@ -131,8 +128,51 @@ def test_a_receiver_that_waits_for_long_is_called_a_few_times(
         looks += 1
 
     monkeypatch.setattr(lab.hub.cloud_to_device, "receive_feedback", look)
-    clock.advance(365 * 24 * 3600)
-    assert looks <= 1
+    receiver(client)
+    lab.clock.advance(3600)
+    assert looks == 1
+    say(lab)
+    wait(lab)
+    assert looks == 2
+
+
+def test_feedback_that_another_service_returns_is_sent_at_once(
+    lab: Lab, client: AmqpClient
+) -> None:
+    """Over HTTPS, or over another connection."""
+    say(lab)
+    batch = lab.hub.cloud_to_device.receive_feedback()
+    assert batch is not None
+    link = receiver(client)
+    client.expect_nothing()
+    lab.hub.cloud_to_device.abandon_feedback(batch.lock_token)
+    wait(lab)
+    assert ids(link.take()) == ["m1"]
+
+
+def test_feedback_that_another_service_never_settles_is_sent_when_its_lock_lapses(
+    lab: Lab, client: AmqpClient
+) -> None:
+    """Also if the receiver waited before the lock began."""
+    link = receiver(client)
+    say(lab)
+    assert lab.hub.cloud_to_device.receive_feedback() is not None
+    lab.clock.advance(59)
+    client.expect_nothing()
+    lab.clock.advance(1)
+    assert ids(link.take()) == ["m1"]
+
+
+def test_a_receiver_is_detached_while_the_store_can_not_write(
+    lab: Lab, client: AmqpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive() -> None:
+        raise ServiceUnavailable
+
+    monkeypatch.setattr(lab.hub.cloud_to_device, "receive_feedback", receive)
+    error = receiver(client).detached()
+    assert error is not None
+    assert (error.condition, code_of(error)) == ("amqp:connection:forced", 503001)
 
 
 def test_there_is_no_more_than_the_credit(lab: Lab, client: AmqpClient) -> None:

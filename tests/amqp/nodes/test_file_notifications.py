@@ -21,7 +21,6 @@ from emulator.amqp.performatives import (
 from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.hub.links.link import Admission
 from tests.amqp.lab import AmqpClient, Lab, RemoteLink, service_token
-from tests.clock import ApartClock
 from tests.hub.fakes import done
 from tests.hub.uploads.shelf import Shelf
 
@@ -143,11 +142,9 @@ def test_an_abandoned_notification_comes_again(
     assert lab.hub.file_notifications.receive() is None
 
 
-def test_a_lock_that_lapses_brings_it_to_another_receiver(shelf: Shelf) -> None:
-    """At once: not when a receiver looks, which it does by the clock of the machine."""
-    lab = Lab(clock=ApartClock(), upload_storage=shelf)
-    client = AmqpClient(lab).open()
-    client.put_token(service_token(lab))
+def test_a_lock_that_lapses_brings_it_to_another_receiver(
+    lab: Lab, shelf: Shelf, client: AmqpClient
+) -> None:
     upload(lab, shelf)
     first = receiver(client)
     first.take()
@@ -158,6 +155,21 @@ def test_a_lock_that_lapses_brings_it_to_another_receiver(shelf: Shelf) -> None:
     other.expect_nothing()
     first.detach()
     lab.clock.advance(1)
+    assert name(second.take()) == "d1/a.txt"
+
+
+def test_one_that_is_returned_goes_to_another_receiver_at_once(
+    lab: Lab, shelf: Shelf, client: AmqpClient
+) -> None:
+    other = AmqpClient(lab).open()
+    other.put_token(service_token(lab))
+    first, second = receiver(client, credit=1), receiver(other)
+    upload(lab, shelf)
+    wait(lab)
+    first.take()
+    other.expect_nothing()
+    first.settle(Released())
+    wait(lab)
     assert name(second.take()) == "d1/a.txt"
 
 

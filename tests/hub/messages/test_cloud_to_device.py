@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from emulator.hub.core.errors import DeviceMessageLockLost, DeviceNotFound
+from emulator.hub.core.errors import DeviceMessageLockLost, DeviceNotFound, ServiceUnavailable
 from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
 from emulator.hub.links.link import Delivery
-from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent
+from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent, FeedbackQueued
 from emulator.hub.messages.message import Message
 from tests.clock import ManualClock
 from tests.hub import fakes
@@ -140,6 +140,77 @@ def test_the_feed_has_each_message_and_each_end_of_one(hub: IotHub, clock: Manua
         ("purged", "Purged", False),
     ]
     assert take_feedback(hub) == []
+
+
+def test_a_message_ends_when_it_expires_also_if_no_client_asks(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    ended = fakes.record_changes(hub.feed, CommandEnded)
+    send(hub, b"usual")
+    send(hub, b"short", expires_in=10)
+    clock.advance(9)
+    assert ended == []
+    clock.advance(1)
+    assert [change.outcome.message_id for change in ended] == ["short"]
+    clock.advance(3590)
+    assert [change.outcome.message_id for change in ended] == ["short", "usual"]
+
+
+def test_a_lent_message_that_has_expired_ends_when_its_lock_lapses(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    send(hub, b"one", expires_in=10)
+    receive(hub)
+    clock.advance(59)
+    assert take_feedback(hub) == []
+    clock.advance(1)
+    assert outcomes(hub) == [("one", "Expired")]
+
+
+def test_the_feed_has_feedback_that_is_new_and_that_is_returned(
+    hub: IotHub, clock: ManualClock
+) -> None:
+    changes = fakes.record_changes(hub.feed, FeedbackQueued)
+    send(hub, b"one")
+    send(hub, b"quiet", ack="none")
+    for _ in range(2):
+        hub.cloud_to_device.complete("d", receive(hub).lock_token)
+    assert len(changes) == 1
+    batch = hub.cloud_to_device.receive_feedback()
+    assert batch is not None
+    hub.cloud_to_device.abandon_feedback(batch.lock_token)
+    assert len(changes) == 2
+    assert hub.cloud_to_device.receive_feedback() is not None
+    clock.advance(59)
+    assert len(changes) == 2
+    clock.advance(1)
+    assert len(changes) == 3
+    assert outcomes(hub) == [("one", "Success")]
+    clock.advance(7200)
+    assert len(changes) == 3
+
+
+def test_a_store_that_can_not_write_delays_an_expiry(
+    hub: IotHub, store: fakes.CountingStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commit(**_: object) -> None:
+        raise ServiceUnavailable
+
+    send(hub, b"one", expires_in=10)
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "commit", commit)
+        clock.advance(30)
+    assert take_feedback(hub) == []
+    clock.advance(1)
+    assert outcomes(hub) == [("one", "Expired")]
+
+
+async def test_a_hub_that_has_stopped_ends_no_message(hub: IotHub, clock: ManualClock) -> None:
+    send(hub, b"one", expires_in=10)
+    ended = fakes.record_changes(hub.feed, CommandEnded)
+    await hub.stop()
+    clock.advance(10)
+    assert ended == []
 
 
 # --- links and locks

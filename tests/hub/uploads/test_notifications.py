@@ -6,10 +6,10 @@ from emulator.hub.core import limits
 from emulator.hub.core.errors import DeviceMessageLockLost
 from emulator.hub.core.store import Store
 from emulator.hub.hub import IotHub
-from emulator.hub.uploads.notifications import FileNotification
+from emulator.hub.uploads.notifications import FileNotification, FileNotificationQueued
 from emulator.hub.uploads.storage import StoredBlob
 from tests.clock import ManualClock
-from tests.hub.fakes import CountingStore, make_hub
+from tests.hub.fakes import CountingStore, make_hub, record_changes
 from tests.hub.uploads.shelf import MODIFIED
 
 MINUTE, HOUR = 60, 3600
@@ -47,17 +47,32 @@ def test_a_notification_is_lent_to_one_service_until_it_is_completed(hub: IotHub
 
 def test_a_lock_lapses_after_a_minute(hub: IotHub, clock: ManualClock) -> None:
     add(hub, "a")
-    assert hub.file_notifications.next_due() is None
     first = take(hub)
-    due = hub.file_notifications.next_due()
-    assert due is not None
-    assert (due - clock.now()).total_seconds() == MINUTE
     clock.advance(MINUTE - 1)
     assert names(hub) == []
     clock.advance(1)
     with pytest.raises(DeviceMessageLockLost):
         hub.file_notifications.complete(first.lock_token)
     assert take(hub).delivery_count == 0  # only an abandon counts
+
+
+def test_each_one_that_is_returned_is_on_the_feed(hub: IotHub, clock: ManualClock) -> None:
+    changes = record_changes(hub.feed, FileNotificationQueued)
+    add(hub, "a", "b", "c")
+    first, second, third = (take(hub) for _ in "abc")
+    hub.file_notifications.complete(third.lock_token)
+    clock.advance(30)
+    assert changes == []
+    hub.file_notifications.abandon(second.lock_token)
+    assert [each.notification.blob_name for each in changes] == ["b"]
+    clock.advance(29)
+    assert len(changes) == 1
+    clock.advance(1)
+    assert [each.notification.blob_name for each in changes] == ["b", "a"]
+    with pytest.raises(DeviceMessageLockLost):
+        hub.file_notifications.complete(first.lock_token)
+    clock.advance(2 * HOUR)
+    assert (len(changes), names(hub)) == (2, [])
 
 
 def test_an_abandoned_notification_has_its_old_place(hub: IotHub) -> None:
@@ -104,9 +119,14 @@ def test_the_queue_and_its_locks_outlive_a_restart(
 ) -> None:
     add(hub, "a", "b")
     lent = take(hub)
+    hub.file_notifications.stop()
     again = make_hub(store, clock)
+    again.resume()
+    changes = record_changes(again.feed, FileNotificationQueued)
     assert names(again) == ["b"]
     again.file_notifications.complete(lent.lock_token)
+    clock.advance(MINUTE)
+    assert [each.notification.blob_name for each in changes] == ["b"]
 
 
 def test_an_empty_queue_writes_nothing(hub: IotHub, store: CountingStore) -> None:
