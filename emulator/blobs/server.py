@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long a stopping server waits for the answers to open requests.
-_DRAIN_SECONDS = 0.25
-
 
 class BlobServer:
     """Serves the uploads of a hub.
@@ -59,14 +56,8 @@ class BlobServer:
         """Stop accepting, and close the connections; an upload that is not complete is dropped."""
         for server in self._listening:
             server.close()
-        if "_server" not in self.__dict__:
-            return
-        transports = [connection.transport for connection in self._server.connections]
-        self._server.pre_shutdown()
-        await self._server.shutdown(_DRAIN_SECONDS)
-        for transport in transports:
-            if transport is not None:
-                transport.abort()  # a close would wait for the end of TLS from the client
+        if "_server" in self.__dict__:
+            await self._server.stop()
 
     def use(self, hub: IotHub) -> None:
         """Serve another hub from now on. Connections stay: each request is one of its own."""

@@ -27,8 +27,6 @@ CA, BUNDLE, HEALTH = "/ca.pem", "/ca-bundle.pem", "/_emulator/health"
 
 _PEM = "application/x-pem-file"
 _METHODS = ("GET", "HEAD")
-# How long a stopping server waits for clients that receive their answers; 0 would have no end.
-_DRAIN_SECONDS = 0.25
 _BAD_REQUEST, _NOT_FOUND, _METHOD_NOT_ALLOWED = 400, 404, 405
 
 
@@ -68,11 +66,7 @@ class PlainServer:
         """Stop accepting, and close every connection."""
         for server in self._listening:
             server.close()
-        transports = [connection.transport for connection in self._server.connections]
-        await self._server.shutdown(_DRAIN_SECONDS)
-        for transport in transports:
-            if transport is not None:
-                transport.abort()  # a client that does not read its answer would keep it open
+        await self._server.stop()
 
     async def _dispatch(self, request: HttpRequest) -> Response:
         response = self._answer(request)

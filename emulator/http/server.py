@@ -51,9 +51,6 @@ _REMEMBERED_LENGTH = 1024
 # More than the slashes in the path of any route.
 _SLASHES = 16
 
-# How long a stopping server waits for the answers to open requests.
-_DRAIN_SECONDS = 0.25
-
 _TOO_MANY_REQUESTS = 429
 
 RequestHandler = Callable[[Request], Awaitable[StreamResponse]]
@@ -115,13 +112,9 @@ class HttpServer:
         """Stop accepting, answer the requests that have arrived, and close the connections."""
         for server in self._listening:
             server.close()
-        transports = [connection.transport for connection in self._server.connections]
-        await asyncio.sleep(0)  # the server begins to answer requests that have arrived
-        self._server.pre_shutdown()
-        await self._server.shutdown(_DRAIN_SECONDS)
-        for transport in (*transports, *self._switch.waiting):
-            if transport is not None:
-                transport.abort()  # a close would wait for the end of TLS from the client
+        await self._server.stop()
+        for transport in tuple(self._switch.waiting):
+            transport.abort()
         await asyncio.sleep(0)
 
     @property

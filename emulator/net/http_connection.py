@@ -26,6 +26,8 @@ from emulator.net.streams import CLOSE_SECONDS, READ_BYTES, peer_of
 log = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
+# How long a server that stops waits for the answers to open requests.
+_DRAIN_SECONDS = 0.25
 
 
 class HttpRequest(BaseRequest):
@@ -212,3 +214,14 @@ class HttpConnections(Server):
         """Make the protocol of a new connection."""
         loop = asyncio.get_running_loop()
         return HttpConnection(self, self._clock, self._malformed, loop=loop)
+
+    async def stop(self) -> None:
+        """Answer the requests that have arrived, and close the connections."""
+        transports = [connection.transport for connection in self.connections]
+        await asyncio.sleep(0)  # it begins to answer requests that have arrived
+        self.pre_shutdown()
+        await self.shutdown(_DRAIN_SECONDS)
+        for transport in transports:
+            if transport is not None:
+                # A close would wait for a client that does not read, or does not end TLS.
+                transport.abort()
