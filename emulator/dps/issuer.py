@@ -26,10 +26,10 @@ from emulator.hub.access.keys import decode_key
 from emulator.hub.authorities.certificate import check_key, common_name
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.store import Key, Store
+from emulator.net.authority import CA_LIFETIME, builder
 
 _NAME = "Local Device Provisioning Service"
-_LIFETIME = timedelta(days=3650)
-_CLOCK_SKEW = timedelta(days=1)
+_LIFETIME = timedelta(days=limits.ISSUED_DAYS)
 
 
 class IssuingCa(Struct, frozen=True):
@@ -70,15 +70,16 @@ def issue(store: Store, csr: object, registration_id: str, now: datetime) -> tup
         store.commit(put=(ca,))
     own = x509.load_der_x509_certificate(ca.certificate)
     key = load_der_private_key(ca.private_key, None)
-    builder = (
-        _builder(request.subject, own.subject, now, timedelta(days=limits.ISSUED_DAYS))
-        .public_key(request.public_key())
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-    )
     if not isinstance(key, ec.EllipticCurvePrivateKey):  # it is what `_create` made
         raise TypeError(type(key).__name__)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER), ca.certificate
+    certificate = (
+        builder(request.subject, request.public_key(), now, now + _LIFETIME)
+        .issuer_name(own.subject)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(Encoding.DER), ca.certificate
 
 
 def _read(csr: object) -> x509.CertificateSigningRequest:
@@ -100,26 +101,13 @@ def _create(now: datetime) -> IssuingCa:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
     certificate = (
-        _builder(subject, subject, now, _LIFETIME)
-        .public_key(key.public_key())
+        builder(subject, key.public_key(), now, now + CA_LIFETIME)
+        .issuer_name(subject)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return IssuingCa(certificate.public_bytes(Encoding.DER), private)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, now: datetime, lifetime: timedelta
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + lifetime)
-    )
 
 
 def as_text(chain: tuple[bytes, ...]) -> tuple[str, ...]:

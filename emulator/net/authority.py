@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
@@ -156,10 +157,7 @@ def rsa_key_of(pem: bytes) -> rsa.RSAPrivateKey:
 
 
 def builder(
-    subject: x509.Name,
-    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
-    now: datetime,
-    end: datetime,
+    subject: x509.Name, key: CertificatePublicKeyTypes, now: datetime, end: datetime
 ) -> x509.CertificateBuilder:
     """Return what every certificate has: a subject, a key, a serial number, and its dates."""
     return (
