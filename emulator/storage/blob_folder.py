@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from emulator.hub.core import limits
 from emulator.storage.blob_names import digest, file_of, other_file_of
+from emulator.storage.files import open_file, resolved
 
 _OWN = ".iothub"
 # The end of the name of a folder whose blocks were dropped.
@@ -220,14 +221,8 @@ class BlobFolder:
         """
         with self._lock, contextlib.suppress(FileNotFoundError):  # a person has removed the file
             if (found := self._find(name)) is not None:
-                return found, self._open(found)
+                return found, open_file(self._root / found.file)
         return None
-
-    def _open(self, found: BlobFile) -> BinaryIO:
-        flags = os.O_RDONLY
-        for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not every system has each
-            flags |= getattr(os, flag, 0)
-        return os.fdopen(os.open(self._root / found.file, flags), "rb")
 
     def uncommitted(self, name: str) -> list[Block]:
         """Return the blocks of a blob that are not committed, in the order of their ids."""
@@ -416,10 +411,7 @@ class BlobFolder:
     def _is_inside(self, file: PurePosixPath) -> bool:
         """Return whether no folder on the way to a file is a link."""
         folder = self._root / file.parent
-        try:
-            return folder.resolve(strict=True) == folder
-        except (OSError, RuntimeError):  # RuntimeError: links in a circle
-            return False
+        return resolved(folder) == folder
 
     def _write_record(self, name: str, blob: BlobFile) -> None:
         self._records.mkdir(mode=_FOLDER_MODE, exist_ok=True)  # a person can have removed it
@@ -476,7 +468,7 @@ class BlobFolder:
                 if not choice.committed or choice.id not in positions or before is None:
                     raise InvalidBlockListError
                 if old is None:
-                    old = stack.enter_context(self._open(before))
+                    old = stack.enter_context(open_file(self._root / before.file))
                     status = os.fstat(old.fileno())
                     if (status.st_size, status.st_mtime_ns) != (before.size, before.modified_ns):
                         raise InvalidBlockListError  # it was replaced meanwhile

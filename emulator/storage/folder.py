@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import stat
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from emulator.hub.core import limits
 from emulator.storage.container import BlobError, StorageError, check_size
+from emulator.storage.files import in_thread, open_file, resolved
 
 _T = TypeVar("_T")
 
@@ -40,18 +40,18 @@ class FolderContainer:
 
     async def read(self, name: str) -> bytes:
         """See `Container.read`."""
-        return await _in_thread(lambda: self._read(checked_name(name)))
+        return await _work(lambda: self._read(checked_name(name)))
 
     async def write(self, name: str, content: bytes) -> None:
         """See `Container.write`."""
-        await _in_thread(lambda: self._write(checked_name(name), content))
+        await _work(lambda: self._write(checked_name(name), content))
 
     async def delete(self, name: str) -> None:
         """See `Container.delete`."""
-        await _in_thread(lambda: (self._locate() / checked_name(name)).unlink())
+        await _work(lambda: (self._locate() / checked_name(name)).unlink())
 
     def _locate(self) -> Path:
-        folder = _resolved(self._root / self._name)
+        folder = resolved(self._root / self._name)
         if folder is None or folder.parent != self._root or not folder.is_dir():
             raise BlobError(f"There is no folder {self._name} in the folder of --storage. Make it.")
         return folder
@@ -64,11 +64,7 @@ class FolderContainer:
             file = None
         if file is None or file.parent != folder:
             raise BlobError(f"{name} leads out of its folder.")
-        # A device without an end, or a pipe without a writer, must not block.
-        flags = os.O_RDONLY
-        for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not every system has each
-            flags |= getattr(os, flag, 0)
-        with open(os.open(file, flags), "rb") as opened:  # noqa: PTH123 - it has these flags
+        with open_file(file) as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                 raise BlobError(f"{name} is not a file.")
             content = opened.read(limits.TRANSFER_BLOB_BYTES + 1)
@@ -90,19 +86,14 @@ class FolderContainer:
             raise
 
 
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    """Work on files in a thread. A job that is cancelled meanwhile waits for the end of the work.
+async def _work(work: Callable[[], _T]) -> _T:
+    """Work on files in a thread.
 
     Raises:
         BlobError
     """
-    doing = asyncio.get_running_loop().run_in_executor(None, work)
     try:
-        return await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        await asyncio.wait((doing,))
-        doing.exception()  # its error was retrieved: asyncio must not log it
-        raise
+        return await in_thread(work)
     except OSError as error:
         raise BlobError(f"The system says: {error.strerror or type(error).__name__}.") from None
 
@@ -121,20 +112,13 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _resolved(path: Path) -> Path | None:
-    try:
-        return path.resolve(strict=True)
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle
-        return None
-
-
 def real_folder(folder: Path) -> Path:
     """Resolve the root folder.
 
     Raises:
         StorageError: the folder does not exist.
     """
-    real = _resolved(folder)
+    real = resolved(folder)
     if real is None or not real.is_dir():
         raise StorageError(
             f"There is no folder {folder}. Make it, or use another one: --storage DIR."

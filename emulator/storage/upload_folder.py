@@ -24,6 +24,7 @@ from emulator.hub.core.errors import ServiceUnavailable
 from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Key, Store
 from emulator.hub.uploads.storage import Grant, StoredBlob
+from emulator.storage.files import in_thread
 
 if TYPE_CHECKING:
     from emulator.storage.blob_folder import BlobFolder
@@ -88,16 +89,7 @@ class UploadFolder:
         """
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="uploads")
-        doing = asyncio.get_running_loop().run_in_executor(
-            self._threads, functools.partial(self._run, work)
-        )
-        try:
-            return await asyncio.shield(doing)
-        except asyncio.CancelledError:
-            await asyncio.wait((doing,))
-            if not doing.cancelled():
-                doing.exception()  # its error was retrieved: asyncio must not log it
-            raise
+        return await in_thread(functools.partial(self._run, work), self._threads)
 
     def _run(self, work: Callable[[BlobFolder], _T]) -> _T:
         # Imported here, as all of the work on blobs: most hubs have no uploads.
