@@ -88,7 +88,7 @@ async def _put_blob(request: BlobRequest) -> StreamResponse:
     request.length(limits.UPLOAD_BLOB_BYTES)
     # Before the body arrives, and once more when it is complete.
     check(await request.work(lambda blobs: blobs.find(name)))
-    async with request.received(limits.UPLOAD_BLOB_BYTES) as new:
+    async with request.received() as new:
         content_md5 = base64.b64encode(new.md5).decode()
         if "content-md5" not in said.http:
             said = headers.with_md5(said, content_md5)
@@ -103,7 +103,7 @@ async def _put_block(request: BlobRequest) -> StreamResponse:
     if not request.length(limits.UPLOAD_BLOCK_BYTES):
         raise invalid_header("Content-Length", "0")
     name, now = request.blob, request.uploads.clock.now
-    async with request.received(limits.UPLOAD_BLOCK_BYTES) as new:
+    async with request.received() as new:
         try:
             await request.work(lambda blobs: blobs.stage(name, block_id, new, now()))
         except InvalidBlockLengthError:

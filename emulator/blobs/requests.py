@@ -24,7 +24,6 @@ _T = TypeVar("_T")
 
 # A client that sends less than this within the deadline of a request is too slow.
 WRITE_BYTES = 256 * 1024
-_VERSION = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _CLIENT_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,1024}", re.ASCII)
 
 
@@ -103,7 +102,7 @@ class BlobRequest(HttpRequest):
     def _parse(self) -> None:
         version = self.headers.get("x-ms-version")
         if version is not None:
-            if not _VERSION.fullmatch(version):
+            if not blob_sas.is_version(version):
                 raise invalid_header("x-ms-version", version)
             self.api_version = version
         path = self.rel_url.raw_path
@@ -152,17 +151,18 @@ class BlobRequest(HttpRequest):
         return length
 
     @asynccontextmanager
-    async def received(self, most: int) -> AsyncIterator[NewFile]:
+    async def received(self) -> AsyncIterator[NewFile]:
         """Receive the body into a file that no blob has yet; it is deleted at the end.
 
+        The caller has checked its `length`.
+
         Raises:
-            ServiceError: the body is too large, or its MD5 is another one.
+            ServiceError: the MD5 of the body is another one.
             DisconnectedError: the client left.
         """
-        self.length(most)
         expected = self.headers.get("Content-MD5")
         digest = None if expected is None else md5(expected)
-        await self.invite()
+        await self.invite_body()
         new = await self.work(BlobFolder.create)
         try:
             async for data in self.chunks():
@@ -177,19 +177,15 @@ class BlobRequest(HttpRequest):
         """Return a small body.
 
         Raises:
-            ServiceError, DisconnectedError: see `received`.
+            ServiceError: see `length`.
+            DisconnectedError: the client left.
         """
         self.length(most)
-        await self.invite()
+        await self.invite_body()
         found = bytearray()
         async for data in self.chunks():
             found += data
         return bytes(found)
-
-    async def invite(self) -> None:
-        """Let a client send its body that waits for this."""
-        if "Expect" in self.headers:
-            await self.invite_body()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Receive the body in parts; each has the time of the deadline.

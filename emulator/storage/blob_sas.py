@@ -108,7 +108,7 @@ def verify(query: str, blob: Blob, key: bytes, now: datetime) -> Mapping[str, st
     fields = _fields(query)
     if any(not fields.get(name) for name in ("sv", "sr", "sig", "se", "sp")):
         raise SasError("The token is not complete: sv, sr, sig, se and sp are mandatory.")
-    if not _VERSION.fullmatch(fields["sv"]) or fields["sv"] < _SIGNED[-1][0]:
+    if not is_version(fields["sv"]) or fields["sv"] < _SIGNED[-1][0]:
         raise SasError(f"sv is not valid: use a version from {_SIGNED[-1][0]} on.")
     for name in _UNSUPPORTED:
         if name in fields:
@@ -129,6 +129,11 @@ def verify(query: str, blob: Blob, key: bytes, now: datetime) -> Mapping[str, st
             f"[{expires.strftime(_HTTP_TIME)}] - Current [{now.strftime(_HTTP_TIME)}]"
         )
     return fields
+
+
+def is_version(text: str) -> bool:
+    """Return whether a text has the form of a version of the service: `2020-12-06`."""
+    return _VERSION.fullmatch(text) is not None
 
 
 def parameters(query: str) -> list[tuple[str, str]]:
