@@ -12,7 +12,7 @@ from msgspec import Struct
 from emulator.disk.snapshot import load
 from emulator.disk.store import DiskStore
 from emulator.errors import StartError
-from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.keys import SymmetricKeys, key_document
 from emulator.hub.access.policies import PROVISIONING_RIGHTS, Policy, PolicyKeys, Right
 from emulator.hub.access.throttles import Throttles
 from emulator.hub.core.clock import Clock
@@ -206,11 +206,10 @@ def register(
         HubError: see `Identities.create`.
     """
     keys = keys or SymmetricKeys(*settings.key_pair(str(key)))
-    document = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
     body = {
         "deviceId": key.device_id,
         "moduleId": key.module_id,
-        "authentication": {"type": "sas", "symmetricKey": document},
+        "authentication": {"type": "sas", "symmetricKey": key_document(keys)},
     }
     hub.identities.create(key, {**body, **(members or {})}, twin=twin)
 
@@ -262,7 +261,7 @@ def _renew_key(hub: IotHub, store: Store, key: IdentityKey, chosen: str) -> None
     device = store.get(Identity, key)
     if device is None or (keys := device.authentication.keys) is None:
         return
-    if keys != SymmetricKeys(chosen, chosen):
+    if keys != (new := SymmetricKeys(chosen, chosen)):
         body = hub.identities.get(key)
-        body["authentication"]["symmetricKey"] = {"primaryKey": chosen, "secondaryKey": chosen}
+        body["authentication"]["symmetricKey"] = key_document(new)
         hub.identities.update(key, body, IfMatch("*"))

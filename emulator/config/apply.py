@@ -21,7 +21,7 @@ from emulator.config.content import (
     ModuleEntry,
 )
 from emulator.config.mistakes import ConfigError, Mistake
-from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.keys import SymmetricKeys, key_document
 from emulator.hub.authorities.authority import Authority, AuthorityKey, key_of
 from emulator.hub.configurations import records
 from emulator.hub.configurations.records import Configuration, ConfigurationKey
@@ -217,10 +217,9 @@ class _Work:
             return before
         if kind == "sas":
             keys = keys or SymmetricKeys(*self._choose_keys(str(key)))
-        pair = (keys.primary, keys.secondary) if keys else (None, None)
         primary, secondary = thumbprints or (None, None)
         return {
-            "symmetricKey": {"primaryKey": pair[0], "secondaryKey": pair[1]},
+            "symmetricKey": key_document(keys),
             "x509Thumbprint": {"primaryThumbprint": primary, "secondaryThumbprint": secondary},
             "type": kind,
         }

@@ -19,7 +19,7 @@ from emulator.dps.errors import (
 from emulator.dps.names import POLICY
 from emulator.dps.tpm_keys import DEVICE, REGISTRATION, Tpm
 from emulator.hub.access.certificates import ClientCertificate
-from emulator.hub.access.keys import SymmetricKeys, decode_key
+from emulator.hub.access.keys import SymmetricKeys, decode_key, key_document
 from emulator.hub.access.policies import Policy, Right
 from emulator.hub.access.sas import SasToken, check_reach, check_signature
 from emulator.hub.access.token_time import TokenTime
@@ -162,8 +162,7 @@ class Access:
             except IotHubUnauthorizedAccess as error:
                 reason = error.__cause__ or error
             else:
-                pair = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
-                return Admitted(each, {"type": "sas", KEY: pair})
+                return Admitted(each, {"type": "sas", KEY: key_document(keys)})
         raise Unauthorized from reason
 
     def _parse(self, registration_id: str, text: str) -> SasToken:
@@ -209,8 +208,7 @@ class Access:
         if own is None:
             raise EnrollmentNotFound
         keys = _pair(self._tpm_key(DEVICE, registration_id, tpm))
-        pair = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
-        return Admitted(own, {"type": "sas", KEY: pair}, tpm)
+        return Admitted(own, {"type": "sas", KEY: key_document(keys)}, tpm)
 
     def _tpm_key(self, purpose: bytes, registration_id: str, tpm: Tpm) -> bytes:
         secret = decode_key(self._policies[POLICY].keys.primary)

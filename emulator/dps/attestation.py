@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from emulator.dps import certificates, tpm_keys
 from emulator.dps.tpm_keys import ENDORSEMENT, ROOT, Tpm
-from emulator.hub.access.keys import SymmetricKeys, decode_key
+from emulator.hub.access.keys import SymmetricKeys, decode_key, key_document
 from emulator.hub.core import members
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
@@ -102,7 +102,7 @@ class Attestation(Struct, frozen=True):
         """Return it for a service; only some answers have keys."""
         document: JsonObject = {"type": self.type}
         if self.keys is not None and with_keys:
-            document[KEY] = {"primaryKey": self.keys.primary, "secondaryKey": self.keys.secondary}
+            document[KEY] = key_document(self.keys)
         elif self.x509 is not None:
             pair: tuple[Any, Any] = self.x509.references
             if self.x509.kind != REFERENCES:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from emulator import connection_strings
 from emulator.client import Client
 from emulator.errors import ClientError
-from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.keys import SymmetricKeys, key_document
 from emulator.hub.core import errors
 from emulator.hub.core.json import includes
 from emulator.hub.waits import WaitTimeout
@@ -63,8 +63,8 @@ class RealHub:
     ) -> str:
         """Register a device with new keys, and return its connection string."""
         keys = SymmetricKeys.generate()
-        pair = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
-        body = {"deviceId": device_id, "authentication": {"type": "sas", "symmetricKey": pair}}
+        authentication = {"type": "sas", "symmetricKey": key_document(keys)}
+        body = {"deviceId": device_id, "authentication": authentication}
         self._request("PUT", f"/devices/{_quoted(device_id)}", body)
         host = self._client.host.partition(":")[0]
         string = connection_strings.for_device(host, device_id, keys.primary)

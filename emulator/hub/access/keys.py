@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
+from emulator.hub.core.json import JsonObject
 
 # A key that the hub generates has 44 characters (IoT Hub docs: control access with SAS).
 _GENERATED_KEY_BYTES = 32
@@ -72,6 +73,12 @@ class SymmetricKeys(Struct, frozen=True):
         if not isinstance(primary, str) or not isinstance(secondary, str):
             raise ArgumentInvalid("Invalid device key: not a string")
         return cls(primary, secondary)
+
+
+def key_document(keys: SymmetricKeys | None) -> JsonObject:
+    """Return two keys as members of a JSON document; they are null without keys."""
+    primary, secondary = (keys.primary, keys.secondary) if keys else (None, None)
+    return {"primaryKey": primary, "secondaryKey": secondary}
 
 
 def mask_key(connection_string: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from emulator.hub.access.keys import key_document
 from emulator.hub.core.json import UNDEFINED, JsonObject
 from emulator.hub.core.times import NEVER, iso
 from emulator.hub.identities.identity import Authentication, Identity
@@ -128,10 +129,8 @@ def _connection_state(presence: Presence) -> str:
 
 
 def _authentication(authentication: Authentication) -> JsonObject:
-    keys = authentication.keys
-    primary, secondary = (keys.primary, keys.secondary) if keys else (None, None)
     return {
-        "symmetricKey": {"primaryKey": primary, "secondaryKey": secondary},
+        "symmetricKey": key_document(authentication.keys),
         "x509Thumbprint": _x509_thumbprint(authentication),
         "type": authentication.type,
     }

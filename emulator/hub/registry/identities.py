@@ -12,7 +12,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from emulator.hub.access.keys import SymmetricKeys
+from emulator.hub.access.keys import SymmetricKeys, key_document
 from emulator.hub.core import errors, limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.etags import IfMatch
@@ -248,9 +248,8 @@ class Identities:
             raise errors.ArgumentInvalid(
                 f"{key} has no symmetric keys: its authentication type is {authentication['type']}"
             )
-        keys = SymmetricKeys.generate()
-        new = {"primaryKey": keys.primary, "secondaryKey": keys.secondary}
-        new = {name: new[name] for name in names}
+        keys = key_document(SymmetricKeys.generate())
+        new = {name: keys[name] for name in names}
         authentication["symmetricKey"] |= new
         self.update(key, body, IfMatch("*"))
         return new

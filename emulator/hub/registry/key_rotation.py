@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from emulator.hub.access.keys import key_document
 from emulator.hub.core import errors, limits, members
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.registry.bulk import identity_key
@@ -58,7 +59,7 @@ class KeyRotation:
                 if named[dumps(item)] > 1:
                     raise errors.DeviceDefinedMultipleTimes(f"Several items have the id {key}")
                 keys = self._identities.renew_keys(key, _POLICY_KEYS[policy_key])
-                rotated.append({**item, "primaryKey": None, "secondaryKey": None, **keys})
+                rotated.append({**item, **key_document(None), **keys})
             except errors.HubError as error:
                 # Whether a real hub writes the code as a number or as a name is unknown.
                 status = errors.error_text(error)
