@@ -42,7 +42,8 @@ def create(service: Provisioning, options: argparse.Namespace) -> Any:
     kind = options.attestation_type
     _check_options(options, kind)
     document = {"registrationId": options.enrollment_id, "attestation": _attestation(options, kind)}
-    return _write(service, "enrollments", options, _changed(document, options), {})
+    _change(document, options, is_new=True)
+    return _write(service, "enrollments", options, document, {})
 
 
 def create_group(service: Provisioning, options: argparse.Namespace) -> Any:
@@ -51,7 +52,8 @@ def create_group(service: Provisioning, options: argparse.Namespace) -> Any:
     _check_options(options, kind)
     attestation = _attestation(options, kind)
     document = {"enrollmentGroupId": options.enrollment_id, "attestation": attestation}
-    return _write(service, "enrollmentGroups", options, _changed(document, options), {})
+    _change(document, options, is_new=True)
+    return _write(service, "enrollmentGroups", options, document, {})
 
 
 def list_all(service: Provisioning, options: argparse.Namespace) -> Any:
@@ -117,8 +119,8 @@ def _update(service: Provisioning, family: str, options: argparse.Namespace) -> 
     _change_attestation(document["attestation"], options)
     for name in _READ_ONLY:
         document.pop(name, None)
-    headers = precondition(options.etag)
-    return _write(service, family, options, _changed(document, options), headers)
+    _change(document, options, is_new=False)
+    return _write(service, family, options, document, precondition(options.etag))
 
 
 def _write(
@@ -220,13 +222,12 @@ def _change_certificates(attestation: dict[str, Any], options: argparse.Namespac
 # --- everything else
 
 
-def _changed(document: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def _change(document: dict[str, Any], options: argparse.Namespace, *, is_new: bool) -> None:
     """Change what all enrollments have, as the options say.
 
     Raises:
         UsageError: an option is missing, or two contradict each other.
     """
-    is_new = "allocationPolicy" not in document and "reprovisionPolicy" not in document
     twin = document.get("initialTwin") or {}
     if options.initial_twin_tags is not None:
         twin["tags"] = options.initial_twin_tags
@@ -251,7 +252,6 @@ def _changed(document: dict[str, Any], options: argparse.Namespace) -> dict[str,
             "migrateDeviceData": migrate,
         }
     _allocate(document, options, is_new=is_new)
-    return document
 
 
 def _allocate(document: dict[str, Any], options: argparse.Namespace, *, is_new: bool) -> None:
