@@ -26,7 +26,6 @@ from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.store import MemoryStore, Store
 from emulator.hub.hub import IotHub
-from emulator.hub.identities.identity import Identity
 from emulator.mqtt.server import MqttServer
 from emulator.mqtt.sessions import Sessions
 from emulator.net import certificates, client_authorities
@@ -345,10 +344,9 @@ class Running:
 
 
 def _take_sessions(settings: Settings, store: Store) -> None:
-    """Take the MQTT sessions out of the file in which they were once."""
+    """Drop the MQTT sessions of unknown devices; take those of the file in which they were once."""
     sessions = Sessions(store)
-    # A hub that was killed while it deleted a device can have its session yet.
-    sessions.retain({str(each.key) for each in store.scan(Identity)})
+    sessions.forget_unknown()
     if settings.data_dir is not None:
         name = f"sessions-{settings.host_in_file_names}-{settings.mqtt_port}.sqlite"
         if (older := settings.data_dir / name).is_file():

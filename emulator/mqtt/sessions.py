@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from msgspec import Struct
 from emulator.hub.core import limits
 from emulator.hub.core.printable import printable
 from emulator.hub.core.store import Key, Store
+from emulator.hub.identities.identity import Identity, IdentityKey
 from emulator.mqtt import topics
 from emulator.mqtt.frame import TEXT_BYTES, ProtocolError
 
@@ -61,10 +61,14 @@ class Sessions:
         if self._store.get(Session, (client_id,)) is not None:
             self._store.commit(delete=((Session, (client_id,)),))
 
-    def retain(self, client_ids: Collection[str]) -> None:
-        """Delete the sessions of all other clients, in one commit."""
-        gone = [each.key for each in self._store.scan(Session) if each.client_id not in client_ids]
-        self._store.commit(delete=[(Session, key) for key in gone])
+    def forget_unknown(self) -> None:
+        """Delete the sessions of devices that an earlier run has deleted while it was killed."""
+        gone = [
+            (Session, each.key)
+            for each in self._store.scan(Session)
+            if self._store.get(Identity, IdentityKey(*each.client_id.split("/", 1))) is None
+        ]
+        self._store.commit(delete=gone)
 
     def adopt(self, file: Path) -> None:
         """Take the sessions out of the file in which an older emulator kept them.

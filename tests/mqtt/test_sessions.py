@@ -20,8 +20,11 @@ from emulator import Emulator, Settings
 from emulator.emulator import StartError
 from emulator.hub.core import limits
 from emulator.hub.core.store import MemoryStore
-from emulator.mqtt.sessions import Sessions
+from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import IdentityKey
+from emulator.mqtt.sessions import Session, Sessions
 from tests.devices import greeting
+from tests.hub.fakes import put
 from tests.mqtt import raw
 from tests.mqtt.raw import Dial, Greet, Online, Wire
 from tests.support import Device, Service, second_hub, small_files
@@ -102,6 +105,23 @@ def test_subscriptions_outlive_a_restart(started: Restarts, settings: Settings) 
         wire.send(raw.publish("$iothub/twin/GET/?$rid=1"))
         wire.expect_publish("$iothub/twin/res/200/?$rid=1")
         connected("d2", session_present=False)
+
+
+def test_a_session_whose_device_or_module_is_gone_does_not_outlive_a_restart(
+    settings: Settings,
+) -> None:
+    """A hub can be killed after it has deleted a device, and before it deletes the session."""
+    clients = ("d1", "d1/m", "d2/m", "gone", "gone/m")
+
+    def leave(hub: IotHub) -> None:
+        put(hub, IdentityKey("d1", "m"))
+        hub.store.commit(put=[Session(each, {}) for each in clients])
+
+    with Emulator(settings) as emulator:
+        emulator._call(leave)
+    with Emulator(settings) as emulator:
+        left = emulator._call(lambda hub: [each.client_id for each in hub.store.scan(Session)])
+    assert left == ["d1", "d1/m"]
 
 
 def test_without_a_folder_no_session_outlives_a_restart(
