@@ -20,16 +20,15 @@ from emulator.dps.errors import TpmChallenge, Unauthorized, is_transient
 from emulator.dps.names import ID_SCOPE
 from emulator.dps.registration import ASSIGNING
 from emulator.dps.service import ProvisioningService
+from emulator.http.pages import page_request, page_response
 from emulator.http.requests import Request, read_body, read_json
-from emulator.http.responses import JSON, json_response
+from emulator.http.responses import json_response
 from emulator.hub.access.operations import Operation
 from emulator.hub.core import errors, members
-from emulator.hub.core.digits import whole_number
 from emulator.hub.core.errors import ArgumentInvalid, HubError
 from emulator.hub.core.etags import IfMatch
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.printable import printable
-from emulator.hub.query.continuations import Page
 from emulator.net.router import Router
 from emulator.net.tls import Handshakes
 
@@ -168,8 +167,8 @@ async def _attestation(call: Call, *, is_group: bool) -> JsonObject:
 
 
 async def _query(call: Call, *, is_group: bool) -> Response:
-    text, size, continuation = await _page_request(call.request)
-    return _page_response(
+    text, size, continuation = await _query_request(call.request)
+    return page_response(
         await call.service.enrollments.query(
             text, is_group=is_group, size=size, continuation=continuation
         )
@@ -190,15 +189,15 @@ async def _delete_registration(call: Call) -> None:
 
 async def _query_registrations(call: Call) -> Response:
     # The REST API has no body here, and az sends none.
-    text, size, continuation = await _page_request(call.request, required=False)
-    return _page_response(
+    text, size, continuation = await _query_request(call.request, required=False)
+    return page_response(
         await call.service.enrollments.query_registrations(
             call.id, text, size=size, continuation=continuation
         )
     )
 
 
-async def _page_request(request: Request, *, required: bool = True) -> tuple[str, int, str | None]:
+async def _query_request(request: Request, *, required: bool = True) -> tuple[str, int, str | None]:
     """Return the query, the size of a page, and the token of the page.
 
     Args:
@@ -215,18 +214,7 @@ async def _page_request(request: Request, *, required: bool = True) -> tuple[str
         text = members.text(members.document(body, _QUERY), "query")
     if not text:
         raise ArgumentInvalid("The body has no query")
-    header = request.headers.get("x-ms-max-item-count", str(limits.QUERY_PAGE))
-    if not (size := whole_number(header)):
-        raise ArgumentInvalid(f"Invalid x-ms-max-item-count: {header}. Use a number from 1 up")
-    continuation = request.headers.get("x-ms-continuation") or None
-    return text, min(size, limits.QUERY_PAGE), continuation
-
-
-def _page_response(page: Page) -> Response:
-    headers = {"Content-Type": JSON, "x-ms-item-type": page.type}
-    if page.continuation is not None:
-        headers["x-ms-continuation"] = page.continuation
-    return Response(body=b"[%s]" % b",".join(page.rows), headers=headers)
+    return text, *page_request(request, limits.QUERY_PAGE)
 
 
 # --- devices

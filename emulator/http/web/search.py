@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp.web_response import Response
 
-from emulator.http.queries import page_request, page_response
+from emulator.http.pages import page_request, page_response
 from emulator.http.requests import Request, read_json
-from emulator.hub.core import members
+from emulator.hub.core import limits, members
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.hub import IotHub
 from emulator.hub.registry.documents import TwinRow
@@ -26,7 +26,7 @@ async def search(hub: IotHub, request: Request) -> Response:
     text, part = members.text(body, "query"), (members.text(body, "id") or "").lower()
     if not text:
         raise ArgumentInvalid("The body has no query")
-    size, continuation = page_request(request)
+    size, continuation = page_request(request, limits.QUERY_PAGE)
 
     def has_part(row: object) -> bool:
         if not isinstance(row, TwinRow):
