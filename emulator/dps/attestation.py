@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import secrets
 from typing import Any
 
 from msgspec import Struct
@@ -135,11 +134,11 @@ def derived_keys(group: SymmetricKeys, registration_id: str) -> SymmetricKeys:
 
 def _keys(block: JsonObject, before: Attestation | None) -> SymmetricKeys:
     given = [members.text(block, name) or None for name in ("primaryKey", "secondaryKey")]
-    if before is not None and before.keys is not None and not any(given):
+    if any(given):
+        return SymmetricKeys.from_request(*given)
+    if before is not None and before.keys is not None:
         return before.keys
-    if not any(given):
-        given = [base64.b64encode(secrets.token_bytes(_GENERATED_KEY_BYTES)).decode() for _ in "12"]
-    return SymmetricKeys.from_request(*given)
+    return SymmetricKeys.generate(_GENERATED_KEY_BYTES)
 
 
 def _certificates(block: JsonObject, group: bool, before: Attestation | None) -> X509Attestation:

@@ -48,10 +48,10 @@ class SymmetricKeys(Struct, frozen=True):
         return f"{type(self).__name__}(primary={_MASK}, secondary={_MASK})"
 
     @classmethod
-    def generate(cls) -> SymmetricKeys:
-        """Create two random keys."""
+    def generate(cls, size: int = _GENERATED_KEY_BYTES) -> SymmetricKeys:
+        """Create two random keys of so many bytes."""
         primary, secondary = (
-            base64.b64encode(secrets.token_bytes(_GENERATED_KEY_BYTES)).decode() for _ in range(2)
+            base64.b64encode(secrets.token_bytes(size)).decode() for _ in range(2)
         )
         return cls(primary, secondary)
 
