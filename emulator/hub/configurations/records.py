@@ -6,7 +6,6 @@ hub.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import re
 import secrets
@@ -20,7 +19,7 @@ from msgspec.structs import replace
 from emulator.hub import query
 from emulator.hub.configurations import conditions
 from emulator.hub.configurations.content import CONTENT, Content
-from emulator.hub.core import errors, limits, members
+from emulator.hub.core import errors, etags, limits, members
 from emulator.hub.core.json import JsonObject, dumps
 from emulator.hub.core.slices import Work
 from emulator.hub.core.store import Key
@@ -68,8 +67,8 @@ class Configuration(Struct, frozen=True):
 
     @property
     def etag(self) -> str:
-        """Base64 of the revision's digits, `MQ==` first (seen on a real hub)."""
-        return base64.b64encode(str(self.revision).encode()).decode()
+        """See `etags.of_revision`."""
+        return etags.of_revision(self.revision)
 
     def document(self, system_results: JsonObject, results: JsonObject) -> JsonObject:
         """Return it as a service sees it, with the members in the order of a real hub.

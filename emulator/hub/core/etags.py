@@ -1,8 +1,15 @@
-"""The `If-Match` precondition."""
+"""Etags, and the `If-Match` precondition."""
 
 from __future__ import annotations
 
+import base64
+
 from msgspec import Struct
+
+
+def of_revision(revision: int) -> str:
+    """Return the digits of a revision in Base64: `MQ==` is the first (seen on a real hub)."""
+    return base64.b64encode(str(revision).encode()).decode()
 
 
 class IfMatch(Struct, frozen=True):

@@ -5,7 +5,6 @@ The rules are from IoT Hub docs: identity registry, and from a real hub.
 
 from __future__ import annotations
 
-import base64
 import re
 import secrets
 from datetime import datetime
@@ -15,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from emulator.hub.access.keys import SymmetricKeys
-from emulator.hub.core import limits, members
+from emulator.hub.core import etags, limits, members
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.times import NEVER, ticks
@@ -128,8 +127,8 @@ class Identity(Struct, frozen=True):
 
     @property
     def etag(self) -> str:
-        """Base64 of the digits of the revision (seen on a real hub)."""
-        return base64.b64encode(str(self.revision).encode()).decode()
+        """See `etags.of_revision`."""
+        return etags.of_revision(self.revision)
 
     @property
     def enabled(self) -> bool:
