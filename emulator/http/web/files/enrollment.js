@@ -2,12 +2,10 @@
 
 import { call } from "./api.js";
 import { announce, button, confirm, copy, el, errorPlace, field, fill, form, tell } from "./dom.js";
-import { watch } from "./live.js";
-import { forget, registrations } from "./registrations.js";
+import { watchList } from "./live.js";
+import { forget, isOfRegistration, registrations } from "./registrations.js";
 import { status } from "./status.js";
 import { json } from "./text.js";
-
-const WAIT_MS = 500;
 
 /** Return the address of a group within the page. */
 export function groupHash(id) {
@@ -71,7 +69,6 @@ export function group({ main, state, title, session }, id) {
   const keys = el("div", {});
   const error = errorPlace();
   const list = registrations(id, session);
-  let timer = null;
   fill(
     main,
     el("p", { class: "crumbs" }, el("a", { href: "#/provisioning" }, "Provisioning")),
@@ -96,21 +93,7 @@ export function group({ main, state, title, session }, id) {
     }
   }
 
-  const stream = watch(null, {
-    state,
-    begin: read,
-    take(items) {
-      if (!items.some((each) => /^(Identity|Twin|Refused)/.test(each.type))) return;
-      clearTimeout(timer);
-      timer = setTimeout(list.read, WAIT_MS);
-    },
-  });
-  return {
-    close() {
-      clearTimeout(timer);
-      stream.close();
-    },
-  };
+  return watchList(isOfRegistration, { state, begin: read, read: list.read });
 }
 
 /** A form for the key of a device of a group: the device itself never has that of the group. */

@@ -4,12 +4,11 @@ import { call, send } from "./api.js";
 import { button, confirm, el, errorPlace, fill, renew, table, tell } from "./dom.js";
 import { cancel, job, progress } from "./job.js";
 import { newJob } from "./job_form.js";
-import { watch } from "./live.js";
+import { watchList } from "./live.js";
 import { serial } from "./serial.js";
 import { OVER, WAITING, status } from "./status.js";
 import { count, jobHash, json, recent } from "./text.js";
 
-const WAIT_MS = 500;
 // How many jobs are shown, the newest.
 const MOST = 100;
 // How many pages of jobs are read for them.
@@ -25,7 +24,6 @@ function all({ main, state, title }) {
   const transfers = el("div", {});
   const more = el("p", { class: "dim" });
   const error = errorPlace();
-  let timer = null;
   fill(
     main,
     el("div", { class: "title" }, el("h1", {}, "Jobs"), el("div", { class: "actions end" }, button("Read again", () => read()), button("New job", newJob, { class: "main" }))),
@@ -64,21 +62,7 @@ function all({ main, state, title }) {
     return [el("code", {}, each.jobId), each.type, status(each.status), recent(each.startTimeUtc), actions];
   }
 
-  const stream = watch(null, {
-    state,
-    begin: read,
-    take(items) {
-      if (!items.some((each) => each.type === "JobStarted" || each.type === "JobEnded")) return;
-      clearTimeout(timer);
-      timer = setTimeout(read, WAIT_MS);
-    },
-  });
-  return {
-    close() {
-      clearTimeout(timer);
-      stream.close();
-    },
-  };
+  return watchList((each) => each.type === "JobStarted" || each.type === "JobEnded", { state, begin: read });
 }
 
 /** Read the newest jobs, and how many older ones there are: the hub lists the oldest first. */

@@ -1,6 +1,8 @@
 // What happens in the hub, by server-sent events. A hidden page has no stream.
 
 const RETRY_MS = 3000;
+// A list is read again when nothing has happened for this time.
+const QUIET_MS = 500;
 
 let offset = 0;
 
@@ -59,6 +61,30 @@ export function watch(key, { begin = () => {}, take, state = () => {} }) {
     close() {
       document.removeEventListener("visibilitychange", open);
       close("");
+    },
+  };
+}
+
+/**
+ * Watch the hub for a list, until `close()`.
+ *
+ * `begin()` is called when a stream begins, and `read()` soon after something for which `matters(item)` is true.
+ */
+export function watchList(matters, { state, begin, read = begin }) {
+  let timer = null;
+  const stream = watch(null, {
+    state,
+    begin,
+    take(items) {
+      if (!items.some(matters)) return;
+      clearTimeout(timer);
+      timer = setTimeout(read, QUIET_MS);
+    },
+  });
+  return {
+    close() {
+      clearTimeout(timer);
+      stream.close();
     },
   };
 }

@@ -4,14 +4,13 @@ import { send } from "./api.js";
 import { button, copyable, el, errorPlace, fill, renew, table } from "./dom.js";
 import { actions, group, groupHash, kindOf } from "./enrollment.js";
 import { newEnrollment } from "./enrollment_form.js";
-import { watch } from "./live.js";
+import { watchList } from "./live.js";
 import { pager } from "./pager.js";
-import { registrationState } from "./registrations.js";
+import { isOfRegistration, registrationState } from "./registrations.js";
 import { serial } from "./serial.js";
 import { status } from "./status.js";
 
 const PAGE = 25;
-const WAIT_MS = 500;
 const COLUMNS = ["Id", "Attestation", "Status", "Registration", "Actions"];
 
 export function provisioning(context, id) {
@@ -20,7 +19,6 @@ export function provisioning(context, id) {
 
 function all({ main, state, title, session }) {
   title("Provisioning");
-  let timer = null;
   const lists = [list(session, false), list(session, true)];
   fill(
     main,
@@ -38,22 +36,7 @@ function all({ main, state, title, session }) {
     await Promise.all(lists.map((each) => each.read()));
   }
 
-  const stream = watch(null, {
-    state,
-    begin: read,
-    take(items) {
-      // A registration writes the identity or its twin; one that failed is refused.
-      if (!items.some((each) => /^(Identity|Twin|Refused)/.test(each.type))) return;
-      clearTimeout(timer);
-      timer = setTimeout(read, WAIT_MS);
-    },
-  });
-  return {
-    close() {
-      clearTimeout(timer);
-      stream.close();
-    },
-  };
+  return watchList(isOfRegistration, { state, begin: read });
 }
 
 /** The individual enrollments, or the groups. */

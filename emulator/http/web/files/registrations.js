@@ -9,6 +9,11 @@ import { dateTime, link } from "./text.js";
 
 const PAGE = 25;
 
+/** Return whether what happened can be of a registration: it writes the identity or its twin, or is refused. */
+export function isOfRegistration(item) {
+  return /^(Identity|Twin|Refused)/.test(item.type);
+}
+
 /** Describe the state of a registration in a line; a device of this hub is a link. */
 export function registrationState(each, session) {
   if (!each?.status || each.status === "unassigned") return el("span", { class: "dim" }, "not registered yet");
