@@ -1,6 +1,6 @@
 // One scheduled job, and what it did to each device.
 
-import { call, send } from "./api.js";
+import { call } from "./api.js";
 import { announce, button, confirm, el, errorPlace, fill, renew, table } from "./dom.js";
 import { watch } from "./live.js";
 import { pager } from "./pager.js";
@@ -82,13 +82,10 @@ export function job({ main, state, title }, id) {
   }
 
   const readRows = serial(async () => {
-    const { turns } = pages;
     try {
-      const query = `SELECT * FROM devices.jobs WHERE jobId = ${quoted(id)}`;
-      const answer = await send("POST", "/devices/query", { body: { query }, headers: pages.headers() });
-      if (turns !== pages.turns) return;
-      renew(rows, table("Devices of the job", ["Device", "Status", "Started", "Ended", "Result"], answer.value.map(row), "The job has no device yet."));
-      pages.show(answer.value, answer.headers);
+      await pages.query("/devices/query", `SELECT * FROM devices.jobs WHERE jobId = ${quoted(id)}`, (found) => {
+        renew(rows, table("Devices of the job", ["Device", "Status", "Started", "Ended", "Result"], found.map(row), "The job has no device yet."));
+      });
     } catch (problem) {
       error.show(problem.message);
     }

@@ -1,5 +1,6 @@
 // The pages of a long list: one at a time, each by the continuation of the page before.
 
+import { send } from "./api.js";
 import { el, fill } from "./dom.js";
 
 /**
@@ -49,6 +50,15 @@ export function pager(size, load) {
     restart() {
       pages = [null];
       stop();
+    },
+
+    /** Read the present page of a query, and show its rows; not if another page is chosen meanwhile. */
+    async query(path, query, show) {
+      const before = turns;
+      const answer = await send("POST", path, { body: { query }, headers: this.headers() });
+      if (before !== turns) return;
+      this.show(answer.value, answer.headers);
+      show(answer.value);
     },
 
     /** Show which rows of the list the page has, by the headers of the answer. */

@@ -1,6 +1,5 @@
 // The Device Provisioning Service: individual enrollments and groups, with what became of their devices.
 
-import { send } from "./api.js";
 import { button, copyable, el, errorPlace, fill, renew, table } from "./dom.js";
 import { actions, group, groupHash, kindOf } from "./enrollment.js";
 import { newEnrollment } from "./enrollment_form.js";
@@ -48,20 +47,19 @@ function list(session, isGroup) {
   const pages = pager(PAGE, () => read());
 
   const read = serial(async () => {
-    const { turns } = pages;
     try {
-      const path = isGroup ? "/enrollmentGroups/query" : "/enrollments/query";
-      const answer = await send("POST", path, { body: { query: "SELECT *" }, headers: pages.headers() });
-      if (turns !== pages.turns) return;
-      const columns = isGroup ? COLUMNS.filter((each) => each !== "Registration") : COLUMNS;
-      const empty = isGroup ? "There is no group. Devices of a group share a key or a signing certificate." : "There is no enrollment. An enrollment is for one device.";
-      renew(place, table(name, columns, answer.value.map(row), empty));
-      pages.show(answer.value, answer.headers);
-      error.show("");
+      await pages.query(isGroup ? "/enrollmentGroups/query" : "/enrollments/query", "SELECT *", show);
     } catch (problem) {
       error.show(problem.message);
     }
   });
+
+  function show(found) {
+    const columns = isGroup ? COLUMNS.filter((each) => each !== "Registration") : COLUMNS;
+    const empty = isGroup ? "There is no group. Devices of a group share a key or a signing certificate." : "There is no enrollment. An enrollment is for one device.";
+    renew(place, table(name, columns, found.map(row), empty));
+    error.show("");
+  }
 
   function row(each) {
     const id = isGroup ? el("a", { href: groupHash(each.enrollmentGroupId), class: "id" }, each.enrollmentGroupId) : el("code", {}, each.registrationId);

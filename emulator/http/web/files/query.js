@@ -1,6 +1,5 @@
 // A query, and its result as a table.
 
-import { send } from "./api.js";
 import { el, errorPlace, field, fill, form, table } from "./dom.js";
 import { pager } from "./pager.js";
 import { count, json, link } from "./text.js";
@@ -36,15 +35,11 @@ export function query({ main, title }) {
   }
 
   async function read() {
-    const { turns } = pages;
-    const answer = await send("POST", "/devices/query", { body: { query: asked }, headers: pages.headers() });
-    if (turns !== pages.turns) return;
-    error.show("");
-    pages.show(answer.value, answer.headers);
-    show(answer.value);
+    await pages.query("/devices/query", asked, show);
   }
 
   function show(rows) {
+    error.show("");
     fill(note, count(rows.length, "row"), !pages.view.hidden && " on this page");
     const names = [...new Set(rows.flatMap((each) => Object.keys(each)))];
     fill(result, rows.length ? table("Result", names, rows.map((row) => names.map((name) => cell(row, name)))) : null);

@@ -1,6 +1,6 @@
 // What became of devices that registered: where they were assigned, or why not.
 
-import { call, send } from "./api.js";
+import { call } from "./api.js";
 import { announce, button, confirm, el, errorPlace, renew, table } from "./dom.js";
 import { pager } from "./pager.js";
 import { serial } from "./serial.js";
@@ -40,19 +40,19 @@ export function registrations(groupId, session) {
   const pages = pager(PAGE, () => read());
 
   const read = serial(async () => {
-    const { turns } = pages;
     try {
-      const path = `/registrations/${encodeURIComponent(groupId)}/query`;
-      const answer = await send("POST", path, { body: { query: "SELECT *" }, headers: pages.headers() });
-      if (turns !== pages.turns) return;
-      const rows = answer.value.map((each) => [el("code", {}, each.registrationId), registrationState(each, session), dateTime(each.lastUpdatedDateTimeUtc), forget(each.registrationId, read)]);
-      renew(place, table("Registrations", ["Registration id", "State", "Last", "Actions"], rows, "No device of this group has registered yet."));
-      pages.show(answer.value, answer.headers);
-      error.show("");
+      await pages.query(`/registrations/${encodeURIComponent(groupId)}/query`, "SELECT *", (found) => {
+        renew(place, table("Registrations", ["Registration id", "State", "Last", "Actions"], found.map(row), "No device of this group has registered yet."));
+        error.show("");
+      });
     } catch (problem) {
       error.show(problem.message);
     }
   });
+
+  function row(each) {
+    return [el("code", {}, each.registrationId), registrationState(each, session), dateTime(each.lastUpdatedDateTimeUtc), forget(each.registrationId, read)];
+  }
 
   return { view: el("section", { class: "card" }, el("h2", {}, "Registrations"), error.place, place, pages.view), read };
 }
