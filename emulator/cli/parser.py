@@ -59,6 +59,16 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"Unknown option {name}.{_advice(name, options)}")
         return self.parse_args(arguments)
 
+    def end_of_options(self, arguments: Sequence[str]) -> int:
+        """Return where `--`, or the first word that is neither an option nor its value, stands."""
+        actions, at = self._option_string_actions, 0
+        while at < len(arguments) and arguments[at] != "--" and _OPTION.fullmatch(arguments[at]):
+            name, equals, _ = arguments[at].partition("=")
+            short = (each for flag, each in actions.items() if flag.startswith(name))
+            meant = actions.get(name) or next(short, None)
+            at += 1 if equals or meant is None or meant.nargs == 0 else 2
+        return min(at, len(arguments))
+
     def _print_message(self, message: str, file: object = None) -> None:
         # Help goes to stdout.
         say(message.rstrip())

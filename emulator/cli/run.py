@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import functools
 import logging
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -43,6 +41,9 @@ examples:
       a program on a hub of its own
   %(prog)s --device kitchen -- npm test
       tests, with a device of this name
+
+The command begins behind --, or at the first word that is not an option of the
+hub. All options behind that are its own.
 """
 
 # As shells have them.
@@ -63,14 +64,10 @@ def main(arguments: Sequence[str]) -> int:
         data_dir="the hub keeps nothing",
         cert_dir="a folder of this user",
     )
-    parser.usage = f"{parser.prog} [OPTIONS] -- COMMAND [ARGUMENT ...]"
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    # The words of a command whose -- was forgotten.
-    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.usage = f"{parser.prog} [OPTIONS] [--] COMMAND [ARGUMENT ...]"
+    end = parser.end_of_options(arguments)
     options = vars(parser.parse_known(arguments[:end]))
-    words, program = options.pop("words"), arguments[end + 1 :]
-    if words:
-        parser.error(f"-- is missing before the command: {parser.prog} -- {shlex.join(words)}")
+    program = arguments[end + 1 :] if arguments[end : end + 1] == ["--"] else arguments[end:]
     if not program:
         parser.error(f"The command is missing: {parser.prog} -- COMMAND")
     command = read_command(parser, options, "run")

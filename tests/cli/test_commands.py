@@ -75,9 +75,17 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], str]] = {
     "one word too many": (("status", "now"), r"Unexpected argument: now\. --help .*"),
     "no file": (("snapshot",), r"FILE is missing\. --help .*"),
     "no command to run": (("run",), r"The command is missing: python -m emulator run -- COMMAND.*"),
-    "a command without --": (
-        ("run", "--device", "a", "npm", "test"),
-        r"-- is missing before the command: python -m emulator run -- npm test\. --help .*",
+    "an option of a run that is misspelt": (
+        ("run", "--devcie", "a", "npm", "test"),
+        r"Unknown option --devcie\. Use --device\. --help .*",
+    ),
+    "an option of a run without its value": (
+        ("run", "--device", "--", "npm", "test"),
+        r"--device needs a value\. --help .*",
+    ),
+    "options of a run alone": (
+        ("run", "--verbose", "--device", "a"),
+        r"The command is missing: python -m emulator run -- COMMAND.*",
     ),
     "an unknown command of config": (
         ("config", "chek", "hub.toml"),
@@ -111,6 +119,18 @@ def test_run_sets_every_variable_and_says_nothing_itself(quick: tuple[str | Path
     assert "SharedAccessKeyName=iothubowner;" in found["IOTHUB_CONNECTION_STRING"]
     assert Path(found["SSL_CERT_FILE"]).name == "ca-bundle.pem"
     assert {"EVENTHUB_CONNECTION_STRING", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"} <= set(found)
+
+
+PRINT_WORDS = "import os, sys; print(os.environ['IOTHUB_DEVICE_ID'], *sys.argv[1:])"
+
+
+@pytest.mark.parametrize("options", [("--device", "pump"), ("--dev", "pump"), ("--device=pump",)])
+def test_options_behind_the_program_of_a_run_are_its_own(
+    quick: tuple[str | Path, ...], options: tuple[str, ...]
+) -> None:
+    own = ("--device", "x", "-q", "--verbose", "--", "-", "--help")
+    command = (sys.executable, "-c", PRINT_WORDS, *own)
+    assert run_to_end("run", *options, *quick, *command) == (0, [f"pump {' '.join(own)}"], [])
 
 
 def test_run_takes_a_free_address_beside_another_hub(data_dir: Path) -> None:
