@@ -15,7 +15,6 @@ from emulator.disk import snapshot
 from emulator.dps.names import ID_SCOPE, POLICY
 from emulator.errors import StartError
 from emulator.faults import EmulatorFaults
-from emulator.hub.access.throttles import ThrottleError
 from emulator.hub.core.errors import ArgumentInvalid, HubError
 from emulator.hub.hub import IotHub
 from emulator.hub.messages.event_log import ENTITY
@@ -38,7 +37,7 @@ _OWNER = "iothubowner"
 _READER = "service"
 
 # Why a start fails. Their texts name options of the command.
-_START_ERRORS = CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError
+_START_ERRORS = CertificateError, ListenError, StorageError, HubError, StartError
 
 
 class Emulator(Kit):

@@ -22,23 +22,11 @@ def check(settings: Settings) -> None:
     """Check that every port is free, and close it again.
 
     Raises:
-        ListenError: a port is in use, or this user can't open it; or two settings name one.
+        ListenError: a port is in use, or this user can't open it.
     """
-    _check_apart(settings)
     with ExitStack() as trial:
         for name in settings.ports:
             _listen(trial, settings, name, report=log.debug)
-
-
-def _check_apart(settings: Settings) -> None:
-    """Raise ListenError if two settings name one port."""
-    options: dict[int, str] = {}
-    for name, port in settings.ports.items():
-        option = table()[name].option
-        if port and options.setdefault(port, option) != option:
-            raise ListenError(
-                f"Port {port} is that of {options[port]} already. Use another one: {option} PORT."
-            )
 
 
 def listen_all(

@@ -122,7 +122,7 @@ class Running:
         """Build the hub, and start every head: they accept connections when this returns.
 
         Raises:
-            CertificateError, ListenError, ThrottleError, StorageError, HubError, StartError
+            CertificateError, ListenError, StorageError, HubError, StartError
         """
         async with AsyncExitStack() as stack:
             await self._start(stack)

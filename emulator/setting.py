@@ -34,6 +34,9 @@ _CONSUMER_GROUP = re.compile(
     rf"\$Default|[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.CONSUMER_GROUP_LENGTH - 1}}}", re.ASCII
 )
 
+# What a path leads to, by how `--help` names it.
+_PATHS = {"FILE": "file", "DIR": "folder"}
+
 _VARIABLE_PREFIX = "IOTHUB_EMULATOR_"
 _ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -114,14 +117,38 @@ class Setting(Struct, frozen=True):
             if type(each) not in self.types_in_file:
                 form = "a text" if self.metavar else "true or false"
                 raise ValueError(f"Invalid value {each!r}: use {form}.")
-        texts = [str(each) for each in values]
-        if self.metavar in ("FILE", "DIR"):
-            texts = [str(folder / text) for text in texts]
-        return self._parse_all(texts)
+        return self._parse_all([str(each) for each in values], folder)
 
-    def _parse_all(self, texts: Sequence[str]) -> Any:
+    def _parse_all(self, texts: Sequence[str], folder: Path = Path()) -> Any:
+        if self.metavar in ("FILE", "DIR"):
+            if "" in texts:  # it would be the present folder
+                raise ValueError(f"Invalid path '': use that of a {_PATHS[self.metavar]}.")
+            texts = [str(folder / text) for text in texts]
         values = tuple(self.parse(text) for text in texts)
         return values if self.many else values[-1]
+
+
+def parse_device_id(text: str) -> str:
+    """Check the id of a device."""
+    # Imported here, as the next one: a command that asks a hub needs none of it.
+    from emulator.hub.identities.identity import check_id
+
+    try:
+        check_id(text)
+    except ArgumentInvalid as error:
+        raise ValueError(f"{error.text}.") from None
+    return text
+
+
+def parse_host(text: str) -> str:
+    """Check a host name or an address."""
+    from emulator.net import certificates
+
+    try:
+        certificates.local_names("localhost", (text,))
+    except certificates.CertificateError as error:
+        raise ValueError(str(error)) from None
+    return text
 
 
 def parse_port(text: str) -> int:

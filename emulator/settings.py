@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emulator.errors import StartError
 from emulator.hub.access.policies import DEFAULT_RIGHTS, Right
+from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.notifications.sources import SOURCES
 from emulator.setting import (
@@ -31,8 +32,10 @@ from emulator.setting import (
     flag,
     log_bound,
     parse_consumer_group,
+    parse_device_id,
     parse_entra,
     parse_events,
+    parse_host,
     parse_log_size,
     parse_partitions,
     parse_port,
@@ -70,7 +73,6 @@ WELL_KNOWN_SECONDARY_KEY = base64.b64encode(b"the 2nd local IoT Hub key is too")
 # The ports that a hub can do without.
 _OPTIONAL_PORTS = ("amqps_port", "amqp_port", "http_port", "uploads_port")
 
-_LOCALHOST = "localhost"
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - a user's choice
 
 # The settings that can have keys, beside those that are mappings.
@@ -99,12 +101,19 @@ def _read_config(path: str) -> ConfigFile:
 
 
 def parse_upload_storage(text: str) -> str:
-    """Check the connection string of a storage account, unless it is empty."""
-    if text:
-        # Imported here: most hubs use no account.
-        from emulator.storage import connection_string
+    """Check the connection string of a storage account."""
+    # Imported here, as the next one: most hubs use no account.
+    from emulator.storage import connection_string
 
-        connection_string.parse(text)
+    connection_string.parse(text)
+    return text
+
+
+def parse_storage_host(text: str) -> str:
+    """Check the host of a storage account."""
+    from emulator.storage.account import addresses
+
+    addresses(text)
     return text
 
 
@@ -128,11 +137,13 @@ class Settings:
     ))
     host: str = _field("localhost", Setting(
         "host", "HOST", "address or name to listen on", "localhost, this machine alone",
+        parse_host,
     ))
     names: tuple[str, ...] = _field((), Setting(
         "name", "NAME",
         "name or address by which clients reach the hub, such as the name of a container; the "
-        "first one stands in connection strings", "the host, or this machine's name", many=True,
+        "first one stands in connection strings", "the host, or this machine's name", parse_host,
+        many=True,
     ))
     mqtt_port: int = _field(MQTT_PORT, Setting(
         "mqtt-port", "PORT", "port for devices; 0 chooses a free one",
@@ -160,7 +171,8 @@ class Settings:
         f"{UPLOADS_PORT}, if it is free", parse_port,
     ))
     devices: tuple[str, ...] = _field((DEVICE_ID,), Setting(
-        "device", "ID", "register this device at the start", DEVICE_ID, many=True,
+        "device", "ID", "register this device at the start", DEVICE_ID, parse_device_id,
+        many=True,
     ))
     keys: Mapping[str, str] = _field({}, Setting(
         "keys", "FILE", "JSON file of base64 keys, by policy or device id",
@@ -203,7 +215,7 @@ class Settings:
     ))
     storage_hosts: tuple[str, ...] = _field((), Setting(
         "storage-host", "HOST[:PORT]", "storage account or emulator that these jobs can use",
-        "a storage emulator on port 10000 of this machine", many=True,
+        "a storage emulator on port 10000 of this machine", parse_storage_host, many=True,
     ))
     upload_storage: str = _field("", Setting(
         "upload-storage", "CONNECTION_STRING",
@@ -248,7 +260,7 @@ class Settings:
     # fmt: on
 
     def __post_init__(self) -> None:
-        """Refuse a text in place of several, a port out of range, or an unsafe `entra`.
+        """Refuse a text in place of several, a value out of range, or two that contradict.
 
         Raises:
             StartError
@@ -261,16 +273,22 @@ class Settings:
             value = getattr(self, name)
             if each.many and isinstance(value, str):
                 raise StartError(f"{name} is the text {value!r}. Use a tuple: {name}=({value!r},).")
-        if not self.host:
-            raise StartError("Invalid host '': use a host name or an IP address.")
+        options: dict[int, str] = {}
         for name, port in self.ports.items():
             if port is None and name in _OPTIONAL_PORTS:
                 continue
             if not isinstance(port, int) or port not in range(LAST_PORT + 1):
                 raise StartError(f"Invalid {name} {port!r}: use a number from 0 to {LAST_PORT}.")
+            option = table()[name].option
+            if port and (first := options.setdefault(port, option)) != option:
+                text = f"Port {port} is that of {first} already. Use another one: {option} PORT."
+                raise StartError(in_program(text), command=text)
         try:
+            parse_host(self.host)
+            Throttles.parse(self.throttle)
             parse_partitions(str(self.partitions))
-            parse_upload_storage(self.upload_storage)
+            if self.upload_storage:
+                parse_upload_storage(self.upload_storage)
             for name in ("consumer_groups", "event_log_size", "events"):
                 for text in getattr(self, name):
                     table()[name].parse(text)
@@ -350,7 +368,7 @@ class Settings:
     @property
     def own_host(self) -> str:
         """A host that programs of this machine can always resolve, unlike a name of `names`."""
-        return _LOCALHOST if self.host in _EVERY_ADDRESS else self.host
+        return "localhost" if self.host in _EVERY_ADDRESS else self.host
 
     @property
     def allowed_storage_hosts(self) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def open_state(
 
     Raises:
         ServiceUnavailable: the store can't write.
-        ThrottleError, StorageError: a setting is invalid.
+        StorageError: a setting is invalid.
     """
     policies = {
         name: Policy(name, rights, _policy_keys(settings, store, name, policies))

@@ -140,6 +140,9 @@ def test_a_user_without_a_home_is_told_to_choose_a_folder(monkeypatch: pytest.Mo
     [
         ({"devices": "thermostat"}, "devices is the text 'thermostat'. Use a tuple: "),
         ({"throttle": "S1"}, "throttle is the text 'S1'"),
+        ({"throttle": ("S1", "S2")}, "'S2' contradicts another throttle: use one of them."),
+        ({"http_port": 8883}, "Port 8883 is that of mqtt_port already. Use another one: Settings("),
+        ({"host": "a b"}, "Invalid host 'a b': use a host name or an IP address."),
         ({"mqtt_port": 70000}, "Invalid mqtt_port 70000: use a number from 0 to 65535"),
         ({"https_port": "8443"}, "Invalid https_port '8443'"),
         ({"names": "hub"}, "names is the text 'hub'"),
@@ -165,7 +168,6 @@ def test_a_wrong_value_in_a_program_is_one_clear_error(values: dict[str, Any], t
         ("Choose a folder: --data-dir DIR.", "Choose a folder: Settings(data_dir=...)."),
         ("or another port: --mqtt-port PORT.", "or another port: Settings(mqtt_port=...)."),
         ("Can't use a.pem for --client-ca: it", "Can't use a.pem for authorities: it"),
-        ("--storage-host 'http://a' is neither", "storage_hosts 'http://a' is neither"),
         ("Nothing -- to replace, --help neither", "Nothing -- to replace, --help neither"),
     ],
 )

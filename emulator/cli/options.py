@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from emulator.cli.commands import AZ_COMMANDS, COMMANDS, is_command
 from emulator.cli.parser import Parser, Version, similar
+from emulator.errors import StartError
+from emulator.net.listeners import other_loopback_address
 from emulator.setting import Setting, SettingError, flag
-from emulator.settings import Found, Settings, find, table, user_folder
+from emulator.settings import MQTT_PORT, Found, Settings, find, table, user_folder
 
 # Lines of at most 79 characters: a terminal often has 80.
 _DESCRIPTION = """\
@@ -177,13 +179,23 @@ def read_command(
         )
     except SettingError as error:
         parser.error(str(error))
-    settings = Settings(**{field: each.value for field, each in found.items()})
+    try:
+        settings = Settings(**{field: each.value for field, each in found.items()})
+    except StartError as error:
+        parser.error(f"{error.command}{note_variables()}")
     if not settings.devices:
         parser.error("The device is missing. Use --device ID")
     if verbose and quiet:
         parser.error("--verbose and --quiet contradict each other")
     if json and name:
         parser.error(f"--json has no use for the command {name}")
+    if name == "tutorial" and settings.mqtt_port != MQTT_PORT:
+        address = other_loopback_address(settings.host)
+        other = f", or use another address: --host {address}" if address else ""
+        parser.error(
+            f"The tutorial can't use --mqtt-port {settings.mqtt_port}: its device dials port "
+            f"{MQTT_PORT} and no other. Leave the option out{other}.{note_variables()}"
+        )
     # The command keeps its state by default; an emulator in a program does not.
     folder = settings.data_dir or user_folder()
     keeps = not in_memory and (settings.data_dir is not None or name is None)

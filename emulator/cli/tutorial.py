@@ -17,8 +17,7 @@ from emulator.cli.process import collect_garbage, on_signals
 from emulator.emulator import Emulator
 from emulator.errors import StartError
 from emulator.hub.identities.identity import IdentityKey
-from emulator.net.listeners import other_loopback_address
-from emulator.settings import MQTT_PORT, Settings
+from emulator.settings import Settings
 
 _FOLDER = Path(__file__).resolve().parents[2]
 _DEVICE_SCRIPT = _FOLDER / "dmpatterns_getstarted_device.py"
@@ -100,13 +99,6 @@ async def play(settings: Settings) -> int:
     for script in (_DEVICE_SCRIPT, _SERVICE_SCRIPT):
         if not script.is_file():
             raise StartError(f"{script} is missing. Run the tutorial in a checkout of its source.")
-    if settings.mqtt_port != MQTT_PORT:
-        address = other_loopback_address(settings.host)
-        other = f", or use another address: --host {address}" if address else ""
-        raise StartError(
-            f"The tutorial can't use --mqtt-port {settings.mqtt_port}: its device dials port "
-            f"{MQTT_PORT} and no other. Leave the option out{other}."
-        )
     playing = asyncio.ensure_future(_play(settings))
     on_signals(playing.cancel)
     try:

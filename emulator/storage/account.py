@@ -48,7 +48,7 @@ def addresses(host: str) -> list[Address]:
     """
     match = re.fullmatch(_HOST, host, re.ASCII)
     if match is None or int(match["port"] or 0) > _LAST_PORT:
-        raise StorageError(f"--storage-host {host!r} is neither a host nor host:port.")
+        raise StorageError(f"Invalid host of a storage {host!r}: use HOST or HOST:PORT.")
     ports = [int(match["port"])] if match["port"] else list(PORTS.values())
     return [Address(match["host"].lower(), port) for port in ports]
 

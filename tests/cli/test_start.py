@@ -348,12 +348,12 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
     "a tutorial as JSON": (lambda _: ("tutorial", "--json"), 2, "--json has no use"),
     "a tutorial on a free port": (
         lambda _: ("tutorial", "--mqtt-port", "0"),
-        1,
+        2,
         "The tutorial can't use --mqtt-port 0: its device dials port 8883",
     ),
     "a tutorial on another port": (
         lambda _: ("tutorial", "--mqtt-port", "9883"),
-        1,
+        2,
         "--mqtt-port 9883: .* port 8883 and no other",
     ),
     "an unknown command": (
@@ -371,10 +371,39 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
     "a flag with a value": (lambda _: ("--quiet=1",), 2, "--quiet takes no value. --help"),
     "a device id that is not valid": (
         lambda _: ("--device", "a b"),
-        1,
-        "--device: Invalid id 'a b'",
+        2,
+        "--device: Invalid id 'a b'.*--help",
     ),
-    "a device without an id": (lambda _: ("--device", ""), 1, "--device: Invalid id ''"),
+    "a device without an id": (lambda _: ("--device", ""), 2, "--device: Invalid id ''"),
+    "a host that is not one": (
+        lambda _: ("--host", "a b"),
+        2,
+        "--host: Invalid host 'a b': use a host name or an IP address. --help",
+    ),
+    "an empty host": (lambda _: ("--host", ""), 2, "--host: Invalid host ''"),
+    "a name that is not one": (lambda _: ("--name", "a", "--name", "b/c"), 2, "--name: .*'b/c'"),
+    **{
+        f"an empty {option}": (
+            lambda _, option=option: (f"--{option}", ""),  # type: ignore[misc]
+            2,
+            f"--{option}: Invalid path '': use that of a {kind}. --help",
+        )
+        for option, kind in (
+            *(("config", "file"), ("keys", "file"), ("client-ca", "file")),
+            *(("data-dir", "folder"), ("cert-dir", "folder"), ("storage", "folder")),
+        )
+    },
+    "an empty account": (lambda _: ("--upload-storage", ""), 2, "--upload-storage: The connection"),
+    "bearer tokens on a network": (
+        lambda _: ("--entra", "accept", "--host", "0.0.0.0"),
+        2,
+        "entra is not allowed on host '0.0.0.0'.*--help",
+    ),
+    "20 consumer groups": (
+        lambda _: tuple(f"--consumer-group=g{number}" for number in range(20)),
+        2,
+        "20 consumer groups: use 19 at most. --help",
+    ),
     "an address of another machine": (lambda _: ("--host", "192.0.2.1"), 1, "192.0.2.1.*--host"),
     "a data folder below a file": (
         lambda folder: ("--data-dir", file_in_place_of_a_folder(folder)),
@@ -431,10 +460,10 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
     ),
     "a storage host that is a URL": (
         lambda _: ("--storage-host", "http://azurite:10000"),
-        1,
-        "--storage-host .*azurite.* is neither a host nor host:port",
+        2,
+        "--storage-host: Invalid host of a storage 'http://azurite:10000': use HOST or HOST:PORT",
     ),
-    "two tiers": (lambda _: ("--throttle", "S1", "--throttle", "S2"), 1, "'S2' contradicts"),
+    "two tiers": (lambda _: ("--throttle", "S1", "--throttle", "S2"), 2, "'S2' contradicts"),
     "no file of a client's CA": (lambda folder: ("--client-ca", folder / "none"), 1, "client-ca"),
 }
 
@@ -512,11 +541,9 @@ def test_a_port_that_is_given_twice_is_said_in_one_line(usual: Usual) -> None:
     with Console(
         "-m", "emulator", *usual, "--https-port", "8080", "--http-port", "8080"
     ) as console:
-        assert console.wait() == 1
-    assert (console.lines, console.errors) == (
-        [],
-        ["emulator: Port 8080 is that of --https-port already. Use another one: --http-port PORT."],
-    )
+        assert console.wait() == 2
+    said = "Port 8080 is that of --https-port already. Use another one: --http-port PORT."
+    assert (console.lines, console.errors) == ([], [f"emulator: {said} --help shows the options."])
 
 
 # The variable of each failure, its value, the exit status, and what the line must say.
@@ -524,6 +551,8 @@ WRONG_VARIABLES = {
     "a port": ("MQTT_PORT", "http", 2, "Invalid port 'http': use a number"),
     "a throttle": ("THROTTLE", "S1 S4", 2, "'S4'"),
     "a switch": ("VERBOSE", "perhaps", 2, "Invalid value 'perhaps': use 1 or 0"),
+    "a device": ("DEVICE", "kitchen a/b", 2, "Invalid id 'a/b'"),
+    "a tier of two": ("THROTTLE", "S1 S2", 2, "'S2' contradicts another throttle"),
     "a file": ("KEYS", "/nowhere/keys.json", 1, "Can't read the keys in /nowhere/keys.json"),
     "an address": ("HOST", "192.0.2.1", 1, "192.0.2.1"),
 }

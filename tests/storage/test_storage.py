@@ -589,7 +589,7 @@ async def test_hosts_can_be_named(
     "host", ["", "http://x", "x:", "x:y", "x:70000", "x/y", "a b", "::1", "user@x", "x?y"]
 )
 def test_a_host_that_is_none_is_said(host: str) -> None:
-    with pytest.raises(StorageError, match=r"--storage-host .* is neither a host nor host:port"):
+    with pytest.raises(StorageError, match=r"Invalid host of a storage .*: use HOST or"):
         Storage(None, (host,))
 
 
