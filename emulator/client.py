@@ -21,7 +21,7 @@ from urllib.parse import urlencode, urlsplit
 from msgspec import Struct
 
 from emulator.connection_strings import fields_of, sign
-from emulator.errors import ClientError
+from emulator.errors import ClientError, ConnectionStringError
 from emulator.program import program
 
 API_VERSION = "2021-04-12"
@@ -67,7 +67,8 @@ class Client:
             key or None.
 
     Raises:
-        ClientError: the connection string is malformed, or a file can't be read.
+        ConnectionStringError: it is malformed.
+        ClientError: a file can't be read.
     """
 
     def __init__(
@@ -85,7 +86,8 @@ class Client:
             base64.b64decode(self.key, validate=True)
             self._address, self._port = _address(self.host)
         except (KeyError, ValueError):
-            raise ClientError(f"Invalid connection string of a service. Use {_FORM}.") from None
+            text = f"Invalid connection string of a service. Use {_FORM}."
+            raise ConnectionStringError(text) from None
         self.connection_string = connection_string
         self.trust = trust
         self._timeout = timeout

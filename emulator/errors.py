@@ -31,5 +31,9 @@ class ClientError(Exception):
         self.code = code
 
 
+class ConnectionStringError(ClientError):
+    """The connection string of a service is malformed. The text is one line."""
+
+
 class SnapshotError(Exception):
     """A snapshot can't be written, or it can't be restored. The text is one line."""

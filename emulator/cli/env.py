@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from emulator.cli import hubs
 from emulator.cli.az.session import path
 from emulator.cli.output import in_bytes, say
-from emulator.cli.parser import Parser, named
+from emulator.cli.parser import Parser, named, named_path
 from emulator.cli.shells import BY_NAME, parent_program, shell_in_use
 from emulator.connection_strings import for_device
 from emulator.errors import ClientError
@@ -51,7 +50,9 @@ def main(arguments: Sequence[str]) -> int:
         "--shell", choices=BY_NAME, metavar="SHELL", help=f"{names} (default: that in use)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON for a program")
-    parser.add_argument("--file", metavar="FILE", type=Path, help="write a file, which is private")
+    parser.add_argument(
+        "--file", metavar="FILE", type=named_path, help="write a file, which is private"
+    )
     options = parser.parse_known(arguments)
     if options.login:
         parser.error("--login has no use here: a connection string does not name all variables")

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, TypedDict
 import msgspec
 
 from emulator import connection_strings
-from emulator.cli.parser import Parser, folder, named
+from emulator.cli.parser import Parser, UsageError, named, named_path
 from emulator.connection_strings import PROVISIONING
-from emulator.errors import ClientError
+from emulator.errors import ClientError, ConnectionStringError
 from emulator.net import files
 from emulator.program import program
 from emulator.settings import table, user_folder
@@ -119,7 +119,9 @@ def add_options(parser: Parser, names: Iterable[str] = HOST_NAMES) -> None:
     parser.add_argument(
         *names, metavar="HOST", type=named, help="the host of a hub of this machine"
     )
-    parser.add_argument("--data-dir", metavar="DIR", type=folder, help="the data folder of the hub")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", type=named_path, help="the data folder of the hub"
+    )
 
 
 def connect(options: argparse.Namespace) -> Client:
@@ -127,6 +129,7 @@ def connect(options: argparse.Namespace) -> Client:
 
     Raises:
         ClientError: no hub, or more than one, is named.
+        UsageError: a connection string is malformed.
         StartError: the user has no folder.
     """
     return _connect(options, _VARIABLE, client_of)
@@ -137,6 +140,7 @@ def connect_provisioning(options: argparse.Namespace) -> Client:
 
     Raises:
         ClientError: no service, or more than one, is named.
+        UsageError: a connection string is malformed.
         StartError: the user has no folder.
     """
     return _connect(options, PROVISIONING_VARIABLE, _provisioning_client_of)
@@ -154,8 +158,8 @@ def _connect(
         ca = _folder(options) / "ca.pem"
         try:
             return Client(given, trust=ca if ca.is_file() else None)
-        except ClientError as error:
-            raise ClientError(f"{'--login' if options.login else variable}: {error}") from None
+        except ConnectionStringError as error:
+            raise UsageError(f"{'--login' if options.login else variable}: {error}") from None
     return of_running(running(options))
 
 

@@ -78,6 +78,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _command(arguments: Sequence[str] | None) -> int:
     from emulator.cli.commands import function_of, is_command
+    from emulator.cli.parser import UsageError, refuse
     from emulator.errors import ClientError, StartError
 
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -85,6 +86,8 @@ def _command(arguments: Sequence[str] | None) -> int:
         if arguments and is_command(arguments[0]):
             return function_of(arguments[0])(arguments[1:])
         return _start(arguments)
+    except UsageError as error:
+        refuse(str(error))
     except ClientError as error:
         _fail(str(error))
         is_missing = error.status == 404 and error.code not in ("", "DeviceNotOnline")

@@ -25,6 +25,10 @@ _SIMILAR = 0.75  # below, a suggestion is of no help: --verbose for --bogus
 _OPTION = re.compile(r"--.*|-[A-Za-z].*", re.DOTALL)
 
 
+class UsageError(Exception):
+    """Options that are wrong, alone or together. The text is one line."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose help goes to stdout, and whose errors are one line.
 
@@ -79,8 +83,7 @@ class Parser(argparse.ArgumentParser):
         message = _ARGPARSE_VALUE.sub(r"\1 takes no value", message)
         message = _ARGPARSE_TOO_MANY.sub(r"Unexpected argument: \1", message)
         message = _ARGPARSE_MISSING.sub(r"\1 is missing", message)
-        complain(f"emulator: {' '.join(message.split()).rstrip('.')}. --help shows the options.")
-        sys.exit(2)
+        refuse(message)
 
 
 class Version(argparse.Action):
@@ -95,6 +98,12 @@ class Version(argparse.Action):
 
         say(f"local-iot-hub {version('local-iot-hub')}")
         parser.exit()
+
+
+def refuse(message: str) -> NoReturn:
+    """End this process: its options are wrong."""
+    complain(f"emulator: {' '.join(message.split()).rstrip('.')}. --help shows the options.")
+    sys.exit(2)
 
 
 def named(text: str) -> str:
@@ -128,8 +137,8 @@ def encodable(text: str) -> str:
     return text
 
 
-def folder(text: str) -> Path:
-    """Return the path of a folder; refuse an empty one, which would be the present one.
+def named_path(text: str) -> Path:
+    """Return the path of a file or folder; refuse an empty one, which would be the present folder.
 
     Raises:
         ArgumentTypeError

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from emulator.cli import hubs
 from emulator.cli.output import say
-from emulator.cli.parser import Parser
+from emulator.cli.parser import Parser, named_path
 from emulator.errors import ClientError
 
 _DESCRIPTION = f"""\
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         ClientError
     """
     parser = Parser("restore", _DESCRIPTION, _EPILOG)
-    parser.add_argument("file", metavar="FILE", type=Path, help="the file of a snapshot")
+    parser.add_argument("file", metavar="FILE", type=named_path, help="the file of a snapshot")
     hubs.add_options(parser)
     options = parser.parse_known(arguments)
     try:

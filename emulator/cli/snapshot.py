@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from emulator.cli import hubs
 from emulator.cli.output import say
-from emulator.cli.parser import Parser
+from emulator.cli.parser import Parser, named_path
 from emulator.errors import ClientError
 from emulator.net import files
 
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         ClientError
     """
     parser = Parser("snapshot", _DESCRIPTION, _EPILOG)
-    parser.add_argument("file", metavar="FILE", type=Path, help="the file to write")
+    parser.add_argument("file", metavar="FILE", type=named_path, help="the file to write")
     hubs.add_options(parser)
     options = parser.parse_known(arguments)
     state = hubs.connect(options).request("GET", "/_emulator/snapshot").body

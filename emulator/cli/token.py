@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from emulator.cli import hubs
 from emulator.cli.az import tokens
-from emulator.cli.az.session import Hub, UsageError
+from emulator.cli.az.session import Hub
 from emulator.cli.output import say
 from emulator.cli.parser import Parser
 
@@ -29,15 +29,12 @@ def main(arguments: Sequence[str]) -> int:
     """Print a token.
 
     Raises:
-        ClientError
+        ClientError, UsageError
     """
     parser = Parser("token", _DESCRIPTION, _EPILOG)
     for option in tokens.OPTIONS:
         option.add_to(parser)
     hubs.add_options(parser)
     options = parser.parse_known(arguments)
-    try:
-        say(tokens.token(Hub(options), options))
-    except UsageError as error:
-        parser.error(str(error))
+    say(tokens.token(Hub(options), options))
     return 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from emulator.cli import new_files
 from emulator.cli.output import say
-from emulator.cli.parser import Parser, named
+from emulator.cli.parser import Parser, named, named_path
 from emulator.cli.shells import parent_program, shell_in_use
 from emulator.errors import ClientError
 from emulator.hub.core.errors import HubError
@@ -215,7 +215,11 @@ def verify(arguments: Sequence[str]) -> int:
 def _add_options(parser: Parser, days: int, signed_by: str) -> None:
     parser.add_argument("--signed-by", metavar="NAME", type=named, help=signed_by)
     parser.add_argument(
-        "--dir", metavar="DIR", type=Path, default=Path(), help="of the files (default: this one)"
+        "--dir",
+        metavar="DIR",
+        type=named_path,
+        default=Path(),
+        help="of the files (default: this one)",
     )
     parser.add_argument(
         "--key", choices=("ec", "rsa"), default="ec", metavar="KIND", help="ec or rsa (default: ec)"

@@ -91,6 +91,18 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], str]] = {
         ("config", "chek", "hub.toml"),
         r"Unknown command 'config chek'\. Use check, apply, schema\. --help .*",
     ),
+    "a connection string that is not one": (
+        ("status", "--login", "HostName=a"),
+        r"--login: Invalid connection string of a service\. Use HostName=<host>;Shared.* --help .*",
+    ),
+    "a device's connection string": (
+        ("query", "-q", "x", "--login", "HostName=a;DeviceId=b;SharedAccessKey=YQ=="),
+        r"--login: Invalid connection string of a service\. .*",
+    ),
+    "an empty file": (("snapshot", ""), r"argument FILE: The value is empty\. --help .*"),
+    "an empty snapshot": (("restore", ""), r"argument FILE: The value is empty\. --help .*"),
+    "an empty file of env": (("env", "--file", ""), r"argument --file: The value is empty\. .*"),
+    "an empty folder": (("ca", "create", "--dir", ""), r"argument --dir: The value is empty\. .*"),
     "an option of a hub": (("run", "--mqtt-port", "x", "--", "true"), "--mqtt-port: Invalid .*"),
     "json of a run": (("run", "--json", "--", "true"), "--json has no use for the command run.*"),
 }
@@ -333,14 +345,6 @@ NOT_FOUND: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
         away,
         r"Can't reach the hub at 127\.\S+: connection refused\. Start it: python -m emulator",
     ),
-    "a string that is not one": (
-        lambda _: ("--login", "HostName=a"),
-        r"--login: Invalid connection string of a service\. Use HostName=<host>;SharedAcc.*",
-    ),
-    "a device's string": (
-        lambda _: ("--login", "HostName=a;DeviceId=b;SharedAccessKey=YQ=="),
-        r"--login: Invalid connection string of a service\. .*",
-    ),
     "an unknown name": (
         lambda _: ("--login", "HostName=a.invalid;SharedAccessKeyName=p;SharedAccessKey=YQ=="),
         r"Can't reach the hub at a\.invalid: .*\. Use a name or an address of .*",
@@ -358,11 +362,11 @@ def test_a_hub_that_is_not_found_is_one_line(name: str, tmp_path: Path) -> None:
 
 def test_a_variable_that_is_no_connection_string_is_named() -> None:
     status, lines, errors = run_to_end("status", IOTHUB_CONNECTION_STRING="HostName=a")
-    assert (status, lines, len(errors)) == (1, [], 1)
+    assert (status, lines, len(errors)) == (2, [], 1)
     assert errors[0].startswith("emulator: IOTHUB_CONNECTION_STRING: Invalid connection string of")
     name = "PROVISIONING_CONNECTION_STRING"
     status, lines, errors = run_to_end("enrollment", "list", **{name: "HostName=a"})
-    assert (status, lines, len(errors)) == (1, [], 1)
+    assert (status, lines, len(errors)) == (2, [], 1)
     assert errors[0].startswith(f"emulator: {name}: Invalid connection string of a service.")
 
 

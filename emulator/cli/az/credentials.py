@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from emulator.cli.az.session import UsageError
+from emulator.cli.parser import UsageError
 from emulator.errors import ClientError
 
 _KEYS, _THUMBPRINT, _CA = "shared_private_key", "x509_thumbprint", "x509_ca"

@@ -10,7 +10,8 @@ from emulator.cli.az import options as o
 from emulator.cli.az import provisioning as p
 from emulator.cli.az.command import Command
 from emulator.cli.az.provisioning import Provisioning
-from emulator.cli.az.session import UsageError, precondition
+from emulator.cli.az.session import precondition
+from emulator.cli.parser import UsageError
 
 _KEY, _X509, _TPM = "symmetricKey", "x509", "tpm"
 _CLIENT, _SIGNING, _REFERENCES = "clientCertificates", "signingCertificates", "caReferences"

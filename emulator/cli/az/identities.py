@@ -10,7 +10,8 @@ from typing import Any
 from emulator.cli.az import credentials, updates
 from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
-from emulator.cli.az.session import Hub, UsageError, precondition
+from emulator.cli.az.session import Hub, precondition
+from emulator.cli.parser import UsageError
 from emulator.connection_strings import for_device
 from emulator.errors import ClientError
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
-from emulator.cli.az.session import Hub, UsageError
+from emulator.cli.az.session import Hub
+from emulator.cli.parser import UsageError
 from emulator.errors import ClientError
 
 _ENDED = ("completed", "failed", "cancelled")

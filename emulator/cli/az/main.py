@@ -12,7 +12,6 @@ from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
 from emulator.cli.az.families import commands_of
 from emulator.cli.az.output import picker, show
-from emulator.cli.az.session import UsageError
 from emulator.cli.output import complain, say
 from emulator.cli.parser import Parser, similar
 from emulator.program import program
@@ -28,18 +27,15 @@ def main(family: str, arguments: Sequence[str]) -> int:
         arguments: the other ones, and the options.
 
     Raises:
-        ClientError, OutputError
+        ClientError, OutputError, UsageError
     """
     gc.enable()  # some run for long
     command, rest = _find(family, arguments)
     parser = parser_of(command)
     options = parser.parse_known(rest)
-    try:
-        pick = picker(options.query)
-        result = command.run(command.session(options), options)
-        picked = None if result is None else pick(result)
-    except UsageError as error:
-        parser.error(str(error))
+    pick = picker(options.query)
+    result = command.run(command.session(options), options)
+    picked = None if result is None else pick(result)
     show(picked, options.output, command.columns if options.query is None else ())
     return 0
 

@@ -12,7 +12,8 @@ from typing import Any
 from emulator.cli.az import feedback
 from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
-from emulator.cli.az.session import Hub, UsageError, precondition
+from emulator.cli.az.session import Hub, precondition
+from emulator.cli.parser import UsageError
 
 _SETTLED = ("complete", "abandon", "reject")
 _APPLICATION = "iothub-app-"

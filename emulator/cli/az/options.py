@@ -6,13 +6,12 @@ Names and short forms are those of azure-iot-cli-extension (source: _params.py, 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from emulator.cli.az import values
-from emulator.cli.parser import encodable, named
+from emulator.cli.parser import encodable, named, named_path
 
 
 class Option(Struct, frozen=True):
@@ -97,7 +96,7 @@ KEYS_AND_THUMBPRINTS = (
     option("--secondary-thumbprint", "--stp", help="the secondary thumbprint"),
 )
 SELF_SIGNED = (
-    option("--output-dir", "--od", type=Path, help="write a self-signed certificate there"),
+    option("--output-dir", "--od", type=named_path, help="write a self-signed certificate there"),
     option("--valid-days", "--vd", type=values.whole(1), help="its validity (default: 365)"),
 )
 STATUS = option("--status", "--sta", choices=("enabled", "disabled"), help="whether it can connect")
@@ -296,7 +295,10 @@ MONITOR = (
 )
 WAIT_ON = option("--wait-on-msg", "-w", help="end with the feedback of this message id")
 
-# --- a device that is simulated
+# --- a device that is simulated, or that registers
+SYMMETRIC_KEY = option(
+    "--symmetric-key", "--key", type=values.key, help="the key, base64 (default: it is read)"
+)
 SIMULATE = (
     option(
         "--count",
@@ -314,7 +316,7 @@ SIMULATE = (
     option("--method-response-code", "--mrc", type=int, default=200, help="(default: 200)"),
     option("--method-response-payload", "--mrp", help="JSON or a file", **_JSON),
     option("--init-reported-properties", "--irp", help="reported at first", **_OBJECT),
-    option("--symmetric-key", "--key", help="the key of the device (default: the hub has it)"),
+    SYMMETRIC_KEY.but(help="the key of the device, base64 (default: the hub has it)"),
     option("--certificate-file-path", "--cp", metavar="FILE", help="the device's certificate"),
     option("--key-file-path", "--kp", metavar="FILE", help="the private key of the certificate"),
     option("--passphrase", "--pass", type=encodable, help="the passphrase of the private key"),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from unicodedata import category, east_asian_width
 
-from emulator.cli.az.session import UsageError
 from emulator.cli.output import OutputError, say
+from emulator.cli.parser import UsageError
 
 Picker = Callable[[Any], Any]
 

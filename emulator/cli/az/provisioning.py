@@ -78,7 +78,6 @@ GROUP = o.option(
 REGISTRATION = o.option("--registration-id", "--rid", required=True, help="the device")
 SHOW_KEYS = o.switch("--show-keys", "--keys", help="with its keys")
 TOP = o.option("--top", type=values.top, help="how many at most (default: all)")
-SYMMETRIC_KEY = o.option("--symmetric-key", "--key", help="the key, base64 (default: it is read)")
 
 ATTESTATION = o.option(
     *("--attestation-type", "--at"),

@@ -14,8 +14,8 @@ from emulator.cli.az import options as o
 from emulator.cli.az import provisioning as p
 from emulator.cli.az.command import Command
 from emulator.cli.az.provisioning import Provisioning
-from emulator.cli.az.session import UsageError, path, precondition
-from emulator.cli.parser import encodable
+from emulator.cli.az.session import path, precondition
+from emulator.cli.parser import UsageError, encodable
 from emulator.client import Client, Response, sas_token
 from emulator.errors import ClientError
 
@@ -69,11 +69,8 @@ def _key_of(service: Provisioning, family: str, name: str) -> str:
 
 
 def _derived(key: str, registration_id: str) -> str:
-    try:
-        secret = base64.b64decode(key, validate=True)
-    except ValueError:
-        raise UsageError("Invalid --symmetric-key: it is not base64") from None
-    return base64.b64encode(hmac.digest(secret, registration_id.encode(), "sha256")).decode()
+    derived = hmac.digest(base64.b64decode(key), registration_id.encode(), "sha256")
+    return base64.b64encode(derived).decode()
 
 
 # --- a device that registers
@@ -151,7 +148,7 @@ _ONE, _GROUP, _DEVICE = (p.ENROLLMENT,), (p.GROUP,), (p.REGISTRATION,)
 _NEW = (
     p.REGISTRATION,
     o.option(*("--enrollment-group-id", "--group-id", "--gid"), help="the group, to read its key"),
-    p.SYMMETRIC_KEY,
+    o.SYMMETRIC_KEY,
     o.switch("--compute-key", "--ck", help="the key is that of the group: derive one from it"),
     o.option("--certificate-file-path", "--cp", metavar="FILE", help="the device's certificate"),
     o.option("--key-file-path", "--kp", metavar="FILE", help="its private key"),
@@ -186,7 +183,7 @@ COMMANDS: tuple[Command, ...] = (
         "enrollment-group compute-device-key",
         "derive the key of a device",
         compute_key,
-        (p.GROUP.but(required=False), p.REGISTRATION, p.SYMMETRIC_KEY),
+        (p.GROUP.but(required=False), p.REGISTRATION, o.SYMMETRIC_KEY),
         "--gid boilers --rid boiler-1",
         session=Provisioning,
     ),

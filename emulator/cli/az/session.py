@@ -15,10 +15,6 @@ from emulator.errors import ClientError
 _CONTINUATION, _PAGE_SIZE = "x-ms-continuation", "x-ms-max-item-count"
 
 
-class UsageError(Exception):
-    """Options that are wrong together. The text is one line, without a full stop."""
-
-
 def path(*parts: str) -> str:
     """Write a path of its parts."""
     return "".join("/" + quote(each, safe="") for each in parts)

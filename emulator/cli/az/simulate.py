@@ -24,9 +24,10 @@ from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
 from emulator.cli.az.mqtt_device import MqttDevice
 from emulator.cli.az.output import Picker, picker, show
-from emulator.cli.az.session import Hub, UsageError, path
+from emulator.cli.az.session import Hub, path
 from emulator.cli.az.values import parse_json
 from emulator.cli.output import complain
+from emulator.cli.parser import UsageError
 from emulator.cli.process import on_signals
 from emulator.client import sas_token
 from emulator.errors import ClientError

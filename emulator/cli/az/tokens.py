@@ -8,9 +8,11 @@ from typing import Any
 from emulator.cli.az import credentials, identities
 from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
-from emulator.cli.az.session import Hub, UsageError, path
+from emulator.cli.az.session import Hub, path
+from emulator.cli.parser import UsageError
 from emulator.client import sas_token
 from emulator.connection_strings import fields_of
+from emulator.errors import ClientError
 
 
 def generate(hub: Hub, options: argparse.Namespace) -> Any:
@@ -56,6 +58,8 @@ def _of_connection_string(text: str, duration: int) -> str:
         raise UsageError(
             "Invalid --connection-string. Use that of a service, a device or a module"
         ) from None
+    except ClientError as error:
+        raise UsageError(f"--connection-string: {error}") from None
 
 
 OPTIONS = (*(o.ANY_DEVICE, o.ANY_MODULE, o.KEY_TYPE, o.DURATION, o.POLICY, o.CONNECTION_STRING),)

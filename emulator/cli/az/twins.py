@@ -8,7 +8,8 @@ from typing import Any
 from emulator.cli.az import identities, updates
 from emulator.cli.az import options as o
 from emulator.cli.az.command import Command
-from emulator.cli.az.session import Hub, UsageError, precondition
+from emulator.cli.az.session import Hub, precondition
+from emulator.cli.parser import UsageError
 
 
 def _where(options: argparse.Namespace) -> tuple[str, ...]:

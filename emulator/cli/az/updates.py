@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from emulator.cli.az.session import UsageError
 from emulator.cli.az.values import parse_json
+from emulator.cli.parser import UsageError
 
 
 def apply(

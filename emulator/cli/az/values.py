@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
@@ -103,6 +104,19 @@ def content_of(text: str) -> bytes:
         return Path(text).read_bytes()
     except OSError as error:
         raise ArgumentTypeError(f"Can't read {text}: {error.strerror or error}") from None
+
+
+def key(text: str) -> str:
+    """Return a key; no error repeats it.
+
+    Raises:
+        ArgumentTypeError
+    """
+    try:
+        base64.b64decode(named(text), validate=True)
+    except ValueError:
+        raise ArgumentTypeError("Invalid key: it is not base64") from None
+    return text
 
 
 def etag(text: str) -> str:

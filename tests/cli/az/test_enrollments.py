@@ -246,7 +246,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "a key that is not base64": (
         ("enrollment-group", "compute-device-key", "--rid", "x", "--key", "%"),
-        "Invalid --symmetric-key: it is not base64",
+        "argument --symmetric-key/--key: Invalid key: it is not base64",
     ),
     "half a certificate": (
         (*REGISTER, "--cp", "x"),

@@ -344,7 +344,7 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], str]] = {
         r"--certificate-file-path and --key-file-path belong together\. .*",
     ),
     "one key for many": (
-        ("simulate", *ID, "--count", "2", "--key", "x"),
+        ("simulate", *ID, "--count", "2", "--key", "YWJj"),
         r"--count has no use for the key or the certificate of one device\. .*",
     ),
     "a negative interval": (

@@ -133,8 +133,8 @@ def test_tokens_are_those_of_the_service_or_a_device(
     assert offline == expected(resource, device.key, offline)
     invalid = run_command("token", "--cs", "HostName=a;DeviceId=b;SharedAccessKey=%")
     assert (invalid.status, invalid.errors) == (
-        1,
-        ["emulator: Invalid key: it is not base64."],
+        2,
+        ["emulator: --connection-string: Invalid key: it is not base64. --help shows the options."],
     )
     gone = az("token", "-d", "none")
     assert (gone.status, len(gone.errors)) == (3, 1)

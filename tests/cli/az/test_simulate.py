@@ -169,7 +169,10 @@ def test_a_device_that_is_refused_is_one_line(az: Run, device: Device, service: 
         ],
     )
     invalid = az("simulate", "-d", device.id, "--key", "%")
-    assert invalid == (1, "", ["emulator: Invalid key: it is not base64."])
+    said = (
+        "argument --symmetric-key/--key: Invalid key: it is not base64. --help shows the options."
+    )
+    assert invalid == (2, "", [f"emulator: {said}"])
 
 
 def test_a_connection_that_ends_is_one_line(
