@@ -20,6 +20,7 @@ from emulator.hub.access.throttles import Throttles
 from emulator.hub.core import limits
 from emulator.hub.core.errors import ArgumentInvalid
 from emulator.hub.notifications.sources import SOURCES
+from emulator.net import files
 
 # Every kind of events that is not telemetry.
 ALL_EVENTS = "all"
@@ -248,7 +249,8 @@ def read_keys(text: str) -> Mapping[str, str]:
     """
     file = Path(text)
     try:
-        keys = json.loads(file.read_text(encoding="utf-8"))
+        content = files.read_named(file, limits.CONFIG_FILE_BYTES, any_kind=True)
+        keys = json.loads(content.decode())
     except OSError as error:
         raise StartError(f"Can't read the keys in {file}: {error.strerror or error}.") from None
     except ValueError as error:

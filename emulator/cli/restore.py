@@ -8,6 +8,8 @@ from emulator.cli import hubs
 from emulator.cli.output import say
 from emulator.cli.parser import Parser, named_path
 from emulator.errors import ClientError
+from emulator.hub.core import limits
+from emulator.net import files
 
 _DESCRIPTION = f"""\
 Give the hub that runs the state in a file that snapshot wrote. What the hub
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     hubs.add_options(parser)
     options = parser.parse_known(arguments)
     try:
-        state = options.file.read_bytes()
+        state = files.read_named(options.file, limits.SNAPSHOT_BYTES, any_kind=True)
     except OSError as error:
         raise ClientError(f"Can't read {options.file}: {error.strerror or error}.") from None
     hubs.connect(options).post("/_emulator/restore", state)

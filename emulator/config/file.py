@@ -18,9 +18,11 @@ from emulator.config.content import ENTRIES, Content, DeviceEntry, IdentityEntry
 from emulator.config.mistakes import ConfigError, Mistake, convert, shown, unknown
 from emulator.hub.access.keys import SymmetricKeys
 from emulator.hub.access.policies import DEFAULT_RIGHTS, PROVISIONING_RIGHTS, Right
+from emulator.hub.core import limits
 from emulator.hub.core.errors import HubError
 from emulator.hub.core.json import JsonObject, check_writable, loads
 from emulator.hub.faults.fault import Fault
+from emulator.net import files
 
 # Editors find the schema of a JSON file by this member.
 SCHEMA = "$schema"
@@ -119,7 +121,7 @@ def load(path: Path) -> JsonObject:
     if suffix not in (".json", ".toml"):
         raise wrong(f"Unknown kind of file {path.suffix!r}: use .json or .toml.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = files.read_named(path, limits.CONFIG_FILE_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise wrong(f"Can't read the file: {error.strerror or error}.") from None
     except UnicodeDecodeError:
@@ -153,7 +155,7 @@ def _read_certificates(document: JsonObject, folder: Path, mistakes: list[Mistak
         if not isinstance(path, str) or "certificate" in entry:
             continue  # noted later
         try:
-            content = (folder / path).read_bytes()
+            content = files.read_named(folder / path, limits.CERTIFICATES_FILE_BYTES)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             text = f"Can't read {shown(path)}: {reason}. Use a file with a certificate."

@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Iterable
 from pathlib import Path
 
+from emulator.hub.core import limits
+from emulator.net import files
 from emulator.net.certificates import CertificateError
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
@@ -31,12 +33,13 @@ def read(files: Iterable[Path]) -> list[tuple[str, bytes]]:
 def _read(file: Path) -> list[bytes]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        content = files.read_named(file, limits.CERTIFICATES_FILE_BYTES)
         context.load_verify_locations(file)
-        found = _CERTIFICATE.findall(file.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise CertificateError(
             f"Can't use {file} for --client-ca: {error.strerror or error}. Use a PEM file."
         ) from error
+    found = _CERTIFICATE.findall(content.decode(errors="replace"))
     count = context.cert_store_stats()
     if len(found) < count["x509"]:  # OpenSSL knows more forms
         raise CertificateError(

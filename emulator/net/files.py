@@ -14,11 +14,36 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 PRIVATE, PUBLIC = 0o600, 0o644
+_PART = 1024**2  # bytes of one read: 1 MB
 
 
 def holds(path: Path, content: bytes) -> bool:
     """Return whether a file has this content."""
     return path.exists() and path.read_bytes() == content
+
+
+def read_named(path: Path, most: int, *, any_kind: bool = False) -> bytes:
+    """Return the content of a file that a user has named.
+
+    Args:
+        path: the file.
+        most: how many bytes it can have; whole MB.
+        any_kind: read a pipe or a device as well, which can keep the caller waiting.
+
+    Raises:
+        OSError: it can't be read, is too large, or is not a regular file.
+    """
+    # The open of a pipe that nothing writes to would wait.
+    wait = 0 if any_kind else getattr(os, "O_NONBLOCK", 0)
+    content = bytearray()
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | wait)) as file:
+        if not any_kind and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        while len(content) <= most and (part := file.read(_PART)):
+            content += part
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most // _PART} MB, which is the most")
+    return bytes(content)
 
 
 def write_change(path: Path, content: bytes) -> None:

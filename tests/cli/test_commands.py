@@ -430,6 +430,15 @@ def test_config_check_shows_every_mistake(tmp_path: Path) -> None:
     assert run_to_end("config", "check", file) == (0, [said], [])
 
 
+@posix_only
+@pytest.mark.parametrize("command", ["check", "apply"])
+def test_config_reads_no_pipe(command: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "hub.toml"
+    os.mkfifo(pipe)
+    said = f"emulator: {pipe}: Can't read the file: it is not a regular file."
+    assert run_to_end("config", command, pipe) == (1, [], [said])
+
+
 def test_config_apply_changes_the_hub_that_runs(
     hub: EmulatorConsole, data_dir: Path, tmp_path: Path
 ) -> None:

@@ -464,6 +464,16 @@ FAILURES: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], int, str]] =
         "--storage-host: Invalid host of a storage 'http://azurite:10000': use HOST or HOST:PORT",
     ),
     "two tiers": (lambda _: ("--throttle", "S1", "--throttle", "S2"), 2, "'S2' contradicts"),
+    "a client's CA without an end": (
+        lambda _: ("--client-ca", "/dev/zero"),
+        1,
+        "Can't use /dev/zero for --client-ca: it is not a regular file. Use a PEM file.",
+    ),
+    "keys without an end": (
+        lambda _: ("--keys", "/dev/zero"),
+        1,
+        "Can't read the keys in /dev/zero: it is larger than 32 MB, which is the most.",
+    ),
     "no file of a client's CA": (lambda folder: ("--client-ca", folder / "none"), 1, "client-ca"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from emulator import Settings, StartError
 from emulator.hub.core.json import dumps
 from emulator.settings import find
+from tests.processes import posix_only
 
 KEY = "dGhpcyBsb2NhbCBJb1QgSHViIGtleSBpcyBwdWJsaWM="
 GROUPS = {"consumer-group": ["a", "b"]}
@@ -223,6 +225,39 @@ def test_a_file_that_cannot_be_read(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(StartError, match=f"^{re.escape(str(file))}: {said}$"):
+        Settings.from_file(file)
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("pipe", "it is not a regular file"),
+        ("zero", "it is not a regular file"),
+        ("large", "it is larger than 32 MB, which is the most"),
+    ],
+)
+def test_a_file_without_an_end_is_not_read(kind: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "hub.toml"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "zero":
+        file.symlink_to("/dev/zero")
+    else:
+        with file.open("wb") as sparse:
+            sparse.truncate(32 * 1024**2 + 1)
+    with pytest.raises(
+        StartError, match=rf"^{re.escape(str(file))}: Can't read the file: {said}\.$"
+    ):
+        Settings.from_file(file)
+
+
+@posix_only
+def test_a_certificate_without_an_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca.pem")
+    file = write(tmp_path, "certificates = [{name = 'a', path = 'ca.pem'}]")
+    said = r"certificates\[0\]\.path: Can't read 'ca\.pem': it is not a regular file\. Use a file"
+    with pytest.raises(StartError, match=said):
         Settings.from_file(file)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from emulator.cli.parser import encodable, named
+from emulator.hub.core import limits
+from emulator.net import files
 
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 _DEEPEST = 100  # levels of JSON; a twin has 10
@@ -32,8 +34,7 @@ def json_value(text: str) -> Any:
     file = Path(text.removeprefix("@"))
     is_file = _is_file(file)
     try:
-        content = file.read_text(encoding="utf-8-sig") if is_file else text
-        return parse_json(content)
+        return parse_json(_read(file).decode("utf-8-sig") if is_file else text)
     except OSError as error:
         raise ArgumentTypeError(f"Can't read {file}: {error.strerror or error}") from None
     except ValueError as error:
@@ -89,8 +90,10 @@ def text_or_file(text: str) -> str:
     """
     file = Path(text)
     try:
-        return file.read_text(encoding="utf-8").strip() if _is_file(file) else text
-    except (OSError, ValueError) as error:
+        return _read(file).decode().strip() if _is_file(file) else text
+    except OSError as error:
+        raise ArgumentTypeError(f"Can't read {file}: {error.strerror or error}") from None
+    except ValueError as error:
         raise ArgumentTypeError(f"Can't read {file}: {error}") from None
 
 
@@ -101,7 +104,7 @@ def content_of(text: str) -> bytes:
         ArgumentTypeError
     """
     try:
-        return Path(text).read_bytes()
+        return _read(Path(text))
     except OSError as error:
         raise ArgumentTypeError(f"Can't read {text}: {error.strerror or error}") from None
 
@@ -200,6 +203,11 @@ def seconds(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise ArgumentTypeError(f"Invalid number {_shown(text)}: use seconds, from 0 up")
     return number
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of a file, which goes into the body of a request."""
+    return files.read_named(path, limits.HTTP_BODY_BYTES, any_kind=True)
 
 
 def _is_file(path: Path) -> bool:

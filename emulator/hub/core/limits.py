@@ -191,6 +191,10 @@ AMQP_MESSAGE_BYTES = 1024 * 1024
 AUTHORITIES = 25
 AUTHORITY_CHARACTERS = 32 * 1024
 
+# Files of the user. Ours: a configuration of 100,000 devices with small twins; and of certificates.
+CONFIG_FILE_BYTES = 32 * 1024 * 1024
+CERTIFICATES_FILE_BYTES = 1024 * 1024
+
 # HTTP. Ours: the largest body of the service API is a bulk call.
 HTTP_BODY_BYTES = 4 * 1024 * 1024
 # Ours: a snapshot of 1,000,000 devices.

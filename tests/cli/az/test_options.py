@@ -331,6 +331,10 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], str]] = {
         ("c2d-message", "send", *ID, "--dfp", "/none/x"),
         r"argument --data-file-path/--dfp: Can't read /none/x: No such file or directory\. .*",
     ),
+    "a file without an end": (
+        ("c2d-message", "send", *ID, "--dfp", "/dev/zero"),
+        r"argument --data-file-path/--dfp: Can't read /dev/zero: it is larger than 4 MB, which .*",
+    ),
     "two ends of one message": (
         ("c2d-message", "receive", *ID, "--complete", "--reject"),
         r"--complete and --reject contradict each other\. Use one\. .*",
