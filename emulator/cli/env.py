@@ -27,6 +27,8 @@ examples:
       print them for this shell; eval "$(%(prog)s)" sets them
   %(prog)s -d cellar --file cellar.env --shell dotenv
       those of another device, in a file for docker run --env-file
+  %(prog)s --shell cmd > hub.cmd && call hub.cmd
+      set them in cmd, whose lines are those of a script
 """
 _DEVICE, _DEVICE_ID = "IOTHUB_DEVICE_CONNECTION_STRING", "IOTHUB_DEVICE_ID"
 
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         text = json.dumps(variables, indent=2)
     else:
         shell = BY_NAME.get(options.shell) or shell_in_use(os.environ, parent=parent_program())
-        text = "\n".join(shell.assign(variables))
+        text = "\n".join(shell.script(variables))
     if options.file is None:
         say(text)
         return 0

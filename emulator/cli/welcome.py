@@ -93,7 +93,7 @@ def environment_script(emulator: Emulator) -> Iterator[Path | None]:
         return
     name = f"{emulator.settings.host_in_file_names}-{emulator.mqtt_port}{shell.suffix}"
     file = folder.absolute() / name  # another console can be in another folder
-    lines = shell.assign(emulator.environment(emulator.settings.devices[0]))
+    lines = shell.script(emulator.environment(emulator.settings.devices[0]))
     try:
         files.write(file, in_bytes("\n".join([*lines, ""])), mode=files.PRIVATE)
     except OSError:

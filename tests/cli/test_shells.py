@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.cli.shells import CMD, FISH, POSIX, POWERSHELL, Shell, shell_in_use
+from emulator.cli.shells import BY_NAME, CMD, FISH, POSIX, POWERSHELL, Shell, shell_in_use
 
 PRINT = "import os; print(*(os.environ[name] for name in 'ABCDE'), sep='\\n')"
 VALUES = {"A": "plain", "B": "it's a $HOME", "C": "HostName=h;Key=a=b", "D": 'a\\b "c"', "E": "%P%"}
@@ -26,6 +26,35 @@ VALUES = {"A": "plain", "B": "it's a $HOME", "C": "HostName=h;Key=a=b", "D": 'a\
 )
 def test_each_shell_has_its_own_lines(shell: Shell, lines: list[str]) -> None:
     assert shell.assign(VALUES)[:2] == lines
+
+
+@pytest.mark.parametrize(
+    ("value", "prompt", "script"),
+    [
+        ("100%", "100%", "100%%"),
+        ("%PATH%", "%PATH%", "%%PATH%%"),
+        ("a&b|c<d>e^f(g)!h", "a&b|c<d>e^f(g)!h", "a&b|c<d>e^f(g)!h"),  # within the outer quotes
+        ('a "b & c" (d)', 'a "b ^& c" (d)', 'a "b ^& c" (d)'),
+        ('"', '"', '"'),
+        ('a&"b&"c&"%^', 'a&"b^&"c&"%^^', 'a&"b^&"c&"%%^^'),
+    ],
+)
+def test_cmd_reads_no_other_command_out_of_a_value(value: str, prompt: str, script: str) -> None:
+    assert CMD.assign({"A": value}) == [f'set "A={prompt}"']
+    assert CMD.script({"A": value}) == [f'set "A={script}"']
+
+
+@pytest.mark.parametrize("quote", ["'", "\u2018", "\u2019", "\u201a", "\u201b"])
+def test_powershell_ends_a_text_at_no_quote_within_it(quote: str) -> None:
+    value = f"O{quote}Brien; $(calc) `n"
+    assert POWERSHELL.script({"A": value}) == [f"$env:A = 'O{quote * 2}Brien; $(calc) `n'"]
+    file = Path(f"/home/o{quote}b/hub.ps1")
+    assert POWERSHELL.run(file) == f". '/home/o{quote * 2}b/hub.ps1'"
+
+
+def test_a_script_of_other_shells_has_the_lines_of_the_prompt() -> None:
+    for shell in {*BY_NAME.values()} - {CMD}:
+        assert shell.script(VALUES) == shell.assign(VALUES)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,19 @@ def test_env_is_for_each_shell(shell: str, data_dir: Path) -> None:
         assert int(run.stdout) > 50
 
 
+def test_env_for_cmd_has_the_lines_of_a_script(
+    hub: EmulatorConsole, data_dir: Path, tmp_path: Path
+) -> None:
+    hub.request("PUT", "/devices/50%25", json={"deviceId": "50%"})
+    file = tmp_path / "hub.cmd"
+    options = ("--data-dir", data_dir, "-d", "50%", "--shell", "cmd")
+    _, lines, errors = run_to_end("env", *options)
+    assert (errors, 'set "IOTHUB_DEVICE_ID=50%%"' in lines) == ([], True)
+    assert run_to_end("env", *options, "--file", file)[0] == 0
+    assert file.read_text().splitlines() == lines
+    hub.request("DELETE", "/devices/50%25")
+
+
 # --- token, ca
 
 
