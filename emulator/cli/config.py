@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from emulator.cli import hubs
+from emulator.cli import hubs, setting_values
 from emulator.cli.options import FLAGS, Command, add_settings, read_command
-from emulator.cli.output import say
+from emulator.cli.output import complain, say
 from emulator.cli.parser import Parser
 from emulator.config.apply import check
-from emulator.config.file import SCHEMA, ConfigFile, load
+from emulator.config.content import ENTRIES
+from emulator.config.file import ConfigFile, load
 from emulator.config.mistakes import ConfigError
 from emulator.config.schema import schema
 from emulator.hub.core.json import dumps
 from emulator.program import program
 from emulator.settings import Settings, table
 from emulator.storage.connection_string import masked
-
-_MASK = "***"
-# What a running hub can't change, beside settings.
-_OF_THE_START = "policies"
 
 _DESCRIPTION = """\
 Print the settings that a hub with these options would have, as JSON: each with
@@ -49,7 +45,7 @@ _APPLY = f"""\
 Apply a configuration file to the hub that runs. Devices, modules, CAs,
 configurations and faults are created and updated. What an earlier file has
 created, and this one no longer has, is deleted. Settings and policies need a
-restart of the hub.
+restart of the hub: those that have changed are named.
 
 {hubs.FINDING}"""
 _SCHEMA = "Print the JSON Schema of configuration files.\n"
@@ -102,18 +98,9 @@ def _value(settings: Settings, name: str, *, shows_keys: bool) -> object:
     value = getattr(settings, name)
     if name == "upload_storage" and not shows_keys:
         return masked(value)
-    return _document(value, shows_keys=shows_keys)
-
-
-def _document(value: object, *, shows_keys: bool) -> object:
-    """Return the value of a setting as JSON has it."""
-    if isinstance(value, Mapping):  # of keys
-        return {name: key if shows_keys else _MASK for name, key in value.items()}
     if isinstance(value, ConfigFile):
         return str(value.path)
-    if isinstance(value, tuple):
-        return [_document(each, shows_keys=shows_keys) for each in value]
-    return str(value) if isinstance(value, Path) else value
+    return setting_values.document(value, shows_keys=shows_keys)
 
 
 def _check(arguments: Sequence[str]) -> int:
@@ -136,21 +123,32 @@ def _apply(arguments: Sequence[str]) -> int:
     options = parser.parse_known(arguments)
     config = _checked(options.file)
     document = load(config.path)
-    keys = {setting.key for setting in table().values()} | {_OF_THE_START}
-    others = [name for name in document if name in keys]
-    content = {name: value for name, value in document.items() if name not in (*others, SCHEMA)}
+    content = {name: value for name, value in document.items() if name in ENTRIES}
+    content.pop(setting_values.POLICIES, None)
     applied = json.loads(
         hubs.connect(options).request("POST", "/_emulator/config", dumps(content)).body
     )
     numbers = ", ".join(f"{number} {what}" for what, number in applied.items())
-    say(f"Applied {config.path}: {numbers}.")
+    faults = " Its faults begin anew." if config.content.faults else ""
+    changes = numbers if any(applied.values()) else "nothing has changed"
+    say(f"Applied {config.path}: {changes}.{faults}")
+    of_file, of_hub = setting_values.of_file(config), _settings_of_hub(options)
+    if of_hub is None:
+        others, when = [name for name in document if name in of_file], " if they have changed"
+    else:
+        others, when = [key for key, each in of_file.items() if each not in of_hub[key]], ""
     if others:
-        print(
-            f"emulator: Not applied: {', '.join(others)}. They need a restart: "
-            f"{program()} --config {config.path}",
-            file=sys.stderr,
+        complain(
+            f"emulator: Not applied: {', '.join(others)}. They need a restart{when}: "
+            f"{program()} --config {config.path}"
         )
     return 0
+
+
+def _settings_of_hub(options: argparse.Namespace) -> dict[str, list[str]] | None:
+    """Return the fingerprints of the hub's settings; None for a hub of another machine."""
+    found = hubs.announcement(options)
+    return None if found is None else found.get("settings")
 
 
 def _print_schema(arguments: Sequence[str]) -> int:

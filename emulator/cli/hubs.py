@@ -13,11 +13,12 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import msgspec
 
 from emulator import connection_strings
+from emulator.cli import setting_values
 from emulator.cli.parser import Parser, UsageError, named, named_path
 from emulator.connection_strings import PROVISIONING
 from emulator.errors import ClientError, ConnectionStringError
@@ -61,6 +62,7 @@ class Announcement(TypedDict):
     port: int
     ca: str
     environment: dict[str, str]
+    settings: NotRequired[dict[str, list[str]]]
 
 
 @contextlib.contextmanager
@@ -79,6 +81,7 @@ def announced(emulator: Emulator) -> Iterator[None]:
         "port": emulator.https_port,
         "ca": str(emulator.ca_file),
         "environment": emulator.environment(settings.devices[0]),
+        "settings": setting_values.of_hub(settings),
     }
     try:
         files.write(file, json.dumps(document).encode(), mode=files.PRIVATE)
@@ -152,15 +155,35 @@ def _connect(
     # Imported here: a hub that starts needs no client.
     from emulator.client import Client
 
-    is_chosen = options.host or options.data_dir
-    given = options.login or (not is_chosen and os.environ.get(variable))
-    if given:
+    if given := _given(options, variable):
         ca = _folder(options) / "ca.pem"
         try:
             return Client(given, trust=ca if ca.is_file() else None)
         except ConnectionStringError as error:
             raise UsageError(f"{'--login' if options.login else variable}: {error}") from None
     return of_running(running(options))
+
+
+def _given(options: argparse.Namespace, variable: str) -> str | None:
+    """Return the connection string of the option, or else of the variable; None without one."""
+    is_chosen = options.host or options.data_dir
+    return options.login or (None if is_chosen else os.environ.get(variable))
+
+
+def announcement(options: argparse.Namespace) -> Announcement | None:
+    """Return what the file of the hub has that the options name; None if it has no file here.
+
+    Raises:
+        ClientError: no hub runs, or several do.
+        StartError: the user has no folder.
+    """
+    given = _given(options, _VARIABLE)
+    if not given:
+        return running(options)
+    for each in _announced(_folder(options), None):
+        if given in (each["connectionString"], each["environment"].get(_VARIABLE)):
+            return each
+    return None
 
 
 def _provisioning_client_of(found: Announcement) -> Client:

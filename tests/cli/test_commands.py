@@ -457,8 +457,77 @@ def test_config_apply_changes_the_hub_that_runs(
     file.write_text("")
     status, lines, errors = run_to_end(*apply)
     assert (lines, errors) == ([f"Applied {file}: 0 created, 1 changed, 1 deleted."], [])
+    assert run_to_end(*apply) == (0, [f"Applied {file}: nothing has changed."], [])
     assert "tags" not in hub.request("GET", "/twins/kitchen").json()
     assert len(hub.request("GET", "/devices").json()) == 2
+
+
+# The settings of a hub: in its file, in another version of the file, and which of them differ.
+OTHER_KEY = "bXkga2V5LCB1c2VkIGhlcmUgb25seQ=="
+POLICY = "policies = [{name = 'p', rights = ['RegistryRead'], primaryKey = '%s'}]\n"
+OF_HUB = f"host = '127.0.0.1'\nretention = '2h'\n{POLICY % WELL_KNOWN_PRIMARY_KEY}"
+CHANGED_SETTINGS = {
+    "none": (OF_HUB, ""),
+    "a comment": (f"# mine\n{OF_HUB}", ""),
+    "the same in another form": (OF_HUB.replace("2h", "120m"), ""),
+    "what an option of the hub says": (f"{OF_HUB}partitions = 2\n", ""),
+    "another value": (OF_HUB.replace("2h", "3h"), "retention"),
+    "a new one": (f"device = ['x']\n{OF_HUB}", "device"),
+    "one that is gone": (OF_HUB.replace("retention = '2h'", ""), "retention"),
+    "a key": (
+        OF_HUB.replace(WELL_KNOWN_PRIMARY_KEY, OTHER_KEY),
+        "policies",
+    ),
+    "all": ("", "host, retention, policies"),
+}
+
+
+def test_config_apply_names_the_settings_that_have_changed(
+    quick: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "hub.toml"
+    file.write_text(OF_HUB)
+    options = ("--config", file, "--data-dir", tmp_path, "--partitions", "2")
+    with EmulatorConsole(*quick, *options) as hub:
+        private = next(tmp_path.glob("*.hub.json"))
+        settings = json.loads(private.read_text())["settings"]
+        assert WELL_KNOWN_PRIMARY_KEY not in json.dumps(settings)
+        pasted = ("IOTHUB_CONNECTION_STRING", "SSL_CERT_FILE")
+        variables = {name: hub.variables[name] for name in pasted}
+        variables["IOTHUB_EMULATOR_DATA_DIR"] = str(tmp_path)
+        said = f"Applied {file}: nothing has changed."
+        restart = f"They need a restart: python -m emulator --config {file}"
+        for name, (text, changed) in CHANGED_SETTINGS.items():
+            file.write_text(text)
+            errors = [f"emulator: Not applied: {changed}. {restart}"] if changed else []
+            found = run_to_end("config", "apply", file, "--data-dir", tmp_path)
+            assert found == (0, [said], errors), name
+        # A console with the variables of the hub.
+        assert run_to_end("config", "apply", file, **variables) == (0, [said], errors)
+        # The settings of a hub on another machine are unknown.
+        file.write_text(OF_HUB)
+        private.rename(tmp_path / "away")
+        errors = [
+            "emulator: Not applied: host, retention, policies. They need a restart if they have "
+            f"changed: python -m emulator --config {file}"
+        ]
+        assert run_to_end("config", "apply", file, **variables) == (0, [said], errors)
+
+
+def test_config_apply_begins_the_faults_of_a_file_anew(
+    hub: EmulatorConsole, data_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "hub.toml"
+    file.write_text("faults = [{kind = 'throttle', device = 'cellar', operation = 'read-twin'}]")
+    apply = ("config", "apply", file, "--data-dir", data_dir)
+    for _ in range(2):
+        said = f"Applied {file}: nothing has changed. Its faults begin anew."
+        assert run_to_end(*apply) == (0, [said], [])
+    (fault,) = hub.request("GET", "/_emulator/faults").json()
+    assert fault["kind"] == "throttle"
+    file.write_text("")
+    run_to_end(*apply)
+    assert hub.request("GET", "/_emulator/faults").json() == []
 
 
 def test_config_apply_reads_a_ca_beside_the_file(
