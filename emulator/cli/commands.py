@@ -13,6 +13,8 @@ COMMANDS = {
     "env": "print the environment variables that programs need",
     "token": "print a SAS token for curl and the like",
     "ca": "print the local CA; make CAs and certificates for tests",
+    "clock": "show the clock of the hub that runs; advance it",
+    "fault": "faults on demand in the hub that runs: list, add, remove, clear",
     "config": "show the settings; check a file, or apply it to the hub that runs",
     "snapshot": "write the state of the hub that runs into a file",
     "restore": "replace the state of the hub that runs by that in a file",

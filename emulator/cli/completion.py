@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from emulator.cli.az.families import commands_of
+from emulator.cli.az.faults import KINDS
 from emulator.cli.commands import AZ_COMMANDS, COMMANDS, function_of
 from emulator.cli.output import say
 from emulator.cli.parser import Parser
@@ -116,10 +117,11 @@ def _table() -> Iterator[tuple[str, list[str]]]:
         for inner in _INNER.get(name, ()):
             paths[name, inner] = _options([inner, "--help"], name)
     paths["completion",] += list(_SHELLS)
-    for name in AZ_COMMANDS:
+    for name in (*COMMANDS, *AZ_COMMANDS):
         for command in commands_of(name):
             words = command.words.split()
             paths[tuple(words)] = _options([*words[1:], "--help"], name)
+    paths |= {("fault", "add", kind): paths["fault", "add"] for kind in KINDS}
     paths[()] = of_hub
     following: dict[str, list[str]] = {}
     for path in paths:

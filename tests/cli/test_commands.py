@@ -18,7 +18,10 @@ from tests.cli.test_start import ANY_PORTS
 from tests.processes import Console, EmulatorConsole, clean_environment, posix_only
 from tests.x509 import issue
 
-COMMANDS = ("run", "status", "env", "token", "ca", "config", "snapshot", "restore", "reset")
+COMMANDS = (
+    *("run", "status", "env", "token", "ca", "clock", "fault", "config"),
+    *("snapshot", "restore", "reset"),
+)
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 pytestmark = pytest.mark.skipif(

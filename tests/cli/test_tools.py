@@ -275,6 +275,10 @@ def test_a_shell_completes(shell: str, scripts: dict[str, str]) -> None:
     assert complete(shell, script, "enrollment-group", "comp") == {"compute-device-key"}
     assert "--root-ca-name" in complete(shell, script, "enrollment-group", "create", "--ro")
     assert complete(shell, script, "completion", "po") == {"powershell"}
+    assert complete(shell, script, "clock", "") >= {"advance", "show"}
+    assert complete(shell, script, "fault", "") >= {"add", "list", "remove", "clear"}
+    assert complete(shell, script, "fault", "add", "twin") == {"twin-status"}
+    assert complete(shell, script, "fault", "add", "throttle", "--prob") == {"--probability"}
 
 
 def test_an_unknown_shell_is_one_line() -> None:

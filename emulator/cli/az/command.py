@@ -23,6 +23,8 @@ class Command(Struct, frozen=True):
         example: the options of an example.
         columns: the columns of a table; empty for every member that is not an object.
         session: what it talks to.
+        alone: whether its last word can be left out.
+        notes: what its help says above the example; whole lines.
     """
 
     words: str
@@ -32,3 +34,5 @@ class Command(Struct, frozen=True):
     example: str = ""
     columns: tuple[str, ...] = ()
     session: type[Hub] = Hub
+    alone: bool = False
+    notes: str = ""

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from emulator.cli.az import (
     certificates,
+    clock,
     configurations,
     digital_twins,
     enrollments,
     events,
+    faults,
     feedback,
     identities,
     jobs,
@@ -26,6 +28,7 @@ from emulator.cli.az.command import Command
 _FAMILIES = (
     *(identities, transfers, twins, methods, query, jobs, configurations, digital_twins),
     *(messages, events, feedback, tokens, certificates, enrollments, registrations),
+    *(clock, faults),
 )
 
 

@@ -211,6 +211,7 @@ def _commands(
             f"{words} connection-string show",
             f"show the connection string of a {kind}",
             *(show_connection_string, (*of, o.KEY_TYPE), text),
+            alone=True,
         ),
     )
 

@@ -17,6 +17,7 @@ from emulator.cli.parser import Parser, similar
 from emulator.program import program
 
 _WIDTH = 80
+_HELP = {"-h", "--help"}
 
 
 def main(family: str, arguments: Sequence[str]) -> int:
@@ -42,11 +43,11 @@ def main(family: str, arguments: Sequence[str]) -> int:
 
 def parser_of(command: Command) -> Parser:
     """Return the parser of a command."""
-    epilog = f"{command.session.FINDING}\nexample:\n{_example(command)}\n"
+    notes = f"\n{command.notes}" if command.notes else ""
+    epilog = f"{command.session.FINDING}{notes}\nexample:\n{_example(command)}\n"
     summary = f"{command.summary[0].upper()}{command.summary[1:]}."
     parser = Parser(command.words, summary, epilog)
-    needed = [each for each in command.options if each.settings.get("required")]
-    forms = "".join(f" {each.flags[-1]} {each.settings['metavar']}" for each in needed)
+    forms = "".join(each.form for each in command.options)
     gap = "\n         " if len(f"usage: {parser.prog}{forms} [OPTIONS]") >= _WIDTH else ""
     parser.usage = f"{parser.prog}{gap}{forms} [OPTIONS]"
     for option in (*command.options, *o.COMMON):
@@ -77,9 +78,10 @@ def _find(family: str, arguments: Sequence[str]) -> tuple[Command, Sequence[str]
             return commands[words], rest
         at = len(words)
         following = list(dict.fromkeys(each[at] for each in commands if each[:at] == words))
-        if following == ["show"] and (not rest or rest[0].startswith("-")):
-            return commands[*words, "show"], rest  # connection-string alone
         if not rest or rest[0].startswith("-"):
+            alone = [each for path, each in commands.items() if path[:-1] == words and each.alone]
+            if alone and (len(following) == 1 or not _HELP & set(rest)):
+                return alone[0], rest  # connection-string, clock
             _help(words, [each for path, each in commands.items() if path[:at] == words], rest)
         if rest[0] not in following:
             found = similar(rest[0], following) or following
@@ -89,7 +91,7 @@ def _find(family: str, arguments: Sequence[str]) -> tuple[Command, Sequence[str]
 
 def _help(words: Sequence[str], commands: Sequence[Command], rest: Sequence[str]) -> NoReturn:
     name = " ".join(words)
-    if not {"-h", "--help"} & set(rest):
+    if not _HELP & set(rest):
         known = ", ".join(each.words.removeprefix(f"{name} ") for each in commands)
         _refuse(f"The command {name} is incomplete. Use {known}")
     names = {each.words.removeprefix(f"{name} "): each.summary for each in commands}

@@ -32,6 +32,24 @@ class Option(Struct, frozen=True):
             settings = {**settings, "help": f"{', '.join(settings['choices'])}: {settings['help']}"}
         parser.add_argument(*self.flags, **settings)
 
+    @property
+    def form(self) -> str:
+        """How a line of usage shows it, if it must be given."""
+        if not self.settings.get("required", self.is_argument):
+            return ""
+        flag = "" if self.is_argument else f" {self.flags[-1]}"
+        return f"{flag} {self.settings['metavar']}"
+
+    @property
+    def is_argument(self) -> bool:
+        """Whether it is a value without a name: the file of `restore FILE`."""
+        return not self.flags[0].startswith("-")
+
+    @property
+    def destination(self) -> str:
+        """The name of its value."""
+        return self.flags[0].lstrip("-").replace("-", "_")
+
     def but(self, **settings: Any) -> Option:
         """Return this option with other settings."""
         return Option(self.flags, {**self.settings, **settings})
@@ -44,6 +62,11 @@ def option(*flags: str, help: str, **settings: Any) -> Option:  # noqa: A002 - a
     if not {"type", "choices"} & settings.keys():
         settings["type"] = encodable if "default" in settings else named
     return Option(flags, settings)
+
+
+def argument(name: str, **settings: Any) -> Option:
+    """Describe a value without a name."""
+    return Option((name,), {"metavar": name.upper(), **settings})
 
 
 def switch(*flags: str, help: str) -> Option:  # noqa: A002

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 
 from emulator.cli.parser import encodable, named
 from emulator.hub.core import limits
+from emulator.hub.core.times import parse_duration
 from emulator.net import files
+from emulator.setting import parse_seconds
 
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 _DEEPEST = 100  # levels of JSON; a twin has 10
@@ -203,6 +205,42 @@ def seconds(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise ArgumentTypeError(f"Invalid number {_shown(text)}: use seconds, from 0 up")
     return number
+
+
+def duration(text: str, *, zero: bool = False) -> float:
+    """Parse a time: seconds, a number with a unit, or an ISO 8601 duration; return seconds.
+
+    Args:
+        text: the text.
+        zero: whether it can be 0.
+
+    Raises:
+        ArgumentTypeError
+    """
+    number = number_or_text(text)
+    if isinstance(number, str):
+        span = parse_duration(text)
+        try:
+            number = parse_seconds(text) if span is None else span.total_seconds()
+        except ValueError:
+            number = -1
+    if not 0 <= number < float("inf") or not (number or zero):
+        least = "from 0 up" if zero else "above 0"
+        raise ArgumentTypeError(
+            f"Invalid time {_shown(text)}: use seconds {least}, or a number and a unit, such as "
+            "90s, 12h or 7d"
+        )
+    return number
+
+
+def number_or_text(text: str) -> float | str:
+    """Return a number, or else the text, of which an error is raised elsewhere."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return encodable(text)
 
 
 def _read(path: Path) -> bytes:

@@ -194,9 +194,12 @@ def widest(text: str) -> int:
     return max(map(len, short.splitlines()))
 
 
-@pytest.mark.parametrize("words", COMMANDS)
+OWN = {each.words: each for word in ("clock", "fault") for each in commands_of(word)}
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, *OWN])
 def test_each_help_has_an_example_that_parses(words: str) -> None:
-    parser = parser_of(COMMANDS[words])
+    parser = parser_of({**COMMANDS, **OWN}[words])
     text = parser.format_help()
     assert widest(text) < 80
     found = re.search(r"example:\n  (.*)", text, re.DOTALL)
@@ -209,7 +212,7 @@ def test_each_help_has_an_example_that_parses(words: str) -> None:
     parser.parse_args(rest)
 
 
-@pytest.mark.parametrize("word", AZ_COMMANDS)
+@pytest.mark.parametrize("word", [*AZ_COMMANDS, "clock", "fault"])
 def test_each_family_has_help(word: str, run_command: Run) -> None:
     result = run_command(word, "--help")
     assert (result.status, result.errors) == (0, [])
