@@ -13,7 +13,7 @@ from emulator.hub.configurations.configurations import Configurations
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.slices import Slices
 from emulator.hub.core.store import Store
-from emulator.hub.core.turns import Turns
+from emulator.hub.core.turns import SharedTurn, Turns
 from emulator.hub.faults.faults import Faults
 from emulator.hub.feed import Feed
 from emulator.hub.gate import Gate
@@ -84,6 +84,7 @@ class IotHub:
         self.refusals = Refusals(feed, clock)
         self.slices = slices = Slices(clock)
         self.turns = Turns(clock)
+        self.shared_turn = turn = SharedTurn(clock)
         throttles = throttles or Throttles(clock=clock)
         self.thumbprints = ThumbprintIndex(store, feed).thumbprints
         self.authorities = Authorities(store, clock, authorities)
@@ -92,7 +93,7 @@ class IotHub:
         self.events = events or EventLog(clock=clock, store=store)
         self.readers = ConsumerGroups()
         self.telemetry = Telemetry(store, links, self.events, clock, faults)
-        self.cloud_to_device = CloudToDevice(store, links, feed, clock, faults)
+        self.cloud_to_device = CloudToDevice(store, links, feed, clock, turn, faults)
         self.methods = Methods(store, links, feed, clock, faults)
         self.method_calls = MethodCalls(feed, clock)
         rows = Rows(store, links, self.cloud_to_device, feed)
@@ -111,7 +112,7 @@ class IotHub:
         self.transfers = Transfers(
             store, self.bulk, self.twins, rows, self.configurations, clock, slices, blobs
         )
-        self.file_notifications = FileNotifications(store, feed, clock)
+        self.file_notifications = FileNotifications(store, feed, clock, turn)
         self.uploads = Uploads(store, self.file_notifications, feed, clock, upload_storage)
         ended_uploads = EndedUploads(feed, clock)
         self.notifications = Notifications(

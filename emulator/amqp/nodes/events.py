@@ -15,7 +15,6 @@ from emulator.amqp.nodes.selectors import start_of
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Source
 from emulator.hub.access.operations import Operation
-from emulator.hub.core.clock import Timer
 from emulator.hub.messages.consumer_groups import ReaderRefused, Refusal
 from emulator.hub.messages.event import Event
 from emulator.hub.messages.event_log import ENTITY, Partition
@@ -26,7 +25,7 @@ _EPOCH = "com.microsoft:epoch"
 _NAME = "com.microsoft:receiver-name"
 _METRICS = "com.microsoft:enable-receiver-runtime-metric"
 
-# Ours: after so many events, other connections have their turn. They take as long as a turn.
+# Ours: after so many events, other readers have their turn. They take as long as a turn.
 _AT_ONCE = 16
 
 
@@ -46,7 +45,7 @@ class _Receiver:
         self._group = group
         self._partition = partition
         self._encoded = request.client.encoded_events
-        self._timer: Timer | None = None
+        self._waits = False  # for its turn
         self._warned = False
 
     def accept(self) -> None:
@@ -62,14 +61,16 @@ class _Receiver:
 
     def _wake(self) -> None:
         """Send soon: the device whose events these are does not wait for their readers."""
-        if self._timer is None:
-            self._link.has_more = True
-            self._timer = self._hub.clock.call_later(0, self._send_more)
+        if not self._waits:
+            self._waits = self._link.has_more = True
+            self._hub.shared_turn.call_soon(self._send_more)
 
     # --- what the link calls
 
     def on_credit(self) -> None:
-        if self._timer is None:
+        if self._waits or self._hub.shared_turn.over:
+            self._wake()
+        else:
             self._send()
 
     def on_detached(self, error: AmqpError | None) -> None:
@@ -79,11 +80,9 @@ class _Receiver:
     def _stop(self) -> None:
         if self._wake in self._partition.listeners:
             self._partition.listeners.remove(self._wake)
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _send_more(self) -> None:
-        self._timer = None
+        self._waits = False
         self._link.pump()  # which also ends a drain, behind the last event
 
     def _send(self) -> None:

@@ -14,6 +14,7 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import DeviceNotFound, ServiceUnavailable
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Record, Store
+from emulator.hub.core.turns import SharedTurn
 from emulator.hub.faults.faults import Faults
 from emulator.hub.feed import Change, Feed
 from emulator.hub.identities.identity import Identity, IdentityDeleted, IdentityKey
@@ -47,15 +48,21 @@ class CloudToDevice:
     """The cloud-to-device messages of a hub."""
 
     def __init__(
-        self, store: Store, links: Links, feed: Feed, clock: Clock, faults: Faults
+        self,
+        store: Store,
+        links: Links,
+        feed: Feed,
+        clock: Clock,
+        turn: SharedTurn,
+        faults: Faults,
     ) -> None:
         self._store = store
         self._links = links
         self._feed = feed
         self._clock = clock
         self._faults = faults
-        self._due = DueTimes(clock, self._settle)  # of each device
-        self._feedback_due = DueTimes(clock, lambda _: self._settle_feedback())
+        self._due = DueTimes(clock, turn, self._settle)  # of each device
+        self._feedback_due = DueTimes(clock, turn, lambda _: self._settle_feedback())
         # By device, a message that waits for the one behind it, and whether its wait is over.
         self._held: dict[str, tuple[int, bool]] = {}
         feed.subscribe(Subscribed, lambda change: self.push(change.link))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from functools import partial
 
 from emulator.hub.core.clock import Clock, Timer
 from emulator.hub.core.errors import ServiceUnavailable
+from emulator.hub.core.turns import SharedTurn
 from emulator.hub.messages.locks import Queued, due
 
 # While the store can't write, a queue that is due waits so long for the next attempt.
@@ -18,12 +20,16 @@ class DueTimes:
 
     Args:
         clock: the clock of the hub.
+        turn: what many queues share that are due at the same time.
         settle: settles the queue with a name, and returns its items. It can raise
             `ServiceUnavailable`.
     """
 
-    def __init__(self, clock: Clock, settle: Callable[[str], Collection[Queued]]) -> None:
+    def __init__(
+        self, clock: Clock, turn: SharedTurn, settle: Callable[[str], Collection[Queued]]
+    ) -> None:
         self._clock = clock
+        self._turn = turn
         self._settle = settle
         self._timers: dict[str, tuple[datetime, Timer]] = {}
 
@@ -44,10 +50,12 @@ class DueTimes:
                 return
             earlier[1].cancel()
         seconds = (time - self._clock.now()).total_seconds()
-        self._timers[name] = time, self._clock.call_later(seconds, self._ring, name)
+        ring = partial(self._ring, name)
+        self._timers[name] = time, self._clock.call_later(seconds, self._turn.call_soon, ring)
 
     def _ring(self, name: str) -> None:
-        del self._timers[name]
+        if self._timers.pop(name, None) is None:
+            return  # it was stopped
         try:
             self.watch(name, self._settle(name))
         except ServiceUnavailable:  # the store has logged it

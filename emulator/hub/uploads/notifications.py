@@ -16,6 +16,7 @@ from emulator.hub.core.clock import Clock
 from emulator.hub.core.json import JsonObject
 from emulator.hub.core.store import Key, Store
 from emulator.hub.core.times import iso
+from emulator.hub.core.turns import SharedTurn
 from emulator.hub.feed import Change, Feed
 from emulator.hub.messages import locks
 from emulator.hub.messages.due_times import DueTimes
@@ -84,11 +85,11 @@ class FileNotifications:
     service receives expires, and a switch would only be one more thing to forget.
     """
 
-    def __init__(self, store: Store, feed: Feed, clock: Clock) -> None:
+    def __init__(self, store: Store, feed: Feed, clock: Clock, turn: SharedTurn) -> None:
         self._store = store
         self._feed = feed
         self._clock = clock
-        self._due = DueTimes(clock, lambda _: self._settle())
+        self._due = DueTimes(clock, turn, lambda _: self._settle())
 
     def resume(self) -> None:
         """Watch the locks that an earlier run has left."""

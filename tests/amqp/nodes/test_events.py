@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from emulator.amqp.message import Message as AmqpMessage
 from emulator.amqp.performatives import ACCEPTED, MIXED, SETTLED, UNSETTLED, Flow
 from emulator.amqp.types import Symbol, Timestamp
 from emulator.hub.core import limits
+from emulator.hub.identities.identity import IdentityKey
+from emulator.hub.links.link import Admission
+from emulator.hub.messages.event import TELEMETRY, Origin
 from emulator.hub.messages.event_log import ENTITY, EventLog
 from emulator.hub.messages.message import Message
 from tests.amqp.lab import HOST, AmqpClient, Lab, service_token
@@ -24,6 +28,7 @@ from tests.amqp.nodes.event_hubs import (
     receiver,
     send,
 )
+from tests.clock import TickingClock
 
 _EPOCH = Symbol("com.microsoft:epoch")
 
@@ -296,6 +301,66 @@ def test_many_events_come_in_parts_so_that_others_have_their_turn(lab: Lab) -> N
     for _ in range(12):
         lab.clock.advance(0)
     assert take(link, 184) == [b"%d" % number for number in range(16, 200)]
+
+
+class Crowd:
+    """Many readers of a partition, on a machine where each of them uses up a turn."""
+
+    def __init__(self) -> None:
+        self.lab = Lab(clock=TickingClock())
+        groups = [f"group{number}" for number in range(4)]
+        self.lab.hub.events = EventLog(clock=self.lab.clock, consumer_groups=groups)
+        self.links = [
+            receiver(open_client(self.lab), address(group=group))
+            for group in groups
+            for _ in range(limits.EVENT_READERS)
+        ]
+        self.lab.clock.advance(0)
+
+    def sent(self) -> int:
+        """Return how many readers have sent something since the last call."""
+        pieces = [(link.client, link.client.connection.data_to_send()) for link in self.links]
+        for client, data in pieces:
+            client._frames.append(data)
+        return sum(bool(data) for _, data in pieces)
+
+    def serve(self) -> list[int]:
+        """Serve all readers; return how many have sent at each turn of another connection."""
+        counts: list[int] = []
+
+        def look() -> None:
+            counts.append(self.sent())
+            if len(counts) < 2 * len(self.links):
+                self.lab.clock.call_later(0, look)
+
+        self.lab.clock.call_later(0, look)
+        self.lab.clock.advance(0)
+        return counts
+
+
+def test_one_of_many_readers_sends_in_each_turn_of_the_event_loop() -> None:
+    crowd = Crowd()
+    for link in crowd.links:
+        link.grant(9)
+    crowd.lab.clock.advance(0)
+    sender = Admission(IdentityKey("d1"), math.inf, "42", "{}", "")
+    crowd.lab.hub.events.extend(Origin(sender.key, TELEMETRY, sender), [Message(b"x")])
+    assert crowd.sent() == 0
+    assert crowd.serve() == [1] * 20 + [0] * 20
+    for link in crowd.links:
+        assert take(link, 1) == [b"x"]
+        link.client.expect_nothing()
+
+
+def test_readers_that_grant_credit_in_one_turn_send_in_different_ones() -> None:
+    crowd = Crowd()
+    send(crowd.lab, *[b"%d" % number for number in range(20)])
+    for link in crowd.links:
+        link.grant(30)
+    assert crowd.sent() == 1
+    assert crowd.serve() == [1] * 39 + [0]  # each sends 16 events, and later 4
+    for link in crowd.links:
+        assert take(link, 20) == [b"%d" % number for number in range(20)]
 
 
 @pytest.mark.parametrize(("mode", "settled"), [(MIXED, False), (UNSETTLED, False), (SETTLED, True)])

@@ -7,10 +7,11 @@ import pytest
 from emulator.hub.core.errors import DeviceMessageLockLost, DeviceNotFound, ServiceUnavailable
 from emulator.hub.core.times import iso
 from emulator.hub.hub import IotHub
+from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Delivery
 from emulator.hub.messages.cloud_to_device import CommandEnded, CommandSent, FeedbackQueued
 from emulator.hub.messages.message import Message
-from tests.clock import ManualClock
+from tests.clock import ManualClock, TickingClock
 from tests.hub import fakes
 
 
@@ -203,6 +204,24 @@ def test_a_store_that_can_not_write_delays_an_expiry(
     assert take_feedback(hub) == []
     clock.advance(1)
     assert outcomes(hub) == [("one", "Expired")]
+
+
+def test_queues_that_are_due_at_once_share_the_turns_of_the_event_loop() -> None:
+    hub = fakes.make_hub(clock=(clock := TickingClock()))
+    expiry, counts = iso(clock.now() + timedelta(seconds=10)), list[int]()
+    ended = fakes.record_changes(hub.feed, CommandEnded)
+    for name in "abc":
+        fakes.put(hub, IdentityKey(name))
+        hub.cloud_to_device.send(name, Message(b"", {"absolute-expiry-time": expiry}))
+
+    def look() -> None:
+        counts.append(len(ended))
+        if len(counts) < 5:
+            clock.call_later(0, look)
+
+    clock.call_later(10, look)
+    clock.advance(10)
+    assert counts == [0, 1, 2, 3, 3]
 
 
 async def test_a_hub_that_has_stopped_ends_no_message(hub: IotHub, clock: ManualClock) -> None:
