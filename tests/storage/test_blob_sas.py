@@ -26,6 +26,9 @@ NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 BLOB = Blob("account", "box", "d1/photo.jpg")
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
+containers = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1, max_size=50
+)
 
 
 def made_by_azure(blob: Blob = BLOB, **options: Any) -> str:
@@ -48,9 +51,9 @@ def refused(query: str, blob: Blob = BLOB, now: datetime = NOW, key: bytes = KEY
     return str(caught.value)
 
 
-@given(name=names, container=names)
+@given(name=names, container=containers)
 def test_a_token_is_signed_as_azure_signs_it(name: str, container: str) -> None:
-    blob = Blob("account", container.replace("/", ""), name)
+    blob = Blob("account", container, name)
     # The SDK has one version, which is newer; its string to sign is the same.
     with mock.patch.object(shared_access_signature, "X_MS_VERSION", VERSION):
         theirs = made_by_azure(blob)
