@@ -110,8 +110,7 @@ def test_the_settings_throttle_a_hub(emulator: Emulator) -> None:
 
 
 def test_an_invalid_throttle_ends_the_start_with_one_line(emulator: Emulator) -> None:
-    hub = second_hub(emulator, throttle=("S1", "S2"))
-    with pytest.raises(StartError) as refusal, hub:
+    with pytest.raises(StartError) as refusal, second_hub(emulator, throttle=("S1", "S2")):
         raise AssertionError("it started")
     assert "'S2'" in str(refusal.value)
     assert "\n" not in str(refusal.value)
