@@ -17,6 +17,9 @@ _QOS_1 = PUBLISH | 0x02
 # A device sends to one topic again and again: its properties are remembered, up to this length.
 _REMEMBERED_TOPIC = 512
 
+# So many bytes of answers go out together.
+_HELD_BYTES = 64 * 1024
+
 # A packet up to this size has no message over the limit: properties take more bytes in the topic
 # than are counted.
 _SMALL = limits.D2C_MESSAGE_BYTES - TEXT_BYTES
@@ -28,13 +31,17 @@ class Batch:
     def __init__(self) -> None:
         self.is_open = False
         """Whether packets are taken at the moment: then answers wait."""
-        self.size = 0
-        """The bytes of the answers, without acknowledgements of telemetry."""
+        self._size = 0  # the bytes of the answers, without acknowledgements of telemetry
         self._messages: list[Message] = []
         self._answers: list[bytes] = []
         # How a PUBLISH to the topic of the last message begins, and its properties.
         self._topic = b""
         self._system, self._properties = Bag()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the answers are so large that they do not wait for more."""
+        return self._size > _HELD_BYTES
 
     @property
     def has_messages(self) -> bool:
@@ -85,11 +92,11 @@ class Batch:
     def answer(self, data: bytes) -> None:
         """Hold an answer back."""
         self._answers.append(data)
-        self.size += len(data)
+        self._size += len(data)
 
     def close(self) -> tuple[list[Message], bytes]:
         """Return the messages and the answers; the next ones begin another batch."""
         messages, answers = self._messages, b"".join(self._answers)
         self._messages, self._answers = [], []
-        self.size, self.is_open = 0, False
+        self._size, self.is_open = 0, False
         return messages, answers

@@ -21,8 +21,9 @@ from emulator.hub.identities.identity import IdentityKey
 from emulator.hub.links.link import Admission, Delivery
 from emulator.hub.messages.telemetry import Sender
 from emulator.mqtt import faults, frame, messages, property_bag, topics, twins
-from emulator.mqtt.admissions import admit, return_code
+from emulator.mqtt.admissions import admit, refusal
 from emulator.mqtt.batch import Batch
+from emulator.mqtt.deliveries import Deliveries
 from emulator.mqtt.other_channel import FindOther, OtherChannel, find_no_other
 from emulator.mqtt.output import Output
 from emulator.mqtt.sessions import Sessions, Subscriptions
@@ -38,9 +39,6 @@ _ANY = "\0"
 
 # The connection looks at the time after so many messages.
 _LOOK = 8
-
-# So many bytes of answers go out together.
-_HELD_BYTES = 64 * 1024
 
 
 class Channel:
@@ -92,9 +90,7 @@ class Channel:
         self._will: frame.Publish | None = None
         # The session
         self._subscriptions: Subscriptions = {}
-        self._commands: int | None = None  # the QoS that was granted for messages to the device
-        self._in_flight: dict[int, str] = {}  # lock tokens, by packet identifier
-        self._packet_id = 0
+        self._deliveries = Deliveries()
         self._batch = Batch()  # until `flush`
 
     # --- what the connection calls
@@ -191,12 +187,16 @@ class Channel:
             self._output.write(data)
             return
         self._batch.answer(data)
-        if self._batch.size > _HELD_BYTES:
+        if self._batch.is_full:
             self._flush_within_read()
 
     def _flush_within_read(self) -> None:
         self.flush()
         self._batch.is_open = True
+
+    def _acknowledge(self, packet_id: int) -> None:
+        if not self.closed:
+            self._write(frame.puback(packet_id))
 
     def resume(self) -> None:
         """Send the messages that had to wait until the device read what was written before."""
@@ -234,12 +234,12 @@ class Channel:
     @property
     def accepts_commands(self) -> bool:
         """See `DeviceLink.accepts_commands`; not while much waits for the device to read it."""
-        return self._commands is not None and not self._is_congested()
+        return self._deliveries.qos is not None and not self._is_congested()
 
     @property
     def unacknowledged(self) -> Collection[str]:
         """See `DeviceLink.unacknowledged`."""
-        return self._in_flight.values()
+        return self._deliveries.in_flight
 
     @property
     def lock_seconds(self) -> None:
@@ -251,25 +251,15 @@ class Channel:
         With QoS 0 a message is accepted as soon as it is sent.
         """
         device_id, token = self.key.device_id, delivery.lock_token
-        bag = property_bag.write(delivery.system, delivery.properties)
-        topic = topics.cloud_to_device(device_id, bag)
-        if len(topic) > frame.TEXT_BYTES:
+        try:
+            packet = self._deliveries.write(device_id, delivery)
+        except frame.ProtocolError as error:
             # What a real hub does is unknown. The messages behind this one must still arrive.
-            log.warning(
-                "Rejected a message for %s: its properties take %d bytes in a topic (limit %d).",
-                printable(self.key),
-                len(topic),
-                frame.TEXT_BYTES,
-            )
+            log.warning("Rejected a message for %s: %s.", printable(self.key), printable(error))
             self._hub.cloud_to_device.reject(device_id, token)
-        elif self._commands:
-            packet_id = self._next_packet_id()
-            self._in_flight[packet_id] = token
-            again = delivery.redelivered
-            packet = frame.publish(topic, delivery.body, packet_id=packet_id, duplicate=again)
-            self._write(packet)
-        else:
-            self._write(frame.publish(topic, delivery.body))
+            return
+        self._write(packet)
+        if not self._deliveries.qos:
             self._hub.cloud_to_device.complete(device_id, token)
 
     def invoke_method(self, request_id: str, name: str, payload: bytes) -> None:
@@ -331,27 +321,17 @@ class Channel:
                 return
         try:
             self._admission = admit(self._hub, connect, user, self._certificate)
-            if connect.will is not None:
-                # What a real hub answers to an invalid will is unknown. This ends the attempts.
-                messages.will(connect.will, self.key)
-                # The packet is kept: a message of many short properties takes 100 times its size.
-                self._will = connect.will
-        except (errors.HubError, frame.ProtocolError) as error:
-            reason = error.__cause__ or error
-            self._hub.refusals.info(
-                "Refused %r at %s: %s", client, self._peer, printable(reason), error=error
-            )
-            code = return_code(error)
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            code = refusal(self._hub, error, client, self._peer)
             self._end() if code is None else self._refuse(code)
-        except Exception:
-            log.exception("The authentication of %r at %s failed", client, self._peer)
-            self._refuse(frame.ReturnCode.SERVER_UNAVAILABLE)
         else:
             self._begin(connect, cast("topics.UserName", user))
 
     def _begin(self, connect: frame.Connect, user: topics.UserName) -> None:
         """Accept a CONNECT, with the session of an earlier connection, or without."""
         self.connected = True
+        # Not the message: one of many short properties takes 100 times the size of its packet.
+        self._will = connect.will
         self._sender = self._hub.telemetry.sender(self._admission)
         # A real hub accepts telemetry of a client that names no api-version, and answers its twin
         # requests with 400 (seen there).
@@ -436,10 +416,6 @@ class Channel:
         if answer is not None:
             self._send(*answer)
 
-    def _acknowledge(self, packet_id: int) -> None:
-        if not self.closed:
-            self._write(frame.puback(packet_id))
-
     def _take_request(self, request: topics.Request, payload: bytes) -> tuple[str, bytes] | None:
         """Carry out a twin request, or take the response of a direct method.
 
@@ -454,13 +430,10 @@ class Channel:
             self._hub.gate.enter(self._admission, request.operation)
             self._hub.methods.respond(self, request.request_id, request.status, payload)
             return None
-        status, version, body = twins.answer(
+        answer = twins.answer(
             self._hub, self._admission, request, payload, versioned=self._versioned
         )
-        if request.request_id is None:
-            return None
-        topic = topics.twin_response(status, request.request_id, version)
-        return (topic, body) if self._is_granted(topic) else None
+        return answer if answer and self._is_granted(answer[0]) else None
 
     def _take_subscribe(self, packet_id: int, requested: Sequence[tuple[str, int]]) -> None:
         """Begin subscriptions. The hub grants any filter, and sends the device its own topics.
@@ -486,7 +459,7 @@ class Channel:
         topics.check_filters(subscriptions)
         self._subscriptions = subscriptions
         commands = topics.cloud_to_device(self.key.device_id, _ANY)
-        self._commands = topics.granted_qos(subscriptions, commands)
+        self._deliveries.qos = topics.granted_qos(subscriptions, commands)
 
     def _is_granted(self, topic: str) -> bool:
         return topics.granted_qos(self._subscriptions, topic) is not None
@@ -497,7 +470,7 @@ class Channel:
 
     def _take_puback(self, packet_id: int) -> None:
         """End a message; an identifier that is unknown, or of a message that ended, is ignored."""
-        token = self._in_flight.pop(packet_id, None)
+        token = self._deliveries.end(packet_id)
         if token is not None:
             self._hub.gate.enter(self._admission, Operation.SETTLE_COMMAND)
             with contextlib.suppress(errors.DeviceMessageLockLost):  # purged or expired meanwhile
@@ -513,13 +486,6 @@ class Channel:
 
     def _is_congested(self) -> bool:
         return self._output.unsent() > limits.MQTT_WRITE_BUFFER_BYTES
-
-    def _next_packet_id(self) -> int:
-        """Choose an identifier that is not in flight: of 65,535, 50 are in use at most."""
-        while True:
-            self._packet_id = self._packet_id % 0xFFFF + 1
-            if self._packet_id not in self._in_flight:
-                return self._packet_id
 
     def _end(self) -> None:
         """End the connection. The hub must know it now, not when the peer has closed its side."""

@@ -10,12 +10,13 @@ from emulator.hub.core.printable import printable
 from emulator.hub.hub import IotHub
 from emulator.hub.links.link import Admission
 from emulator.hub.twins import writes
+from emulator.mqtt import topics
 from emulator.mqtt.topics import TwinGet, TwinPatch
 
 log = logging.getLogger(__name__)
 
 # A status, a version and a body.
-Answer = tuple[int, int | None, bytes]
+_Outcome = tuple[int, int | None, bytes]
 
 
 def answer(
@@ -25,8 +26,8 @@ def answer(
     payload: bytes,
     *,
     versioned: bool,
-) -> Answer:
-    """Carry out a twin request; return its answer, also if it fails.
+) -> tuple[str, bytes] | None:
+    """Carry out a twin request.
 
     Args:
         hub: the hub.
@@ -34,7 +35,24 @@ def answer(
         request: the request.
         payload: the body of the request.
         versioned: whether the device has named an api-version.
+
+    Returns:
+        the topic and payload of the answer, also if the request fails; None if it has no id.
     """
+    status, version, body = _outcome(hub, admission, request, payload, versioned=versioned)
+    if request.request_id is None:
+        return None
+    return topics.twin_response(status, request.request_id, version), body
+
+
+def _outcome(
+    hub: IotHub,
+    admission: Admission,
+    request: TwinGet | TwinPatch,
+    payload: bytes,
+    *,
+    versioned: bool,
+) -> _Outcome:
     try:
         if not versioned:
             raise errors.InvalidProtocolVersion
@@ -48,7 +66,7 @@ def answer(
 
 def _carry_out(
     hub: IotHub, admission: Admission, request: TwinGet | TwinPatch, payload: bytes
-) -> Answer:
+) -> _Outcome:
     if isinstance(request, TwinGet):
         hub.gate.enter(admission, request.operation)
         return 200, None, dumps(hub.twins.read_own(admission.key))
@@ -57,6 +75,6 @@ def _carry_out(
     return 204, hub.twins.report(admission.key, patch, expected), b""
 
 
-def _failure(hub: IotHub, error: errors.HubError) -> Answer:
+def _failure(hub: IotHub, error: errors.HubError) -> _Outcome:
     # The SDK for Node needs the body: it ignores the status in the topic.
     return error.status, None, dumps(errors.error_document(error, hub.clock.now()))

@@ -224,7 +224,7 @@ def test_a_takeover_redelivers_what_was_not_acknowledged(
 def test_packet_identifiers_in_flight_are_not_used_again(lab: Lab, client: Client) -> None:
     lab.send("held")
     assert client.take_message()[0] == 1
-    client.channel._packet_id = 65_534  # as after so many messages
+    client.channel._deliveries._packet_id = 65_534  # as after so many messages
     for packet_id in (65_535, 2):
         lab.send("next")
         assert client.take_message()[0] == packet_id
