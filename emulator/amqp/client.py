@@ -388,6 +388,9 @@ def _check_entity(token: Token) -> None:
         raise AmqpAddressNotFound(
             f"The messaging entity '{unquote(token.audience)[:_SHOWN]}' could not be found. "
             f"It is {ENTITY}."
+        ) from ValueError(
+            f"There is no Event Hub '{token.entity[0][:_SHOWN]}'. Use EntityPath={ENTITY} in the "
+            "connection string."
         )
 
 

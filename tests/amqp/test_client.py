@@ -287,16 +287,47 @@ def test_the_log_says_what_the_tokens_are_for(lab: Lab, caplog: pytest.LogCaptur
     )
 
 
-def test_the_log_names_an_unknown_consumer_group(
-    lab: Lab, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (
+            "ConsumerGroups/dashboard/Partitions/0",
+            "There is no consumer group 'dashboard'. The groups are $Default. Start the hub with "
+            "--consumer-group dashboard.",
+        ),
+        (
+            "ConsumerGroups/$Default/Partitions/99",
+            "There is no partition '99'. The partitions are 0 to 3.",
+        ),
+    ],
+)
+def test_the_log_says_what_to_do_where_a_receiver_names_what_is_not_there(
+    lab: Lab, caplog: pytest.LogCaptureFixture, path: str, reason: str
 ) -> None:
     caplog.set_level(logging.INFO, "emulator.refusals")
     client = AmqpClient(lab).open()
     audience = "sb://h/iothub-ehub-emulator"
     client.put_token(entity_token(audience, POLICY_KEY, "service", lab.clock.now().timestamp()))
-    address = "iothub-ehub-emulator/ConsumerGroups/unknown/Partitions/0"
-    assert client.receiver(address).error is not None
-    assert "ConsumerGroups/unknown/Partitions/0' could not be found" in _text(caplog)
+    address = f"iothub-ehub-emulator/{path}"
+    error = client.receiver(address).error
+    assert error == Error(
+        "amqp:not-found",
+        f"The messaging entity 'sb://hub.test/{address}' could not be found.",
+    )
+    assert _text(caplog) == f"Refused a link of test to '{address}': {reason}"
+
+
+def test_the_log_says_what_to_do_with_an_unknown_entity(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "emulator.refusals")
+    client = AmqpClient(lab).open()
+    now = lab.clock.now().timestamp()
+    client.put_token(entity_token("sb://h/my-hub", POLICY_KEY, "service", now), status=404)
+    assert _text(caplog) == (
+        "Refused a token of test: There is no Event Hub 'my-hub'. Use "
+        "EntityPath=iothub-ehub-emulator in the connection string."
+    )
 
 
 # --- a clock that is advanced

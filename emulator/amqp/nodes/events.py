@@ -15,6 +15,7 @@ from emulator.amqp.nodes.selectors import start_of
 from emulator.amqp.outgoing import OutgoingLink
 from emulator.amqp.performatives import Source
 from emulator.hub.access.operations import Operation
+from emulator.hub.hub import IotHub
 from emulator.hub.messages.consumer_groups import ReaderRefused, Refusal
 from emulator.hub.messages.event import Event
 from emulator.hub.messages.event_log import ENTITY, Partition
@@ -27,6 +28,7 @@ _METRICS = "com.microsoft:enable-receiver-runtime-metric"
 
 # Ours: after so many events, other readers have their turn. They take as long as a turn.
 _AT_ONCE = 16
+_SHOWN = 100  # how much of a name is shown, in characters
 
 
 class _Receiver:
@@ -122,13 +124,29 @@ def _receive(request: LinkRequest[OutgoingLink]) -> None:
     if partition is None or not request.hub.events.has_group(group):
         entity = f"sb://{request.client.host}/{'/'.join(request.resource)}"
         text = f"The messaging entity '{entity}' could not be found."
-        raise AmqpError(Condition.NOT_FOUND, text)
+        # The cause is for the log: Python's SDK does not show its user the error.
+        raise AmqpError(Condition.NOT_FOUND, text) from _missing(request.hub, group, number)
     try:
         _Receiver(request, group, partition).accept()
     except ReaderRefused as error:
         is_owned = error.refusal is Refusal.OWNED
         condition = Condition.STOLEN if is_owned else Condition.RESOURCE_LIMIT_EXCEEDED
         raise AmqpError(condition, error.reason) from error
+
+
+def _missing(hub: IotHub, group: str, partition: str) -> ValueError:
+    """Return what a receiver names that does not exist, and what to do."""
+    events = hub.events
+    if not events.has_group(group):
+        return ValueError(
+            f"There is no consumer group '{group[:_SHOWN]}'. The groups are "
+            f"{', '.join(events.groups.values())}. Start the hub with --consumer-group "
+            f"{group[:_SHOWN]}."
+        )
+    return ValueError(
+        f"There is no partition '{partition[:_SHOWN]}'. The partitions are 0 to "
+        f"{len(events.partitions) - 1}."
+    )
 
 
 NODES = (

@@ -200,7 +200,8 @@ class EventLog:
         self.partitions = [Partition(name, self) for name in self.names]
         self._pending: list[_Pending] = []
         self._in_turn = False  # whether messages have come in this turn of the event loop
-        self._groups = {each.lower() for each in (DEFAULT_GROUP, *consumer_groups)}
+        self.groups = {each.lower(): each for each in (DEFAULT_GROUP, *consumer_groups)}
+        """The names of the consumer groups, by their lower case."""
         self._load()
 
     @property
@@ -227,7 +228,7 @@ class EventLog:
 
     def has_group(self, name: str) -> bool:
         """Return whether a consumer group exists; letter case makes no difference."""
-        return name.lower() in self._groups
+        return name.lower() in self.groups
 
     def find_partition(self, partition_id: str) -> Partition | None:
         """Return the partition with an id; None if it is unknown."""
