@@ -225,8 +225,8 @@ class Settings:
     no_uploads: bool = _field(False, Setting(
         "no-uploads", "", "leave out the upload of files", "devices can upload files", flag,
     ))
-    partitions: int = _field(limits.EVENT_LOG_PARTITIONS, Setting(
-        "partitions", "NUMBER", "partitions of the built-in endpoint",
+    partitions: int | None = _field(None, Setting(
+        "partitions", "NUMBER", "partitions of the built-in endpoint of a new hub",
         str(limits.EVENT_LOG_PARTITIONS), parse_partitions,
     ))
     consumer_groups: tuple[str, ...] = _field((), Setting(
@@ -286,7 +286,8 @@ class Settings:
         try:
             parse_host(self.host)
             Throttles.parse(self.throttle)
-            parse_partitions(str(self.partitions))
+            if self.partitions is not None:
+                parse_partitions(str(self.partitions))
             if self.upload_storage:
                 parse_upload_storage(self.upload_storage)
             for name in ("consumer_groups", "event_log_size", "events"):

@@ -15,6 +15,7 @@ from emulator.errors import StartError
 from emulator.hub.access.keys import SymmetricKeys, key_document
 from emulator.hub.access.policies import PROVISIONING_RIGHTS, Policy, PolicyKeys, Right
 from emulator.hub.access.throttles import Throttles
+from emulator.hub.core import limits
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.errors import HubError, ServiceUnavailable
 from emulator.hub.core.etags import IfMatch
@@ -217,13 +218,13 @@ def register(
 def _open_log(settings: Settings, store: Store, clock: Clock) -> EventLog:
     events = EventLog(
         clock=clock,
-        partitions=settings.partitions,
+        partitions=settings.partitions or limits.EVENT_LOG_PARTITIONS,
         retention=settings.retention,
         consumer_groups=settings.consumer_groups,
         store=store,
         **settings.event_log_bounds,
     )
-    if len(events.partitions) != settings.partitions:
+    if settings.partitions not in (None, len(events.partitions)):
         log.warning(
             "The hub has %d partitions, not %d: their number is that of its first start. For "
             "another number, begin a new hub in another folder: --data-dir DIR.",

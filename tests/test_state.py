@@ -118,6 +118,17 @@ def test_another_number_of_partitions_is_a_warning(
     assert "The hub has 4 partitions, not 8" in caplog.text
 
 
+def test_a_start_that_names_no_number_of_partitions_is_no_warning(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    Emulator(replace(settings, partitions=8)).__enter__().__exit__()
+    with Emulator(settings) as emulator:
+        assert len(emulator._call(lambda hub: hub.events.partitions)) == 8
+    assert caplog.text == ""
+    Emulator(replace(settings, partitions=4)).__enter__().__exit__()
+    assert "The hub has 8 partitions, not 4" in caplog.text
+
+
 # --- the command
 
 
