@@ -166,6 +166,7 @@ class Running:
             authorities=lambda: self.hub.authorities.trusted,
             thumbprints=self.hub.thumbprints,
             clock=self.hub.clock,
+            amqp_port=self.ports.get("amqp_port"),
         )
         if not settings.no_dps:
             self._dps = dps = self._open_dps()
@@ -281,21 +282,31 @@ class Running:
         from emulator.http.plain import BUNDLE, CA, PlainServer
 
         files = {CA: self.certificates.ca, BUNDLE: self.certificates.bundle}
-        where = host_with_port(self.host_name, self.ports["https_port"], default=443)
         return PlainServer(
             self.hub.clock.machine,
             {path: file.read_bytes() for path, file in files.items()},
             self._host.health,
-            f"https://{where}",
+            self._services,
         )
+
+    @property
+    def _services(self) -> str:
+        where = host_with_port(self.host_name, self.ports["https_port"], default=443)
+        return f"https://{where}"
 
     def _make_heads(self) -> tuple[MqttServer, HttpServer, AmqpServer]:
         hub = self.hub
         handshakes, dps = self._handshakes, self._dps
-        mqtt = MqttServer(hub, handshakes, dps.channel if dps else None)
         # The HTTPS port has AMQP too.
         tls_port = self.ports.get("amqps_port", self.ports["https_port"])
-        amqp = AmqpServer(hub, handshakes, tls_port, dps)
+        places = {
+            "HTTP": self._services,
+            "MQTT": f"port {self.ports['mqtt_port']}",
+            "AMQP": f"port {tls_port}",
+            "TLS": f"port {tls_port} for TLS",
+        }
+        mqtt = MqttServer(hub, handshakes, dps.channel if dps else None, places)
+        amqp = AmqpServer(hub, handshakes, tls_port, dps, places)
         web_sockets = {
             path: upgrade_handler(
                 served,

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from emulator.amqp import frame, sasl
 from emulator.amqp.composite import Composite
-from emulator.amqp.errors import AmqpError, Condition
+from emulator.amqp.errors import AmqpError, Condition, UnknownHeader
 from emulator.amqp.incoming import IncomingLink
 from emulator.amqp.limits import AUTHORIZED, UNAUTHORIZED, Limits
 from emulator.amqp.outgoing import OutgoingLink
@@ -430,7 +430,7 @@ class Connection:
             self.write(header + frame.write(0, SaslMechanisms(self._mechanisms), frame.SASL))
         else:
             self.write(frame.AMQP_HEADER)
-            self.close(AmqpError(Condition.FRAMING_ERROR, f"Unknown protocol header {header!r}"))
+            self.close(UnknownHeader(header))
 
     def _take_sasl(self, performative: Composite) -> None:
         answer = self._exchange.take(performative)

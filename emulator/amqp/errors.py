@@ -53,3 +53,11 @@ class DecodeError(AmqpError):
 
     def __init__(self, description: str) -> None:
         super().__init__(Condition.DECODE_ERROR, description)
+
+
+class UnknownHeader(AmqpError):  # noqa: N818 - what it is
+    """A connection begins with another protocol header than one of AMQP 1.0 (section 2.2)."""
+
+    def __init__(self, header: bytes) -> None:
+        super().__init__(Condition.FRAMING_ERROR, f"Unknown protocol header {header!r}")
+        self.header = header

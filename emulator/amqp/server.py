@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from emulator.hub.core.printable import printable
 from emulator.hub.hub import IotHub
+from emulator.net.first_bytes import advice
 from emulator.net.listeners import accept
 from emulator.net.streams import READ_BYTES, Stream, TcpStream, closing
 from emulator.net.tls import Handshakes
@@ -30,6 +32,7 @@ class AmqpServer:
         handshakes: the handshakes of TLS, with the certificates of devices.
         tls_port: a port of AMQP over TLS, to which clients are redirected.
         other: another service that shares the port.
+        places: where the hub serves other protocols: see `advice`.
     """
 
     def __init__(
@@ -38,11 +41,13 @@ class AmqpServer:
         handshakes: Handshakes,
         tls_port: int,
         other: OtherService | None = None,
+        places: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._hub = hub
         self._tls_port = tls_port
         self._handshakes = handshakes
         self._other = other
+        self._places = places
         self._buffer = memoryview(bytearray(READ_BYTES))  # for all connections: see TcpStream
         self._encoded: EncodedEvents | None = None  # from the first connection on
         self._connections: dict[asyncio.Task[None] | None, Driver] = {}
@@ -103,8 +108,15 @@ class AmqpServer:
                     self._hub.refusals.info(
                         "Closed the connection of %s: %s",
                         stream.peer,
-                        printable(error),
+                        printable(self._reason(error)),
                         error=error,
                     )
         finally:
             del self._connections[task]
+
+    def _reason(self, error: Exception) -> object:
+        """Return why a connection is closed, and what to use if it speaks another protocol."""
+        from emulator.amqp.errors import UnknownHeader
+
+        header = error.header if isinstance(error, UnknownHeader) else b""
+        return advice(header, "AMQP", self._places) or error

@@ -30,6 +30,9 @@ PUBACK_HEAD = b"\x40\x02"
 # The longest text, such as a topic (section 1.5.3).
 TEXT_BYTES = 0xFFFF
 
+# So many bytes of another protocol are kept, to recognise it.
+_SHOWN = 8
+
 # The first bytes of a client's packets. A hub takes no QoS 2, so it takes no packet of that flow;
 # DUP is not allowed with QoS 0 (section 3.3.1.1).
 PUBLISH_BYTES = {PUBLISH, 0x31, 0x32, 0x33, 0x3A, 0x3B}
@@ -43,6 +46,18 @@ _MQTT_5 = b"\x00\x04MQTT\x05"
 
 class ProtocolError(Exception):
     """A client broke a rule of MQTT or of the hub: its connection closes without an answer."""
+
+
+class UnknownPacket(ProtocolError):  # noqa: N818 - what it is
+    """No packet begins with this byte.
+
+    Args:
+        data: the first bytes that have arrived, from this one on.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(f"Unknown first byte {data[0]:#04x} of a packet")
+        self.data = data
 
 
 class UnacceptableProtocolVersion(ProtocolError):  # noqa: N818 - the name in section 3.2.2.3
@@ -140,7 +155,7 @@ class PacketBuffer:
         while position < end:
             first_byte = data[position]
             if first_byte not in _FIRST_BYTES:
-                raise ProtocolError(f"Unknown first byte {first_byte:#04x} of a packet")
+                raise UnknownPacket(data[position : position + _SHOWN])
             # The remaining length (section 2.2.3), as far as it has arrived
             length, shift, start, digit = 0, 0, position + 1, 0x80
             while digit >= 0x80 and shift < 28 and start < end:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
@@ -29,9 +30,10 @@ from emulator.hub.hub import IotHub
 from emulator.hub.identities.identity import IdentityDeleted
 from emulator.mqtt.channel import Channel
 from emulator.mqtt.connection import Connection
-from emulator.mqtt.frame import Connect, PacketBuffer, ProtocolError
+from emulator.mqtt.frame import Connect, PacketBuffer, ProtocolError, UnknownPacket
 from emulator.mqtt.other_channel import FindOther, OtherChannel, find_no_other
 from emulator.mqtt.sessions import Sessions
+from emulator.net.first_bytes import advice
 from emulator.net.listeners import accept
 from emulator.net.streams import READ_BYTES, Stream, TcpStream, closing
 from emulator.net.tls import Handshakes
@@ -65,6 +67,7 @@ class MqttServer:
         handshakes: the handshakes of TLS, with the certificates of devices.
         find_other: returns the channel of another service that shares the port, if the user name
             of a CONNECT is one of its own.
+        places: where the hub serves other protocols: see `advice`.
     """
 
     def __init__(
@@ -72,8 +75,10 @@ class MqttServer:
         hub: IotHub,
         handshakes: Handshakes,
         find_other: Callable[[Connect, PacketBuffer, Stream], OtherChannel | None] | None = None,
+        places: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._handshakes = handshakes
+        self._places = places
         # An output is a stream here.
         self._find_other = cast("FindOther", find_other) if find_other else find_no_other
         self._broker = _Broker(self._talk)
@@ -138,8 +143,13 @@ class MqttServer:
                     self._hub.refusals.info(
                         "Closed the connection of %s: %s",
                         stream.peer,
-                        printable(error),
+                        printable(self._reason(error)),
                         error=error,
                     )
         finally:
             del self._connections[task]
+
+    def _reason(self, error: Exception) -> object:
+        """Return why a connection is closed, and what to use if it speaks another protocol."""
+        data = error.data if isinstance(error, UnknownPacket) else b""
+        return advice(data, "MQTT", self._places) or error

@@ -11,6 +11,37 @@ from emulator.hub.core.clock import TimeSource
 
 MakeProtocol = Callable[[], asyncio.BaseProtocol]
 
+# How clients begin. Five bytes of a method are enough, which is what OpenSSL shows of them.
+_HTTP = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"PATCH", b"DELET", b"OPTIO", b"CONNE", b"TRACE")
+_BEGINNINGS = {
+    **dict.fromkeys(_HTTP, "HTTP"),
+    b"AMQP": "AMQP",  # AMQP 1.0, section 2.2
+    b"\x10": "MQTT",  # MQTT 3.1.1, section 3.1.1
+    b"\x16\x03": "TLS",  # RFC 8446, section 5.1
+}
+
+
+def protocol_of(data: bytes) -> str:
+    """Return the name of the protocol that a client speaks, by its first bytes; "" if unknown."""
+    return next((name for first, name in _BEGINNINGS.items() if data.startswith(first)), "")
+
+
+def advice(data: bytes, served: str, places: Mapping[str, str]) -> str:
+    """Return what to tell a user whose client speaks another protocol than a port has.
+
+    Args:
+        data: the first bytes of the client.
+        served: the protocol of the port.
+        places: where the hub serves others, by their names: `https://localhost:8443`, `port 5671`.
+
+    Returns:
+        one line; "" if the protocol is unknown.
+    """
+    name = protocol_of(data)
+    if name == served or name not in places:
+        return ""
+    return f"{name} arrived at a port for {served}: use {places[name]}"
+
 
 class Switch:
     """Makes the protocols of a listener.

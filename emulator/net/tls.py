@@ -40,19 +40,19 @@ import ssl
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 from emulator.hub.access.certificates import ClientCertificate
 from emulator.hub.core.clock import Clock
 from emulator.hub.core.printable import printable
-from emulator.hub.core.refusals import refusals
 from emulator.net.certificates import NO_CHECK_TIME, Certificates
+from emulator.net.tls_connection import TlsConnection, connection_class
 
 log = logging.getLogger(__name__)
 
 # RFC 8446, section 5.1 and section 4; the same in TLS 1.2.
+_RECORD_HEADER = 256  # a pseudo type of OpenSSL: SSL3_RT_HEADER
 _HANDSHAKE_RECORD = 22
 _CERTIFICATE_MESSAGE = 11
 _FINISHED_MESSAGE = 20
@@ -61,53 +61,6 @@ _RECORD_BYTES = 2**14  # RFC 5246, section 6.2.1
 
 # SSL_OP_NO_RX_CERTIFICATE_COMPRESSION of OpenSSL 3.2 and newer; the ssl module has no name for it.
 _NO_COMPRESSED_CERTIFICATES = 1 << 33
-
-
-# The alerts of a client that refuses the server's certificate (RFC 8446, section 6.2), as OpenSSL
-# names them. A client with another name for the host sends the second; Java sends the third.
-_UNKNOWN_CA = "ALERT_UNKNOWN_CA"
-_BAD_CERTIFICATE = ("ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE_UNKNOWN")
-
-
-class _Connection(ssl.SSLObject):
-    """The TLS of one connection; it logs that a client refused the server's certificate."""
-
-    bundle: Path
-    _unfinished = True
-
-    def do_handshake(self) -> None:
-        """See `ssl.SSLObject`."""
-        try:
-            super().do_handshake()
-        except ssl.SSLWantReadError:
-            raise
-        except ssl.SSLError as error:
-            self._unfinished = False
-            alert = error.reason or ""
-            if alert.endswith(_UNKNOWN_CA):
-                self._log("A client does not trust the hub's CA.")
-            elif alert.endswith(_BAD_CERTIFICATE):
-                self._log(
-                    "A client refused the hub's certificate. It uses a host name that is not in "
-                    "the certificate (see --host), or does not trust the hub's CA."
-                )
-            raise
-        self._unfinished = False
-
-    def __del__(self) -> None:
-        # Node sends no alert: it leaves. The event loop reports that to no protocol.
-        if self._unfinished and self.cipher() and not sys.is_finalizing():
-            self._log(
-                "A client left the TLS handshake, as Node does if it does not trust the hub's CA."
-            )
-
-    def _log(self, text: str) -> None:
-        refusals.info(
-            "%s Set in its console: SSL_CERT_FILE and REQUESTS_CA_BUNDLE for Python, "
-            "NODE_EXTRA_CA_CERTS for Node, --cacert for curl, each with %s",
-            printable(text),
-            printable(self.bundle),
-        )
 
 
 class Handshakes:
@@ -120,6 +73,7 @@ class Handshakes:
         thumbprints: those of the certificates that identities name at the time, SHA-1 or SHA-256,
             in lower-case hexadecimal.
         clock: the clock of the hub; certificates are made with the machine's time.
+        amqp_port: the port for AMQP without TLS, for clients that speak it elsewhere.
 
     Raises:
         CertificateError: a file of the server can't be read any more.
@@ -132,12 +86,12 @@ class Handshakes:
         authorities: Callable[[], tuple[bytes, ...]] = tuple,
         thumbprints: Collection[str],
         clock: Clock,
+        amqp_port: int | None = None,
     ) -> None:
         self.context = certificates.server_context()
         """For listeners: it asks for a client certificate, and accepts a client without one."""
         _ask(self.context)
-        bundle = {"bundle": certificates.bundle}
-        self.context.sslobject_class = type("Connection", (_Connection,), bundle)
+        self.context.sslobject_class = connection_class(certificates.bundle, amqp_port)
         self.context.verify_flags |= NO_CHECK_TIME  # these flags hold for the whole handshake
         if ssl.OPENSSL_VERSION_INFO >= (3, 2):
             # A compressed certificate (RFC 8879) could not be inspected.
@@ -232,8 +186,15 @@ class Handshakes:
         message_type: int,
         message: bytes,
     ) -> None:
-        """Choose the context in which OpenSSL will verify a client's certificate."""
-        if content_type != _HANDSHAKE_RECORD or direction != "read":
+        """Choose the context in which OpenSSL will verify a client's certificate.
+
+        What a client without TLS sends looks like the header of a record.
+        """
+        if direction != "read":
+            return
+        if content_type == _RECORD_HEADER:
+            cast("TlsConnection", connection).header = message
+        if content_type != _HANDSHAKE_RECORD:
             return
         if message_type == _CERTIFICATE_MESSAGE:
             connection.context = self._context_for(_chain(message, version))

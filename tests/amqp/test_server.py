@@ -34,7 +34,7 @@ from tests.amqp.playbook import write
 from tests.amqp.wire import AmqpWire
 from tests.mqtt.web_socket import BINARY, UpgradeRefusedError, WebSocketWire
 from tests.mqtt.web_socket import frame as ws_frame
-from tests.support import Service, fields_of, sas_token, second_hub, trust
+from tests.support import Service, fields_of, sas_token, second_hub, trust, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,30 @@ def test_mqtt_is_not_spoken_where_clients_of_event_hubs_connect(
 ) -> None:
     with pytest.raises(UpgradeRefusedError):
         WebSocketWire(hub.host_name, hub.https_port, context, path="/$servicebus/websocket")
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "HTTP arrived at a port for AMQP: use https://{services}"),
+        (b"\x10\x0c\x00\x04MQTT\x04", "MQTT arrived at a port for AMQP: use port {mqtt}"),
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01",
+            "TLS arrived at a port for AMQP: use port {amqps} for TLS",
+        ),
+        (b"AMQP\x00\x00\x09\x01", "Unknown protocol header b'AMQP"),
+        (bytes(8), r"Unknown protocol header b'\x00"),
+    ],
+)
+def test_the_log_names_another_protocol_and_its_port(
+    hub: Emulator, caplog: pytest.LogCaptureFixture, data: bytes, text: str
+) -> None:
+    caplog.set_level(logging.INFO, "emulator.refusals")
+    services = f"{hub.host_name}:{hub.https_port}"
+    expected = text.format(services=services, mqtt=hub.mqtt_port, amqps=hub.amqps_port)
+    with dial(hub, hub.amqp_port) as wire:
+        wire.send(data)
+        wait_until(lambda: expected in caplog.text)
 
 
 def test_the_idle_time_out_is_that_of_a_real_hub(hub: Emulator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import socket
@@ -161,6 +162,41 @@ def leave(hub: EmulatorConsole) -> None:
         assert plain.recv(1)
 
 
+def port_of(hub: EmulatorConsole, kind: str) -> int:
+    return int(hub.wait_for(rf"  {kind} .*").rpartition(":")[2].partition(",")[0])
+
+
+def without_tls(kind: str, data: bytes) -> Callable[[EmulatorConsole], None]:
+    """Send bytes to a port for TLS, which closes the connection."""
+
+    def sent(hub: EmulatorConsole) -> None:
+        with socket.create_connection(("127.0.0.1", port_of(hub, kind)), timeout=5) as plain:
+            plain.sendall(data)
+            with contextlib.suppress(ConnectionError):
+                assert plain.recv(1) == b""
+
+    return sent
+
+
+def within_tls(kind: str, data: bytes) -> Callable[[EmulatorConsole], None]:
+    """Send another protocol over TLS to a port, which closes the connection."""
+
+    def sent(hub: EmulatorConsole) -> None:
+        context = ssl.create_default_context(cafile=hub.variables["SSL_CERT_FILE"])
+        with (
+            socket.create_connection(("127.0.0.1", port_of(hub, kind)), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as over_tls,
+        ):
+            over_tls.sendall(data)
+            with contextlib.suppress(OSError):
+                while over_tls.recv(1000):
+                    pass
+
+    return sent
+
+
+HTTP_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+MQTT_CONNECT = connect("myDeviceId", "", "")
 SERVICE = "127.0.0.1"
 # What a client does, and the reason in the log.
 REFUSALS: dict[str, tuple[Callable[[EmulatorConsole], None], str]] = {
@@ -196,6 +232,30 @@ REFUSALS: dict[str, tuple[Callable[[EmulatorConsole], None], str]] = {
         "refused the hub's certificate. It uses a host name that is not in the certificate",
     ),
     "client that leaves": (leave, "left the TLS handshake, as Node does"),
+    "HTTP without TLS": (
+        without_tls("services", HTTP_REQUEST),
+        "HTTP without TLS arrived at a port for TLS: use https, or wss for a WebSocket",
+    ),
+    "MQTT without TLS": (
+        without_tls("devices", MQTT_CONNECT),
+        "MQTT without TLS arrived at a port for TLS: use TLS",
+    ),
+    "AMQP without TLS": (
+        without_tls("services", b"AMQP\x03\x01\x00\x00"),
+        r"AMQP without TLS arrived at a port for TLS: use TLS, or port \d+",
+    ),
+    "neither TLS nor any other": (
+        without_tls("devices", bytes(20)),
+        r"Bytes that are not TLS arrived at a port for TLS: b'\\x00",
+    ),
+    "HTTP at the port of devices": (
+        within_tls("devices", HTTP_REQUEST),
+        r"HTTP arrived at a port for MQTT: use https://127\.0\.0\.1:\d+",
+    ),
+    "AMQP at the port of devices": (
+        within_tls("devices", b"AMQP\x03\x01\x00\x00"),
+        r"AMQP arrived at a port for MQTT: use port \d+",
+    ),
 }
 
 

@@ -25,6 +25,7 @@ from emulator.net import client_authorities
 from emulator.net.certificates import CertificateError, Certificates, prepare
 from emulator.net.tls import Handshakes, _chain
 from tests.clock import ManualClock
+from tests.support import wait_until
 from tests.x509 import DAY, Credential, issue
 
 TLS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -170,6 +171,28 @@ each_version = pytest.mark.parametrize("version", TLS)
 @each_version
 def test_a_client_needs_no_certificate(server: Server, version: str) -> None:
     assert server.meet(None, version).certificate is None
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        *(
+            (verb + b" / HTTP/1.1\r\n", "HTTP without TLS arrived at a port for TLS: use https")
+            for verb in (b"GET", b"PUT", b"POST", b"HEAD", b"PATCH", b"DELETE", b"OPTIONS")
+        ),
+        (b"\x10\x0c\x00\x04MQTT", "MQTT without TLS arrived at a port for TLS: use TLS"),
+        (b"AMQP\x03\x01\x00\x00", "AMQP without TLS arrived at a port for TLS: use TLS"),
+        (bytes(8), r"Bytes that are not TLS arrived at a port for TLS: b'\x00"),
+    ],
+)
+def test_the_log_says_that_a_client_has_no_tls(
+    server: Server, caplog: pytest.LogCaptureFixture, data: bytes, text: str
+) -> None:
+    caplog.set_level(logging.INFO, "emulator.refusals")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as plain:
+        plain.sendall(data)
+        wait_until(lambda: text in caplog.text)
+    assert len(caplog.records) == 1
 
 
 # --- certificates that an identity names
