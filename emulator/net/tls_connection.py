@@ -71,9 +71,11 @@ class TlsConnection(ssl.SSLObject):
     def _log(self, text: str) -> None:
         refusals.info(
             "%s Set in its console: SSL_CERT_FILE and REQUESTS_CA_BUNDLE for Python, "
-            "NODE_EXTRA_CA_CERTS for Node, --cacert for curl, each with %s",
+            "NODE_EXTRA_CA_CERTS for Node, --cacert for curl, each with %s; azure-eventhub reads "
+            "no variable: connection_verify=%r",
             printable(text),
             printable(self.bundle),
+            str(self.bundle),
         )
 
 

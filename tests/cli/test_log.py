@@ -225,7 +225,8 @@ REFUSALS: dict[str, tuple[Callable[[EmulatorConsole], None], str]] = {
     "device that does not trust the CA": (
         distrust("devices"),
         "does not trust the hub's CA.*SSL_CERT_FILE.*REQUESTS_CA_BUNDLE.*NODE_EXTRA_CA_CERTS.*"
-        "--cacert.*ca-bundle.pem",
+        "--cacert.*ca-bundle.pem; azure-eventhub reads no variable: connection_verify='.*ca-bundle"
+        r"\.pem'",
     ),
     "service that calls another name": (
         distrust("services", "hub.example.com", trust=True),
