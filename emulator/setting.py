@@ -184,15 +184,18 @@ def parse_partitions(text: str) -> int:
 
 def parse_seconds(text: str) -> float:
     """Parse a time; return seconds."""
-    found = re.fullmatch(r"(\d{1,9})(s|m|h|d)", text, re.ASCII)
-    if found is None or not int(found[1]):
-        raise ValueError(f"Invalid time {text!r}: use a number and a unit, such as 90s, 12h or 7d.")
-    return int(found[1]) * _TIME_UNITS[found[2]]
+    seconds = parse_tolerance(text)
+    if not seconds:
+        raise ValueError(f"Invalid time {text!r}: use more than 0.")
+    return seconds
 
 
 def parse_tolerance(text: str) -> float:
     """Parse a time that can be 0s; return seconds."""
-    return 0.0 if text == "0s" else parse_seconds(text)
+    found = re.fullmatch(r"(\d{1,9})(s|m|h|d)", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"Invalid time {text!r}: use a number and a unit, such as 90s, 12h or 7d.")
+    return float(int(found[1]) * _TIME_UNITS[found[2]])
 
 
 def parse_log_size(text: str) -> str:
@@ -204,7 +207,9 @@ def parse_log_size(text: str) -> str:
 def log_bound(text: str) -> tuple[str, int]:
     """Return which bound of the event log a text is, and its value."""
     found = re.fullmatch(r"(\d{1,12})(KB|MB|GB)?", text, re.ASCII)
-    if found is None or not int(found[1]):
+    if found is not None and not int(found[1]):
+        raise ValueError(f"Invalid size of the event log {text!r}: use more than 0.")
+    if found is None:
         raise ValueError(
             f"Invalid size of the event log {text!r}: use a number of events, such as 50000, or a "
             "size in memory, such as 256MB."

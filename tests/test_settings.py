@@ -211,6 +211,15 @@ def test_an_invalid_setting_of_the_event_log_is_refused(name: str, text: str) ->
         read({name: [text]}, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [*(("retention", each) for each in ("0s", "00d")), ("event_log_size", "0MB")],
+)
+def test_a_value_of_0_is_refused_for_being_0(name: str, text: str) -> None:
+    with pytest.raises(SettingError, match=rf"Invalid .*'{text}': use more than 0\.$"):
+        read({name: [text]}, {})
+
+
 def test_a_hub_has_20_consumer_groups_at_most() -> None:
     names = tuple(f"g{number}" for number in range(19))
     assert Settings(consumer_groups=(*names, "$Default")).consumer_groups[0] == "g0"
@@ -221,7 +230,8 @@ def test_a_hub_has_20_consumer_groups_at_most() -> None:
 def test_the_tolerance_of_tokens_is_a_time() -> None:
     assert read({"sas_tolerance": ["300s"]}, {}).sas_tolerance == 300
     assert read({"sas_tolerance": ["0s"]}, {}).sas_tolerance == Settings().sas_tolerance == 0
-    with pytest.raises(SettingError, match="--sas-tolerance: Invalid time '300'"):
+    assert read({"sas_tolerance": ["0m"]}, {}).sas_tolerance == 0
+    with pytest.raises(SettingError, match="--sas-tolerance: Invalid time '300': use a number and"):
         read({"sas_tolerance": ["300"]}, {})
 
 
