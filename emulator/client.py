@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import json
 import re
 import socket
@@ -33,6 +34,9 @@ _FORM = "HostName=<host>;SharedAccessKeyName=<policy>;SharedAccessKey=<key>"
 # `ErrorCode:DeviceNotFound;text`, the usual form of an error of the service.
 _ERROR = re.compile(r"(?:ErrorCode:)?(?P<code>\w+);(?P<text>.*)", re.DOTALL)
 _ERROR_HEADERS = "iothub-errorcode", "x-ms-error-code"
+_UNAUTHORIZED = 401
+# Those of a hub without --host.
+_DEFAULT_ADDRESSES = ("127.0.0.1", "::1")
 _SHOWN = 300  # characters of an answer that is not in this form
 
 
@@ -65,6 +69,7 @@ class Client:
         timeout: how many seconds an answer, and each part of it, may take.
         certificate: the files of a client's certificate and of its key, and the passphrase of the
             key or None.
+        source: the option or the variable that has the connection string; "" without any.
 
     Raises:
         ConnectionStringError: it is malformed.
@@ -78,6 +83,7 @@ class Client:
         trust: Path | None = None,
         timeout: float = _TIMEOUT_SECONDS,
         certificate: tuple[str, str, str | None] | None = None,
+        source: str = "",
     ) -> None:
         fields = fields_of(connection_string)
         try:
@@ -91,6 +97,7 @@ class Client:
         self.connection_string = connection_string
         self.trust = trust
         self._timeout = timeout
+        self._source = source
         self._context = self.tls_context()
         if certificate is not None:
             _show(certificate, self._context)
@@ -193,7 +200,8 @@ class Client:
             if answer.status >= 400:
                 # The second is that of the Device Provisioning Service: a number.
                 code = next(filter(None, map(answer.headers.get, _ERROR_HEADERS)), "")
-                raise _refusal(self.host, path, answer.status, code, answer.read())
+                refusal = _refusal(self.host, path, answer.status, code, answer.read())
+                raise self._what_to_check(refusal)
             yield answer
         except (OSError, http.client.HTTPException) as error:
             raise ClientError(self._explain(error)) from error
@@ -208,7 +216,7 @@ class Client:
                 "SSL_CERT_FILE to the ca-bundle.pem of the hub."
             )
         if isinstance(error, ConnectionRefusedError):
-            return f"{where}: connection refused. Start it: {program()}"
+            return f"{where}: connection refused. Start it: {program()}{self._host_option()}"
         if isinstance(error, socket.gaierror):
             return (
                 f"{where}: {error.strerror}. Use a name or an address of the hub that this machine "
@@ -218,6 +226,21 @@ class Client:
             return f"{where}: no answer within {self._timeout:g} s."
         reason = error.strerror if isinstance(error, OSError) else None
         return f"{where}: {reason or error or type(error).__name__}."
+
+    def _host_option(self) -> str:
+        """Return the option with which a hub has this address; "" for the default one."""
+        try:
+            address = ipaddress.ip_address(self._address)
+        except ValueError:
+            return ""  # a name: localhost, or that of another machine
+        return "" if self._address in _DEFAULT_ADDRESSES else f" --host {address}"
+
+    def _what_to_check(self, error: ClientError) -> ClientError:
+        """Return a refusal with what to do, if a user gave the key that was refused."""
+        if error.status != _UNAUTHORIZED or not self._source:
+            return error
+        text = f"{error} Check {self._source}; the window of a local hub says why."
+        return ClientError(text, status=error.status, code=error.code)
 
 
 def _show(certificate: tuple[str, str, str | None], context: ssl.SSLContext) -> None:

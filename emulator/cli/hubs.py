@@ -156,11 +156,11 @@ def _connect(
     from emulator.client import Client
 
     if given := _given(options, variable):
-        ca = _folder(options) / "ca.pem"
+        ca, source = _folder(options) / "ca.pem", "--login" if options.login else variable
         try:
-            return Client(given, trust=ca if ca.is_file() else None)
+            return Client(given, trust=ca if ca.is_file() else None, source=source)
         except ConnectionStringError as error:
-            raise UsageError(f"{'--login' if options.login else variable}: {error}") from None
+            raise UsageError(f"{source}: {error}") from None
     return of_running(running(options))
 
 

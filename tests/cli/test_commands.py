@@ -346,7 +346,8 @@ NOT_FOUND: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
     ),
     "a hub that was killed": (
         away,
-        r"Can't reach the hub at 127\.\S+: connection refused\. Start it: python -m emulator",
+        r"Can't reach the hub at (127\.\S+): connection refused\. Start it: python -m emulator "
+        r"--host \1",
     ),
     "an unknown name": (
         lambda _: ("--login", "HostName=a.invalid;SharedAccessKeyName=p;SharedAccessKey=YQ=="),
@@ -381,6 +382,16 @@ def test_a_wrong_key_and_a_certificate_that_is_not_trusted(
     status, _, errors = run_to_end("status", "--data-dir", data_dir, "--login", wrong)
     assert (status, len(errors)) == (1, 1)
     assert "answers 401 IotHubUnauthorizedAccess: " in errors[0]
+    assert errors[0].endswith(". Check --login; the window of a local hub says why.")
+    trust = {"SSL_CERT_FILE": hub.variables["SSL_CERT_FILE"]}
+    for words, variable in (
+        (("status",), "IOTHUB_CONNECTION_STRING"),
+        (("device-identity", "list"), "IOTHUB_CONNECTION_STRING"),
+        (("enrollment", "list"), "PROVISIONING_CONNECTION_STRING"),
+    ):
+        status, _, errors = run_to_end(*words, **{variable: wrong}, **trust)
+        assert (status, len(errors)) == (1, 1)
+        assert errors[0].endswith(f". Check {variable}; the window of a local hub says why.")
     status, _, errors = run_to_end("status", "--data-dir", tmp_path, "--login", login)
     assert (status, len(errors)) == (1, 1)
     assert re.search(r"its certificate is not trusted \(.*\)\. Set SSL_CERT_FILE to", errors[0])
