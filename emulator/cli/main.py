@@ -95,7 +95,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     except StartError as error:
         from emulator.cli.options import note_variables
 
-        return _fail(f"{error.command}{note_variables()}")
+        return _fail(f"{error.command}{note_variables(error.command)}")
 
 
 def _start(arguments: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -207,8 +208,24 @@ def read_command(
     return Command(name, settings, found, verbose, quiet, json, in_memory)
 
 
-def note_variables() -> str:
-    """Name the variables that are set, for the end of an error; empty without any."""
-    names = [setting.variable for setting in (*table().values(), *FLAGS)]
-    found = [name for name in names if os.environ.get(name)]
+def note_variables(text: str) -> str:
+    """Name the variables that an error is about, for its end; empty without any.
+
+    Args:
+        text: the error. It names an option, a setting or a value.
+    """
+    names = {**{setting.key: setting for setting in FLAGS}, **table()}
+    found = [
+        setting.variable
+        for name, setting in names.items()
+        if (value := os.environ.get(setting.variable)) and _names(text, name, setting, value)
+    ]
     return f" (Set in the environment: {', '.join(found)}.)" if found else ""
+
+
+def _names(text: str, name: str, setting: Setting, value: str) -> bool:
+    """Return whether a text has a setting's option, its name, or its value."""
+    words = [setting.option, name, name.replace("_", " ")]
+    if setting.metavar:  # 1 for a flag says nothing
+        words += [value, *value.split()] if setting.many else [value]
+    return any(re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", text) for word in words)

@@ -583,6 +583,29 @@ def test_a_wrong_value_in_a_variable_is_one_line_that_names_it(data_dir: Path, n
     assert said in console.errors[0]
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has one loopback address")
+def test_a_port_in_use_names_the_variables_of_ports_alone(data_dir: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        variables = {
+            "HOST": "127.0.0.1",
+            "MQTT_PORT": port,
+            "HTTPS_PORT": "0",
+            "DATA_DIR": str(data_dir),
+            "CERT_DIR": str(tmp_path),
+            "IN_MEMORY": "1",
+            "DEVICE": "a b",
+        }
+        environment = {f"IOTHUB_EMULATOR_{name}": text for name, text in variables.items()}
+        with Console("-m", "emulator", environment=clean_environment(**environment)) as console:
+            assert console.wait() == 1
+    assert console.errors == [
+        f"emulator: Port {port} is in use on 127.0.0.1. Stop the other program, or use another "
+        "address: --host 127.0.0.2. "
+        "(Set in the environment: IOTHUB_EMULATOR_HOST, IOTHUB_EMULATOR_MQTT_PORT.)"
+    ]
+
+
 # --- keys
 
 
