@@ -169,7 +169,9 @@ class HttpConnection(RequestHandler):
     ) -> StreamResponse:
         """Answer a request that is not valid HTTP: for aiohttp this is an error in the handler."""
         if status < _SERVER_ERROR:
-            log.info("Refused a request of %s: %s", self._peer, printable(message or exc))
+            # The next lines of aiohttp show what has arrived: it can have a token.
+            reason = str(message or exc).partition("\n")[0].rstrip(":")
+            log.info("Refused a request of %s: %s", self._peer, printable(reason))
         else:
             self.log_exception("A request failed", exc_info=exc)
         response = self._malformed()

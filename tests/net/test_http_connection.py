@@ -269,3 +269,22 @@ async def test_a_request_that_is_not_http_is_not_an_error_of_the_emulator(
     [record] = caplog.records
     assert record.levelno == logging.INFO
     assert record.getMessage().isprintable()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nAuthorization: SharedAccessSignature sig=se\x01cret\r\n\r\n",
+        b"\x10\x3f\x00\x04MQTT\x04\xc2SharedAccessSignature sig=secret\r\n\r\n",
+    ],
+)
+async def test_the_log_does_not_show_a_malformed_request(
+    caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    caplog.set_level(logging.INFO, "emulator")
+    async with _server(ManualClock()) as dial, dial() as client:
+        await client.send(data)
+        assert await client.receive() == 400
+    assert "Refused a request of" in caplog.text
+    assert "Invalid" in caplog.text
+    assert "sig=" not in caplog.text
