@@ -451,8 +451,7 @@ def find(
     for name, setting in table().items():
         value = setting.read(options.get(name), environ.get(setting.variable))
         if value is not None:
-            source = setting.option if options.get(name) else setting.variable
-            found[name] = Found(value, source)
+            found[name] = Found(value, setting.option if options.get(name) else setting.variable)
     if "config" in found:
         config: ConfigFile = found["config"].value
         of_file = {name: Found(value, str(config.path)) for name, value in _of_file(config).items()}

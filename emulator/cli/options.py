@@ -183,7 +183,7 @@ def read_command(
     try:
         settings = Settings(**{field: each.value for field, each in found.items()})
     except StartError as error:
-        parser.error(f"{error.command}{note_variables()}")
+        parser.error(f"{error.command}{note_variables(error.command)}")
     if not settings.devices:
         parser.error("The device is missing. Use --device ID")
     if verbose and quiet:
@@ -193,10 +193,11 @@ def read_command(
     if name == "tutorial" and settings.mqtt_port != MQTT_PORT:
         address = other_loopback_address(settings.host)
         other = f", or use another address: --host {address}" if address else ""
-        parser.error(
+        text = (
             f"The tutorial can't use --mqtt-port {settings.mqtt_port}: its device dials port "
-            f"{MQTT_PORT} and no other. Leave the option out{other}.{note_variables()}"
+            f"{MQTT_PORT} and no other. Leave the option out{other}."
         )
+        parser.error(f"{text}{note_variables(text)}")
     # The command keeps its state by default; an emulator in a program does not.
     folder = settings.data_dir or user_folder()
     keeps = not in_memory and (settings.data_dir is not None or name is None)
