@@ -97,7 +97,7 @@ def check_command(command: Path, folder: Path) -> None:
             deadline.cancel()
             hub.kill()
     tutorial = subprocess.run(
-        [command, "tutorial", *options],
+        [command, "tutorial"],
         cwd=folder,
         capture_output=True,
         text=True,
