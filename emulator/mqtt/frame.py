@@ -131,6 +131,8 @@ class PacketBuffer:
     def body_of_one(self, data: bytes) -> int:
         """Return where the body of a packet begins, if the bytes are one packet of up to 16 KB.
 
+        Most reads are, and do not need the steps of `feed`. The caller checks the first byte.
+
         Returns:
             0 if they are not, and if the first part of a packet is kept.
         """

@@ -61,7 +61,7 @@ def memory_of(messages: Iterable[Message]) -> int:
     for each in messages:
         if each.system or each.properties:
             total += each.memory
-        else:
+        else:  # the same, without a call for each of most messages
             total += OBJECTS_BYTES + len(each.body)
     return total
 

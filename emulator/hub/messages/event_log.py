@@ -48,7 +48,7 @@ _ENTRY = 100
 # So many senders that send in one turn of the event loop are stored together. If they were more,
 # the processor's caches would not hold their connections any more when they get their answers.
 _TOGETHER = 32
-# Stands for the sender where there are no messages.
+# What `behind_pending` adds has no messages, and so no sender.
 _NOBODY = Origin(None)
 
 
